@@ -1,0 +1,64 @@
+"""kollm: Korean instruction tuning on the Hugging Face Hub.
+
+The public names load on first use, so that `import kollm` stays light:
+
+    recipe = kollm.load_recipe("kullm-polyglot-5.8b")
+    report = kollm.build_dataset(["dolly"], translator="deepl", output="ko-dolly")
+    template = kollm.PromptTemplate.load("kullm-2023")
+    kollm.metric_path(), kollm.judge.parse_verdict(text, "kullm2023")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Generation": "kollm.records",
+    "KollmError": "kollm.errors",
+    "PromptTemplate": "kollm.prompts",
+    "Recipe": "kollm.recipe",
+    "Record": "kollm.records",
+    "Verdict": "kollm.records",
+    "build_dataset": "kollm.build",
+    "load_recipe": "kollm.recipe",
+    "metric_path": "kollm.metrics",
+}
+_MODULES = ("judge",)
+
+__all__ = [
+    "Generation",
+    "KollmError",
+    "PromptTemplate",
+    "Recipe",
+    "Record",
+    "Verdict",
+    "__version__",
+    "build_dataset",
+    "judge",
+    "load_recipe",
+    "metric_path",
+]
+
+if TYPE_CHECKING:
+    from kollm import judge
+    from kollm.build import build_dataset
+    from kollm.errors import KollmError
+    from kollm.metrics import metric_path
+    from kollm.prompts import PromptTemplate
+    from kollm.recipe import Recipe, load_recipe
+    from kollm.records import Generation, Record, Verdict
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"kollm.{name}")
+    raise AttributeError(f"module 'kollm' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,98 @@
+"""The command line. Each command lives in a small file of its own and is imported only when it is called,
+so that `kollm --help` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from kollm import __version__
+from kollm.errors import KollmError
+
+COMMANDS = {
+    "run": ("kollm.cli.run:run", "Everything: dataset, adapter, answers, verdicts, report; resumes."),
+    "recipe": ("kollm.cli.recipe:recipe", "List, show and check recipes."),
+    "data": ("kollm.cli.data:data", "Plan, build and check Korean instruction datasets."),
+    "plan": ("kollm.cli.train:plan", "Memory, tokens per second and hours that a recipe needs."),
+    "preview": ("kollm.cli.train:preview", "Decoded training samples with the loss mask shown."),
+    "train": ("kollm.cli.train:train", "Print, then run, the accelerate launch line of a recipe."),
+    "generate": ("kollm.cli.generate:generate", "Answer evaluation tasks with a model or an adapter."),
+    "judge": ("kollm.cli.judge:judge", "Judge answers by a rubric."),
+    "compare": ("kollm.cli.judge:compare", "Paired intervals and tests between systems."),
+    "report": ("kollm.cli.report:report", "Tables, figures and samples in one HTML file."),
+    "merge": ("kollm.cli.train:merge", "Merge an adapter into its base in bf16, checked."),
+    "push": ("kollm.cli.hub:push", "Publish a dataset, adapter, model or metric to the Hub."),
+    "ledger": ("kollm.cli.ledger:ledger", "What was bought from paid services."),
+    "show": ("kollm.cli.show:show", "Follow one example through every stage."),
+    "doctor": ("kollm.cli.doctor:doctor", "Check versions, devices, keys, disk and the Hub."),
+    "completion": ("kollm.cli.completion:completion", "Print shell completion for bash, zsh or fish."),
+}
+"""Command name -> (module:attribute, one line of help). The help stands here too so that nothing is imported for it."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called; a test compares the help lines with theirs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if args[0] not in COMMANDS and close:
+            ctx.fail(f"No such command '{args[0]}' - did you mean '{close[0]}'?")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, "-V", "--version", prog_name="kollm")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Korean instruction tuning: from English instructions to a judged Korean adapter.
+
+    Start with: kollm run demo -o demo
+    """
+    ctx.obj = {"debug": debug}
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run the command line: exit code 0, 1 for an error that one sentence explains, 2 for wrong usage."""
+    debug = "--debug" in (sys.argv[1:] if args is None else args) or bool(os.environ.get("KOLLM_DEBUG"))
+    try:
+        return cli.main(args=args, prog_name="kollm", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped. What was finished is kept; the same command resumes.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except (KollmError, OSError) as error:
+        if debug:
+            raise
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,170 @@
+"""Files that survive a kill: whole or absent, appended line by line, and errors that name file and line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from kollm.errors import InputError
+
+
+def require_file(path: Path, what: str) -> Path:
+    """The path, if a file is there.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not path.is_file():
+        raise InputError(f"{what} '{path}' does not exist or is not a file - check the path.")
+    return path
+
+
+def ensure_folder(path: Path) -> Path:
+    """The folder, made if needed and proven writable.
+
+    Raises:
+        InputError: it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"The folder '{path}' cannot be written ({error.strerror or error}) - choose another or change its permissions."
+        ) from error
+    return path
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing: a temporary file beside it, flushed to disk, then renamed over it."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp makes it private; results are meant to be read
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON with sorted keys, atomically; NaN and infinity are refused, since JSON has no such numbers."""
+    write_atomic(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON file.
+
+    Raises:
+        InputError: the file is missing or malformed; the message gives the line.
+    """
+    require_file(path, "The file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}, line {error.lineno}: not valid JSON ({error.msg}) - mend the file or write it again."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start} - convert the file to UTF-8.") from error
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON Lines file, one a line; blank lines are skipped.
+
+    Raises:
+        InputError: the file is missing, or a line is not a JSON object; the message gives file and line number.
+    """
+    require_file(path, "The file")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
+                raise InputError(f"{path}, line {number}: not valid JSON ({reason}) - mend or remove that line.") from error
+            if not isinstance(row, dict):
+                raise InputError(
+                    f"{path}, line {number}: a {type(row).__name__}, not an object - each line must be one {{...}}."
+                )
+            yield row
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """One line of JSON Lines, with its newline.
+
+    Korean stays readable; a lone surrogate, which UTF-8 cannot hold, falls back to ASCII escapes for its line.
+    """
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(row, ensure_ascii=True, allow_nan=False)
+    return text + "\n"
+
+
+class JsonlAppender:
+    """Appends rows to a JSON Lines file so that a kill loses at most the row being written.
+
+    Opening drops a torn last line (one without its newline): its row was never acknowledged.
+    Use as a context manager.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.exists():
+            _drop_torn_line(path)
+        self._file = path.open("ab")
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        self._file.write(json_line(row).encode("utf-8"))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _drop_torn_line(path: Path) -> None:
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        position = end
+        while position > 0:
+            start = max(0, position - 65536)
+            file.seek(start)
+            newline = file.read(position - start).rfind(b"\n")
+            if newline >= 0:
+                position = start + newline + 1
+                break
+            position = start
+        if position != end:
+            file.truncate(position)
+
+
+def file_sha256(path: Path) -> str:
+    """`sha256:` and the hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return "sha256:" + digest.hexdigest()

@@ -1,0 +1,71 @@
+"""Progress on long work: a bar on a terminal, plain lines elsewhere; and the lines that announce a stage.
+
+All of it goes to standard error, so that standard output keeps the result.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+Item = TypeVar("Item")
+LINE_SECONDS = 10.0
+"""Seconds between two plain lines where there is no terminal."""
+
+
+def say(text: str) -> None:
+    """One line for the person who waits."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+class Progress:
+    """Counts work done, against a total where it is known. Use as a context manager and call `advance`.
+
+    Args:
+        label: what is being counted, e.g. `translate`.
+        total: units of work in all; None where that is unknown.
+        unit: name of one unit, in the plural.
+    """
+
+    def __init__(self, label: str, total: int | None, unit: str = "rows") -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done = 0
+        self._started = self._last = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=label, unit=f" {unit}", file=sys.stderr, leave=False, dynamic_ncols=True)
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif time.monotonic() - self._last >= LINE_SECONDS:
+            self._last = time.monotonic()
+            say(self._line())
+
+    def _line(self) -> str:
+        of_total = f" of {self.total:,}" if self.total is not None else ""
+        return f"{self.label}: {self.done:,}{of_total} {self.unit} after {time.monotonic() - self._started:.0f} s"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def track(items: Iterable[Item], label: str, total: int | None = None, unit: str = "rows") -> Iterator[Item]:
+    """Yield the items, showing progress."""
+    with Progress(label, total, unit) as progress:
+        for item in items:
+            yield item
+            progress.advance()

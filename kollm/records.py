@@ -1,0 +1,255 @@
+"""The nouns that travel through kollm: Record, Generation and Verdict, with their JSON and their ids.
+
+All are frozen dataclasses with a `to_row` (plain JSON-able dict, the columns of the dataset folder and of the JSONL
+files) and a `from_row`. Content hashes are over canonical JSON and carry the name of their algorithm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self
+
+from kollm.errors import InputError
+
+Turn = tuple[str, str]
+"""One earlier exchange of a conversation: what the user said, what the assistant answered."""
+
+Status = Literal["ok", "parse_error", "refusal", "truncated", "api_error"]
+STATUSES: tuple[Status, ...] = ("ok", "parse_error", "refusal", "truncated", "api_error")
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces and ASCII escapes, so that equal values give equal bytes.
+
+    ASCII escapes keep lone surrogates (which UTF-8 cannot encode) hashable.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def content_id(value: Any) -> str:
+    """`sha256:` and the hex digest of a value's canonical JSON."""
+    return "sha256:" + hashlib.sha256(canonical_json(value).encode("ascii")).hexdigest()
+
+
+def text_sha256(text: str) -> str:
+    """`sha256:` and the hex digest of a text's UTF-8 bytes (lone surrogates pass through)."""
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The row before translation, as it was read from its source."""
+
+    instruction: str
+    input: str
+    output: str
+    history: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a record comes from and what was done to it; a fixed struct, so that every file has the same columns.
+
+    Attributes:
+        revision: Hub commit hash, or `sha256:` of the local file.
+        index: position of the row in its source file.
+        route: what routing decided: `translate`, `keep`, `regenerate` or `drop`; empty before routing.
+        engine: translator's name; empty for an untranslated row.
+        mode: `row` or `field`.
+        attempt: number of the translation attempt that was used, from 1; 0 for none.
+        characters: characters billed for this row.
+        category: the source's own category, where it has one.
+    """
+
+    revision: str = ""
+    index: int = 0
+    route: str = ""
+    engine: str = ""
+    mode: str = ""
+    attempt: int = 0
+    characters: int = 0
+    category: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One instruction row; a conversation is one Record, its earlier turns in `history`.
+
+    Attributes:
+        id: stable and unique: the source's name and its own id or index, e.g. `dolly-17`.
+        source: name of the source, e.g. `dolly`.
+        instruction: what is asked (the last user turn of a conversation).
+        input: context for the instruction; empty for none.
+        output: the answer (the last assistant turn); for an evaluation task, the reference.
+        history: the turns before, oldest first.
+        lang: language of the fields above, as a two-letter code.
+        licence: SPDX identifier of the row's licence.
+        original: the row before translation; None until it was translated.
+        provenance: where the row comes from.
+    """
+
+    id: str
+    source: str
+    instruction: str
+    input: str
+    output: str
+    history: tuple[Turn, ...] = ()
+    lang: str = "en"
+    licence: str = ""
+    original: Original | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def messages(self) -> list[dict[str, str]]:
+        """The chat form: `role` and `content`, and on the last user turn `input` where there is one.
+
+        kollm's chat templates read the extra key `input`; others ignore it.
+        """
+        messages: list[dict[str, str]] = []
+        for user, assistant in self.history:
+            messages.append({"role": "user", "content": user})
+            messages.append({"role": "assistant", "content": assistant})
+        last = {"role": "user", "content": self.instruction}
+        if self.input:
+            last["input"] = self.input
+        return [*messages, last, {"role": "assistant", "content": self.output}]
+
+    def to_row(self) -> dict[str, Any]:
+        """A plain dict; tuples become lists."""
+        row = asdict(self)
+        row["history"] = [list(turn) for turn in self.history]
+        if self.original is not None:
+            row["original"]["history"] = [list(turn) for turn in self.original.history]
+        return row
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """The inverse of `to_row`.
+
+        Raises:
+            InputError: a column is missing or unknown.
+        """
+        values = dict(row)
+        _check_keys(cls, values)
+        values["history"] = _turns(values["history"])
+        original = values["original"]
+        if original is not None and original["instruction"] is not None:
+            values["original"] = Original(**{**original, "history": _turns(original["history"])})
+        else:
+            values["original"] = None
+        values["provenance"] = Provenance(**values["provenance"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One answer of one system to one evaluation task.
+
+    Attributes:
+        id: the task's Record id.
+        model: Hub id or folder of the base or served model.
+        adapter: Hub id or folder of the adapter; empty for none.
+        params: decoding parameters that were applied, and under `recorded` those without effect.
+        finish_reason: `stop` (EOS or stop string), `length` (cut at max_new_tokens), or the server's own word.
+        system: short name of what answered, shown in reports, e.g. `adapter`, `base`, `gpt-4`.
+    """
+
+    id: str
+    instruction: str
+    input: str
+    response: str
+    model: str
+    adapter: str
+    params: dict[str, Any]
+    finish_reason: str
+    system: str
+
+    def to_row(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """The inverse of `to_row`.
+
+        Raises:
+            InputError: a column is missing or unknown.
+        """
+        _check_keys(cls, row)
+        return cls(**row)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One judgement of one answer. A failure is a status with null scores, never a number.
+
+    Attributes:
+        id: the task's Record id.
+        system: what was judged (`Generation.system`).
+        response_sha256: hash of the judged text, so that a regenerated answer is judged anew.
+        rubric: name of the rubric.
+        rubric_sha256: hash of the rubric's axes and texts.
+        mode: how the judge was asked: `text`, `structured`, `logprob` or `local`.
+        sample: number of the sample, from 0.
+        model_requested: the judge model asked for.
+        model_returned: the model that the server says answered.
+        scores: axis key to score, or None where the axis could not be read.
+        status: one of STATUSES.
+        raw: the reply as it came.
+        usage: token counts, fingerprint and parameters as the server reported them.
+    """
+
+    id: str
+    system: str
+    response_sha256: str
+    rubric: str
+    rubric_sha256: str
+    mode: str
+    sample: int
+    model_requested: str
+    model_returned: str
+    scores: dict[str, float | None]
+    status: Status
+    raw: str
+    usage: dict[str, Any]
+
+    def key(self) -> tuple[str, str, str, str, str, str, int, str]:
+        """What makes a verdict the same one on resuming."""
+        return (
+            self.id,
+            self.system,
+            self.response_sha256,
+            self.rubric,
+            self.rubric_sha256,
+            self.mode,
+            self.sample,
+            self.model_requested,
+        )
+
+    def to_row(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """The inverse of `to_row`.
+
+        Raises:
+            InputError: a column is missing or unknown, or the status is not one of STATUSES.
+        """
+        _check_keys(cls, row)
+        if row["status"] not in STATUSES:
+            raise InputError(f"Verdict {row['id']}: unknown status '{row['status']}' - use one of {', '.join(STATUSES)}.")
+        return cls(**row)
+
+
+def _turns(value: Sequence[Sequence[str]] | None) -> tuple[Turn, ...]:
+    return tuple((turn[0], turn[1]) for turn in value or ())
+
+
+def _check_keys(cls: Any, row: Mapping[str, Any]) -> None:
+    names = {item.name for item in fields(cls)}
+    missing, unknown = sorted(names - row.keys()), sorted(row.keys() - names)
+    if missing or unknown:
+        what = f"missing {', '.join(missing)}" if missing else f"unknown {', '.join(unknown)}"
+        raise InputError(f"This is not a {cls.__name__} row: {what} - it needs exactly {', '.join(sorted(names))}.")
