@@ -46,15 +46,16 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing: a temporary file beside it, flushed to disk, then renamed over it."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes it private; results are meant to be read
-        os.replace(name, path)
+        temporary.chmod(0o644)  # mkstemp makes it private; results are meant to be read
+        temporary.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -95,7 +96,9 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 row = json.loads(line)
             except (json.JSONDecodeError, UnicodeDecodeError) as error:
                 reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
-                raise InputError(f"{path}, line {number}: not valid JSON ({reason}) - mend or remove that line.") from error
+                raise InputError(
+                    f"{path}, line {number}: not valid JSON ({reason}) - mend or remove that line."
+                ) from error
             if not isinstance(row, dict):
                 raise InputError(
                     f"{path}, line {number}: a {type(row).__name__}, not an object - each line must be one {{...}}."

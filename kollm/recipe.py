@@ -194,7 +194,7 @@ def _coerce(key: str, value: Any, types: Sequence[str]) -> Any:
     if isinstance(value, bool):
         if "bool" in types:
             return value
-    elif isinstance(value, int | float) or isinstance(value, str):
+    elif isinstance(value, int | float | str):
         if isinstance(value, str) and "str" in types:
             return value
         try:
@@ -266,7 +266,9 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"Recipe {path}: not readable as UTF-8 YAML ({error}) - mend the file.") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"Recipe {path}: holds {type(values).__name__}, not keys and values - see `kollm recipe show demo`.")
+        raise RecipeError(
+            f"Recipe {path}: holds {type(values).__name__}, not keys and values - see `kollm recipe show demo`."
+        )
     parent = values.pop("extends", None)
     if parent is None:
         return values
@@ -337,5 +339,3 @@ def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
         yield prefix + key
         if isinstance(value, dict):
             yield from _dotted(value, f"{prefix}{key}.")
-
-

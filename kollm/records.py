@@ -239,7 +239,9 @@ class Verdict:
         """
         _check_keys(cls, row)
         if row["status"] not in STATUSES:
-            raise InputError(f"Verdict {row['id']}: unknown status '{row['status']}' - use one of {', '.join(STATUSES)}.")
+            raise InputError(
+                f"Verdict {row['id']}: unknown status '{row['status']}' - use one of {', '.join(STATUSES)}."
+            )
         return cls(**row)
 
 

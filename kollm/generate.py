@@ -1,0 +1,377 @@
+"""Answers: one adapter, merged model or base decodes the evaluation tasks into Generations.
+
+Prompts are sorted by length and batched; a batch is written when it is whole, so that a killed run goes on with the
+next batch and every batch has the same rows as in an undisturbed run. Several processes (`accelerate launch`) share
+the batches; each writes its own part file, and the main process joins them in the order of the tasks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import PartialState
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+)
+
+from kollm.errors import InputError, StateError
+from kollm.files import JsonlAppender, file_sha256, json_line, read_json, read_jsonl, write_atomic
+from kollm.progress import Progress
+from kollm.prompts import PromptTemplate
+from kollm.records import Generation, Record, content_id
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "num_beams": 4,
+        "do_sample": False,
+        "repetition_penalty": 1.4,
+        "max_new_tokens": 400,
+        # The paper names these beside do_sample=False, which leaves them without effect.
+        "recorded": {"temperature": 0.1, "top_k": 40, "top_p": 0.75},
+    },
+    "beam-sample": {
+        "num_beams": 4,
+        "do_sample": True,
+        "repetition_penalty": 1.4,
+        "max_new_tokens": 400,
+        "temperature": 0.1,
+        "top_k": 40,
+        "top_p": 0.75,
+        "recorded": {},
+    },
+    "greedy": {"num_beams": 1, "do_sample": False, "repetition_penalty": 1.0, "max_new_tokens": 400, "recorded": {}},
+}
+"""Decoding presets; `paper` is Section 7.1 of the paper. `recorded` is written down and not applied."""
+
+
+class Answer(NamedTuple):
+    """A decoded response and why it ended: `stop` (EOS or the template's stop string) or `length`."""
+
+    response: str
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A loaded model that answers: its name in reports, what it is made of, and its prompt template."""
+
+    name: str
+    model: str
+    adapter: str
+    network: Any
+    tokenizer: Any
+    template: PromptTemplate
+    weights: str
+
+
+def load_system(
+    model_or_adapter: str,
+    *,
+    name: str | None = None,
+    base: str | None = None,
+    prompt: str | None = None,
+    dtype: str = "bfloat16",
+    revision: str | None = None,
+) -> System:
+    """Load an adapter with its base, or a whole model, on this process's device.
+
+    Args:
+        model_or_adapter: a folder or Hub id (`ORG/NAME@REVISION`); a folder or repository with `adapter_config.json`
+            is an adapter.
+        base: where the adapter's base is, if not where its config says.
+        prompt: template name; an adapter of kollm brings its own.
+        dtype: weights' type on a GPU; a CPU decodes in float32.
+
+    Raises:
+        InputError: nothing is there, or no prompt template is known for it.
+    """
+    location, _, tag = model_or_adapter.partition("@")
+    revision = tag or revision
+    adapter_config = _adapter_config(location, revision)
+    state = PartialState()
+    kind = torch.float32 if state.device.type == "cpu" else getattr(torch, dtype)
+    where = base or (adapter_config["base_model_name_or_path"] if adapter_config else location)
+    template = PromptTemplate.load(prompt or _trained_prompt(location))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location if adapter_config is None else where, padding_side="left")
+        network = AutoModelForCausalLM.from_pretrained(
+            where, dtype=kind, revision=None if adapter_config or base else revision, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"The model '{where}' cannot be loaded ({str(error).splitlines()[0]}) - check its name."
+        ) from error
+    if adapter_config is not None:
+        from peft import PeftModel
+
+        network = PeftModel.from_pretrained(network, location, revision=revision)
+    network = network.to(state.device).eval()
+    weights = _weights_id(Path(location)) if Path(location).is_dir() else f"{location}@{revision or 'main'}"
+    return System(
+        name=name or ("adapter" if adapter_config else "base"),
+        model=where,
+        adapter=location if adapter_config else "",
+        network=network,
+        tokenizer=tokenizer,
+        template=template,
+        weights=weights,
+    )
+
+
+def _adapter_config(location: str, revision: str | None) -> dict[str, Any] | None:
+    if Path(location).is_dir():
+        path = Path(location) / "adapter_config.json"
+        return read_json(path) if path.is_file() else None
+    from huggingface_hub import file_exists, hf_hub_download
+
+    try:
+        if not file_exists(location, "adapter_config.json", revision=revision):
+            return None
+        return read_json(Path(hf_hub_download(location, "adapter_config.json", revision=revision)))
+    except Exception as error:
+        raise InputError(
+            f"'{location}' is no folder and cannot be read from the Hub ({str(error).splitlines()[0]}) - check the path or name."
+        ) from error
+
+
+def _trained_prompt(location: str) -> str:
+    """The template that an adapter or merged model of kollm was trained with."""
+    marker = Path(location) / "training.json"
+    if not Path(location).is_dir():
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+
+        try:
+            marker = Path(hf_hub_download(location, "training.json"))
+        except (EntryNotFoundError, RepositoryNotFoundError):
+            marker = Path()
+    if not marker.is_file():
+        raise InputError(
+            f"'{location}' does not say which prompt template it was trained with - name one: --prompt "
+            f"{' or '.join(PromptTemplate.names())}."
+        )
+    return str(read_json(marker)["prompt"])
+
+
+def _weights_id(folder: Path) -> str:
+    """One hash over the weights of a folder, so that a retrained model never resumes another's answers."""
+    return content_id([file_sha256(path) for path in sorted(folder.glob("*.safetensors"))])
+
+
+def decoding(preset: str, max_new_tokens: int | None = None) -> dict[str, Any]:
+    """The parameters of a preset, with its own length limit or the one given.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"There is no decoding preset '{preset}' - use one of {', '.join(PRESETS)}.")
+    params = {"preset": preset, **PRESETS[preset]}
+    return params if max_new_tokens is None else {**params, "max_new_tokens": max_new_tokens}
+
+
+def generate_answers(
+    records: Sequence[Record],
+    system: System,
+    output: Path,
+    *,
+    preset: str = "paper",
+    max_new_tokens: int | None = None,
+    batch_size: int = 8,
+    shots: Sequence[Record] = (),
+) -> int:
+    """Answer every record and append the Generations of this system to `output`, in the order of the records.
+
+    Batches that an earlier, killed run finished are kept. Rows of other systems in `output` stay.
+
+    Args:
+        batch_size: prompts decoded together; the answers do not depend on it.
+        shots: solved examples that are put before every prompt.
+
+    Returns:
+        How many answers were kept from before.
+
+    Raises:
+        InputError: no records, or ids that repeat.
+        StateError: `output` holds answers of a system of this name made with another model or other parameters.
+    """
+    if not records:
+        raise InputError("There are no tasks to answer - the evaluation dataset has zero rows.")
+    if len({record.id for record in records}) != len(records):
+        raise InputError("The evaluation dataset has ids that repeat - build it again with `kollm data build`.")
+    state = PartialState()
+    params = {
+        **decoding(preset, max_new_tokens),
+        "prompt": system.template.name,
+        "prompt_sha256": system.template.sha256,
+        "weights": system.weights,
+        "shots": [shot.id for shot in shots],
+    }
+    kept = _finished(output, system, params, {record.id: record for record in records})
+    prompts = _encode(records, system, params["max_new_tokens"], shots)
+    batches = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
+    todo = [batch for batch in batches if not all(prompt.record.id in kept for prompt in batch)]
+    part = output.with_name(f"{_part_prefix(output, system)}{state.process_index}")
+    mine = todo[state.process_index :: state.num_processes]
+    with JsonlAppender(part) as writer, Progress(f"generate ({system.name})", len(records), "answers") as progress:
+        progress.advance(len(records) - sum(len(batch) for batch in todo))
+        for batch in mine:
+            for prompt, answer in zip(batch, _decode(batch, system, params), strict=True):
+                generation = _generation(prompt, answer, system, params)
+                writer.append(generation.to_row())
+                progress.advance(state.num_processes)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        _join(output, system, params, records)
+    state.wait_for_everyone()
+    return sum(prompt.record.id in kept for prompt in prompts) if todo else len(records)
+
+
+class _Prompt(NamedTuple):
+    record: Record
+    tokens: list[int]
+    cut_characters: int
+
+
+def _encode(records: Sequence[Record], system: System, max_new_tokens: int, shots: Sequence[Record]) -> list[_Prompt]:
+    """Token ids of every prompt, longest first, so that memory runs out at once or never."""
+    context = getattr(system.network.config, "max_position_embeddings", None) or 2048
+    room = context - max_new_tokens
+    before = "".join(f"{system.template.prompt(s.instruction, s.input, s.history)}{s.output}\n\n" for s in shots)
+
+    def tokens(record: Record, cut: int) -> list[int]:
+        given = record.input[: len(record.input) - cut] if cut else record.input
+        text = before + system.template.prompt(record.instruction, given, record.history)
+        ids: list[int] = system.tokenizer(text, add_special_tokens=True, return_token_type_ids=False)["input_ids"]
+        return ids
+
+    prompts = []
+    for record in records:
+        ids, cut = tokens(record, 0), 0
+        if len(ids) > room:
+            # Shorten the input from its end: the instruction and the response header must stay.
+            low, high = 0, len(record.input)
+            while low < high:
+                middle = (low + high) // 2
+                low, high = (low, middle) if len(tokens(record, middle)) <= room else (middle + 1, high)
+            ids, cut = tokens(record, low), low
+            if len(ids) > room:
+                raise InputError(
+                    f"Task '{record.id}' needs {len(ids)} tokens without its input, and {room} of the model's {context} "
+                    f"are left beside {max_new_tokens} new ones - lower --max-new-tokens or use fewer --shots."
+                )
+        prompts.append(_Prompt(record, ids, cut))
+    return sorted(prompts, key=lambda prompt: (-len(prompt.tokens), prompt.record.id))
+
+
+def _decode(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any]) -> Iterator[Answer]:
+    tokenizer, network = system.tokenizer, system.network
+    padded = tokenizer.pad({"input_ids": [prompt.tokens for prompt in batch]}, padding_side="left", return_tensors="pt")
+    padded = padded.to(network.device)
+    config = GenerationConfig(
+        **{key: params[key] for key in ("num_beams", "do_sample", "max_new_tokens")},
+        **({key: params[key] for key in ("temperature", "top_k", "top_p")} if params["do_sample"] else {}),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    if params["do_sample"]:
+        # Seeded by content, so that a batch samples the same answers after a resume.
+        torch.manual_seed(int(content_id([prompt.record.id for prompt in batch])[7:15], 16))
+    # transformers 5.23 counts padding as tokens already said, so that with pad = EOS an answer depends on its
+    # neighbours in the batch; its own processor can be told to skip the padding, but not through GenerationConfig.
+    padding = (padded["attention_mask"] == 0).sum(dim=1).repeat_interleave(params["num_beams"])
+    penalty = RepetitionPenaltyLogitsProcessor(float(params["repetition_penalty"]), prompt_ignore_length=padding)
+    with torch.inference_mode():
+        sequences = network.generate(
+            input_ids=padded["input_ids"],
+            attention_mask=padded["attention_mask"],
+            generation_config=config,
+            logits_processor=LogitsProcessorList([penalty]),
+        )
+    for new in sequences[:, padded["input_ids"].shape[1] :].tolist():
+        ended = tokenizer.eos_token_id in new
+        ids = new[: new.index(tokenizer.eos_token_id)] if ended else new
+        yield _cut_at_stop(tokenizer.decode(ids, skip_special_tokens=True), system.template.stop, ended)
+
+
+def _cut_at_stop(text: str, stops: Sequence[str], ended: bool) -> Answer:
+    """Cut at the template's stop string: after it the model writes the next prompt, not the answer."""
+    found = re.search("|".join(re.escape(stop) for stop in stops), text) if stops else None
+    if found is not None:
+        return Answer(text[: found.start()].strip(), "stop")
+    return Answer(text.strip(), "stop" if ended else "length")
+
+
+def _generation(prompt: _Prompt, answer: Answer, system: System, params: Mapping[str, Any]) -> Generation:
+    record = prompt.record
+    cut = {"input_cut_characters": prompt.cut_characters} if prompt.cut_characters else {}
+    return Generation(
+        id=record.id,
+        instruction=record.instruction,
+        input=record.input,
+        response=answer.response,
+        model=system.model,
+        adapter=system.adapter,
+        params={**params, **cut},
+        finish_reason=answer.finish_reason,
+        system=system.name,
+    )
+
+
+def _part_prefix(output: Path, system: System) -> str:
+    return f"{output.name}.{re.sub(r'[^0-9A-Za-z가-힣.]+', '-', system.name)}.part-"
+
+
+def _parts(output: Path, system: System) -> list[Path]:
+    prefix = _part_prefix(output, system)
+    return sorted(path for path in output.parent.iterdir() if path.name.startswith(prefix))
+
+
+def read_generations(path: Path) -> Iterator[Generation]:
+    """The Generations of a JSON Lines file.
+
+    Raises:
+        InputError: the file is missing, or a line is malformed.
+    """
+    return (Generation.from_row(row) for row in read_jsonl(path))
+
+
+def _finished(
+    output: Path, system: System, params: Mapping[str, Any], tasks: Mapping[str, Record]
+) -> dict[str, Generation]:
+    """This system's answers to these very tasks, from the joined file and the parts of a killed run."""
+    for part in _parts(output, system):
+        JsonlAppender(part).close()  # drops a line that the kill tore
+    found: dict[str, Generation] = {}
+    for path in [*([output] if output.exists() else []), *_parts(output, system)]:
+        for generation in read_generations(path):
+            if generation.system != system.name:
+                continue
+            for key in ("weights", "preset", "max_new_tokens", "prompt_sha256", "shots"):
+                if generation.params.get(key) != params[key]:
+                    raise StateError(
+                        f"{path} holds answers of '{system.name}' made with another {key} ({generation.params.get(key)!r}, now "
+                        f"{params[key]!r}) - write to another file, name the system otherwise (--system), or remove that file."
+                    )
+            task = tasks.get(generation.id)
+            if task is not None and (task.instruction, task.input) == (generation.instruction, generation.input):
+                found[generation.id] = generation
+    return found
+
+
+def _join(output: Path, system: System, params: Mapping[str, Any], records: Sequence[Record]) -> None:
+    answers = _finished(output, system, params, {record.id: record for record in records})
+    others = [g for g in read_generations(output) if g.system != system.name] if output.exists() else []
+    rows = [*others, *(answers[record.id] for record in records)]
+    write_atomic(output, "".join(json_line(row.to_row()) for row in rows))
+    for part in _parts(output, system):
+        part.unlink()
