@@ -1,0 +1,143 @@
+"""Prompt templates: one Jinja text for training, generation and serving.
+
+A template is the tokenizer's chat template. What a model is trained on, what it is asked with, and what a server that
+reads the exported tokenizer sends are renderings of the same file.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, NoReturn, Self
+
+from jinja2 import Template, TemplateError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from kollm.errors import InputError, RecipeError
+from kollm.records import Record, Turn, text_sha256
+from kollm.resources import resource_folder
+
+EOS_TOKEN = "<|endoftext|>"
+"""End of text in Polyglot-Ko, GPT-NeoX and Pythia; pass a tokenizer's own where it differs."""
+
+STOP = ("###",)
+"""What begins the next heading: generation stops there."""
+
+
+class Segment(NamedTuple):
+    """A stretch of a training text: its characters, and whether the loss covers them (an answer) or not (a prompt)."""
+
+    text: str
+    learned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """A named template.
+
+    Attributes:
+        name: name of the shipped template, or the path of a file of one's own.
+        chat_template: the Jinja text, as transformers' `tokenizer.chat_template` takes it.
+        stop: strings at which generation ends.
+    """
+
+    name: str
+    chat_template: str
+    stop: tuple[str, ...] = STOP
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Names of the shipped templates, sorted."""
+        return sorted(path.stem for path in resource_folder("templates").glob("*.jinja"))
+
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """A shipped template by name, or a file that ends in `.jinja` by path.
+
+        Raises:
+            RecipeError: there is none, or it is no valid Jinja.
+        """
+        path = resource_folder("templates") / f"{name}.jinja" if name in cls.names() else Path(name)
+        if path.suffix != ".jinja" or not path.is_file():
+            raise RecipeError(
+                f"There is no prompt template '{name}' - use one of {', '.join(cls.names())}, "
+                "or the path of a file that ends in .jinja."
+            )
+        text = path.read_text(encoding="utf-8")
+        try:
+            _compile(text)
+        except TemplateSyntaxError as error:
+            raise RecipeError(f"{path}, line {error.lineno}: not a valid Jinja template ({error.message}).") from error
+        return cls(name, text)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the Jinja text."""
+        return text_sha256(self.chat_template)
+
+    def prompt(
+        self, instruction: str, input: str = "", history: Sequence[Turn] = (), eos_token: str = EOS_TOKEN
+    ) -> str:
+        """The text that a model is asked with, up to and including the newline after the response heading.
+
+        Args:
+            instruction: the last user turn.
+            input: its context; empty for none.
+            history: the turns before, oldest first; each answer is followed by `eos_token`.
+            eos_token: the tokenizer's end of text.
+        """
+        messages = Record("", "", instruction, input, "", tuple(history)).messages()[:-1]
+        return self.render(messages, eos_token=eos_token, add_generation_prompt=True)
+
+    def text(self, record: Record, eos_token: str = EOS_TOKEN) -> str:
+        """The whole training text of a record: its prompt, its answers, EOS after each of them."""
+        return self.render(record.messages(), eos_token=eos_token)
+
+    def segments(self, record: Record, eos_token: str = EOS_TOKEN) -> list[Segment]:
+        """The training text in stretches, prompt and answer in turn; joined, they are `text(record)`.
+
+        The EOS that ends an answer belongs to the answer.
+        """
+        messages = record.messages()
+        segments: list[Segment] = []
+        written = ""
+        for end in range(1, len(messages) + 1):
+            learned = messages[end - 1]["role"] == "assistant"
+            text = self.render(messages[:end], eos_token=eos_token, add_generation_prompt=not learned)
+            if not text.startswith(written):
+                raise RecipeError(
+                    f"The prompt template '{self.name}' changes the text of earlier turns when one is added - "
+                    "write it so that a conversation only grows."
+                )
+            segments.append(Segment(text[len(written) :], learned))
+            written = text
+        return segments
+
+    def render(
+        self, messages: Sequence[Mapping[str, str]], *, eos_token: str = EOS_TOKEN, add_generation_prompt: bool = False
+    ) -> str:
+        """Render messages (`role`, `content`, and `input` on user turns) as transformers' chat templates do.
+
+        Raises:
+            InputError: the template refuses the messages, e.g. two user turns in a row.
+        """
+        try:
+            return _compile(self.chat_template).render(
+                messages=messages, eos_token=eos_token, bos_token="", add_generation_prompt=add_generation_prompt
+            )
+        except TemplateError as error:
+            raise InputError(f"The prompt template '{self.name}' cannot render this conversation: {error}") from error
+
+
+@functools.lru_cache(maxsize=16)
+def _compile(text: str) -> Template:
+    # The same settings as transformers' own rendering, so that both give the same characters.
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment.globals["raise_exception"] = _raise
+    return environment.from_string(text)
+
+
+def _raise(message: str) -> NoReturn:
+    raise TemplateError(message)
