@@ -1,0 +1,123 @@
+"""`kollm doctor`: what a person needs to know before the first long run, and what to send with a bug report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+EXTRAS = {
+    "translate": ("datasets", "deepl", "langid", "openai", "rensa"),
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "trackio"),
+    "judge": ("evaluate", "openai", "scipy"),
+    "plot": ("matplotlib",),
+}
+KEYS = {
+    "DEEPL_AUTH_KEY": "translation with DeepL",
+    "OPENAI_API_KEY": "the judge, and translation by a model",
+    "HF_TOKEN": "private repositories and publishing",
+}
+ENDPOINTS = ("DEEPL_SERVER_URL", "OPENAI_BASE_URL", "HF_ENDPOINT")
+ROOM_GIB = 20.0
+"""Disk below which a real run is likely to end early: a 5.8B base takes 11.9 GB in bf16, its checkpoints little more."""
+
+
+class Line(NamedTuple):
+    """One finding; `good` is None for a plain fact."""
+
+    topic: str
+    text: str
+    good: bool | None = None
+
+
+@click.command()
+@click.option("--offline", is_flag=True, help="Do not try to reach the Hub.")
+def doctor(offline: bool) -> None:
+    """Check versions, devices, keys, disk and the Hub. Prints no key and changes nothing."""
+    marks = {True: "ok   ", False: "--   ", None: "     "}
+    for line in _lines(offline):
+        click.echo(f"{marks[line.good]}{line.topic:<14} {line.text}")
+    click.echo("\nThe demo needs the extra 'train' and 'judge' only: no key, no GPU, no network.")
+
+
+def _lines(offline: bool) -> Iterator[Line]:
+    from kollm import __version__
+
+    yield Line(
+        "kollm", f"{__version__} on Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    )
+    yield from _packages()
+    yield from _devices()
+    for name, use in KEYS.items():
+        present = bool(os.environ.get(name))
+        yield Line("key", f"{name} {'is set' if present else 'is not set'} ({use})", present)
+    for name in ENDPOINTS:
+        if os.environ.get(name):
+            yield Line("endpoint", f"{name} points to {os.environ[name]}")
+    yield from _disk()
+    yield _ledger()
+    if not offline:
+        yield _hub()
+
+
+def _packages() -> Iterator[Line]:
+    for extra, names in EXTRAS.items():
+        found = [f"{name} {importlib.metadata.version(name)}" for name in names if importlib.util.find_spec(name)]
+        missing = [name for name in names if not importlib.util.find_spec(name)]
+        if found:
+            yield Line(extra, ", ".join(found), not missing)
+        if missing:
+            yield Line(extra, f"missing {', '.join(missing)} - pip install 'kollm[{extra}]'", False)
+
+
+def _devices() -> Iterator[Line]:
+    yield Line(
+        "processor", f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    )
+    if not importlib.util.find_spec("torch"):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        yield Line("GPU", "none: the demo and the tests run; a real recipe wants one or more", None)
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        bf16 = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bf16"
+        yield Line("GPU", f"{index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB, {bf16}", True)
+
+
+def _disk() -> Iterator[Line]:
+    from huggingface_hub.constants import HF_HOME
+
+    for name, folder in (("disk here", Path.cwd()), ("disk cache", Path(HF_HOME))):
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(existing).free / 2**30
+        yield Line(name, f"{free:.0f} GiB free at {folder}", free >= ROOM_GIB)
+
+
+def _ledger() -> Line:
+    from kollm.ledger import default_path
+
+    path = default_path()
+    return Line("ledger", f"{path} ({'exists' if path.exists() else 'not yet made'})")
+
+
+def _hub() -> Line:
+    from huggingface_hub import HfApi, constants
+
+    try:
+        HfApi().model_info("EleutherAI/polyglot-ko-1.3b", timeout=5)
+    except Exception as error:
+        return Line(
+            "Hub",
+            f"{constants.ENDPOINT} not reached ({type(error).__name__}) - work offline or check the network",
+            False,
+        )
+    return Line("Hub", f"{constants.ENDPOINT} reached", True)

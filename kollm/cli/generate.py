@@ -1,0 +1,84 @@
+"""`kollm generate`: answers of an adapter, a model, or a served model to the evaluation tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("model")
+@click.option("--dataset", required=True, help="Evaluation tasks: a dataset folder, or ORG/NAME@REVISION on the Hub.")
+@click.option("-o", "--output", default="generations.jsonl", type=click.Path(path_type=Path), show_default=True)
+@click.option("--system", help="Name of this system in reports [default: adapter or base, or the served model's name].")
+@click.option("--base", help="Where the adapter's base is, if not where its config says.")
+@click.option("--prompt", help="Prompt template; an adapter of kollm brings its own.")
+@click.option("--preset", default="paper", show_default=True, help="Decoding: paper, beam-sample or greedy.")
+@click.option("--max-new-tokens", type=click.IntRange(1), help="[default: the preset's]")
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--shots", default=0, show_default=True, type=click.IntRange(0), help="Solved examples before each prompt."
+)
+@click.option("--shots-from", help="Dataset that the shots come from (its first rows); never the evaluation set.")
+@click.option("--dtype", default="bfloat16", show_default=True, help="Weights on a GPU; a CPU decodes in float32.")
+@click.option("--limit", type=click.IntRange(1), help="Answer the first N tasks only.")
+@click.option("--dry-run", is_flag=True, help="Show what would be answered, load nothing.")
+@click.option("--api", is_flag=True, help="MODEL is served by an OpenAI-compatible server; costs money.")
+@click.option("--base-url", help="The server, if not OpenAI's [env: OPENAI_BASE_URL].")
+@click.option("--max-cost", type=float, help="Stop before spending more than this many USD (with --api).")
+def generate(
+    model: str,
+    dataset: str,
+    output: Path,
+    system: str | None,
+    base: str | None,
+    prompt: str | None,
+    preset: str,
+    max_new_tokens: int | None,
+    batch_size: int,
+    shots: int,
+    shots_from: str | None,
+    dtype: str,
+    limit: int | None,
+    dry_run: bool,
+    api: bool,
+    base_url: str | None,
+    max_cost: float | None,
+) -> None:
+    """Answer the tasks of a dataset with MODEL: an adapter, a merged model or a base; a folder or ORG/NAME@REVISION.
+
+    Killed and run again, it goes on where it stopped. Several GPUs: accelerate launch -m kollm generate ...
+    """
+    from kollm.dataset import read_records
+    from kollm.errors import InputError
+    from kollm.files import ensure_folder
+
+    if shots and not shots_from:
+        raise InputError(f"--shots is {shots} and nothing says where they come from - add --shots-from DATASET.")
+    records = list(read_records(dataset))[:limit]
+    examples = [record for _, record in zip(range(shots), read_records(shots_from), strict=False)] if shots_from else []
+    if dry_run:
+        click.echo(f"{model} would answer {len(records)} tasks of {dataset} ({preset}) into {output}.")
+        return
+    ensure_folder(output.parent)
+    if api:
+        from kollm.generate_api import answer_by_api
+
+        kept = answer_by_api(
+            records, model, output, system=system, base_url=base_url, max_cost=max_cost, shots=examples
+        )
+    else:
+        from kollm.generate import generate_answers, load_system
+
+        loaded = load_system(model, name=system, base=base, prompt=prompt, dtype=dtype)
+        kept = generate_answers(
+            records,
+            loaded,
+            output,
+            preset=preset,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            shots=examples,
+        )
+    click.echo(f"{len(records)} answers in {output} ({kept} were there before).")

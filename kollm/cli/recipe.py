@@ -1,0 +1,81 @@
+"""`kollm recipe list | show | check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+
+@click.group()
+def recipe() -> None:
+    """List, show and check recipes."""
+
+
+@recipe.command("list")
+def list_recipes() -> None:
+    """Shipped recipes, a line each."""
+    from kollm.recipe import load_recipe, recipe_names
+
+    rows = [(name, load_recipe(name)) for name in recipe_names()]
+    width = max(len(name) for name, _ in rows)
+    for name, loaded in rows:
+        click.echo(f"{name:<{width}}  {loaded.description}")
+
+
+@recipe.command()
+@click.argument("name")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value.")
+def show(name: str, overrides: tuple[str, ...]) -> None:
+    """Every value of a recipe, and where it comes from.
+
+    The origin of a value is what the recipe's `origins` says of it or of the section it stands in; a value without one
+    is kollm's default.
+    """
+    from kollm.recipe import load_recipe
+
+    loaded = load_recipe(name, overrides)
+    rows = list(_flatten(loaded.model_dump(mode="json", exclude={"origins", "name", "description"})))
+    width = max(len(key) for key, _ in rows)
+    click.echo(f"# {loaded.name}: {loaded.description}")
+    for key, value in rows:
+        click.echo(f"{key:<{width}}  {_text(value):<28}  {_origin(key, loaded.origins)}".rstrip())
+    click.echo(f"# fingerprint {loaded.fingerprint()}")
+
+
+@recipe.command()
+@click.argument("file")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value.")
+def check(file: str, overrides: tuple[str, ...]) -> None:
+    """Check a recipe file: keys, types, and settings that exclude each other."""
+    from kollm.recipe import load_recipe
+
+    loaded = load_recipe(file, overrides)
+    click.echo(f"{file}: a valid recipe for {loaded.base.model} ({loaded.adapter.method}, {loaded.quantization}).")
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value) or "-"
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_text(item)}" for key, item in value.items() if item is not None) or "-"
+    return str(value)
+
+
+def _origin(key: str, origins: Mapping[str, str]) -> str:
+    while key:
+        if key in origins:
+            return origins[key]
+        key = key.rpartition(".")[0]
+    return "default"

@@ -1,0 +1,71 @@
+"""`kollm run`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("recipe")
+@click.option(
+    "-o", "--output", "folder", required=True, type=click.Path(path_type=Path), help="Work folder; resumes there."
+)
+@click.option("--eval", "evaluation", help="Dataset folder or ORG/NAME@REVISION to answer, in place of the recipe's.")
+@click.option("--dataset", help="Dataset folder or ORG/NAME@REVISION to train on, in place of building one.")
+@click.option("--restart", metavar="STAGE", help="Clear this stage and those after it, and begin again there.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the recipe.")
+@click.option("--config", help="Accelerate config for training, e.g. ddp_4gpu [default: what fits this machine].")
+@click.option("--processes", type=click.IntRange(1), help="Training processes, in place of the config's.")
+@click.option("--limit", type=click.IntRange(1), help="Rows read from each source, and tasks answered.")
+@click.option("--max-characters", type=click.IntRange(1), help="Cap on characters sent to a paid translator.")
+@click.option("--max-cost", type=float, help="Cap in USD on each paid stage.")
+@click.option("--dry-run", is_flag=True, help="Say which stages would run, and do nothing.")
+def run(
+    recipe: str,
+    folder: Path,
+    evaluation: str | None,
+    dataset: str | None,
+    restart: str | None,
+    overrides: tuple[str, ...],
+    config: str | None,
+    processes: int | None,
+    limit: int | None,
+    max_characters: int | None,
+    max_cost: float | None,
+    dry_run: bool,
+) -> None:
+    """Run RECIPE from data to report: a shipped name (`kollm recipe list`) or a YAML file.
+
+    Killed or stopped and run again with the same options, it resumes and says what it skips.
+    """
+    from kollm.recipe import load_recipe
+    from kollm.run import RunOptions, planned, run_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    options = RunOptions(
+        folder=folder,
+        evaluation=evaluation,
+        dataset=dataset,
+        config=config,
+        processes=processes,
+        limit=limit,
+        max_characters=max_characters,
+        max_cost=max_cost,
+    )
+    if dry_run:
+        for stage, state in planned(loaded, options, restart):
+            click.echo(f"{stage:<12} {state}")
+        return
+    results = run_recipe(loaded, options, restart)
+    click.echo(f"\n{loaded.name} is done. It made:")
+    for stage, text in (
+        ("dataset", "the Korean dataset: load_dataset reads it"),
+        ("adapter", "the adapter, its tokenizer, recipe and metrics"),
+        ("answers", "what each system answered"),
+        ("verdicts", "what the judge said of each answer"),
+        ("report", "open this one in a browser"),
+    ):
+        location = folder / str(results[stage]["location"])
+        click.echo(f"  {location if location.exists() else results[stage]['location']!s:<40}  {text}")

@@ -1,0 +1,77 @@
+"""`kollm show ID -o DIR`: one example at every stage of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("example")
+@click.option("-o", "--output", "folder", required=True, type=click.Path(path_type=Path), help="Work folder of a run.")
+def show(example: str, folder: Path) -> None:
+    """Follow one example through every stage: source row, Korean record, prompt, answers, verdicts.
+
+    EXAMPLE is a record's id, e.g. gpt4_llm-0 or human_eval-sample_task_0.
+    """
+    from kollm.errors import InputError
+
+    stages = list(_stages(example, folder))
+    if not stages:
+        raise InputError(f"No stage of '{folder}' holds the example '{example}' - ids are in dataset/ and evaluation/.")
+    for title, body in stages:
+        click.secho(f"== {title}", bold=True)
+        click.echo(body + "\n")
+
+
+def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
+    from kollm.dataset import configs, read_rows
+    from kollm.errors import InputError
+    from kollm.files import read_json, read_jsonl
+    from kollm.prompts import PromptTemplate
+    from kollm.records import Record
+
+    if not folder.is_dir():
+        raise InputError(f"The work folder '{folder}' does not exist - name one that `kollm run` made.")
+    run = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    template = PromptTemplate.load(run.get("recipe", {}).get("prompt", "kullm-2023"))
+    for part in _dataset_folders(folder, run):
+        for config in configs(part):
+            for row in read_rows(part, config):
+                if row["id"] != example:
+                    continue
+                reason = row.pop("reason", None)
+                record = Record.from_row(row)
+                if record.original is not None:
+                    yield "source row (English)", _pretty(row["original"])
+                shown = {
+                    key: row[key] for key in ("id", "source", "history", "instruction", "input", "output", "licence")
+                }
+                yield f"record in {part.name}/{config}" + (f", rejected: {reason}" if reason else ""), _pretty(shown)
+                yield "provenance", _pretty(row["provenance"])
+                if reason is None:
+                    prompt = template.prompt(record.instruction, record.input, record.history)
+                    yield f"prompt ({template.name}), then the completion", f"{prompt}{record.output}<EOS>"
+    for name, title in (("generations.jsonl", "answer of"), ("verdicts.jsonl", "verdict on")):
+        if (folder / name).is_file():
+            for row in read_jsonl(folder / name):
+                if row["id"] == example:
+                    yield f"{title} {row['system']}", _pretty(row)
+
+
+def _dataset_folders(folder: Path, run: dict[str, Any]) -> Iterator[Path]:
+    for stage in ("dataset", "evaluation"):
+        result = run.get("stages", {}).get(stage, {}).get("result", {})
+        path = Path(result.get("location", folder / stage))
+        if not path.is_absolute():
+            path = folder / path
+        if path.is_dir():
+            yield path
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
