@@ -1,0 +1,195 @@
+"""The ledger: what is answered is found, what is in flight stays listed, and exports travel."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from kollm.cli.ledger import ledger as ledger_command
+from kollm.errors import InputError, StateError
+from kollm.ledger import Answer, Charge, Ledger, Purchase
+
+
+def purchase(text: str = "Hello.", **changes: object) -> Purchase:
+    values = {"kind": "translate", "engine": "deepl", "base_url": "http://x", "model": "", "options": {}, "context": ""}
+    return Purchase(**{**values, "text": text, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Ledger:
+    return Ledger.open(tmp_path / "ledger.sqlite3")
+
+
+def test_every_field_is_part_of_the_key() -> None:
+    changed = [
+        {"kind": "judge"},
+        {"engine": "openai"},
+        {"base_url": "http://y"},
+        {"model": "m"},
+        {"options": {"a": 1}},
+        {"context": "c"},
+        {"text": "Bye."},
+        {"attempt": 2},
+        {"sample": 1},
+    ]
+    keys = {purchase(**change).key for change in changed} | {purchase().key}
+    assert len(keys) == len(changed) + 1
+    assert purchase(options={"a": 1, "b": 2}).key == purchase(options={"b": 2, "a": 1}).key
+
+
+def test_begin_answer_find(book: Ledger) -> None:
+    item = purchase("a lone \ud800 surrogate")
+    assert book.find([item.key]) == {}
+    book.begin([item], characters=7, cost=0.5)
+    assert book.find([item.key]) == {}
+    assert book.lost([item.key]) == Charge(7, 0.5)
+    book.answer(item.key, {"text": "안녕 \udfff"}, characters=6, cost=0.25)
+    assert book.find([item.key, "other"]) == {item.key: Answer({"text": "안녕 \udfff"}, 6, 0.25)}
+    assert book.in_flight() == [] and book.lost([item.key]) == Charge()
+
+
+def test_a_send_without_an_answer_stays_counted_after_a_later_one_was_answered(book: Ledger) -> None:
+    item = purchase()
+    book.begin([item], characters=10)
+    book.begin([item], characters=10)
+    assert book.lost([item.key]) == Charge(20, 0.0)
+    book.answer(item.key, {"text": "x"}, characters=10)
+    (left,) = book.in_flight()
+    assert (left.purchase, left.sends, left.charge, left.answered) == (item, 1, Charge(10, 0.0), True)
+    assert book.stats()[0].in_flight == 1 and book.stats()[0].lost == Charge(10, 0.0)
+
+
+def test_release_takes_back_one_send(book: Ledger) -> None:
+    refused, sent_twice = purchase("refused"), purchase("sent twice")
+    book.begin([refused, sent_twice], characters=[5, 6])
+    book.begin([sent_twice], characters=6)
+    book.release([refused.key, sent_twice.key])
+    assert [(item.purchase.text, item.sends) for item in book.in_flight()] == [("sent twice", 1)]
+    assert book.in_flight([refused.key]) == []
+
+
+def test_answer_without_begin_is_an_error(book: Ledger) -> None:
+    with pytest.raises(StateError, match="begin it before"):
+        book.answer("sha256:0", {})
+    known = purchase()
+    book.begin([known])
+    with pytest.raises(StateError):
+        book.answer_all({known.key: Answer({"text": "x"}), "sha256:0": Answer({})})
+    assert book.find([known.key]) == {}, "one transaction: all answers or none"
+
+
+def test_many_keys(book: Ledger) -> None:
+    items = [purchase(str(number)) for number in range(1203)]
+    book.begin(items)
+    book.answer_all({item.key: Answer({"text": item.text}) for item in items})
+    found = book.find(item.key for item in items)
+    assert [found[item.key].content["text"] for item in items] == [item.text for item in items]
+
+
+def test_export_and_import(book: Ledger, tmp_path: Path) -> None:
+    answered, flying = purchase("answered"), purchase("flying")
+    book.begin([answered, flying], characters=8)
+    book.answer(answered.key, {"text": "답"}, characters=8, cost=0.1)
+    assert book.export(tmp_path / "out" / "ledger.jsonl") == 2
+    other = Ledger.open(tmp_path / "other.sqlite3")
+    other.begin([answered], characters=8)
+    assert other.import_(tmp_path / "out" / "ledger.jsonl") == 1
+    assert other.import_(tmp_path / "out" / "ledger.jsonl") == 0
+    assert other.find([answered.key, flying.key]) == {answered.key: Answer({"text": "답"}, 8, 0.1)}
+    assert [item.answered for item in other.in_flight()] == [True], "its own lost send stays listed"
+
+
+def test_a_forged_export_adds_nothing(book: Ledger, tmp_path: Path) -> None:
+    for number in range(2):
+        book.begin([purchase(str(number))])
+        book.answer(purchase(str(number)).key, {"text": "답"})
+    path = tmp_path / "ledger.jsonl"
+    book.export(path)
+    lines = path.read_text().splitlines()
+    path.write_text(lines[0] + "\n" + lines[1].replace('"attempt": 1', '"attempt": 2') + "\n")
+    other = Ledger.open(tmp_path / "other.sqlite3")
+    with pytest.raises(InputError, match="row 2: the key"):
+        other.import_(path)
+    path.write_text('{"a": 1}\n')
+    with pytest.raises(InputError, match="row 1: not a ledger export"):
+        other.import_(path)
+    assert other.stats() == []
+
+
+def test_default_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOLLM_LEDGER", str(tmp_path / "deep" / "book.sqlite3"))
+    assert Ledger.open().path == tmp_path / "deep" / "book.sqlite3"
+    monkeypatch.delenv("KOLLM_LEDGER")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert Ledger.open().path == tmp_path / "data" / "kollm" / "ledger.sqlite3"
+
+
+def test_not_a_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("These are notes, not a database. " * 40)
+    with pytest.raises(StateError, match="cannot be opened as a ledger"):
+        Ledger.open(path)
+
+
+def test_a_later_version_is_refused(tmp_path: Path) -> None:
+    import sqlite3
+
+    path = tmp_path / "ledger.sqlite3"
+    Ledger.open(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StateError, match="version 99"):
+        Ledger.open(path)
+
+
+def _write_until_killed(path: Path, pipe: object) -> None:
+    book = Ledger.open(path)
+    for number in range(100_000):
+        item = purchase(str(number))
+        book.begin([item], characters=1)
+        book.answer(item.key, {"text": item.text}, characters=1)
+        pipe.send(number)  # type: ignore[attr-defined]
+
+
+def test_kill_9_loses_no_answer(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_write_until_killed, args=(tmp_path / "ledger.sqlite3", theirs))
+    process.start()
+    theirs.close()
+    while ours.recv() < 20:
+        pass
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    last = 20
+    try:
+        while True:
+            last = ours.recv()
+    except EOFError:
+        pass
+    book = Ledger.open(tmp_path / "ledger.sqlite3")
+    assert len(book.find(purchase(str(number)).key for number in range(last + 1))) == last + 1
+    assert book.stats()[0].in_flight <= 1
+
+
+def test_command(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    run = CliRunner()
+    assert "nothing bought yet" in run.invoke(ledger_command, ["stats", "--ledger", str(path)]).output
+    with Ledger.open(path) as book:
+        book.begin([purchase("Good morning."), purchase("Good night.")], characters=13)
+        book.answer(purchase("Good morning.").key, {"text": "좋은 아침입니다."}, characters=13, cost=0.01)
+    shown = run.invoke(ledger_command, ["stats", "--ledger", str(path), "--in-flight"]).output
+    assert "translate deepl -: 1 texts answered, 13 characters, USD 0.01; 1 sent without an answer" in shown
+    assert "sent 1x, not answered: Good night." in shown
+    export = tmp_path / "export.jsonl"
+    assert "2 rows written" in run.invoke(ledger_command, ["export", "--ledger", str(path), str(export)]).output
+    other = str(tmp_path / "other.sqlite3")
+    assert "1 answers added" in run.invoke(ledger_command, ["import", "--ledger", other, str(export)]).output
