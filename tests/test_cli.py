@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from kollm.cli import COMMANDS, LazyGroup, cli, main
+
+
+def run(*args: str, code: int = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "kollm", *args], capture_output=True, text=True, env={**os.environ, **(env or {})}
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def loaded_by(statement: str, names: set[str]) -> set[str]:
+    code = f"import sys; {statement}; print(*sorted({names!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+HEAVY = {"torch", "datasets", "evaluate", "transformers", "trl", "peft", "openai", "deepl", "pyarrow", "numpy"}
+
+
+def test_import_kollm_loads_nothing_heavy() -> None:
+    assert loaded_by("import kollm", HEAVY) == set()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    statement = "import contextlib, io, kollm.cli as c\nwith contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): c.main(['--help'])\n"
+    assert loaded_by(f"exec({statement!r})", HEAVY | {"pydantic"}) == set()
+
+
+def test_help_shows_every_command() -> None:
+    shown = run("--help").stdout
+    assert all(f"  {name} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_the_help_line_of_each_command_is_its_own(name: str) -> None:
+    command = LazyGroup().get_command(click.Context(cli), name)
+    assert command is not None
+    assert (command.name, bool(command.help)) == (name, True)
+
+
+def test_the_version_is_printed() -> None:
+    import kollm
+
+    assert run("--version").stdout.strip() == f"kollm, version {kollm.__version__}"
+
+
+def test_wrong_usage_leaves_with_2_and_a_hint() -> None:
+    assert "did you mean 'doctor'" in run("docter", code=2).stderr
+    run("run", code=2)
+
+
+def test_a_user_error_is_one_sentence_without_traceback() -> None:
+    done = run("recipe", "show", "demmo", code=1)
+    assert done.stderr.startswith("Error: There is no recipe 'demmo'")
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback() -> None:
+    assert "Traceback" in run("--debug", "recipe", "show", "demmo", code=1).stderr
+
+
+def test_doctor_names_keys_without_showing_them() -> None:
+    done = run("doctor", "--offline", env={"OPENAI_API_KEY": "sk-very-secret", "DEEPL_AUTH_KEY": ""})
+    assert "OPENAI_API_KEY is set" in done.stdout
+    assert "DEEPL_AUTH_KEY is not set" in done.stdout
+    assert "very-secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["completion", shell])
+    assert "_KOLLM_COMPLETE" in capsys.readouterr().out
+
+
+def test_recipe_show_tells_where_values_come_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: {model: toy:gpt_neox}\nadapter: {r: 4}\norigins: {adapter: 'assumed: small', adapter.r: paper}\n")
+    main(["recipe", "show", str(path)])
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["adapter.r"].endswith("paper")
+    assert lines["adapter.alpha"].endswith("assumed: small")
+    assert lines["loss"].endswith("default")

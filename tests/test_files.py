@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kollm.errors import InputError
+from kollm.files import JsonlAppender, ensure_folder, read_json, read_jsonl, write_atomic, write_json
+
+
+def test_a_malformed_line_is_named_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n\n{"a": \n')
+    rows = read_jsonl(path)
+    assert next(rows) == {"a": 1}
+    with pytest.raises(InputError, match=r"rows\.jsonl, line 3: not valid JSON"):
+        next(rows)
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"[1]\n", "a list, not an object"), (b"\xff\n", "not UTF-8")])
+def test_a_line_that_is_no_object_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"line 1: .*{message}"):
+        list(read_jsonl(path))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        list(read_jsonl(tmp_path / "none.jsonl"))
+
+
+@pytest.mark.parametrize("torn", [b'{"a": 2', b'{"a": "\xed\x95', b"x" * 200_000])
+def test_appending_drops_a_torn_line(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + torn)
+    with JsonlAppender(path) as appender:
+        appender.append({"a": "한국어"})
+    assert [row["a"] for row in read_jsonl(path)] == [1, "한국어"]
+
+
+def test_appending_drops_a_torn_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a"')
+    JsonlAppender(path).close()
+    assert path.read_bytes() == b""
+
+
+def test_a_lone_surrogate_survives_a_jsonl_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with JsonlAppender(path) as appender:
+        appender.append({"a": "\ud800 한국어"})
+    assert next(read_jsonl(path)) == {"a": "\ud800 한국어"}
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(path, "\ud800")
+    assert read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        ensure_folder(tmp_path / "file" / "below")

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kollm.errors import RecipeError
+from kollm.recipe import load_recipe, recipe_names
+from kollm.resources import resource_folder
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+MINIMAL = "base:\n  model: toy:gpt_neox\n"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_loads_and_opens_with_its_command(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    first = (resource_folder("recipes") / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# kollm ")
+    assert name in first
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path / "r.yaml", MINIMAL + "trainer:\n  learning_rate: 3e-4\n  max_steps: '5'\n"))
+    assert recipe.trainer == {"learning_rate": 3e-4, "max_steps": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bass:\n  model: x\n", "unknown key 'bass' - did you mean 'base'"),
+        (MINIMAL + "adapter:\n  rank: 8\n", "unknown key 'adapter.rank'"),
+        (MINIMAL + "adapter:\n  dropot: 0.1\n", "did you mean 'dropout'"),
+        (MINIMAL + "trainer:\n  learning_rat: 1\n", "no key of SFTConfig - did you mean 'learning_rate'"),
+        (MINIMAL + "trainer:\n  learning_rate: fast\n", "trainer.learning_rate is 'fast'"),
+        (MINIMAL + "trainer:\n  gradient_accumulation_steps: 4\n", "use global_batch_size instead"),
+        (MINIMAL + "origins:\n  adapter.rr: paper\n", "origins names 'adapter.rr'"),
+        (MINIMAL + "loss: some\n", "'loss' is 'some'"),
+        ("prompt: kullm-2023\n", "the key 'base' is missing"),
+        ("- a\n- b\n", "holds list, not keys"),
+        ("base: [\n", "line 2: not valid YAML"),
+        ("extends: nowhere\n", "There is no recipe 'nowhere'"),
+    ],
+)
+def test_a_fault_is_one_clear_sentence(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match="Recipe|recipe") as caught:
+        load_recipe(write(tmp_path / "r.yaml", text))
+    assert message in str(caught.value)
+
+
+def test_an_unknown_name_is_met_with_the_closest() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'demo'"):
+        load_recipe("demmo")
+    with pytest.raises(RecipeError, match=r"'none\.yaml' does not exist"):
+        load_recipe("none.yaml")
+
+
+def test_extends_takes_over_what_is_not_said_again(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", MINIMAL + "adapter: {r: 4, alpha: 8}\ndescription: the first\n")
+    child = load_recipe(write(tmp_path / "b.yaml", "extends: a.yaml\nadapter: {r: 2}\n"))
+    assert (child.adapter.r, child.adapter.alpha, child.name, child.description) == (2, 8, "b", "")
+
+
+def test_extends_in_a_circle_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", "extends: b.yaml\n")
+    write(tmp_path / "b.yaml", "extends: a.yaml\n")
+    with pytest.raises(RecipeError, match="leads back to itself"):
+        load_recipe(tmp_path / "a.yaml")
+
+
+def test_overrides_reach_any_key(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.yaml", MINIMAL)
+    recipe = load_recipe(path, ["adapter.r=8", "trainer.learning_rate=1e-4", "data.sources=[{name: dolly}]"])
+    assert (recipe.adapter.r, recipe.trainer["learning_rate"], recipe.data.sources[0].name) == (8, 1e-4, "dolly")
+    with pytest.raises(RecipeError, match="has no '='"):
+        load_recipe(path, ["adapter.r"])
+
+
+def test_the_fingerprint_follows_the_values_not_the_words(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.yaml", MINIMAL)
+    assert load_recipe(path).fingerprint() == load_recipe(path, ["description=words"]).fingerprint()
+    assert load_recipe(path).fingerprint() != load_recipe(path, ["adapter.r=8"]).fingerprint()
+    assert load_recipe(path).fingerprint("adapter") == load_recipe(path, ["loss=all"]).fingerprint("adapter")
+
+
+def test_a_resolved_recipe_is_a_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path / "r.yaml", MINIMAL))
+    again = load_recipe(write(tmp_path / "s.yaml", yaml.safe_dump(recipe.model_dump(mode="json"))))
+    assert again == recipe
