@@ -1,0 +1,259 @@
+"""The local judge: a causal language model's own probabilities as scores.
+
+For each axis the prompt is cut right after the axis's label in the reply form, and the score is the expectation of the
+allowed score values under the probabilities that the model gives to their tokens there (G-Eval, Liu et al. 2023,
+Section 2.3), renormalised over the allowed values. The mass that fell on them is kept: where it is small, the model did
+not understand that a score was due, and the expectation says little.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from kollm.errors import InputError
+from kollm.judge.rubric import Rubric, load_rubric
+from kollm.judge.run import Question, verdict_of
+from kollm.records import Status, Verdict, canonical_json
+
+Ids = tuple[int, ...]
+CUTTABLE = ("response", "input", "instruction")
+"""Fields that are shortened when a prompt exceeds the model's context, in this order, each from its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """One question as token ids: one cut an axis, and what was left out to fit the context."""
+
+    question: Question
+    cuts: tuple[Ids, ...]
+    omitted: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One sequence to run, and the lengths of the prefixes whose next-token probabilities are wanted."""
+
+    prompt: int
+    ids: Ids
+    lengths: tuple[int, ...]
+
+
+class LocalJudge:
+    """Judges with a causal model of the Hub or of a folder.
+
+    Args:
+        model: folder or Hub id; only safetensors are read, and no code of the model's repository runs.
+        rubric: a Rubric, the name of a shipped one, or the path of a rubric file.
+        revision: commit of the Hub model.
+        batch_tokens: padded tokens of one batch.
+        device: where to run; by default a GPU where there is one.
+
+    Raises:
+        InputError: the model's context does not hold the rubric itself.
+    """
+
+    mode = "local"
+    samples = 1
+
+    def __init__(
+        self,
+        model: str | Path,
+        rubric: str | Path | Rubric,
+        *,
+        revision: str | None = None,
+        batch_tokens: int = 8192,
+        device: str | None = None,
+    ) -> None:
+        self.rubric = load_rubric(rubric)
+        self.name = str(model)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.batch_tokens = batch_tokens
+        self.tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model, revision=revision, trust_remote_code=False, use_safetensors=True, dtype="auto"
+        )
+        self.model = loaded.to(self.device).eval()
+        self.context: int = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
+        self._picks_logits = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        self.continuations = [self._score_tokens(index) for index in range(len(self.rubric.axes))]
+        longest = max(len(ids) for continuation in self.continuations for ids in continuation)
+        self.context -= longest - 1
+        shortest = self._cuts("", "", "")[-1]
+        if len(shortest) > self.context:
+            raise InputError(
+                f"The judge model '{model}' reads {self.context} tokens, and the rubric '{self.rubric.name}' alone takes "
+                f"{len(shortest)} - choose a model with a longer context."
+            )
+
+    def run(self, questions: Sequence[Question], emit: Callable[[Verdict], None]) -> None:
+        """Judge every question, handing each verdict to `emit` as soon as it is there, the shortest prompts first."""
+        prompts = [self._fit(question) for question in questions]
+        prompts.sort(key=lambda prompt: len(prompt.cuts[-1]))
+        for batch in _batches(prompts, self.batch_tokens):
+            for prompt, scored in zip(batch, self._distributions(batch), strict=True):
+                emit(self._verdict(prompt, scored))
+
+    def _verdict(self, prompt: _Prompt, distributions: list[dict[int, float]]) -> Verdict:
+        scores: dict[str, float | None] = {}
+        mass: dict[str, float] = {}
+        raw: dict[str, dict[str, float]] = {}
+        for axis, distribution in zip(self.rubric.axes, distributions, strict=True):
+            total = math.fsum(distribution.values())
+            readable = math.isfinite(total) and total > 0
+            expected = math.fsum(value * p for value, p in distribution.items()) / total if readable else None
+            scores[axis.key] = None if expected is None else round(min(max(expected, axis.low), axis.high), 6)
+            mass[axis.key] = float(f"{total:.6g}") if readable else 0.0
+            raw[axis.key] = {str(value): float(f"{p:.6g}") if readable else 0.0 for value, p in distribution.items()}
+        usage: dict[str, Any] = {"prompt_tokens": len(prompt.cuts[-1]), "mass": mass}
+        if prompt.omitted:
+            usage["omitted_characters"] = prompt.omitted
+        status: Status = "ok" if all(score is not None for score in scores.values()) else "parse_error"
+        return verdict_of(self, prompt.question, self.name, scores, status, canonical_json(raw), usage)
+
+    def _encode(self, text: str) -> Ids:
+        ids: list[int] = self.tokenizer(text)["input_ids"]
+        if ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids = ids[:-1]  # a tokenizer that ends every text would end the reply before its score
+        return tuple(ids)
+
+    def _cuts(self, instruction: str, input: str, response: str) -> tuple[Ids, ...]:
+        prompt = self.rubric.prompt(instruction, input, response)
+        start = len(prompt) - len(self.rubric.reply_form)
+        return tuple(self._encode(prompt[: start + end]) for end in self.rubric.cuts)
+
+    def _score_tokens(self, axis: int) -> dict[Ids, int]:
+        """Token ids of every way to write a score of the axis, with and without a space before it."""
+        stem = self.rubric.reply_form[: self.rubric.cuts[axis]]
+        stem_ids = self._encode(stem)
+        tokens: dict[Ids, int] = {}
+        for value in self.rubric.axes[axis].values:
+            for written in (f" {value}", str(value)):
+                ids = self._encode(stem + written)
+                if ids[: len(stem_ids)] != stem_ids:  # the score melts into the label's last token
+                    ids = (*stem_ids, *self.tokenizer(written, add_special_tokens=False)["input_ids"])
+                tokens.setdefault(ids[len(stem_ids) :], value)
+        return tokens
+
+    def _fit(self, question: Question) -> _Prompt:
+        """Tokenize, shortening the fields from their ends where the whole exceeds the model's context."""
+        fields = {name: getattr(question.generation, name) for name in ("instruction", "input", "response")}
+        cuts = self._cuts(**fields)
+        omitted: dict[str, int] = {}
+        for name in CUTTABLE:
+            if max(map(len, cuts)) <= self.context:
+                break
+            text, keep, over = fields[name], 0, len(fields[name])
+            while over - keep > 1:  # invariant: `keep` characters fit, or none do; `over` do not
+                middle = (keep + over) // 2
+                fits = max(map(len, self._cuts(**{**fields, name: text[:middle]}))) <= self.context
+                keep, over = (middle, over) if fits else (keep, middle)
+            fields[name] = text[:keep]
+            omitted[name] = len(text) - keep
+            cuts = self._cuts(**fields)
+        return _Prompt(question, cuts, omitted)
+
+    def _distributions(self, batch: Sequence[_Prompt]) -> list[list[dict[int, float]]]:
+        """For each prompt and axis, the probability of each allowed value."""
+        passes = [one for index, prompt in enumerate(batch) for one in self._passes(index, prompt.cuts)]
+        logits: list[dict[Ids, torch.Tensor]] = [{} for _ in batch]
+        for group in _grouped(passes, self.batch_tokens):
+            for one, rows in zip(group, self._forward(group), strict=True):
+                for length, row in zip(one.lengths, rows, strict=True):
+                    logits[one.prompt][one.ids[:length]] = row
+        return [
+            [
+                _value_probabilities(cut, continuation, logits[index])
+                for cut, continuation in zip(prompt.cuts, self.continuations, strict=True)
+            ]
+            for index, prompt in enumerate(batch)
+        ]
+
+    def _passes(self, index: int, cuts: Sequence[Ids]) -> Iterator[_Pass]:
+        """The fewest sequences that hold every prefix whose next token matters.
+
+        The cuts of one prompt are prefixes of one another as texts. Where their token ids are so too, one pass serves
+        all axes; a cut whose last token comes out differently gets a pass of its own.
+        """
+        wanted = {
+            (*cut, *ids[:length])
+            for cut, continuation in zip(cuts, self.continuations, strict=True)
+            for ids in continuation
+            for length in range(len(ids))
+        }
+        held: list[tuple[Ids, list[int]]] = []
+        for ids in sorted(wanted, key=len, reverse=True):
+            for whole, lengths in held:
+                if whole[: len(ids)] == ids:
+                    lengths.append(len(ids))
+                    break
+            else:
+                held.append((ids, [len(ids)]))
+        for whole, lengths in held:
+            yield _Pass(index, whole, tuple(lengths))
+
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def _forward(self, group: Sequence[_Pass]) -> list[torch.Tensor]:
+        """Log-probabilities after each wanted prefix: one tensor [prefixes, vocabulary] a pass. Padded on the right."""
+        width = max(len(one.ids) for one in group)
+        ids = torch.zeros(len(group), width, dtype=torch.long)
+        mask = torch.zeros(len(group), width, dtype=torch.long)
+        for row, one in enumerate(group):
+            ids[row, : len(one.ids)] = torch.tensor(one.ids)
+            mask[row, : len(one.ids)] = 1
+        positions = sorted({length - 1 for one in group for length in one.lengths})
+        keep = {"logits_to_keep": torch.tensor(positions, device=self.device)} if self._picks_logits else {}
+        output = self.model(
+            input_ids=ids.to(self.device), attention_mask=mask.to(self.device), use_cache=False, **keep
+        ).logits
+        place = {position: index if keep else position for index, position in enumerate(positions)}
+        return [
+            torch.log_softmax(output[row, [place[length - 1] for length in one.lengths]].float(), dim=-1).cpu()
+            for row, one in enumerate(group)
+        ]
+
+
+def _value_probabilities(cut: Ids, continuation: dict[Ids, int], logits: dict[Ids, torch.Tensor]) -> dict[int, float]:
+    """Probability of each value: the sum over the ways to write it.
+
+    Where one way begins another (`1` and `10` in digits), the longer one's share is taken from the shorter one.
+    """
+    written: dict[Ids, float] = {}
+    for ids in continuation:
+        logarithm = sum(float(logits[(*cut, *ids[:place])][token]) for place, token in enumerate(ids))
+        written[ids] = math.exp(logarithm)
+    values: dict[int, float] = {}
+    for ids, value in continuation.items():
+        longer = [other for other in continuation if len(other) > len(ids) and other[: len(ids)] == ids]
+        alone = written[ids] - math.fsum(written[other] for other in longer)
+        values[value] = values.get(value, 0.0) + max(alone, 0.0)
+    return values
+
+
+def _batches(prompts: Sequence[_Prompt], tokens: int) -> Iterator[list[_Prompt]]:
+    batch: list[_Prompt] = []
+    for prompt in prompts:
+        if batch and len(prompt.cuts[-1]) * (len(batch) + 1) > tokens:
+            yield batch
+            batch = []
+        batch.append(prompt)
+    if batch:
+        yield batch
+
+
+def _grouped(passes: Sequence[_Pass], tokens: int) -> Iterator[list[_Pass]]:
+    group: list[_Pass] = []
+    for one in sorted(passes, key=lambda one: len(one.ids)):
+        if group and len(one.ids) * (len(group) + 1) > tokens:
+            yield group
+            group = []
+        group.append(one)
+    if group:
+        yield group

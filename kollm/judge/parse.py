@@ -1,0 +1,214 @@
+"""Reading a judge's reply: a number or None for every axis, never a guess.
+
+How recorded replies of real judges read, and what counts:
+
+- A score stands on a line that begins with its axis's label, after bullets and numbering: `- 자연스러움 (1 - 3): 2`.
+- The bracket before the score echoes the range. Where no number follows it, `(n)` and `(n/high)` are the score, and
+  `(a-b)` that departs from the axis's range scores a. A bare echo of the range says nothing, unless another bracket of
+  the same reply departs from its range, which shows that this judge writes its scores there: then it scores its lower number.
+- N/A, a score outside the axis, a span (`2-3`), another scale (`8/10`), and two different scores for one axis are None.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from kollm.judge.rubric import Axis, Rubric, load_rubric
+
+_FULL_WIDTH = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+_SIGNS = {"½": ".5", "⁄": "/", "∕": "/", "\u3000": " ", "\u00a0": " ", "ː": ":"} | dict.fromkeys("‐‑‒–—―−~∼〜", "-")
+_PLAIN = str.maketrans(_FULL_WIDTH | {"～": "-"} | _SIGNS)
+_NUMBER = r"[0-9]{1,6}(?:\.[0-9]{1,6})?|\.5"
+_BULLETS = " \t>#*+-•·●▪◦‣■□*_\"'`|{[(<"
+_NUMBERING = re.compile(r"(?:[0-9]{1,2}|[A-Za-z가-하])[.)]|[①-⑳]")
+_BRACKET = re.compile(r"[\s*_`\"']{0,8}[(\[]([^()\[\]\n]{0,80})[)\]]")
+_RANGE = re.compile(rf"\s*({_NUMBER})\s*-\s*({_NUMBER})\s*(?:점)?\s*")
+_POINT = re.compile(rf"\s*({_NUMBER})\s*(?:점)?\s*(?:/\s*({_NUMBER})\s*(?:점)?\s*)?")
+_TO_SCORE = re.compile(
+    r"[\s*_`\"']{0,8}(?:은|는)?[\s*_`\"':=|→>]{0,12}(?:-\s{1,4})?"
+    r"(?:(?:score|rating|점수|평점|평가)[\s*_`\"':=|]{0,8})?[*_`\"'(\[<]{0,4}",
+    re.IGNORECASE,
+)
+_SCORE = re.compile(
+    rf"(?P<score>[+-]?(?:{_NUMBER}))(?![0-9.]*[0-9])"
+    r"(?:\s*점)?(?:[\s*_`\"')\]>]{0,6}(?:/|out of)\s*(?P<out_of>[0-9]{1,6})(?:\s*점)?)?",
+    re.IGNORECASE,
+)
+_OUT_OF_FIRST = re.compile(rf"([0-9]{{1,6}})\s*점?\s*(?:만점\s*)?(?:중|에)에?서?\s*(?P<score>{_NUMBER})")
+_SPAN = re.compile(
+    r"(?:\s*[)\]*_`\"']*)\s*(?:,(?=[0-9])|-|/|→|->|or\b|to\b|또는|혹은|에서|내지)\s*[(\[]?\s*[0-9]", re.IGNORECASE
+)
+_GLUED = re.compile(r"[A-Za-z0-9%°]|[가-힣]")
+_ENDINGS = re.compile(r"점|입니다|이다|이며|이고|이에요|예요|으로|로\b")
+_NOT_APPLICABLE = re.compile(
+    r"[\s*_`\"':=|(\[-]{0,12}(?:n\s?/\s?a\b|none\b|null\b|해당\s?없음|평가\s?불가|없음)", re.IGNORECASE
+)
+_BARE_LINE = re.compile(
+    rf"[\s*_`\"'(\[-]{{0,8}}(?:점수\s*[:=]?\s*|score\s*[:=]?\s*)?(?:{_NUMBER})[\s*_`\"')\]]{{0,6}}(?:점|/\s*[0-9]+점?)?[\s.*_`\"')\]]{{0,6}}",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What one line says about one axis."""
+
+    axis: Axis
+    score: float | None = None
+    void: bool = False
+    bracket: float | None = None
+    departs: bool = False
+    echoes: bool = False
+
+
+def parse_verdict(text: str, rubric: str | Path | Rubric) -> dict[str, float | None]:
+    """Read a judge's reply.
+
+    Args:
+        text: the reply as it came.
+        rubric: a Rubric, the name of a shipped one, or the path of a rubric file.
+
+    Returns:
+        For every axis of the rubric, its score, or None where the reply gives none that is beyond doubt.
+    """
+    rubric = load_rubric(rubric)
+    readings: dict[str, list[_Reading]] = {axis.key: [] for axis in rubric.axes}
+    for reading in _readings(text, rubric):
+        readings[reading.axis.key].append(reading)
+    in_brackets = any(_decided_by_bracket(found) for found in readings.values())
+    return {axis.key: _decide(axis, readings[axis.key], in_brackets) for axis in rubric.axes}
+
+
+def _decided_by_bracket(found: list[_Reading]) -> bool:
+    return any(reading.departs for reading in found) and not any(r.score is not None or r.void for r in found)
+
+
+def _decide(axis: Axis, found: list[_Reading], in_brackets: bool) -> float | None:
+    if any(reading.void for reading in found):
+        return None
+    scores = {reading.score for reading in found if reading.score is not None}
+    if not scores:
+        scores = {reading.bracket for reading in found if reading.bracket is not None}
+    if not scores and in_brackets and any(reading.echoes for reading in found):
+        scores = {float(axis.low)}
+    return axis.accept(scores.pop()) if len(scores) == 1 else None
+
+
+def _readings(text: str, rubric: Rubric) -> Iterator[_Reading]:
+    label, by_label = _labels(rubric)
+    lines = unicodedata.normalize("NFC", text).translate(_PLAIN).splitlines()
+    for number, line in enumerate(lines):
+        for part in _parts(line, label):
+            match = label.match(part)
+            if match is None:
+                continue
+            axis = by_label[_fold(match[0])]
+            rest = part[match.end() :]
+            following = next((later for later in lines[number + 1 : number + 3] if later.strip()), "")
+            yield _read(axis, rest, following)
+
+
+@lru_cache(maxsize=64)
+def _labels(rubric: Rubric) -> tuple[re.Pattern[str], dict[str, Axis]]:
+    """One pattern for every label of the rubric, the longest first, and the axis of each."""
+    by_label: dict[str, Axis] = {}
+    words = []
+    for axis in rubric.axes:
+        for label in (axis.label, axis.key.replace("_", " "), axis.key, *axis.also):
+            by_label.setdefault(_fold(label), axis)
+            words.append(r"[\s_]{0,3}".join(map(re.escape, re.split(r"[\s_]+", label))))
+    alternatives = "|".join(sorted(set(words), key=len, reverse=True))
+    return re.compile(rf"(?:{alternatives})(?![A-Za-z])", re.IGNORECASE), by_label
+
+
+def _fold(label: str) -> str:
+    return re.sub(r"[\s_]+", "", label).casefold()
+
+
+def _parts(line: str, label: re.Pattern[str]) -> Iterable[str]:
+    """The line without bullets and numbering; or its parts, where it is nothing but `label: score` pairs."""
+    start = _strip_bullets(line)
+    if not label.match(start):
+        return ()
+    pieces = (
+        [_strip_bullets(piece) for piece in re.split(r"[,;|/]", start.rstrip(" \t}]|"))] if len(start) < 2000 else []
+    )
+    if len(pieces) > 1 and all(_is_pair(piece, label) for piece in pieces):
+        return pieces
+    return (start,)
+
+
+def _strip_bullets(line: str) -> str:
+    line = line.lstrip(_BULLETS)
+    numbering = _NUMBERING.match(line)
+    return line[numbering.end() :].lstrip(_BULLETS + ")") if numbering else line
+
+
+def _is_pair(piece: str, label: re.Pattern[str]) -> bool:
+    match = label.match(piece)
+    if match is None:
+        return False
+    _, rest = _brackets(piece[match.end() :])
+    return re.fullmatch(rf"[\s*_`\"']*[:=][\s*_`\"']*(?:{_NUMBER})\s*점?[\s*_`\"']*", rest) is not None
+
+
+def _brackets(rest: str) -> tuple[str | None, str]:
+    """The text of the first bracket with a digit in it, and what follows the brackets."""
+    found = None
+    while (match := _BRACKET.match(rest)) is not None and (found is None or not re.search("[0-9]", match[1])):
+        if re.search("[0-9]", match[1]):
+            found = match[1]
+        rest = rest[match.end() :]
+    return found, rest
+
+
+def _read(axis: Axis, rest: str, following: str) -> _Reading:
+    bracket, after = _brackets(rest)
+    value, departs, echoes = _read_bracket(axis, bracket)
+    if _NOT_APPLICABLE.match(after):
+        return _Reading(axis, void=True)
+    score, void = _read_score(axis, after)
+    if score is None and not void and not after.strip(" \t:=*_`\"'|") and _BARE_LINE.fullmatch(following):
+        score, void = _read_score(axis, f": {following.strip()}")
+    if score is not None and value is not None and not echoes and not departs and value not in (score, axis.high):
+        void = True  # `(4): 3` gives two scores; `(5): 3` echoes the maximum
+    return _Reading(axis, None if void else score, void, value, departs and value is not None, echoes)
+
+
+def _read_bracket(axis: Axis, bracket: str | None) -> tuple[float | None, bool, bool]:
+    """What a bracket scores, whether it is a range that departs from the axis's, and whether it echoes that."""
+    if bracket is None:
+        return None, False, False
+    span = _RANGE.fullmatch(bracket)
+    if span is not None:
+        if (float(span[1]), float(span[2])) == (axis.low, axis.high):
+            return None, False, True
+        return float(span[1]), True, False
+    point = _POINT.fullmatch(bracket)
+    if point is None or (point[2] is not None and float(point[2]) != axis.high):
+        return None, False, False
+    return float(point[1]), False, False
+
+
+def _read_score(axis: Axis, after: str) -> tuple[float | None, bool]:
+    """The number that stands right after the label and its separators; and whether it is no single score."""
+    lead = _TO_SCORE.match(after)
+    assert lead is not None
+    reversed_order = _OUT_OF_FIRST.match(after, lead.end())  # `5점 만점에 4점`
+    match = reversed_order or _SCORE.match(after, lead.end())
+    if match is None:
+        return None, False
+    out_of = match[1] if reversed_order else match["out_of"]
+    if out_of is not None and float(out_of) != axis.high:
+        return None, True
+    score, tail = float(match["score"]), after[match.end() :]
+    if _SPAN.match(tail):
+        return None, True
+    if _GLUED.match(tail) and not _ENDINGS.match(tail):
+        return None, False  # `3개의 오류`, `2nd`: a number in prose
+    return score, False
