@@ -1,0 +1,289 @@
+"""A dataset folder: one parquet folder a config, `manifest.json`, and the card whose YAML the Hub's viewer reads.
+
+The folder is written beside its place and renamed into it at the end, so that it is whole or absent. The same records
+give the same bytes: no times, no random names, a fixed order of shards.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kollm.errors import InputError
+from kollm.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
+from kollm.records import Record, content_id
+
+CARD = "README.md"
+MANIFEST = "manifest.json"
+REJECTED = "rejected"
+SHARD_ROWS = 200_000
+GROUP_ROWS = 5_000
+"""Rows of a parquet row group: small enough that a reader of one page of the Hub's viewer loads little."""
+
+_TURNS = pa.list_(pa.list_(pa.string()))
+_TEXTS = [("instruction", pa.string()), ("input", pa.string()), ("output", pa.string()), ("history", _TURNS)]
+_PROVENANCE = [
+    ("revision", pa.string()),
+    ("index", pa.int64()),
+    ("route", pa.string()),
+    ("engine", pa.string()),
+    ("mode", pa.string()),
+    ("attempt", pa.int64()),
+    ("characters", pa.int64()),
+    ("category", pa.string()),
+]
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        *_TEXTS,
+        ("lang", pa.string()),
+        ("licence", pa.string()),
+        ("original", pa.struct(_TEXTS)),
+        ("provenance", pa.struct(_PROVENANCE)),
+    ]
+)
+"""Columns of every config: the fields of Record."""
+REJECTED_SCHEMA = SCHEMA.append(pa.field("reason", pa.string()))
+
+
+class Part(NamedTuple):
+    """One split of one config."""
+
+    config: str
+    split: str
+
+
+class DatasetWriter:
+    """Writes a dataset folder under a temporary name beside `folder`; `publish` moves it into place.
+
+    Use as a context manager: left without `publish`, nothing remains; after a kill, the next writer removes the rest.
+
+    Raises:
+        InputError: the place cannot be written, or holds something that is no dataset folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        check_target(self.folder)
+        ensure_folder(self.folder.parent)
+        _remove_leftovers(self.folder)
+        self.work = self.folder.parent / f".{self.folder.name}.{os.getpid()}.partial"
+        self.work.mkdir()
+        self._parts: dict[Part, _PartWriter] = {}
+
+    @property
+    def rows(self) -> dict[Part, int]:
+        """Rows written so far."""
+        return {part: writer.rows for part, writer in self._parts.items()}
+
+    def write(self, part: Part, table: pa.Table) -> None:
+        """Append the rows of a table that has the part's schema."""
+        if table.num_rows == 0:
+            return  # `load_dataset` fails on a parquet file without rows
+        if part not in self._parts:
+            self._parts[part] = _PartWriter(self.work / part.config, part.split, table.schema)
+        self._parts[part].write(table)
+
+    def publish(self, manifest: Mapping[str, Any], card: str) -> Path:
+        """Close the files, add the card and the manifest with the checksums, and move the folder into its place."""
+        for part in self._parts.values():
+            part.close()
+        files = sorted(self.work.rglob("*.parquet"))
+        checksums = {path.relative_to(self.work).as_posix(): file_sha256(path) for path in files}
+        write_atomic(self.work / CARD, card)
+        write_json(self.work / MANIFEST, {**manifest, "files": checksums})
+        _move_into_place(self.work, self.folder)
+        return self.folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for part in self._parts.values():
+            part.close()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+class _PartWriter:
+    """The shards of one split: full row groups whatever the size of the tables that come in."""
+
+    def __init__(self, folder: Path, split: str, schema: pa.Schema) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder, self._split, self._schema = folder, split, schema
+        self._waiting: list[pa.Table] = []
+        self._file: pq.ParquetWriter | None = None
+        self._shards = 0
+        self._in_shard = 0
+        self.rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        self.rows += table.num_rows
+        self._waiting.append(table)
+        if sum(item.num_rows for item in self._waiting) >= GROUP_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush(all=True)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _flush(self, all: bool = False) -> None:
+        if not self._waiting:
+            return
+        table = pa.concat_tables(self._waiting)
+        end = table.num_rows if all else table.num_rows // GROUP_ROWS * GROUP_ROWS
+        for start in range(0, end, GROUP_ROWS):
+            self._write_group(table.slice(start, min(GROUP_ROWS, end - start)))
+        self._waiting = [table.slice(end)] if end < table.num_rows else []
+
+    def _write_group(self, table: pa.Table) -> None:
+        if self._file is not None and self._in_shard >= SHARD_ROWS:
+            self._file.close()
+            self._file = None
+        if self._file is None:
+            path = self._folder / f"{self._split}-{self._shards:05d}.parquet"
+            self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
+            self._shards += 1
+            self._in_shard = 0
+        self._file.write_table(table, row_group_size=GROUP_ROWS)
+        self._in_shard += table.num_rows
+
+
+def to_table(records: Iterable[Record], reasons: Iterable[str] | None = None) -> pa.Table:
+    """Records as a table of the dataset's schema; with `reasons`, of the schema of the rejected rows."""
+    rows = [record.to_row() for record in records]
+    if reasons is None:
+        return pa.Table.from_pylist(rows, schema=SCHEMA)
+    for row, reason in zip(rows, reasons, strict=True):
+        row["reason"] = reason
+    return pa.Table.from_pylist(rows, schema=REJECTED_SCHEMA)
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a place that holds something other than an earlier dataset folder.
+
+    Raises:
+        InputError: it does.
+    """
+    if folder.is_file():
+        raise InputError(f"'{folder}' is a file - name a folder for the dataset.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise InputError(f"'{folder}' holds files that are no dataset of kollm's - name an empty or a new folder.")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a dataset folder.
+
+    Raises:
+        InputError: there is none: the folder is no dataset folder, or a build was cut off.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise InputError(
+            f"'{folder}' is not a dataset folder: it has no {MANIFEST} - build one with: kollm data build."
+        )
+    manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    return manifest
+
+
+def read_records(
+    folder_or_hub_id: str | Path, config: str | None = None, split: str | None = None, revision: str | None = None
+) -> Iterator[Record]:
+    """Yield the Records of a dataset folder, or of a dataset that kollm published on the Hub.
+
+    Args:
+        folder_or_hub_id: a folder, `ORG/NAME`, or `ORG/NAME@REVISION`.
+        config: one config; None for all of them, the rejected rows left out.
+        split: `train` or `test`; None for both.
+        revision: commit on the Hub.
+
+    Raises:
+        InputError: no such folder, config or split.
+    """
+    folder = Path(folder_or_hub_id)
+    if folder.is_dir():
+        return _folder_records(folder, config, split)
+    return _hub_records(str(folder_or_hub_id), config, split, revision)
+
+
+def dataset_fingerprint(folder_or_hub_id: str | Path) -> str:
+    """What identifies a dataset's content: its manifest's hash, or for the Hub the id with its revision."""
+    folder = Path(folder_or_hub_id)
+    if folder.is_dir():
+        return content_id(read_manifest(folder))
+    return content_id(str(folder_or_hub_id))
+
+
+def _folder_records(folder: Path, config: str | None, split: str | None) -> Iterator[Record]:
+    manifest = read_manifest(folder)
+    names = [name for name in manifest["files"] if _wanted(name, config, split)]
+    if not names:
+        there = ", ".join(sorted({name.rsplit("-", 1)[0] for name in manifest["files"]}))
+        raise InputError(
+            f"'{folder}' has no rows of config '{config or 'all'}', split '{split or 'any'}' - it has {there}."
+        )
+    for name in names:
+        for batch in pq.ParquetFile(folder / name).iter_batches(batch_size=1000, columns=SCHEMA.names):
+            yield from (Record.from_row(row) for row in batch.to_pylist())
+
+
+def _wanted(name: str, config: str | None, split: str | None) -> bool:
+    its_config, its_file = name.split("/")
+    of_config = its_config != REJECTED if config in (None, "all") else its_config == config
+    return of_config and (split is None or its_file.startswith(f"{split}-"))
+
+
+def _hub_records(name: str, config: str | None, split: str | None, revision: str | None) -> Iterator[Record]:
+    from datasets import load_dataset
+
+    repository, _, pinned = name.partition("@")
+    if repository.count("/") != 1:
+        raise InputError(
+            f"There is no dataset folder '{name}', and it is no Hub id - check the path, or write ORG/NAME."
+        )
+    loaded = load_dataset(repository, config or "all", revision=revision or pinned or None, streaming=True)
+    for its_split, rows in loaded.items():
+        if split in (None, its_split):
+            yield from (Record.from_row(row) for row in rows)
+
+
+def _move_into_place(work: Path, folder: Path) -> None:
+    """Rename; an earlier dataset there is set aside first and deleted last, so that one of the two is always whole."""
+    if not folder.exists():
+        work.rename(folder)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    folder.rename(aside / folder.name)
+    work.rename(folder)
+    shutil.rmtree(aside)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what builds of this folder left behind that were killed."""
+    for path in folder.parent.glob(f".{folder.name}.*.partial"):
+        process = path.name.split(".")[-2]
+        if process.isdigit() and not _is_alive(int(process)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

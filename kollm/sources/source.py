@@ -1,0 +1,172 @@
+"""What a source is: where its rows come from, under which licence, and how one of its rows becomes Records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from kollm.records import Provenance, Record, Turn
+
+Turns = Literal["conversation", "pairs", "first"]
+"""What becomes of a conversation: one Record with `history`, one Record a pair, or its first pair alone."""
+
+Row = Mapping[str, Any]
+
+MAX_FIELD = 50_000
+"""Characters that one field may hold. Longer ones are dumps of files rather than instructions, and DeepL, whose
+requests end at 128 KiB of escaped JSON, could not take them in one piece."""
+
+
+class Rejected(NamedTuple):
+    """A row that was left out, as far as it could be read, and why."""
+
+    record: Record
+    reason: str
+
+
+class Adapted(NamedTuple):
+    """What one source row became; `notes` names what was mended on the way, to be counted."""
+
+    records: tuple[Record, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row stands, and how it is to be read.
+
+    Attributes:
+        source: name of the source.
+        licence: SPDX identifier that the row gets.
+        lang: language of the source's text.
+        revision: Hub commit hash, or `sha256:` of the local file.
+        index: position of the row in its file, from 0.
+        turns: what becomes of a conversation.
+    """
+
+    source: str
+    licence: str
+    lang: str = "en"
+    revision: str = ""
+    index: int = 0
+    turns: Turns = "conversation"
+
+    def record(
+        self,
+        own_id: str | None,
+        instruction: str,
+        input: str,
+        output: str,
+        history: tuple[Turn, ...] = (),
+        category: str = "",
+    ) -> Record:
+        """A Record of this place; its id is the source's name and the row's own id, or else its index."""
+        return Record(
+            id=f"{self.source}-{self.index if own_id is None else own_id}",
+            source=self.source,
+            instruction=instruction,
+            input=input,
+            output=output,
+            history=history,
+            lang=self.lang,
+            licence=self.licence,
+            provenance=Provenance(revision=self.revision, index=self.index, category=category),
+        )
+
+    def reject(self, row: object, reason: str) -> Adapted:
+        """The row left out for `reason`; all that it held stands in `output` as JSON, so that nothing is lost."""
+        own_id = row.get("id") if isinstance(row, Mapping) else None
+        record = self.record(own_id if isinstance(own_id, str) else None, "", "", as_json(row))
+        return Adapted(rejected=(Rejected(record, reason),))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A data set that kollm knows how to read.
+
+    Attributes:
+        name: how it is called on the command line, in ids and, with `_` as `-`, as a config of the dataset folder.
+        title: its name for a reader.
+        licence: SPDX identifier of its rows.
+        adapt: makes Records of one row.
+        hub_id: dataset on the Hub.
+        revision: the commit that is read unless another is named.
+        hub_files: glob of the files to read there; empty for those that the Hub's own card names.
+        split: `test` for an evaluation set, whose rows are never filtered and never trained on.
+        lang: language of its text.
+        terms: what the provider of the text asks beyond the licence; stands in the card.
+    """
+
+    name: str
+    title: str
+    licence: str
+    adapt: Callable[[Row, Place], Adapted]
+    hub_id: str
+    revision: str
+    hub_files: str = ""
+    split: Literal["train", "test"] = "train"
+    lang: str = "en"
+    terms: str = ""
+
+    @property
+    def config(self) -> str:
+        """Its name as a config of the dataset folder."""
+        return self.name.replace("_", "-")
+
+
+def adapt_single(
+    row: Row, place: Place, instruction: str, input: str, output: str, own_id: str | None = None, category: str = ""
+) -> Adapted:
+    """One single-turn Record from the columns of these names, or the row rejected with its reason.
+
+    A missing or null `input` is empty; `instruction` and `output` must be there and hold more than white space.
+    """
+    for name in (instruction, output):
+        if name not in row:
+            return place.reject(row, f"no_column_{name}")
+    texts = [as_text(row.get(name)) for name in (instruction, input, output)]
+    for name, text in zip((instruction, input, output), texts, strict=True):
+        if text is None:
+            return place.reject(row, f"not_text_{name}")
+    record = place.record(own_id, texts[0] or "", texts[1] or "", texts[2] or "", category=category)
+    return check(record)
+
+
+def check(record: Record, notes: tuple[str, ...] = ()) -> Adapted:
+    """The Record, or its rejection where a field is empty, too long, or holds what UTF-8 cannot."""
+    texts = [record.instruction, record.input, record.output]
+    texts += [text for turn in record.history for text in turn]
+    if any(len(text) > MAX_FIELD for text in texts):
+        return Adapted(rejected=(Rejected(record, "field_too_long"),), notes=notes)
+    if not all(text.isascii() or _is_unicode(text) for text in (*texts, record.id)):
+        return Adapted(rejected=(Rejected(record, "lone_surrogate"),), notes=notes)
+    if not record.instruction.strip():
+        return Adapted(rejected=(Rejected(record, "empty_instruction"),), notes=notes)
+    if not record.output.strip():
+        return Adapted(rejected=(Rejected(record, "empty_output"),), notes=notes)
+    return Adapted((record,), notes=notes)
+
+
+def as_text(value: object) -> str | None:
+    """Text as it is, nothing as empty text, a number written out; None for a list or an object."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    return as_json(value) if isinstance(value, (bool, int, float)) else None
+
+
+def as_json(value: object) -> str:
+    """Any value as JSON that a person can read."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
