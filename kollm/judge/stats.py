@@ -24,6 +24,9 @@ ALPHA = 1 - LEVEL
 FEW_VALUES = 64
 CHUNK = 4_000_000
 """Random draws held in memory at once (32 MB)."""
+DRAWS = 50_000_000
+"""Random draws spent on one interval or test; beyond 5,000 distinct values the number of resamples gives way to it."""
+FEWEST_RESAMPLES = 1_000
 
 
 class Interval(NamedTuple):
@@ -118,12 +121,17 @@ def _resampled_means(values: Floats, resamples: int, rng: np.random.Generator) -
     if len(distinct) <= FEW_VALUES:
         drawn = rng.multinomial(size, counts / size, size=resamples)
         return np.asarray(drawn @ distinct / size, dtype=np.float64)
+    resamples = _affordable(resamples, size)
     means = np.empty(resamples)
     step = max(1, CHUNK // size)
     for start in range(0, resamples, step):
         stop = min(start + step, resamples)
         means[start:stop] = values[rng.integers(0, size, (stop - start, size))].mean(axis=1)
     return means
+
+
+def _affordable(resamples: int, draws_each: int) -> int:
+    return max(FEWEST_RESAMPLES, min(resamples, DRAWS // draws_each))
 
 
 def worst_case_bounds(values: Sequence[float | None], low: float, high: float) -> Interval | None:
@@ -163,6 +171,7 @@ def permutation_test(differences: Sequence[float] | Floats, *, seed: int = 0, re
     if not len(sizes):
         return 1.0
     rng = np.random.default_rng(seed)
+    resamples = _affordable(resamples, len(sizes))
     sums = np.zeros(resamples)
     for size, count in zip(sizes, counts, strict=True):
         sums += size * (2.0 * rng.binomial(count, 0.5, resamples) - count)
@@ -248,3 +257,27 @@ def compare_systems(
     ]
     corrected = holm([comparison.p_value for comparison in found])
     return [replace(comparison, p_holm=p) for comparison, p in zip(found, corrected, strict=True)]
+
+
+def length_correlation(pairs: Sequence[tuple[int, float]]) -> float | None:
+    """Spearman's rank correlation of answer length and score; None where either does not vary.
+
+    A judge that pays for length shows it here.
+    """
+    if len(pairs) < 3:
+        return None
+    return rank_correlation([float(length) for length, _ in pairs], [score for _, score in pairs])
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's rho: Pearson's correlation of the ranks, ties at their mean rank; None where either does not vary."""
+    a, b = _ranks(first), _ranks(second)
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else None
+
+
+def _ranks(values: Sequence[float]) -> Floats:
+    _, inverse, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[inverse], dtype=np.float64)

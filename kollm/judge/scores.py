@@ -1,0 +1,76 @@
+"""Verdicts as a table: axis -> system -> task -> score, one table for each way of judging."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kollm.judge.stats import Comparison, compare_systems
+from kollm.records import Verdict
+
+Limits = Mapping[str, tuple[float, float]]
+"""Axis key to its lowest and highest score."""
+
+
+class Judging(NamedTuple):
+    """What two verdicts must share to stand in one table."""
+
+    rubric: str
+    rubric_sha256: str
+    mode: str
+    model: str
+
+
+@dataclass(slots=True)
+class ScoreTable:
+    """The scores that one judge gave by one rubric in one mode.
+
+    Attributes:
+        judging: rubric, its hash, mode and requested judge model.
+        scores: axis -> system -> task id -> mean over the samples that have a number, or None.
+        statuses: system -> status -> number of verdicts.
+        returned: models that answered, as the server named them.
+    """
+
+    judging: Judging
+    scores: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
+    statuses: dict[str, Counter[str]] = field(default_factory=dict)
+    returned: set[str] = field(default_factory=set)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return tuple(self.scores)
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        return tuple(self.statuses)
+
+    def compare(self, limits: Limits | None = None, *, seed: int = 0) -> list[Comparison]:
+        """Every pair of systems on every axis, corrected together."""
+        return compare_systems(self.scores, limits, seed=seed)
+
+
+def score_tables(verdicts: Iterable[tuple[str, Verdict]]) -> list[ScoreTable]:
+    """Tables in the order in which their judgings first appear.
+
+    Args:
+        verdicts: the name under which a system is shown, and a verdict on it.
+    """
+    tables: dict[Judging, ScoreTable] = {}
+    sums: dict[tuple[Judging, str, str, str], tuple[float, int]] = {}
+    for system, verdict in verdicts:
+        judging = Judging(verdict.rubric, verdict.rubric_sha256, verdict.mode, verdict.model_requested)
+        table = tables.setdefault(judging, ScoreTable(judging))
+        table.statuses.setdefault(system, Counter())[verdict.status] += 1
+        table.returned.add(verdict.model_returned)
+        for axis, score in verdict.scores.items():
+            tasks = table.scores.setdefault(axis, {}).setdefault(system, {})
+            tasks.setdefault(verdict.id, None)
+            if score is not None:
+                key = (judging, axis, system, verdict.id)
+                total, count = sums.get(key, (0.0, 0))
+                sums[key] = (total + score, count + 1)
+                tasks[verdict.id] = (total + score) / (count + 1)
+    return list(tables.values())

@@ -1,0 +1,184 @@
+"""The figures of a report, as SVG whose text is live: it is read out, searched, and drawn with the page's own font."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from kollm.report.svg import element, join, line, picture, points, text
+from kollm.report.words import axis_words
+
+COLOURS = 8
+"""Colours of systems in page.css, .s0 to .s7; a ninth system begins again with the first."""
+RADAR_SYSTEMS = 6
+ROW = 22
+
+
+def radar(judging: Mapping[str, Any]) -> Markup | None:
+    """Means on all axes, each from its lowest score (centre) to its highest (rim); None below three ranged axes."""
+    axes = [axis for axis in judging["axes"] if axis["low"] is not None]
+    if len(axes) < 3:
+        return None
+    centre_x, centre_y, radius = 210.0, 170.0, 112.0
+
+    def at(index: int, share: float) -> tuple[float, float]:
+        angle = 2 * math.pi * index / len(axes) - math.pi / 2
+        return centre_x + radius * share * math.cos(angle), centre_y + radius * share * math.sin(angle)
+
+    rings = [
+        element("polygon", points=points(at(i, share) for i in range(len(axes))), class_="grid")
+        for share in (0.25, 0.5, 0.75, 1.0)
+    ]
+    spokes = [line(centre_x, centre_y, *at(i, 1.0), "grid") for i in range(len(axes))]
+    labels = []
+    for index, axis in enumerate(axes):
+        x, y = at(index, 1.13)
+        anchor = "middle" if abs(x - centre_x) < 12 else "start" if x > centre_x else "end"
+        y += -8 if y < centre_y - radius else 14 if y > centre_y + radius else 0
+        labels.append(text(x, y, axis_words(axis).ko, "label strong", anchor))
+        labels.append(text(x, y + 14, f"{axis['low']}-{axis['high']}", "label faint", anchor))
+    shapes = []
+    for place, system in enumerate(judging["systems"][:RADAR_SYSTEMS]):
+        means = [system["axes"][axis["key"]]["mean"] for axis in axes]
+        if any(mean is None for mean in means):
+            continue
+        corners = [at(i, _share(mean, axes[i])) for i, mean in enumerate(means)]
+        shapes.append(element("polygon", points=points(corners), class_=f"area {_colour(place)}"))
+        shapes += [element("circle", cx=x, cy=y, r=3, class_=f"dot {_colour(place)}") for x, y in corners]
+    title = "방사형 그림: 축별 평균 / Radar: mean by axis"
+    return picture(420, 340, title, *rings, *spokes, *shapes, *labels)
+
+
+def bars(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
+    """One axis: a bar and its interval for each measured system, a hollow mark for each published row."""
+    rows: list[tuple[str, float | None, Sequence[float] | None, str]] = [
+        (s["system"], s["axes"][axis["key"]]["mean"], s["axes"][axis["key"]]["ci95"], _colour(place))
+        for place, s in enumerate(judging["systems"])
+    ]
+    rows += [
+        (row["system"], row["scores"][axis["key"]], None, "published")
+        for row in judging["published"]
+        if axis["key"] in row["scores"]
+    ]
+    low, high = _range(axis, [value for _, value, _, _ in rows if value is not None])
+    left, width, top = 118.0, 180.0, 8.0
+
+    def x(value: float) -> float:
+        return left + width * (value - low) / (high - low)
+
+    drawn: list[Markup] = []
+    bottom = top + ROW * len(rows)
+    for tick in (low, (low + high) / 2, high):
+        drawn.append(line(x(tick), top, x(tick), bottom, "grid"))
+        drawn.append(text(x(tick), bottom + 14, f"{tick:g}", "label faint", "middle"))
+    for number, (name, mean, ci95, style) in enumerate(rows):
+        middle = top + ROW * number + ROW / 2
+        drawn.append(text(left - 8, middle + 4, _short(name), "label", "end"))
+        if mean is None:
+            drawn.append(text(left + 4, middle + 4, "점수 없음", "label faint"))
+            continue
+        drawn.append(
+            element("rect", x=left, y=middle - 7, width=max(x(mean) - left, 1), height=14, rx=2, class_=f"bar {style}")
+        )
+        if ci95 is not None:
+            ends = x(ci95[0]), x(ci95[1])
+            drawn.append(line(ends[0], middle, ends[1], middle, "whisker"))
+            drawn += [line(end, middle - 4, end, middle + 4, "whisker") for end in ends]
+        drawn.append(text(left + width + 8, middle + 4, f"{mean:.2f}", "label number"))
+    words = axis_words(axis)
+    return picture(350, bottom + 22, f"막대그림: {words.ko} / Bars: {words.en}", *drawn)
+
+
+def distribution(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
+    """One axis: for each system the share of answers at each score, and of those without one."""
+    systems = judging["systems"]
+    scores = sorted({score for s in systems for score, _ in s["axes"][axis["key"]]["distribution"]})
+    low, high = _range(axis, scores)
+    left, width, top = 118.0, 222.0, 4.0
+    drawn: list[Markup] = []
+    for number, system in enumerate(systems):
+        found, y = system["axes"][axis["key"]], top + ROW * number
+        drawn.append(text(left - 8, y + 15, _short(system["system"]), "label", "end"))
+        parts = [(f"{score:g}", count, f"shade d{_step(score, low, high)}") for score, count in found["distribution"]]
+        parts.append(("없음 / none", found["n"] - found["n_scored"], "unscored"))
+        start = left
+        for label, count, style in parts:
+            wide = width * count / max(found["n"], 1)
+            if count:
+                share = f"{label}: {count} ({count / found['n']:.0%})"
+                drawn.append(
+                    element("rect", element("title", share), x=start, y=y + 3, width=wide, height=ROW - 6, class_=style)
+                )
+                if wide >= 22 and style != "unscored":
+                    drawn.append(text(start + wide / 2, y + 15, label, f"label on {style}", "middle"))
+            start += wide
+    words = axis_words(axis)
+    return picture(350, top + ROW * len(systems) + 4, f"점수 분포: {words.ko} / Scores: {words.en}", *drawn)
+
+
+def curve(history: Sequence[Mapping[str, Any]]) -> Markup | None:
+    """Training loss by step as a line, held-out loss as dots; None below two points."""
+    loss = [(float(h["step"]), float(h["loss"])) for h in history if h.get("loss") is not None]
+    heldout = [(float(h["step"]), float(h["eval_loss"])) for h in history if h.get("eval_loss") is not None]
+    both = [*loss, *heldout]
+    if len(both) < 2:
+        return None
+    (first, last), (low, high) = _span(p[0] for p in both), _span(p[1] for p in both)
+    low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    left, top, width, height = 48.0, 10.0, 560.0, 220.0
+
+    def at(step: float, value: float) -> tuple[float, float]:
+        return left + width * (step - first) / (last - first), top + height * (high - value) / (high - low)
+
+    drawn: list[Markup] = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = top + height * (1 - share)
+        drawn.append(line(left, y, left + width, y, "grid"))
+        drawn.append(text(left - 8, y + 4, f"{low + share * (high - low):.2f}", "label faint", "end"))
+        drawn.append(
+            text(
+                left + width * share,
+                top + height + 18,
+                f"{first + share * (last - first):.0f}",
+                "label faint",
+                "middle",
+            )
+        )
+    drawn.append(text(left + width / 2, top + height + 36, "학습 단계 / step", "label faint", "middle"))
+    drawn.append(element("polyline", points=points(at(*p) for p in loss), class_="curve s0"))
+    drawn.append(element("polyline", points=points(at(*p) for p in heldout), class_="curve dashed s1"))
+    drawn += [element("circle", cx=at(*p)[0], cy=at(*p)[1], r=4, class_="dot s1") for p in heldout]
+    return picture(640, top + height + 44, "학습 곡선 / Training curve", join(drawn))
+
+
+def _share(value: float, axis: Mapping[str, Any]) -> float:
+    return float((value - axis["low"]) / (axis["high"] - axis["low"]))
+
+
+def _range(axis: Mapping[str, Any], values: Sequence[float]) -> tuple[float, float]:
+    """The axis' own range, else that of the values."""
+    if axis["low"] is not None:
+        return float(axis["low"]), float(axis["high"])
+    return _span(values or (0.0, 1.0))
+
+
+def _span(values: Iterable[float]) -> tuple[float, float]:
+    found = list(values)
+    low, high = min(found), max(found)
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _step(score: float, low: float, high: float) -> int:
+    """One of five shades, .d0 to .d4 in page.css."""
+    return round(4 * (score - low) / (high - low))
+
+
+def _colour(place: int) -> str:
+    return f"s{place % COLOURS}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 17 else name[:8] + "…" + name[-8:]

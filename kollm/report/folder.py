@@ -1,0 +1,103 @@
+"""What one work folder holds, read leniently: a run that stopped half-way can be reported too."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kollm.errors import InputError
+from kollm.files import read_json, read_jsonl
+from kollm.records import Generation, Verdict, text_sha256
+
+PARTS = ("run.json", "dataset/manifest.json", "adapter/metrics.json", "generations.jsonl", "verdicts.jsonl")
+
+
+@dataclass(slots=True)
+class WorkFolder:
+    """The files of one run.
+
+    Attributes:
+        path: the folder.
+        run: run.json, or an empty dict; likewise `manifest` and `metrics`.
+        generations: (system, task id) -> answer; of two with one key the later line counts.
+        verdicts: those on the answers as they are now.
+        outdated: verdicts left out because their answer has changed since.
+    """
+
+    path: Path
+    run: dict[str, Any] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    generations: dict[tuple[str, str], Generation] = field(default_factory=dict)
+    verdicts: list[Verdict] = field(default_factory=list)
+    outdated: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def toy(self) -> bool:
+        return bool(self.run.get("toy"))
+
+    @property
+    def systems(self) -> list[str]:
+        """Systems in the order in which they answered, then those that have verdicts alone."""
+        names = [system for system, _ in self.generations] + [verdict.system for verdict in self.verdicts]
+        return list(dict.fromkeys(names))
+
+
+def read_work_folder(path: Path) -> WorkFolder:
+    """Read a work folder.
+
+    Raises:
+        InputError: the folder is missing, holds nothing to report, or holds a malformed file or row.
+    """
+    if not path.is_dir():
+        raise InputError(f"'{path}' is not a folder - name a work folder, as `kollm run RECIPE -o DIR` makes it.")
+    if not any((path / part).is_file() for part in PARTS):
+        raise InputError(f"'{path}' holds nothing to report - it needs at least one of {', '.join(PARTS)}.")
+    run, manifest, metrics = (_object(path / part) for part in PARTS[:3])
+    folder = WorkFolder(path, run, manifest, metrics)
+    for row in _rows(path / "generations.jsonl"):
+        generation = Generation.from_row(row)
+        folder.generations[generation.system, generation.id] = generation
+    hashes = {key: text_sha256(answer.response) for key, answer in folder.generations.items()}
+    latest: dict[tuple[Any, ...], Verdict] = {}
+    for row in _rows(path / "verdicts.jsonl"):
+        verdict = Verdict.from_row(row)
+        if hashes and hashes.get((verdict.system, verdict.id)) != verdict.response_sha256:
+            folder.outdated += 1
+        else:
+            latest[verdict.key()] = verdict
+    folder.verdicts = list(latest.values())
+    return folder
+
+
+def system_names(folders: Sequence[WorkFolder]) -> dict[tuple[int, str], str]:
+    """(position of the folder, system) -> the name it is shown under: its own where no other folder has it."""
+    counts = Counter(system for folder in folders for system in folder.systems)
+    places = [folder.name for folder in folders]
+    if len(set(places)) < len(places):
+        places = [str(folder.path) for folder in folders]
+    return {
+        (index, system): system if counts[system] == 1 else f"{system} ({places[index]})"
+        for index, folder in enumerate(folders)
+        for system in folder.systems
+    }
+
+
+def _object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds a {type(value).__name__}, not an object - write it again with `kollm run`.")
+    return value
+
+
+def _rows(path: Path) -> Any:
+    return read_jsonl(path) if path.is_file() else ()

@@ -1,0 +1,68 @@
+"""The score table in markdown, for model and dataset cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kollm.report.words import TOY, axis_words
+
+
+def markdown_tables(summary: Mapping[str, Any]) -> str:
+    """One table for each way of judging: means with 95 % intervals, then the published rows."""
+    parts = [f"> **{TOY.ko}** {TOY.en}\n"] if summary["toy"] else []
+    parts += [_table(judging) for judging in summary["judgings"]]
+    return "\n".join(parts) or "No verdicts. 판정이 없습니다.\n"
+
+
+def _table(judging: Mapping[str, Any]) -> str:
+    names = [axis_words(axis) for axis in judging["axes"]]
+    head = ["시스템 / System", "n", *(f"{words.ko} / {words.en}" for words in names)]
+    rows = [
+        [_text(s["system"]), _scored(s), *(_score(s["axes"][a["key"]]) for a in judging["axes"])]
+        for s in judging["systems"]
+    ]
+    rows += [
+        [
+            f"{_text(row['system'])} (공개된 값 / published: {row['origin']})",
+            "-",
+            *(_number(row["scores"].get(axis["key"])) for axis in judging["axes"]),
+        ]
+        for row in judging["published"]
+    ]
+    lines = [_line(head), _line([":--", *["--:"] * (len(head) - 1)]), *map(_line, rows)]
+    return f"{_caption(judging)}\n\n" + "\n".join(lines) + "\n"
+
+
+def _caption(judging: Mapping[str, Any]) -> str:
+    judge = judging["model"] or "local"
+    return (
+        f"Rubric `{judging['rubric']}` ({judging['rubric_sha256'][:19]}), mode `{judging['mode']}`, judge `{judge}`; "
+        "mean [95 % bootstrap interval]; n: scored of answered. Published rows were judged by others and have no interval."
+    )
+
+
+def _scored(system: Mapping[str, Any]) -> str:
+    scored = min((axis["n_scored"] for axis in system["axes"].values()), default=0)
+    return f"{scored}/{system['n']}"
+
+
+def _score(axis: Mapping[str, Any]) -> str:
+    if axis["ci95"] is None:
+        return _number(axis["mean"])
+    return f"{_number(axis['mean'])} [{axis['ci95'][0]:.2f}, {axis['ci95'][1]:.2f}]"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _text(value: str) -> str:
+    """A name as table cell: one line, its markup inert."""
+    for sign in "\\|`<[*_":
+        value = value.replace(sign, f"\\{sign}")
+    return " ".join(value.split())

@@ -1,0 +1,179 @@
+"""The numbers of a report, as plain data: what report.json holds and what the page and the markdown table show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kollm import __version__
+from kollm.errors import InputError
+from kollm.flags import FLAGS, answer_flags
+from kollm.judge.rubric import Axis, Rubric, load_rubric
+from kollm.judge.scores import ScoreTable, score_tables
+from kollm.judge.stats import LEVEL, RESAMPLES, estimate, length_correlation
+from kollm.published import PUBLISHED
+from kollm.records import STATUSES, Generation, Verdict
+from kollm.report.folder import WorkFolder, system_names
+
+MOST_COMPARED = 8
+"""Systems up to which every pair is compared in the report; `kollm compare` takes any number."""
+
+Answers = dict[str, dict[str, Generation]]
+"""System as shown -> task id -> answer."""
+
+
+def summarize(folders: Sequence[WorkFolder], rubrics: Iterable[str | Path] = (), *, seed: int = 0) -> dict[str, Any]:
+    """Everything in a report except the samples; a plain JSON-able dict.
+
+    Args:
+        folders: what to report, in the order to show it.
+        rubrics: files of rubrics that do not come with kollm, for the ranges and labels of their axes.
+        seed: of every bootstrap and permutation.
+    """
+    answers = answers_by_system(folders)
+    known = {rubric.sha256: rubric for rubric in map(load_rubric, rubrics)}
+    tables = score_tables(named_verdicts(folders))
+    return {
+        "kollm": __version__,
+        "toy": any(folder.toy for folder in folders),
+        "method": {"interval": "bootstrap percentile", "level": LEVEL, "resamples": RESAMPLES, "seed": seed},
+        "runs": [_run(folder) for folder in folders],
+        "answers": [_answers(system, list(tasks.values())) for system, tasks in answers.items()],
+        "judgings": [_judging(table, answers, known, seed) for table in tables],
+    }
+
+
+def answers_by_system(folders: Sequence[WorkFolder]) -> Answers:
+    names = system_names(folders)
+    answers: Answers = {}
+    for index, folder in enumerate(folders):
+        for (system, task), generation in folder.generations.items():
+            answers.setdefault(names[index, system], {})[task] = generation
+    return answers
+
+
+def named_verdicts(folders: Sequence[WorkFolder]) -> list[tuple[str, Verdict]]:
+    names = system_names(folders)
+    return [(names[i, verdict.system], verdict) for i, folder in enumerate(folders) for verdict in folder.verdicts]
+
+
+def _run(folder: WorkFolder) -> dict[str, Any]:
+    stages = folder.run.get("stages", {})
+    return {
+        "name": folder.name,
+        "toy": folder.toy,
+        "kollm": folder.run.get("kollm"),
+        "recipe": folder.run.get("recipe", {}),
+        "stages": {
+            name: {"status": stage.get("status"), "seconds": stage.get("seconds")} for name, stage in stages.items()
+        },
+        "dataset": {
+            key: value for key, value in folder.manifest.items() if key not in ("recipe", "files", "checksums")
+        },
+        "training": folder.metrics,
+        "outdated_verdicts": folder.outdated,
+    }
+
+
+def _answers(system: str, generations: Sequence[Generation]) -> dict[str, Any]:
+    flags = Counter(flag for g in generations for flag in answer_flags(g.response, g.finish_reason))
+    lengths = [len(g.response) for g in generations]
+    first = generations[0]
+    return {
+        "system": system,
+        "model": first.model,
+        "adapter": first.adapter,
+        "params": first.params,
+        "n": len(generations),
+        "flags": {flag: {"n": flags[flag], "share": flags[flag] / len(generations)} for flag in FLAGS},
+        "characters": {
+            "mean": float(np.mean(lengths)),
+            "median": float(np.median(lengths)),
+            "longest": max(lengths),
+        },
+    }
+
+
+def _judging(table: ScoreTable, answers: Answers, known: Mapping[str, Rubric], seed: int) -> dict[str, Any]:
+    judging = table.judging
+    rubric = known.get(judging.rubric_sha256) or _shipped(judging.rubric)
+    axes = {axis.key: axis for axis in rubric.axes} if rubric else {}
+    order = [key for key in axes if key in table.axes] + [key for key in table.axes if key not in axes]
+    limits = {key: (float(axis.low), float(axis.high)) for key, axis in axes.items()}
+    few = len(table.systems) <= MOST_COMPARED
+    return {
+        "rubric": judging.rubric,
+        "rubric_sha256": judging.rubric_sha256,
+        "rubric_changed": bool(rubric and rubric.sha256 != judging.rubric_sha256),
+        "mode": judging.mode,
+        "model": judging.model,
+        "returned": sorted(table.returned),
+        "axes": [_axis(key, axes.get(key)) for key in order],
+        "systems": [_system(table, system, order, limits, answers.get(system), seed) for system in table.systems],
+        "comparisons": [c.to_row() for c in table.compare(limits, seed=seed)] if few else [],
+        "too_many_to_compare": not few,
+        "published": [row._asdict() for row in PUBLISHED.get(judging.rubric, ())],
+    }
+
+
+def _shipped(name: str) -> Rubric | None:
+    try:
+        return load_rubric(name)
+    except InputError:
+        return None
+
+
+def _axis(key: str, axis: Axis | None) -> dict[str, Any]:
+    if axis is None:
+        return {"key": key, "label": key, "low": None, "high": None}
+    return {"key": key, "label": axis.label, "low": axis.low, "high": axis.high}
+
+
+def _system(
+    table: ScoreTable,
+    system: str,
+    order: Sequence[str],
+    limits: Mapping[str, tuple[float, float]],
+    answers: Mapping[str, Generation] | None,
+    seed: int,
+) -> dict[str, Any]:
+    statuses = table.statuses[system]
+    judged = {task for axis in table.axes for task in table.scores[axis].get(system, ())}
+    tasks = list(answers) if answers else sorted(judged)
+    axes: dict[str, Any] = {}
+    for axis in order:
+        scores = table.scores[axis].get(system, {})
+        values = [scores.get(task) for task in tasks]
+        found = estimate(values, limits.get(axis), seed=seed)
+        axes[axis] = {
+            "mean": found.mean,
+            "ci95": found.ci95,
+            "bounds": found.bounds,
+            "n": found.n,
+            "n_scored": found.n_scored,
+            "distribution": _distribution([v for v in values if v is not None]),
+            "length_correlation": length_correlation(
+                [(len(answers[task].response), score) for task, score in scores.items() if score is not None]
+            )
+            if answers
+            else None,
+        }
+    verdicts = sum(statuses.values())
+    return {
+        "system": system,
+        "n": len(tasks),
+        "unjudged": len(set(tasks) - judged),
+        "verdicts": verdicts,
+        "statuses": {status: statuses[status] for status in STATUSES},
+        "parse_rate": statuses["ok"] / verdicts,
+        "axes": axes,
+    }
+
+
+def _distribution(scores: Sequence[float]) -> list[tuple[float, int]]:
+    """Scores with their counts, rounded to half points for the mean of samples and for expected scores."""
+    return sorted(Counter(round(score * 2) / 2 for score in scores).items())

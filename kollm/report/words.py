@@ -1,0 +1,62 @@
+"""The words of the page, Korean first with the English beside; every Korean label of a report stands here or in page.html.jinja."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from kollm.flags import Flag
+from kollm.records import Status
+
+
+class Words(NamedTuple):
+    ko: str
+    en: str
+
+
+AXES = {
+    "understandability": Words("이해 가능성", "Understandability"),
+    "naturalness": Words("자연스러움", "Naturalness"),
+    "coherence": Words("맥락 유지", "Coherence"),
+    "interestingness": Words("흥미롭기", "Interestingness"),
+    "instruction_following": Words("지시어 사용", "Instruction following"),
+    "overall_quality": Words("전반적인 품질", "Overall quality"),
+    "fluency": Words("유창성", "Fluency"),
+    "accuracy": Words("정확성", "Accuracy"),
+    "completeness": Words("완전성", "Completeness"),
+}
+FLAGS: dict[Flag, Words] = {
+    "empty": Words("빈 답변", "empty"),
+    "truncated": Words("잘린 답변", "truncated"),
+    "no_hangul": Words("한글 없음", "no Hangul"),
+    "repetition": Words("반복", "repetition"),
+}
+STATUSES: dict[Status, Words] = {
+    "ok": Words("채점됨", "ok"),
+    "parse_error": Words("해석 실패", "parse error"),
+    "refusal": Words("거부", "refusal"),
+    "truncated": Words("잘린 판정", "truncated"),
+    "api_error": Words("호출 실패", "API error"),
+}
+STAGES = {
+    "dataset": Words("데이터셋", "Dataset"),
+    "evaluation": Words("평가 과제", "Evaluation tasks"),
+    "base": Words("기반 모델", "Base model"),
+    "train": Words("학습", "Training"),
+    "adapter": Words("어댑터 학습", "Adapter"),
+    "generate": Words("답변 생성", "Answers"),
+    "generations": Words("답변 생성", "Answers"),
+    "judge": Words("판정", "Verdicts"),
+    "verdicts": Words("판정", "Verdicts"),
+    "report": Words("보고서", "Report"),
+}
+NOT_DISTINGUISHABLE = Words("구별되지 않음", "not distinguishable")
+TOY = Words(
+    "이 점수에는 아무 뜻이 없습니다. 모델과 판정자 모두 이 자리에서 만든 장난감이며, 이 보고서는 과정이 돌아간다는 것만 보여 줍니다.",
+    "These scores mean nothing: model and judge are both a toy made on the spot. This report shows that the pipeline runs, no more.",
+)
+
+
+def axis_words(axis: Mapping[str, Any]) -> Words:
+    """The two names of an axis as `summarize` gives it; an axis unknown here keeps its rubric's label."""
+    return AXES.get(axis["key"]) or Words(axis["label"], axis["key"].replace("_", " ").capitalize())

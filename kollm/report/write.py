@@ -1,0 +1,57 @@
+"""From work folders to report.html, report.json and report.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from kollm.errors import InputError
+from kollm.files import ensure_folder, write_atomic, write_json
+from kollm.report.folder import read_work_folder
+from kollm.report.markdown import markdown_tables
+from kollm.report.render import render_page
+from kollm.report.samples import pack_samples
+from kollm.report.summary import answers_by_system, named_verdicts, summarize
+
+SAMPLES = 20_000
+"""Answers packed into the page unless told otherwise; the numbers are always over all."""
+
+
+def write_report(
+    folders: Sequence[Path],
+    output: Path | None = None,
+    *,
+    rubrics: Iterable[str | Path] = (),
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> Path:
+    """Report one run, or several beside each other.
+
+    Args:
+        folders: work folders; each may hold run.json, dataset/manifest.json, adapter/metrics.json, generations.jsonl and
+            verdicts.jsonl, of which at least one is needed.
+        output: a file that ends in .html, or a folder for report.html; None for the first work folder. The JSON and the
+            markdown table are written beside it under the same name.
+        rubrics: files of rubrics that do not come with kollm, for the ranges and labels of their axes.
+        samples: the most answers that the page shows.
+        seed: of bootstrap intervals and permutation tests.
+
+    Returns:
+        The path of the HTML file, written last.
+
+    Raises:
+        InputError: a folder holds nothing to report or a malformed file, or the output cannot be written.
+    """
+    if not folders:
+        raise InputError("There is no folder to report - name at least one work folder.")
+    read = [read_work_folder(Path(folder)) for folder in folders]
+    page = Path(folders[0] if output is None else output)
+    if page.suffix.lower() != ".html":
+        page = page / "report.html"
+    ensure_folder(page.parent)
+    summary = summarize(read, rubrics, seed=seed)
+    packed = pack_samples(answers_by_system(read), named_verdicts(read), summary["judgings"], samples)
+    write_json(page.with_suffix(".json"), summary)
+    write_atomic(page.with_suffix(".md"), markdown_tables(summary))
+    write_atomic(page, render_page(summary, packed))
+    return page
