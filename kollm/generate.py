@@ -130,13 +130,13 @@ def load_system(
 def _adapter_config(location: str, revision: str | None) -> dict[str, Any] | None:
     if Path(location).is_dir():
         path = Path(location) / "adapter_config.json"
-        return read_json(path) if path.is_file() else None
+        return dict(read_json(path)) if path.is_file() else None
     from huggingface_hub import file_exists, hf_hub_download
 
     try:
         if not file_exists(location, "adapter_config.json", revision=revision):
             return None
-        return read_json(Path(hf_hub_download(location, "adapter_config.json", revision=revision)))
+        return dict(read_json(Path(hf_hub_download(location, "adapter_config.json", revision=revision))))
     except Exception as error:
         raise InputError(
             f"'{location}' is no folder and cannot be read from the Hub ({str(error).splitlines()[0]}) - check the path or name."

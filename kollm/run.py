@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,12 +19,12 @@ from typing import Any, NamedTuple
 from kollm import __version__
 from kollm.build import SourceInput, build_dataset
 from kollm.dataset import dataset_fingerprint, read_records
-from kollm.errors import InputError, KollmError, RecipeError, StateError
+from kollm.errors import InputError, RecipeError, StateError
 from kollm.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
 from kollm.progress import say
-from kollm.recipe import Recipe, Source
+from kollm.recipe import TOY_PREFIX, Recipe, Source, ToyBase
 from kollm.records import canonical_json
-from kollm.train.launch import launch_command
+from kollm.train.launch import launch, launch_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
         return run.results
 
 
-def planned(recipe: Recipe, options: RunOptions, restart: str | None = None) -> list[tuple[str, str]]:
+def planned(options: RunOptions, restart: str | None = None) -> list[tuple[str, str]]:
     """Stage and state, `done` or `to do`, without doing or writing anything."""
     path = options.folder / "run.json"
     stages = read_json(path)["stages"] if path.is_file() else {}
@@ -294,10 +293,28 @@ def _base(run: Run) -> dict[str, Any]:
     base = run.recipe.base
     if not base.is_toy:
         return {"location": base.model, "revision": base.revision, "summary": f"{base.model} from the Hub"}
-    from kollm.train.toy import make_demo_base
-
-    make_demo_base(run.recipe, str(run.location("dataset")), run.folder / "base")
+    _make_toy_base(run)
     return {"location": "base", "revision": None, "summary": f"made {base.model} on the spot"}
+
+
+def _make_toy_base(run: Run) -> None:
+    """Pre-train on the plain text of the training rows: no prompt template, and none of the held-out conversations."""
+    from kollm.judge import load_rubric
+    from kollm.prompts import PromptTemplate
+    from kollm.train.data import split_heldout
+    from kollm.train.toy import make_base
+
+    recipe = run.recipe
+    records = read_records(str(run.location("dataset")))
+    rows = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed).train
+    texts = [
+        text
+        for row in rows
+        for text in (*(part for turn in row.history for part in turn), row.instruction, row.input, row.output)
+    ]
+    wording = [load_rubric(recipe.judge.rubric).prompt("", "", ""), PromptTemplate.load(recipe.prompt).prompt("", " ")]
+    architecture = recipe.base.model.removeprefix(TOY_PREFIX)
+    make_base(architecture, recipe.base.toy or ToyBase(), texts, run.folder / "base", vocabulary_texts=wording)
 
 
 def _adapter_inputs(run: Run) -> dict[str, Any]:
@@ -314,19 +331,17 @@ def _adapter_inputs(run: Run) -> dict[str, Any]:
 def _adapter(run: Run) -> dict[str, Any]:
     recipe_file = run.folder / "recipe.yaml"
     write_atomic(recipe_file, _yaml(run.recipe))
-    command = launch_command(
-        str(recipe_file),
-        str(run.location("dataset")),
-        run.folder / "adapter",
-        config=run.options.config,
-        processes=run.options.processes,
-        base=str(run.location("base")) if run.recipe.base.is_toy else None,
-    )
-    code = subprocess.run(command, check=False).returncode
-    if code != 0:
-        raise KollmError(
-            f"Training ended with exit code {code}; its own message stands above - mend the cause and run again, it resumes."
+    config, processes = _machine(run.options)
+    launch(
+        launch_command(
+            recipe_file,
+            str(run.location("dataset")),
+            run.folder / "adapter",
+            config=config,
+            processes=processes,
+            base=Path(run.location("base")) if run.recipe.base.is_toy else None,
         )
+    )
     metrics = read_json(run.folder / "adapter" / "metrics.json")
     held = metrics["heldout"]
     loss = f"held-out loss {held['before']:.3f} -> {held['after']:.3f}" if held["rows"] else "no held-out rows"
@@ -336,6 +351,18 @@ def _adapter(run: Run) -> dict[str, Any]:
         "heldout": held,
         "summary": f"{run.recipe.adapter.method} adapter, {loss}",
     }
+
+
+def _machine(options: RunOptions) -> tuple[str, int | None]:
+    """The accelerate config and number of processes: what the user says, else what this machine has."""
+    if options.config is not None:
+        return options.config, options.processes
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if gpus == 0:
+        return "cpu", options.processes
+    return ("single_gpu", None) if gpus == 1 else ("ddp_4gpu", options.processes or gpus)
 
 
 def _yaml(recipe: Recipe) -> str:
@@ -389,7 +416,27 @@ def _verdicts_inputs(run: Run) -> dict[str, Any]:
 
 
 def _verdicts(run: Run) -> dict[str, Any]:
-    raise NotImplementedError
+    from kollm.generate import read_generations
+    from kollm.judge.run import judge_generations
+
+    output = run.folder / "verdicts.jsonl"
+    generations = list(read_generations(run.folder / "generations.jsonl"))
+    report = judge_generations(generations, _judge(run), output)
+    return {
+        "location": output.name,
+        "fingerprint": file_sha256(output),
+        "statuses": report.statuses,
+        "summary": f"{report.verdicts:,} verdicts of {report.model}, {report.statuses.get('ok', 0):,} scored",
+    }
+
+
+def _judge(run: Run) -> Any:
+    settings = run.recipe.judge
+    if settings.engine == "local":
+        from kollm.judge.local import LocalJudge
+
+        return LocalJudge(settings.model or run.location("base"), settings.rubric)
+    raise RecipeError("not yet")
 
 
 def _report_inputs(run: Run) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def run(
         max_cost=max_cost,
     )
     if dry_run:
-        for stage, state in planned(loaded, options, restart):
+        for stage, state in planned(options, restart):
             click.echo(f"{stage:<12} {state}")
         return
     results = run_recipe(loaded, options, restart)

@@ -29,7 +29,8 @@ def show(example: str, folder: Path) -> None:
 
 
 def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
-    from kollm.dataset import configs, read_rows
+    import pyarrow.parquet as pq
+
     from kollm.errors import InputError
     from kollm.files import read_json, read_jsonl
     from kollm.prompts import PromptTemplate
@@ -40,10 +41,8 @@ def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
     run = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     template = PromptTemplate.load(run.get("recipe", {}).get("prompt", "kullm-2023"))
     for part in _dataset_folders(folder, run):
-        for config in configs(part):
-            for row in read_rows(part, config):
-                if row["id"] != example:
-                    continue
+        for file in sorted(part.glob("*/*.parquet")):
+            for row in pq.read_table(file, filters=[("id", "=", example)]).to_pylist():
                 reason = row.pop("reason", None)
                 record = Record.from_row(row)
                 if record.original is not None:
@@ -51,7 +50,7 @@ def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
                 shown = {
                     key: row[key] for key in ("id", "source", "history", "instruction", "input", "output", "licence")
                 }
-                yield f"record in {part.name}/{config}" + (f", rejected: {reason}" if reason else ""), _pretty(shown)
+                yield f"record in {part.name}/{file.parent.name}" + (f", rejected: {reason}" if reason else ""), _pretty(shown)
                 yield "provenance", _pretty(row["provenance"])
                 if reason is None:
                     prompt = template.prompt(record.instruction, record.input, record.history)
