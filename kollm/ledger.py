@@ -256,7 +256,10 @@ class Ledger:
                 " sum(sends * sent_characters), sum(sends * sent_cost)"
                 " FROM purchases GROUP BY kind, engine, model ORDER BY kind, engine, model"
             ).fetchall()
-        return [Stats(*row[:7], lost=Charge(*row[7:])) for row in rows]
+        return [
+            Stats(kind, engine, model, answered, characters, cost, sends, Charge(lost_characters, lost_cost))
+            for kind, engine, model, answered, characters, cost, sends, lost_characters, lost_cost in rows
+        ]
 
     def export(self, path: Path) -> int:
         """Write every row as JSON Lines, sorted by key.
