@@ -81,15 +81,15 @@ class LocalJudge:
             model, revision=revision, trust_remote_code=False, use_safetensors=True, dtype="auto"
         )
         self.model = loaded.to(self.device).eval()
-        self.context: int = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
+        context = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
         self._picks_logits = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         self.continuations = [self._score_tokens(index) for index in range(len(self.rubric.axes))]
         longest = max(len(ids) for continuation in self.continuations for ids in continuation)
-        self.context -= longest - 1
+        self.room = context - (longest - 1)
         shortest = self._cuts("", "", "")[-1]
-        if len(shortest) > self.context:
+        if len(shortest) > self.room:
             raise InputError(
-                f"The judge model '{model}' reads {self.context} tokens, and the rubric '{self.rubric.name}' alone takes "
+                f"The judge model '{model}' reads {context} tokens, and the rubric '{self.rubric.name}' alone takes "
                 f"{len(shortest)} - choose a model with a longer context."
             )
 
@@ -148,12 +148,12 @@ class LocalJudge:
         cuts = self._cuts(**fields)
         omitted: dict[str, int] = {}
         for name in CUTTABLE:
-            if max(map(len, cuts)) <= self.context:
+            if max(map(len, cuts)) <= self.room:
                 break
             text, keep, over = fields[name], 0, len(fields[name])
             while over - keep > 1:  # invariant: `keep` characters fit, or none do; `over` do not
                 middle = (keep + over) // 2
-                fits = max(map(len, self._cuts(**{**fields, name: text[:middle]}))) <= self.context
+                fits = max(map(len, self._cuts(**{**fields, name: text[:middle]}))) <= self.room
                 keep, over = (middle, over) if fits else (keep, middle)
             fields[name] = text[:keep]
             omitted[name] = len(text) - keep

@@ -94,7 +94,10 @@ def test_a_user_adds_a_rubric_as_a_file(tmp_path: Path) -> None:
         ({"axes": [{"key": "a", "label": "A", "low": 3, "high": 3}]}, "goes from 3 to 3 - `low` must be less"),
         ({"axes": [{"key": "a", "label": "A", "low": "x", "high": 3}]}, "'axes.0.low' is 'x'"),
         ({"axes": []}, "'axes' is []"),
-        ({"axes": [{"key": "a", "label": "Nowhere", "low": 1, "high": 3}]}, "exactly one line with the label 'Nowhere'"),
+        (
+            {"axes": [{"key": "a", "label": "Nowhere", "low": 1, "high": 3}]},
+            "exactly one line with the label 'Nowhere'",
+        ),
         ({"axes": [{"key": k, "label": "Fluency", "low": 1, "high": 3} for k in "ab"]}, "two axes share"),
         ({"prompt": "{instruction} {input} {fence}"}, "{response}"),
         ({"fenced": False}, "{fence}"),
@@ -111,7 +114,7 @@ def test_a_wrong_rubric_file_gets_one_clear_sentence(tmp_path: Path, changes: di
 def test_a_file_that_is_no_rubric(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="bad.yaml"):
+    with pytest.raises(InputError, match=r"bad\.yaml"):
         load_rubric(path)
 
 

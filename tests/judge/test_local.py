@@ -1,0 +1,242 @@
+"""The local judge: its numbers against a plain computation, whatever the tokenizer, the batch and the context."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+from transformers import PreTrainedTokenizerFast as FastTokenizer
+
+from kollm.errors import InputError
+from kollm.judge.local import LocalJudge
+from kollm.judge.rubric import RUBRICS, Rubric, load_rubric
+from kollm.judge.run import Question
+from kollm.records import Generation, Verdict
+
+TEXTS = [path.read_text(encoding="utf-8") for path in sorted(RUBRICS.glob("*.yaml"))]
+
+
+def byte_level(pattern: str | None = None) -> Tokenizer:
+    """Byte-level BPE; with a pattern like Llama 3's, `):` and the newline after it become one token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if pattern:
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(pattern), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        TEXTS,
+        trainers.BpeTrainer(vocab_size=700, special_tokens=["<eos>"], initial_alphabet=alphabet, show_progress=False),
+    )
+    return tokenizer
+
+
+def sentencepiece_like() -> Tokenizer:
+    """Spaces become a piece of their own, digits stand alone: ` 4` is two tokens after the label."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("▁", "isolated"), pre_tokenizers.Digits(individual_digits=True)]
+    )
+    special = ["<eos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokenizer.train_from_iterator(
+        TEXTS, trainers.BpeTrainer(vocab_size=900, special_tokens=special, show_progress=False)
+    )
+    return tokenizer
+
+
+TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
+    "byte-level": byte_level,
+    "newline melts into the label": lambda: byte_level(r" ?[^\s\p{L}\p{N}]+[\r\n]*| ?\p{L}+|\p{N}|\s+"),
+    "space is a token": sentencepiece_like,
+}
+
+
+def save_model(folder: Path, tokenizer: Tokenizer, architecture: str = "gpt_neox", context: int = 2048) -> Path:
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": context,
+        "initializer_range": 0.4,
+    }
+    model = (
+        GPTNeoXForCausalLM(GPTNeoXConfig(**shape))
+        if architecture == "gpt_neox"
+        else LlamaForCausalLM(LlamaConfig(**shape))
+    )
+    model.save_pretrained(folder)
+    FastTokenizer(tokenizer_object=tokenizer, eos_token="<eos>").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=list(TOKENIZERS))
+def model_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("judge"), TOKENIZERS[request.param]())
+
+
+@pytest.fixture(scope="module")
+def plain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("judge"), byte_level())
+
+
+def generation(
+    number: int, response: str, instruction: str = "다음 글을 요약하세요.", input: str = "긴 글입니다."
+) -> Generation:
+    return Generation(f"task-{number}", instruction, input, response, "base", "", {}, "stop", "base")
+
+
+def judge_all(judge: LocalJudge, answers: list[Generation]) -> dict[str, Verdict]:
+    verdicts: list[Verdict] = []
+    judge.run([Question(answer) for answer in answers], verdicts.append)
+    assert len(verdicts) == len(answers)
+    return {verdict.id: verdict for verdict in verdicts}
+
+
+ANSWERS = [
+    generation(0, "짧은 답."),
+    generation(1, "긴 답입니다. " * 20),
+    generation(2, "", input=""),
+    generation(3, "a\n\nb 4"),
+]
+
+
+def plain_expectation(folder: Path, rubric: Rubric, answer: Generation) -> list[tuple[float, float]]:
+    """Score and mass of each axis, one unbatched pass for every prefix of every written score."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    prompt = rubric.prompt(answer.instruction, answer.input, answer.response)
+    results = []
+    for axis, end in zip(rubric.axes, rubric.cuts, strict=True):
+        cut = prompt[: len(prompt) - len(rubric.reply_form) + end]
+        start = tokenizer(cut)["input_ids"]
+        by_ids: dict[tuple[int, ...], int] = {}
+        for value in axis.values:
+            for written in (f" {value}", str(value)):
+                whole = tokenizer(cut + written)["input_ids"]
+                assert whole[: len(start)] == start
+                by_ids.setdefault(tuple(whole[len(start) :]), value)
+        probability: dict[int, float] = {}
+        for ids, value in by_ids.items():
+            logarithm = 0.0
+            for place, token in enumerate(ids):
+                with torch.no_grad():
+                    logits = model(torch.tensor([start + list(ids[:place])])).logits[0, -1]
+                logarithm += float(torch.log_softmax(logits, -1)[token])
+            probability[value] = probability.get(value, 0.0) + math.exp(logarithm)
+        mass = sum(probability.values())
+        results.append((sum(value * p for value, p in probability.items()) / mass, mass))
+    return results
+
+
+@pytest.mark.parametrize("name", ["kullm2023", "kullm2023-fixed", "kullm3"])
+def test_expected_scores_equal_a_plain_computation(model_folder: Path, name: str) -> None:
+    rubric = load_rubric(name)
+    found = judge_all(LocalJudge(model_folder, rubric), ANSWERS)
+    for answer in ANSWERS[:2]:
+        verdict = found[answer.id]
+        assert verdict.status == "ok" and verdict.mode == "local" and verdict.rubric_sha256 == rubric.sha256
+        for axis, (score, mass) in zip(rubric.axes, plain_expectation(model_folder, rubric, answer), strict=True):
+            assert verdict.scores[axis.key] == pytest.approx(score, abs=2e-5)
+            assert verdict.usage["mass"][axis.key] == pytest.approx(mass, rel=1e-4)
+
+
+def test_batched_and_one_at_a_time_agree(model_folder: Path) -> None:
+    together = judge_all(LocalJudge(model_folder, "kullm2023"), ANSWERS)
+    alone = judge_all(LocalJudge(model_folder, "kullm2023", batch_tokens=1), ANSWERS)
+    for answer in ANSWERS:
+        assert together[answer.id].scores == pytest.approx(alone[answer.id].scores, abs=2e-5)
+
+
+def test_one_pass_serves_all_axes_where_the_token_ids_agree(plain_folder: Path) -> None:
+    judge = LocalJudge(plain_folder, "kullm2023")
+    judge.continuations = [{ids: value for ids, value in each.items() if len(ids) == 1} for each in judge.continuations]
+    cuts = judge._cuts("지시", "입력", "답")
+    assert [one.lengths for one in judge._passes(0, cuts)] == [tuple(len(cut) for cut in reversed(cuts))]
+
+
+def test_the_raw_reply_holds_the_probabilities(plain_folder: Path) -> None:
+    verdict = judge_all(LocalJudge(plain_folder, "kullm2023"), ANSWERS[:1])["task-0"]
+    raw = json.loads(verdict.raw)
+    assert set(raw["overall_quality"]) == {"1", "2", "3", "4", "5"}
+    assert sum(raw["naturalness"].values()) == pytest.approx(verdict.usage["mass"]["naturalness"], rel=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
+def test_scores_of_several_digits(tmp_path: Path, architecture: str) -> None:
+    values = {
+        "name": "ten",
+        "language": "en",
+        "axes": [{"key": "quality", "label": "Quality", "low": 1, "high": 10}],
+        "prompt": "{instruction} {input} {response}",
+        "reply_form": "Quality (1-10):",
+    }
+    (tmp_path / "ten.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    rubric = load_rubric(tmp_path / "ten.yaml")
+    folder = save_model(tmp_path / "model", sentencepiece_like(), architecture)
+    judge = LocalJudge(folder, rubric)
+    assert sorted({len(ids) for ids in judge.continuations[0]}) == [1, 2, 3]
+    verdict = judge_all(judge, ANSWERS[:1])["task-0"]
+    raw = {int(value): p for value, p in json.loads(verdict.raw)["quality"].items()}
+    # The share of 10 is not counted again under 1: what is left of 1 and the share of 10 make the plain mass of 1.
+    plain = plain_expectation(folder, rubric, ANSWERS[0])[0][1]
+    assert sum(raw.values()) == pytest.approx(plain - raw[10], rel=1e-3)
+    assert verdict.scores["quality"] == pytest.approx(sum(v * p for v, p in raw.items()) / sum(raw.values()), abs=1e-4)
+
+
+def test_a_prompt_longer_than_the_context_loses_the_end_of_the_response_and_says_so(tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    rubric = load_rubric("kullm2023")
+    room = len(tokenizer.encode(rubric.prompt("지시", "입력", "")).ids) + 60
+    judge = LocalJudge(save_model(tmp_path / "model", tokenizer, context=room), rubric)
+    long = generation(1, "가나다라 " * 200, "지시", "입력")
+    found = judge_all(
+        judge, [generation(0, "짧음", "지시", "입력"), long, generation(2, "답", "지시 " * 300, "입력 " * 300)]
+    )
+    assert "omitted_characters" not in found["task-0"].usage
+    omitted = found["task-1"].usage["omitted_characters"]["response"]
+    assert found["task-1"].usage["prompt_tokens"] <= room
+    kept = long.response[: len(long.response) - omitted]
+    assert len(kept) > 20
+    short = judge_all(judge, [generation(1, kept, "지시", "입력")])["task-1"]
+    assert short.scores == found["task-1"].scores and "omitted_characters" not in short.usage
+    assert set(found["task-2"].usage["omitted_characters"]) == {"response", "input", "instruction"}
+    assert found["task-2"].status == "ok"
+
+
+def test_a_context_too_short_for_the_rubric_is_one_clear_sentence(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", byte_level(), context=64)
+    with pytest.raises(InputError, match="reads 64 tokens, and the rubric 'kullm2023' alone takes"):
+        LocalJudge(folder, "kullm2023")
+
+
+def test_a_model_that_gives_no_probabilities_gets_null_scores(plain_folder: Path) -> None:
+    judge = LocalJudge(plain_folder, "kullm2023")
+    with torch.no_grad():
+        judge.model.get_output_embeddings().weight.fill_(float("nan"))
+    verdict = judge_all(judge, ANSWERS[:1])["task-0"]
+    assert verdict.status == "parse_error" and set(verdict.scores.values()) == {None}
+    json.dumps(verdict.to_row(), allow_nan=False)
