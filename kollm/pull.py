@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import httpx2
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from kollm import __version__
 from kollm.errors import InputError, ServiceError
 
 RepoType = Literal["model", "dataset", "space"]
@@ -98,7 +99,7 @@ def pull(name: str, kind: RepoType, revision: str | None = None) -> Pulled:
     reference = parse_reference(name)
     wanted = reference.revision or revision
     with hub_errors(kind, Reference(reference.repository, wanted)):
-        folder = snapshot_download(
+        folder = HfApi(library_name="kollm", library_version=__version__).snapshot_download(
             reference.repository,
             repo_type=kind,
             revision=wanted,
