@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from kollm.errors import InputError, StateError
+from kollm.files import read_jsonl
+from kollm.generate import PRESETS, System, _cut_at_stop, _encode, generate_answers, load_system, read_generations
+from kollm.recipe import ToyBase
+from kollm.records import Record
+from kollm.train.toy import make_base
+
+WORDS = "가나다라 마바사 아자차카 타파하 서울은 대한민국의 수도입니다. 물은 섭씨 0도에서 업니다. 오늘 날씨가 좋습니다."
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    spec = ToyBase(hidden_size=32, layers=2, heads=2, vocab_size=400, context=512, pretrain_steps=20, pretrain_block=32)
+    make_base("gpt_neox", spec, [WORDS] * 20, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def system(base: Path) -> System:
+    return load_system(str(base), prompt="kullm-2023")
+
+
+def tasks(count: int) -> list[Record]:
+    return [
+        Record(f"t-{n}", "human_eval", WORDS[: 5 + 7 * n], WORDS[:n] if n % 2 else "", "참고") for n in range(count)
+    ]
+
+
+def answers(records: Sequence[Record], system: System, path: Path, **options: object) -> dict[str, str]:
+    generate_answers(records, system, path, max_new_tokens=12, **options)  # type: ignore[arg-type]
+    return {generation.id: generation.response for generation in read_generations(path)}
+
+
+def test_the_paper_preset_is_the_papers() -> None:
+    assert PRESETS["paper"] == {
+        "num_beams": 4,
+        "do_sample": False,
+        "repetition_penalty": 1.4,
+        "max_new_tokens": 400,
+        "recorded": {"temperature": 0.1, "top_k": 40, "top_p": 0.75},
+    }
+
+
+@pytest.mark.parametrize("pad_is_eos", [False, True])
+def test_an_answer_does_not_depend_on_its_batch(system: System, tmp_path: Path, pad_is_eos: bool) -> None:
+    import copy
+
+    tokenizer = copy.deepcopy(system.tokenizer)
+    if pad_is_eos:
+        tokenizer.pad_token = tokenizer.eos_token
+    own = dataclasses.replace(system, tokenizer=tokenizer)
+    alone = answers(tasks(7), own, tmp_path / "alone.jsonl", batch_size=1)
+    together = answers(tasks(7), own, tmp_path / "together.jsonl", batch_size=7)
+    assert together == alone
+    assert len(set(alone.values())) > 1
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_file(system: System, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    answers(tasks(6), system, whole, batch_size=2)
+    generate_answers(tasks(6)[:0] + tasks(6), system, killed, max_new_tokens=12, batch_size=2)
+    rows = killed.read_text(encoding="utf-8").splitlines(keepends=True)
+    killed.unlink()
+    part = killed.with_name("killed.jsonl.base.part-0")
+    part.write_text("".join(rows[4:]) + rows[3][:20], encoding="utf-8")
+    kept = generate_answers(tasks(6), system, killed, max_new_tokens=12, batch_size=2)
+    assert kept == 2
+    assert killed.read_bytes() == whole.read_bytes()
+    assert not part.exists()
+    assert [row["id"] for row in read_jsonl(killed)] == [f"t-{n}" for n in range(6)]
+
+
+def test_another_system_is_added_to_the_file(system: System, tmp_path: Path) -> None:
+    path = tmp_path / "g.jsonl"
+    answers(tasks(2), system, path)
+    answers(tasks(2), dataclasses.replace(system, name="again/한글 모델"), path)
+    assert [(g.system, g.id) for g in read_generations(path)] == [
+        ("base", "t-0"),
+        ("base", "t-1"),
+        ("again/한글 모델", "t-0"),
+        ("again/한글 모델", "t-1"),
+    ]
+
+
+def test_other_parameters_never_mix_with_earlier_answers(system: System, tmp_path: Path) -> None:
+    path = tmp_path / "g.jsonl"
+    answers(tasks(2), system, path)
+    with pytest.raises(StateError, match="another preset"):
+        answers(tasks(2), system, path, preset="greedy")
+    with pytest.raises(StateError, match="another weights"):
+        answers(tasks(2), dataclasses.replace(system, weights="sha256:other"), path)
+
+
+def test_a_changed_task_is_answered_anew(system: System, tmp_path: Path) -> None:
+    path = tmp_path / "g.jsonl"
+    first = answers(tasks(2), system, path)
+    changed = [tasks(2)[0], dataclasses.replace(tasks(2)[1], instruction="물은 무엇입니까?")]
+    kept = generate_answers(changed, system, path, max_new_tokens=12, batch_size=1)
+    assert kept == 1
+    assert [g.instruction for g in read_generations(path)][1] == "물은 무엇입니까?"
+    assert next(read_generations(path)).response == first["t-0"]
+
+
+def test_sampling_is_the_same_after_a_resume(system: System, tmp_path: Path) -> None:
+    first = answers(tasks(4), system, tmp_path / "a.jsonl", preset="beam-sample", batch_size=2)
+    assert answers(tasks(4), system, tmp_path / "b.jsonl", preset="beam-sample", batch_size=2) == first
+
+
+def test_a_long_input_is_cut_and_the_cut_is_recorded(system: System, tmp_path: Path) -> None:
+    long = dataclasses.replace(tasks(1)[0], input=WORDS * 30)
+    answers([long], system, tmp_path / "g.jsonl")
+    generation = next(read_generations(tmp_path / "g.jsonl"))
+    assert 0 < generation.params["input_cut_characters"] < len(long.input)
+    assert generation.input == long.input
+    with pytest.raises(InputError, match="without its input"):
+        answers([dataclasses.replace(long, instruction=WORDS * 30)], system, tmp_path / "h.jsonl")
+
+
+def test_shots_stand_before_the_prompt(system: System, tmp_path: Path) -> None:
+    shots = [Record("s-1", "dolly", "예시?", "", "예시 답")]
+    (prompt,) = _encode(tasks(1), system, 12, shots)
+    text = system.tokenizer.decode(prompt.tokens)
+    assert text == f"{system.template.prompt('예시?')}예시 답\n\n{system.template.prompt(tasks(1)[0].instruction)}"
+    answers(tasks(2), system, tmp_path / "a.jsonl", shots=shots)
+    assert next(read_generations(tmp_path / "a.jsonl")).params["shots"] == ["s-1"]
+
+
+def test_transformers_own_penalty_still_counts_padding() -> None:
+    """Once this fails, `generate_answers` can leave the penalty to GenerationConfig."""
+    import torch
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    padded = torch.tensor([[0, 0, 5]])
+    scores = torch.ones(1, 8)
+    assert RepetitionPenaltyLogitsProcessor(2.0)(padded, scores.clone())[0, 0] == 0.5
+    ours = RepetitionPenaltyLogitsProcessor(2.0, prompt_ignore_length=torch.tensor([2]))(padded, scores.clone())
+    assert ours[0].tolist() == [1, 1, 1, 1, 1, 0.5, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "answer"),
+    [
+        ("답입니다.\n\n### 지시어:\n다음", False, ("답입니다.", "stop")),
+        (" 답입니다. ", True, ("답입니다.", "stop")),
+        ("끝나지 않은", False, ("끝나지 않은", "length")),
+    ],
+)
+def test_an_answer_ends_at_the_stop_string(text: str, ended: bool, answer: tuple[str, str]) -> None:
+    assert _cut_at_stop(text, ("###",), ended) == answer
+
+
+def test_bad_input_is_one_sentence(system: System, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="zero rows"):
+        answers([], system, tmp_path / "g.jsonl")
+    with pytest.raises(InputError, match="ids that repeat"):
+        answers(tasks(1) * 2, system, tmp_path / "g.jsonl")
+    with pytest.raises(InputError, match="no decoding preset 'fast'"):
+        answers(tasks(1), system, tmp_path / "g.jsonl", preset="fast")
+    with pytest.raises(InputError, match="which prompt template"):
+        load_system(str(base))
