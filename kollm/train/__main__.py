@@ -1,0 +1,39 @@
+"""Entry of `accelerate launch -m kollm.train --recipe R --dataset D -o OUT`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kollm.errors import KollmError
+from kollm.progress import say
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The arguments of one training run."""
+    parser = argparse.ArgumentParser(prog="python -m kollm.train", description="Train one recipe on one dataset.")
+    parser.add_argument("--recipe", required=True, help="name of a shipped recipe, or a YAML file")
+    parser.add_argument("--dataset", required=True, help="dataset folder or Hub id")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the adapter")
+    parser.add_argument("--base", type=Path, help="folder of the base model, instead of the recipe's")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe's key")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; exit code 1 with one sentence for an error that a user can mend."""
+    options = make_parser().parse_args(arguments)
+    try:
+        from kollm.train.job import run
+
+        run(options.recipe, options.dataset, options.output, base=options.base, overrides=options.set)
+    except (KollmError, OSError) as error:
+        say(f"Error: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""One training job from recipe and dataset to an adapter folder: checks first, weights second, the marker last."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import PartialState
+from transformers.utils import logging as transformers_logging
+
+from kollm.dataset import dataset_fingerprint, read_records
+from kollm.errors import InputError, StateError
+from kollm.files import ensure_folder, read_json, write_atomic, write_json
+from kollm.progress import say
+from kollm.prompts import PromptTemplate
+from kollm.recipe import Recipe, load_recipe
+from kollm.train.adapters import check_targets, peft_config
+from kollm.train.data import Tokenised, conversations, split_heldout, tokenise
+from kollm.train.model import base_location, load_model, load_tokenizer
+from kollm.train.sft import StepTrainer, layout, train, trainer_config
+
+SECTIONS = (
+    "base",
+    "prompt",
+    "adapter",
+    "quantization",
+    "trainer",
+    "global_batch_size",
+    "loss",
+    "attention",
+)
+"""The recipe's keys that decide what is trained; `data` is named by the dataset's fingerprint."""
+MARKER = "training.json"
+PACKAGES = ("kollm", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers")
+
+
+def run(
+    recipe_name: str, dataset: str, output: Path, *, base: Path | None = None, overrides: Sequence[str] = ()
+) -> None:
+    """Train, or say that it is done already.
+
+    Raises:
+        KollmError: input that cannot be trained on, said before any weight is loaded where that is possible.
+    """
+    state = PartialState()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    recipe = load_recipe(recipe_name, overrides)
+    identity = _identity(recipe, dataset)
+    if state.is_main_process:
+        ensure_folder(output / "checkpoints")
+    state.wait_for_everyone()
+    if _is_done(output, identity):
+        say(f"train: {output} is trained already")
+        return
+    location = base_location(recipe, base)
+    config = trainer_config(recipe, output)
+    template = PromptTemplate.load(recipe.prompt)
+    tokenizer = load_tokenizer(location, recipe.base.revision, template)
+    rows, heldout, heldout_conversations = _rows(recipe, dataset, template, tokenizer, config.max_length)
+    if state.is_main_process:
+        _begin(output, identity, recipe)
+        say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
+    model = load_model(recipe, location, recipe.base.revision, tokenizer)
+    check_targets(model, (*recipe.adapter.targets, *recipe.adapter.feedforward))
+    trainer = StepTrainer(
+        model,
+        config,
+        rows.examples,
+        heldout.examples,
+        tokenizer,
+        layout(recipe, config, state.num_processes),
+        peft_config(recipe.adapter),
+    )
+    metrics = train(trainer, output)
+    metrics["heldout"]["conversations"] = heldout_conversations
+    metrics["rows"] = {"train": len(rows.examples), "heldout": len(heldout.examples), **rows.counts}
+    metrics["tokens"] = {"total": rows.tokens, "supervised": rows.supervised}
+    trainer.save_model(str(output))
+    state.wait_for_everyone()
+    if state.is_main_process:
+        _finish(output, metrics, {**identity, "location": location, **_machine(trainer)})
+
+
+def _rows(
+    recipe: Recipe, dataset: str, template: PromptTemplate, tokenizer: Any, max_length: int
+) -> tuple[Tokenised, Tokenised, int]:
+    records = read_records(dataset, split="train")
+    split = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed)
+    rows = tokenise(split.train, template, tokenizer, max_length=max_length, loss=recipe.loss)
+    if not rows.examples:
+        raise InputError(
+            f"None of the {len(split.train)} rows of '{dataset}' has room for an answer in {max_length} tokens - "
+            "raise trainer.max_length."
+        )
+    heldout = tokenise(split.heldout, template, tokenizer, max_length=max_length)
+    return rows, heldout, conversations(split.heldout)
+
+
+def _identity(recipe: Recipe, dataset: str) -> dict[str, Any]:
+    """What a checkpoint or a finished adapter must agree with, key by key."""
+    values = recipe.model_dump(mode="json")
+    keys = {key: values[key] for key in SECTIONS}
+    keys["data.holdout"] = [recipe.data.holdout, recipe.data.holdout_seed]
+    return {
+        "recipe": keys,
+        "recipe_fingerprint": recipe.fingerprint(),
+        "prompt_sha256": PromptTemplate.load(recipe.prompt).sha256,
+        "dataset": dataset_fingerprint(dataset),
+    }
+
+
+def _is_done(output: Path, identity: dict[str, Any]) -> bool:
+    if not (output / MARKER).is_file():
+        return False
+    _compare(read_json(output / MARKER), identity, output)
+    return True
+
+
+def _begin(output: Path, identity: dict[str, Any], recipe: Recipe) -> None:
+    started = output / "checkpoints" / "identity.json"
+    if started.is_file():
+        _compare(read_json(started), identity, output)
+    else:
+        write_json(started, identity)
+    write_atomic(output / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), allow_unicode=True))
+
+
+def _compare(there: dict[str, Any], wanted: dict[str, Any], output: Path) -> None:
+    changed = [key for key, value in wanted["recipe"].items() if there["recipe"].get(key) != value]
+    changed += [key for key in ("dataset", "prompt_sha256") if there[key] != wanted[key]]
+    if changed:
+        raise StateError(
+            f"'{output}' holds a training with another {', '.join(changed)} - choose another -o, or remove that folder."
+        )
+
+
+def _machine(trainer: StepTrainer) -> dict[str, Any]:
+    accelerator = trainer.accelerator
+    cuda = torch.cuda.is_available()
+    return {
+        "versions": {name: version(name) for name in PACKAGES if name != "kollm"},
+        "hardware": {
+            "device": torch.cuda.get_device_name() if cuda else platform.machine(),
+            "processes": accelerator.num_processes,
+            "distributed_type": str(accelerator.distributed_type.value),
+            "wrapper": type(trainer.model_wrapped).__name__,
+        },
+    }
+
+
+def _finish(output: Path, metrics: dict[str, Any], about: dict[str, Any]) -> None:
+    for name in ("training_args.bin", "README.md"):  # a pickle, and a card that kollm renders itself
+        (output / name).unlink(missing_ok=True)
+    write_json(output / "metrics.json", metrics)
+    write_json(output / MARKER, {**about, "prompt": about["recipe"]["prompt"]})
+    shutil.rmtree(output / "checkpoints")

@@ -1,0 +1,114 @@
+"""Loads a base model and its tokenizer for training, and makes them agree on EOS, pad and the chat template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from kollm.errors import InputError
+from kollm.prompts import PromptTemplate
+from kollm.recipe import Recipe
+
+
+class Base(NamedTuple):
+    """A base model in memory, and the tokenizer that goes with it."""
+
+    model: Any
+    tokenizer: Any
+
+
+def load_tokenizer(location: str, revision: str | None, template: PromptTemplate) -> Any:
+    """The base's tokenizer, carrying the prompt template as its chat template.
+
+    Raises:
+        InputError: there is none, or it has no EOS token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, padding_side="right")
+    except (OSError, ValueError) as error:
+        raise InputError(missing_base(location, error)) from error
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"The tokenizer of '{location}' has no EOS token - a model trained with it would never stop.")
+    if tokenizer.pad_token_id is None:
+        # Harmless here: labels are padded apart from the ids, so that EOS is learned even where it is also the pad.
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.chat_template = template.chat_template
+    return tokenizer
+
+
+def load_model(recipe: Recipe, location: str, revision: str | None, tokenizer: Any) -> Any:
+    """The base's weights in the recipe's type or quantisation, on this process's device.
+
+    Raises:
+        InputError: there are none.
+    """
+    dtype = getattr(torch, recipe.base.dtype)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            location,
+            revision=revision,
+            dtype=dtype,
+            quantization_config=_quantization(recipe, dtype),
+            use_safetensors=True,
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(missing_base(location, error)) from error
+    align_special_tokens(model, tokenizer)
+    return model
+
+
+def base_location(recipe: Recipe, base: Path | None) -> str:
+    """Where the base is: the folder given, else the recipe's model.
+
+    Raises:
+        InputError: a toy base without a folder: it has to be made first.
+    """
+    if base is not None:
+        if not (base / "config.json").is_file():
+            raise InputError(f"The folder '{base}' holds no model (no config.json) - check --base.")
+        return str(base)
+    if recipe.base.is_toy:
+        raise InputError(
+            f"The base '{recipe.base.model}' is made on the spot - `kollm run` makes it, or pass --base FOLDER."
+        )
+    return recipe.base.model
+
+
+def load_config(location: str, revision: str | None) -> Any:
+    """The base's config, before any weight is loaded.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return AutoConfig.from_pretrained(location, revision=revision)
+    except (OSError, ValueError) as error:
+        raise InputError(missing_base(location, error)) from error
+
+
+def align_special_tokens(model: Any, tokenizer: Any) -> None:
+    """Make config and generation config take the tokenizer's EOS and pad: published configs of Polyglot-Ko differ."""
+    for config in (model.config, model.generation_config):
+        config.eos_token_id = tokenizer.eos_token_id
+        config.pad_token_id = tokenizer.pad_token_id
+
+
+def missing_base(location: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"The base model '{location}' cannot be loaded ({reason}) - check its name, or download it first where there "
+        "is no network: hf download ORG/NAME."
+    )
+
+
+def _quantization(recipe: Recipe, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    if recipe.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if recipe.quantization == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True
+        )
+    return None

@@ -1,0 +1,215 @@
+"""Supervised fine-tuning: TRL's SFTTrainer, with kollm's own order of rows, loss mask and checkpoints."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftConfig
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from kollm.errors import RecipeError
+from kollm.files import read_json, write_json
+from kollm.progress import say
+from kollm.recipe import Recipe
+from kollm.train.batches import Collator, Layout, StepBatches
+from kollm.train.data import Example
+from kollm.train.heldout import TokenLoss, token_loss
+
+COMPLETE = "complete.json"
+"""Written last into a checkpoint: one without it was cut off by a kill and is not resumed from."""
+
+DEFAULTS: dict[str, Any] = {
+    "gradient_checkpointing": False,
+    "logging_steps": 10,
+    "logging_first_step": True,
+    "save_steps": 200,
+    "save_total_limit": 2,
+    "report_to": "none",
+    "per_device_train_batch_size": 8,
+}
+"""What kollm trains with where a recipe says nothing and TRL's default is another."""
+
+
+class Examples(torch.utils.data.Dataset):  # type: ignore[misc]
+    """The training rows as torch's DataLoader reads them."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.examples[index]
+
+
+def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
+    """SFTConfig for a recipe: its `trainer` keys over kollm's defaults.
+
+    Raises:
+        RecipeError: a value that SFTConfig refuses.
+    """
+    values = {**DEFAULTS, **recipe.trainer}
+    values.pop("packing", None)  # kollm packs by step, see batches.py
+    values.setdefault("bf16", recipe.base.dtype == "bfloat16")
+    values.setdefault("fp16", recipe.base.dtype == "float16")
+    try:
+        return SFTConfig(
+            **values,
+            output_dir=str(output / "checkpoints"),
+            remove_unused_columns=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            accelerator_config={"even_batches": False},  # every epoch's microbatches are a multiple of the processes
+            disable_tqdm=True,
+        )
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"Recipe {recipe.name}: the trainer section is refused ({error}) - change it.") from error
+
+
+def layout(recipe: Recipe, config: SFTConfig, processes: int) -> Layout:
+    """How the recipe's steps are laid out on this many processes."""
+    return Layout(
+        global_batch=recipe.global_batch_size,
+        processes=processes,
+        device_batch=config.per_device_train_batch_size,
+        max_length=config.max_length,
+        packed=bool(recipe.trainer.get("packing", False)),
+        seed=config.seed,
+    )
+
+
+class StepTrainer(SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer on rows that are tokens already, in the order and the microbatches of `StepBatches`.
+
+    Args:
+        model: the base model.
+        config: its gradient accumulation is set from the layout.
+        examples: rows to train on.
+        heldout: rows whose loss is measured before the first step and after the last.
+        tokenizer: saved beside the weights.
+        step_layout: see `layout`.
+        peft_config: the adapter; None for full fine-tuning.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        config: SFTConfig,
+        examples: Sequence[Example],
+        heldout: Sequence[Example],
+        tokenizer: Any,
+        step_layout: Layout,
+        peft_config: PeftConfig | None,
+    ) -> None:
+        self.heldout = heldout
+        self.step_layout = step_layout
+        epochs = int(-(-config.num_train_epochs // 1)) if config.max_steps <= 0 else 1
+        self.batches = StepBatches([len(example.input_ids) for example in examples], step_layout, epochs)
+        config.gradient_accumulation_steps = self.batches.accumulation
+        first = {"input_ids": [examples[0].input_ids.tolist()], "labels": [examples[0].labels.tolist()]}
+        super().__init__(
+            model=model,
+            args=config,
+            train_dataset=Dataset.from_dict(first),  # a sample for TRL's checks; the rows follow below
+            data_collator=Collator(tokenizer.pad_token_id, step_layout.packed),
+            processing_class=tokenizer,
+            peft_config=peft_config,
+        )
+        self.train_dataset = Examples(examples)
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        self.add_callback(Lines())
+
+    def get_train_dataloader(self) -> DataLoader[Example]:
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
+        )
+        prepared: DataLoader[Example] = self.accelerator.prepare(loader)
+        return prepared
+
+    def heldout_loss(self) -> TokenLoss:
+        """The held-out rows' loss, over all processes."""
+        model = self.model_wrapped if self.accelerator.num_processes > 1 else self.model
+        rows = self.args.per_device_train_batch_size
+        pad = self.processing_class.pad_token_id
+        measured: TokenLoss = token_loss(model, self.accelerator, self.heldout, pad, rows)
+        return measured
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes its own random state
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            write_json(folder / COMPLETE, {"step": self.state.global_step})
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: kollm writes its own cards."""
+
+
+class Lines(TrainerCallback):  # type: ignore[misc]
+    """One plain line a log entry, from the first process."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if state.is_world_process_zero and logs and "loss" in logs:
+            say(f"train: step {state.global_step} of {state.max_steps}, loss {logs['loss']:.4f}")
+
+
+def last_checkpoint(output: Path) -> Path | None:
+    """The newest whole checkpoint under an output folder."""
+    whole = [path.parent for path in (output / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
+    return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+
+
+def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
+    """Train to the end, from the last whole checkpoint if there is one.
+
+    Returns:
+        What `metrics.json` holds: the history, the held-out loss before and after, tokens and seconds.
+    """
+    started = time.monotonic()
+    before_file = output / "checkpoints" / "heldout_before.json"
+    checkpoint = last_checkpoint(output)
+    before = _before(trainer, before_file, checkpoint is not None)
+    if checkpoint is not None and trainer.accelerator.is_main_process:
+        say(f"train: resuming from {checkpoint.name}")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    after = trainer.heldout_loss() if trainer.heldout else None
+    if before and after and trainer.accelerator.is_main_process:
+        say(f"train: held-out loss {before.loss:.4f} before, {after.loss:.4f} after, over {after.tokens:,} tokens")
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        "history": history,
+        "heldout": {
+            "rows": len(trainer.heldout),
+            "tokens": after.tokens if after else 0,
+            "before": before.loss if before else None,
+            "after": after.loss if after else None,
+        },
+        "seconds": round(time.monotonic() - started, 1),
+        "steps": trainer.state.global_step,
+    }
+
+
+def _before(trainer: StepTrainer, file: Path, resuming: bool) -> TokenLoss | None:
+    """The held-out loss of the untrained adapter: measured once, read back on resuming."""
+    if not trainer.heldout:
+        return None
+    if resuming and file.is_file():
+        return TokenLoss(**read_json(file))
+    before = trainer.heldout_loss()
+    if trainer.accelerator.is_main_process:
+        write_json(file, before._asdict())
+    return before

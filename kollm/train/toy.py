@@ -1,0 +1,174 @@
+"""Tiny bases made on the spot: a tokenizer trained on the texts at hand, a model of a named architecture with random
+weights, and a short pre-training on plain text, so that an adapter has something to adapt.
+
+They make the demo, `--smoke` and the tests run without a network or a GPU; their answers mean nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+)
+
+from kollm.errors import InputError, RecipeError
+from kollm.files import ensure_folder, write_json
+from kollm.progress import say
+from kollm.prompts import EOS_TOKEN
+from kollm.recipe import ToyBase
+
+PAD_TOKEN = "<|padding|>"
+MARKER = "toy.json"
+"""Written last: a folder that has it is whole."""
+
+
+def make_base(
+    architecture: str,
+    spec: ToyBase,
+    texts: Iterable[str],
+    output: Path,
+    *,
+    vocabulary_texts: Iterable[str] = (),
+) -> None:
+    """Make a tiny base model; the same input gives the same weights.
+
+    Args:
+        architecture: transformers' model type: one of `ARCHITECTURES`.
+        spec: shape and length of the pre-training.
+        texts: plain text to pre-train on, without prompt template and held-out rows.
+        output: folder that receives model, tokenizer and, last, the marker.
+        vocabulary_texts: more text that the tokenizer alone should know well (prompt template, rubric).
+
+    Raises:
+        RecipeError: an unknown architecture.
+        InputError: no text, or a folder that cannot be written.
+    """
+    if architecture not in ARCHITECTURES:
+        raise RecipeError(
+            f"base.model 'toy:{architecture}' is unknown - use one of {', '.join(sorted(ARCHITECTURES))}."
+        )
+    documents = [text for text in texts if text.strip()]
+    if not documents:
+        raise InputError("There is no text to make a toy base from - the dataset's rows are empty.")
+    ensure_folder(output)
+    (output / MARKER).unlink(missing_ok=True)
+    tokenizer = train_tokenizer([*documents, *vocabulary_texts], spec.vocab_size)
+    model = random_model(architecture, spec, tokenizer)
+    say(f"toy base: {architecture}, {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
+    _pretrain(model, tokenizer, documents, spec)
+    tokenizer.save_pretrained(output)
+    model.save_pretrained(output)
+    write_json(output / MARKER, {"architecture": architecture, "toy": spec.model_dump()})
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer (every text can be written with it), with EOS `<|endoftext|>` and its own pad."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[EOS_TOKEN, PAD_TOKEN],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=EOS_TOKEN,
+        eos_token=EOS_TOKEN,
+        pad_token=PAD_TOKEN,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def random_model(architecture: str, spec: ToyBase, tokenizer: Any) -> Any:
+    """A model of the shape with random weights, whose config and generation config agree with the tokenizer."""
+    special = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vocabulary = math.ceil(len(tokenizer) / 64) * 64
+    config = AutoConfig.for_model(architecture, vocab_size=vocabulary, **ARCHITECTURES[architecture](spec), **special)
+    torch.manual_seed(spec.seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.generation_config = GenerationConfig(**special)
+    return model
+
+
+def _neox(spec: ToyBase) -> dict[str, Any]:
+    return {
+        "hidden_size": spec.hidden_size,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "intermediate_size": 4 * spec.hidden_size,
+        "max_position_embeddings": spec.context,
+    }
+
+
+def _llama(spec: ToyBase) -> dict[str, Any]:
+    return {**_neox(spec), "intermediate_size": 3 * spec.hidden_size, "num_key_value_heads": spec.heads}
+
+
+def _bloom(spec: ToyBase) -> dict[str, Any]:
+    return {"hidden_size": spec.hidden_size, "n_layer": spec.layers, "n_head": spec.heads}
+
+
+def _gpt2(spec: ToyBase) -> dict[str, Any]:
+    return {"n_embd": spec.hidden_size, "n_layer": spec.layers, "n_head": spec.heads, "n_positions": spec.context}
+
+
+ARCHITECTURES = {"gpt_neox": _neox, "llama": _llama, "mistral": _llama, "bloom": _bloom, "gpt2": _gpt2}
+"""Architecture -> its config's keys for a toy shape."""
+
+
+def _pretrain(model: Any, tokenizer: Any, documents: list[str], spec: ToyBase) -> None:
+    """Next-token prediction on blocks of the documents' text, one cycle of a cosine schedule with warm-up."""
+    if spec.pretrain_steps == 0:
+        return
+    blocks = _blocks(tokenizer, documents, spec.pretrain_block)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, weight_decay=0.1, betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=spec.learning_rate, total_steps=spec.pretrain_steps, pct_start=0.1, cycle_momentum=False
+    )
+    model.train()
+    for step, batch in enumerate(_batches(blocks, spec), start=1):
+        loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if step == 1 or step % 25 == 0 or step == spec.pretrain_steps:
+            say(f"toy base: pre-training step {step} of {spec.pretrain_steps}, loss {loss.item():.3f}")
+    model.eval()
+
+
+def _blocks(tokenizer: Any, documents: list[str], size: int) -> torch.Tensor:
+    """The documents' tokens, EOS after each, cut into rows of `size`; a text too short for one row is repeated."""
+    ids: list[int] = []
+    for encoded in tokenizer(documents, add_special_tokens=False)["input_ids"]:
+        ids += [*encoded, tokenizer.eos_token_id]
+    while len(ids) < size:
+        ids += ids
+    return torch.tensor(ids[: len(ids) // size * size]).view(-1, size)
+
+
+def _batches(blocks: torch.Tensor, spec: ToyBase) -> Iterator[torch.Tensor]:
+    generator = torch.Generator().manual_seed(spec.seed)
+    waiting = torch.empty(0, dtype=torch.long)
+    for _ in range(spec.pretrain_steps):
+        while len(waiting) < spec.pretrain_batch:
+            waiting = torch.cat([waiting, torch.randperm(len(blocks), generator=generator)])
+        yield blocks[waiting[: spec.pretrain_batch]]
+        waiting = waiting[spec.pretrain_batch :]
