@@ -164,7 +164,7 @@ def _engine(translator: str | Translator, item: SourceInput, turns: Turns) -> Tr
     if translator != "memory":
         raise InputError(f"There is no embedded translator '{translator}' - use memory or none, or pass a Translator.")
     memory = item.memory
-    if memory is None and item.input == SAMPLE:
+    if memory == SAMPLE or (memory is None and item.input == SAMPLE):
         memory = sample_file(item.name, "ko")
     if memory is None:
         raise InputError(
