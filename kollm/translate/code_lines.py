@@ -1,0 +1,76 @@
+"""Code that stands in a text without a fence, found line by line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_HINT = re.compile(
+    r"^[ \t]*(?:(?:async[ ])?def[ ]|class[ ]|import[ ]|from[ ]|\#[ \t]*include|using[ ]|package[ ]|public[ ]|private[ ]"
+    r"|protected[ ]|static[ ]|function[ ]|SELECT[ ]|INSERT[ ]|UPDATE[ ]|DELETE[ ]|CREATE[ ]|ALTER[ ]|DROP[ ]|print"
+    r"|(?:var|let|const|int|float|double|char|bool|void|String)[ ]\w)|[;{}\)][ \t]*:?[ \t]*$|^[\w.]+[ ]=[ ]",
+    re.MULTILINE,
+)
+"""What a text with code has somewhere; without it the lines are not looked at one by one."""
+
+_CODE = re.compile(
+    r"""[ \t]*(?:
+      (?:async\s+)?def\s+\w+\s*\(.*\).*: | class\s+\w+\s*(?:\(.*\))?\s*[:{] | @\w+(?:\(.*\))?$
+    | import\s+[\w.]+(?:\s+as\s+\w+)?;?\s*$ | import\s+.*\s+from\s+['"] | from\s+[\w.]+\s+import\s+\S
+    | \#\s*(?:include|define|ifdef|ifndef|endif|pragma)\b | using\s+(?:namespace\s+)?[\w.]+; | package\s+[\w.]+;
+    | (?:public|private|protected|static|final|abstract)\s+.*[({;]\s*$
+    | (?:var|let|const|int|float|double|char|bool|boolean|string|String|auto|long|void)\s+[\w<>\[\]]+\s*(?:=|\(|;).*
+    | (?:for|if|while|switch|foreach|else\s*if|catch)\s*\(.*\)\s*[{:]?\s*$
+    | (?:for|while|if|elif|with)\s+.*[\w\])"']:\s*$ | (?:else|try|finally|do)\s*[:{]\s*$
+    | function\s+\w*\s*\(.*\)\s*\{? | return\b.*[;()\[\]]\s*$ | print(?:f|ln)?\s*\(.*\)
+    | (?:SELECT|INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+.*(?:[;,(*]|\bFROM\b|\bSET\b).*
+    | (?:CREATE|ALTER|DROP)\s+(?:TABLE|VIEW|DATABASE|INDEX)\s.*
+    | (?:FROM|WHERE|GROUP\s+BY|ORDER\s+BY|HAVING|VALUES|(?:INNER\s+|LEFT\s+|RIGHT\s+)?JOIN)\s+.*[\w);*'"]\s*$
+    | [\w.\[\]"']+\s*(?:[-+*/|&]?=)\s*(?=["'\[({\d-]|.*[(\[+*/;])[^=\s].*[\w)\]}"';]\s*$
+    | [\w.]+\([^()]*(?:\([^()]*\)[^()]*)*\)\s*;?\s*$
+    | .*[(=\[<>+].*[;{]\s*$ | [\])}]+[;,]?\s*$ | //.* | /\*.* | \*/.*
+    )""",
+    re.VERBOSE,
+)
+_CODE_ALONE = re.compile(
+    r"(?:def|class|import|from|\#|using|package|public|private|function|print|SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER"
+    r"|DROP)\b|.*[;{}]\s*$"
+)
+"""What one line alone must be to count: `x = 5` is also what an exercise says."""
+
+_PROSE = re.compile(r"(?:[A-Za-z',]+ ){6}")
+_MAY_HOLD_PROSE = ("//", "#", "/*", "*", "SELECT", "INSERT", "print")
+_LONGEST_LINE = 1000
+
+
+def code_lines(text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of each run of code lines, with the blank lines between and the indented lines under them."""
+    if not _HINT.search(text):
+        return
+    position, count, start, end, first = 0, 0, 0, 0, ""
+    opened = False
+    for line in text.splitlines(keepends=True):
+        bare = line.rstrip()
+        body = bool(count) and bare[:1] in (" ", "\t") and (opened or count > 1)
+        if bare and (body or _is_code(bare)):
+            if not count:
+                start, first = position, bare.strip()
+            end, count = position + len(bare), count + 1
+            opened = (opened and body) or bare.endswith((":", "{", "(", "["))
+        elif bare:
+            if _counts(count, first):
+                yield start, end
+            count, opened = 0, False
+        position += len(line)
+    if _counts(count, first):
+        yield start, end
+
+
+def _is_code(line: str) -> bool:
+    if len(line) > _LONGEST_LINE or not _CODE.match(line):
+        return False
+    return not _PROSE.search(line) or line.lstrip().startswith(_MAY_HOLD_PROSE)
+
+
+def _counts(lines: int, first: str) -> bool:
+    return lines > 1 or (lines == 1 and bool(_CODE_ALONE.match(first)))

@@ -1,0 +1,181 @@
+"""Where a text holds structure that translation breaks: code, formulas, addresses, markup, slots, table delimiters.
+
+Translators were seen to translate LaTeX commands and format strings and to drop table delimiters. Each kind is a row of
+STRUCTURES: the substrings that make it worth looking (a cheap test that most texts fail) and what finds it. The order
+counts: what one kind found is invisible to those below, so that a `$` inside code opens no formula. All patterns are
+bounded in length, so that hostile text costs no more than linear time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from kollm.translate.code_lines import code_lines
+
+
+class Structure(NamedTuple):
+    """One kind of structure.
+
+    Attributes:
+        name: what it is.
+        needles: the text must hold one of these for `find` to be called; empty: always called.
+        find: text -> (start, end) of each one.
+    """
+
+    name: str
+    needles: tuple[str, ...]
+    find: Callable[[str], Iterable[tuple[int, int]]]
+
+
+def _pattern(name: str, needles: str, pattern: str) -> Structure:
+    compiled = re.compile(pattern, re.VERBOSE | re.MULTILINE)
+    return Structure(name, tuple(needles.split()), lambda text: (match.span() for match in compiled.finditer(text)))
+
+
+_JSON_START = re.compile(r'\{\s*"|\[\s*[{\[]')
+_JSON_FAILURES = 20
+
+
+def _json_values(text: str) -> Iterator[tuple[int, int]]:
+    """JSON objects, and lists of objects or lists; a list of words is text."""
+    decoder, position, failures = json.JSONDecoder(), 0, 0
+    while failures < _JSON_FAILURES and (match := _JSON_START.search(text, position)):
+        try:
+            _, end = decoder.raw_decode(text, match.start())
+        except (ValueError, RecursionError):
+            failures += 1
+            end = match.start() + 1
+        else:
+            yield match.start(), end
+        position = end
+
+
+_ENVIRONMENTS = (
+    "equation|align|alignat|gather|multline|eqnarray|math|displaymath|array|cases|[bpvV]?matrix|split|aligned"
+    "|verbatim|lstlisting|minted|tikzpicture|algorithmic"
+)
+_NAMING_COMMANDS = (
+    "begin|end|documentclass|usepackage|label|ref|eqref|pageref|cite[pt]?|bibliography|bibliographystyle|input|include"
+    "|includegraphics|url|hspace|vspace|setlength|newcommand|renewcommand|geometry|pagestyle|color|textcolor"
+)
+_TAG_ATTRIBUTES = r"""(?:\s (?:"[^"<]{0,400}" | '[^'<]{0,400}' | [^<>"']){0,400}+ )?+"""
+
+STRUCTURES = (
+    _pattern(
+        "fenced code",
+        "``` ~~~",
+        r"^[ \t]*(?P<fence>```+|~~~+) [\s\S]*? (?:^[ \t]*(?P=fence)[`~]*|\Z) | ```[^`\n]{1,500}```",
+    ),
+    Structure("code lines", (), code_lines),
+    Structure("JSON", ("{", "["), _json_values),
+    _pattern("inline code", "`", r"``[^\n]{1,500}?``(?!`) | (?<!`)`[^`\n]{1,500}`(?!`)"),
+    _pattern("display formula", "$$", r"\$\$ [^$]{1,5000} \$\$"),
+    _pattern("formula in brackets", r"\( \[", r"\\\( [^\n]{1,2000}? \\\) | \\\[ [\s\S]{1,5000}? \\\]"),
+    _pattern(
+        "formula or code environment",
+        r"\begin",
+        rf"\\begin\{{(?P<env>(?:{_ENVIRONMENTS})\*?)\}} [\s\S]{{0,10000}}? \\end\{{(?P=env)\}}",
+    ),
+    # A formula has no space inside its dollars and nothing glued to them; "$5 and $10" is money.
+    _pattern("inline formula", "$", r"(?<![\\$\w]) \$ (?=\S) [^$\n]{1,300} (?<=[^\s\\(]) \$ (?![\w$])"),
+    _pattern(
+        "URL",
+        ":// www.",
+        r"""(?:\b[A-Za-z][A-Za-z0-9+.-]{1,20}:// | \bwww\.) [^\s<>"`{}|\\^]{1,2000}?
+            (?=[.,;:!?'")\]]* (?:[\s<>"`{}|\\^]|\Z))""",
+    ),
+    _pattern("e-mail address", "@", r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}\b"),
+    _pattern(
+        "path",
+        ":\\ /",
+        r"""\b[A-Za-z]:\\[^\s"'<>|]{1,250} | (?<![\w/.:<]) (?:~|\.{1,2})?/(?:[\w.-]{1,80}/){1,20}[\w.-]{0,80}\w/?""",
+    ),
+    _pattern(
+        "LaTeX command with a name",
+        "\\",
+        rf"\\(?:{_NAMING_COMMANDS})\b\*? (?:\[[^\]\n]{{0,200}}\])? (?:\{{[^{{}}\n]{{0,200}}\}}){{0,2}}",
+    ),
+    # The brace goes with its command; the text inside is translated.
+    _pattern("LaTeX command", "\\", r"\\[A-Za-z]{1,40}\*? (?:\[[^\]\n]{0,200}\])? \{? | \\[^A-Za-z\s]"),
+    _pattern(
+        "script, style or comment",
+        "<",
+        r"""<(?P<block>script|style)\b [\s\S]{0,20000}? </(?P=block)\s*> | <!-- [\s\S]{0,5000}? -->
+            | <!\[CDATA\[ [\s\S]{0,5000}? \]\]>""",
+    ),
+    _pattern("tag", "<", rf"</?[A-Za-z_][\w:.-]{{0,60}} {_TAG_ATTRIBUTES} /?> | <[!?][A-Za-z][^<>]{{0,400}}>"),
+    _pattern("character reference", "&", r"&(?:\#\d{1,7}|\#x[0-9A-Fa-f]{1,6}|[A-Za-z]{2,12});"),
+    _pattern("slot", "{", r"\{\{[^{}\n]{0,80}\}\} | \$?\{[^{}\n]{0,80}\}"),
+    _pattern("brace", "{ }", r"[{}]+"),
+    _pattern(
+        "format string",
+        "%",
+        r"""(?<![\d%\w]) %(?:\([\w ]{1,40}\))? [-+0\#]* (?:\d+|\*)? (?:\.\d+)? (?:ll|hh|[hlLzjt])? [A-Za-z]\b
+            | (?<=[^\d%\s])%[A-Za-z]\b | %%""",
+    ),
+    _pattern("variable", "$", r"\$[A-Za-z_]\w{0,60}"),
+    # Delimiters with the line break between two rows and the line under the head; the cells stay text.
+    _pattern(
+        "table delimiter",
+        "|",
+        r"(?:^[ ]*(?::-+:?|-{2,}:?))? [ ]* \| (?: [ ]*\| | [ ]*\n[ ]*\| | [ ]* (?: :-+:? | -{2,}:? | -: ) (?=[ ]*[|\n]) )* [ ]*",
+    ),
+    # XML reads \r back as \n, and translators collapse tabs.
+    _pattern("character that XML forbids or changes", "", r"[\x00-\x09\x0b-\x1f\ud800-\udfff\ufffe\uffff]+"),
+)
+NUMBER = re.compile(r"[0-9]+(?:[.,:/][0-9]+)*")
+
+_BLANK = "\ue000"
+"""Stands for what was found; a private-use character, which no pattern looks for."""
+
+
+def structure_spans(text: str, numbers: bool = False) -> list[tuple[int, int]]:
+    """The parts of a text that hold structure: sorted, apart, and one where only whitespace stands between two.
+
+    Args:
+        text: any text.
+        numbers: whether numbers count as structure too.
+    """
+    spans: list[tuple[int, int]] = []
+    rest = text
+    for _, needles, find in STRUCTURES:
+        if needles and not any(needle in rest for needle in needles):
+            continue
+        found = [(start, end) for start, end in find(rest) if end > start]
+        if found:
+            spans += found
+            rest = _blank(rest, found)
+    if numbers:
+        spans += [match.span() for match in NUMBER.finditer(rest)]
+    return _merge(text, spans)
+
+
+def plain(text: str) -> str:
+    """The text with each structure replaced by one space: what is left to read and to translate."""
+    spans = structure_spans(text)
+    if not spans:
+        return text
+    starts = [0, *(end for _, end in spans)]
+    ends = [*(start for start, _ in spans), len(text)]
+    return " ".join(text[start:end] for start, end in zip(starts, ends, strict=True))
+
+
+def _blank(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    parts, position = [], 0
+    for start, end in spans:
+        parts += [text[position:start], _BLANK * (end - start)]
+        position = end
+    return "".join([*parts, text[position:]])
+
+
+def _merge(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and not text[merged[-1][1] : start].strip(" \n"):
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
