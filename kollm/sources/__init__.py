@@ -12,10 +12,19 @@ from kollm.files import file_sha256
 from kollm.records import Record
 from kollm.resources import resource_folder
 from kollm.sources.alpaca import ALPACA, GPT4_LLM
+from kollm.sources.annotated import AI_HUB, KISTI, KORQUAD
 from kollm.sources.dolly import DOLLY
+from kollm.sources.files import hub_files, local_files
+from kollm.sources.instruct_wild import INSTRUCT_WILD
+from kollm.sources.koalpaca import KOALPACA_V1, KOALPACA_V1_1
+from kollm.sources.natural_instructions import NATURAL_INSTRUCTIONS, SUPER_NATURAL_INSTRUCTIONS
+from kollm.sources.open_platypus import KOPEN_PLATYPUS, OPEN_PLATYPUS
+from kollm.sources.prompted import FLAN, P3
 from kollm.sources.rows import hub_rows, local_rows
+from kollm.sources.sample import sample_rows
 from kollm.sources.self_instruct import HUMAN_EVAL, SELF_INSTRUCT
 from kollm.sources.sharegpt import SHAREGPT
+from kollm.sources.sharegpt_ko import SHAREGPT_KO
 from kollm.sources.source import Adapted, Place, Rejected, Row, Source, Turns
 
 __all__ = ["SAMPLE", "SOURCES", "Adapted", "Place", "Rejected", "Row", "Source", "Turns", "find_source", "read_source"]
@@ -27,7 +36,12 @@ SAMPLE_LICENCE = "Apache-2.0"
 """The bundled rows were written for kollm; only their form is that of the source they stand for."""
 
 SOURCES: dict[str, Source] = {
-    source.name: source for source in (GPT4_LLM, ALPACA, DOLLY, SHAREGPT, SELF_INSTRUCT, HUMAN_EVAL)
+    source.name: source
+    for source in (
+        *(GPT4_LLM, ALPACA, DOLLY, SHAREGPT, SELF_INSTRUCT, HUMAN_EVAL),
+        *(NATURAL_INSTRUCTIONS, SUPER_NATURAL_INSTRUCTIONS, P3, FLAN, INSTRUCT_WILD, OPEN_PLATYPUS),
+        *(KOALPACA_V1, KOALPACA_V1_1, SHAREGPT_KO, KOPEN_PLATYPUS, KORQUAD, AI_HUB, KISTI),
+    )
 }
 
 
@@ -61,16 +75,29 @@ def sample_file(name: str, language: str) -> Path:
     return path
 
 
-def open_rows(source: Source, input: str | Path | None, revision: str | None) -> Opened:
-    """The raw rows of an input: a file, a dataset on the Hub, `sample`, or None for the source's own place there."""
+def open_rows(
+    source: Source, input: str | Path | None, revision: str | None, limit: int | None = None, seed: int = 0
+) -> Opened:
+    """The raw rows of an input: a file, a folder of them, a dataset on the Hub, `sample`, or None for the source's own
+    place there. Of a huge source they are a seeded sample, of others the first."""
     if input == SAMPLE:
         input = sample_file(source.name, "en")
     if input is not None and (isinstance(input, Path) or Path(input).exists() or Path(input).suffix):
         path = Path(input)
         if revision is not None:
             raise InputError(f"--revision {revision} names a commit on the Hub, but '{path}' is a file - leave it out.")
-        rows = local_rows(path)
+        if source.huge or path.is_dir():
+            listing = local_files(source, path)
+            return Opened(sample_rows(listing.files, limit, seed), listing.revision)
+        rows = (source.read or local_rows)(path)
         return Opened(rows, file_sha256(path))
+    if input is None and not source.hub_id:
+        raise InputError(f"{source.name} is not on the Hub - {source.terms}")
+    if source.huge:
+        if limit is None:
+            raise InputError(f"{source.name} is too large to be read whole - say how many rows with --limit.")
+        listing = hub_files(source, str(input or source.hub_id), revision or source.revision)
+        return Opened(sample_rows(listing.files, limit, seed), listing.revision)
     return hub_rows(source, input, revision)
 
 
@@ -81,6 +108,7 @@ def read_source(
     revision: str | None = None,
     turns: Turns = "conversation",
     limit: int | None = None,
+    seed: int = 0,
 ) -> Iterator[Record | Rejected]:
     """Yield the rows of a source as Records, and those that cannot be used as Rejected.
 
@@ -89,13 +117,14 @@ def read_source(
         input: a path, a Hub id, `sample`, or None for the source's pinned place on the Hub.
         revision: another commit than the pinned one; for the Hub only.
         turns: what becomes of conversations.
-        limit: rows of the source to read.
+        limit: rows of the source to read: the first, or of a huge source a sample over all its files.
+        seed: of that sample.
 
     Raises:
         InputError: unknown source, missing or malformed file, or an id that occurs twice.
     """
     source = find_source(name)
-    opened = open_rows(source, input, revision)
+    opened = open_rows(source, input, revision, limit, seed)
     seen: set[str] = set()
     licence = SAMPLE_LICENCE if input == SAMPLE else source.licence
     for index, row in enumerate(itertools.islice(opened.rows, limit)):

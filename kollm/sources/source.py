@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from kollm.records import Provenance, Record, Turn
@@ -92,12 +93,14 @@ class Source:
         title: its name for a reader.
         licence: SPDX identifier of its rows.
         adapt: makes Records of one row.
-        hub_id: dataset on the Hub.
+        hub_id: dataset on the Hub; empty for a set that is not there.
         revision: the commit that is read unless another is named.
         hub_files: glob of the files to read there; empty for those that the Hub's own card names.
         split: `test` for an evaluation set, whose rows are never filtered and never trained on.
         lang: language of its text.
         terms: what the provider of the text asks beyond the licence; stands in the card.
+        read: reads local files of a form of the set's own; None for lists of rows.
+        huge: too large to be read whole: rows are a seeded sample over its files, and their number must be named.
     """
 
     name: str
@@ -110,6 +113,8 @@ class Source:
     split: Literal["train", "test"] = "train"
     lang: str = "en"
     terms: str = ""
+    read: Callable[[Path], Iterator[Row]] | None = None
+    huge: bool = False
 
     @property
     def config(self) -> str:
