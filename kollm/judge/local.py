@@ -8,6 +8,7 @@ not understand that a score was due, and the expectation says little.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from kollm.errors import InputError
 from kollm.judge.rubric import Rubric, load_rubric
@@ -44,6 +46,14 @@ class _Pass:
     prompt: int
     ids: Ids
     lengths: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """The tokens that every prompt of a run begins with, and the model's cache after them (None: run them each time)."""
+
+    ids: Ids
+    cache: DynamicCache | None
 
 
 class LocalJudge:
@@ -82,6 +92,7 @@ class LocalJudge:
         )
         self.model = loaded.to(self.device).eval()
         context = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
+        self._opening = _Opening((), None)
         self._picks_logits = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         self.continuations = [self._score_tokens(index) for index in range(len(self.rubric.axes))]
         longest = max(len(ids) for continuation in self.continuations for ids in continuation)
@@ -97,6 +108,7 @@ class LocalJudge:
         """Judge every question, handing each verdict to `emit` as soon as it is there, the shortest prompts first."""
         prompts = [self._fit(question) for question in questions]
         prompts.sort(key=lambda prompt: len(prompt.cuts[-1]))
+        self._opening = self._read_opening(prompts) if len(prompts) > 1 else _Opening((), None)
         for batch in _batches(prompts, self.batch_tokens):
             for prompt, scored in zip(batch, self._distributions(batch), strict=True):
                 emit(self._verdict(prompt, scored))
@@ -200,22 +212,38 @@ class LocalJudge:
             yield _Pass(index, whole, tuple(lengths))
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def _read_opening(self, prompts: Sequence[_Prompt]) -> _Opening:
+        """Run the tokens that all prompts begin with, the rubric's own, once for all."""
+        shared: Ids = _common_beginning([prompt.cuts[0][:-1] for prompt in prompts])
+        if not shared:
+            return _Opening((), None)
+        cache = self.model(torch.tensor([shared], device=self.device), use_cache=True).past_key_values
+        plain = isinstance(cache, DynamicCache) and all(type(layer) is DynamicLayer for layer in cache.layers)
+        return _Opening(shared, cache) if plain else _Opening((), None)
+
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def _forward(self, group: Sequence[_Pass]) -> list[torch.Tensor]:
         """Log-probabilities after each wanted prefix: one tensor [prefixes, vocabulary] a pass. Padded on the right."""
+        known = len(self._opening.ids)
         width = max(len(one.ids) for one in group)
-        ids = torch.zeros(len(group), width, dtype=torch.long)
+        ids = torch.zeros(len(group), width - known, dtype=torch.long)
         mask = torch.zeros(len(group), width, dtype=torch.long)
         for row, one in enumerate(group):
-            ids[row, : len(one.ids)] = torch.tensor(one.ids)
+            assert one.ids[:known] == self._opening.ids
+            ids[row, : len(one.ids) - known] = torch.tensor(one.ids[known:])
             mask[row, : len(one.ids)] = 1
-        positions = sorted({length - 1 for one in group for length in one.lengths})
-        keep = {"logits_to_keep": torch.tensor(positions, device=self.device)} if self._picks_logits else {}
-        output = self.model(
-            input_ids=ids.to(self.device), attention_mask=mask.to(self.device), use_cache=False, **keep
-        ).logits
-        place = {position: index if keep else position for index, position in enumerate(positions)}
+        positions = sorted({length - 1 - known for one in group for length in one.lengths})
+        options: dict[str, Any] = {"use_cache": False}
+        if self._picks_logits:
+            options["logits_to_keep"] = torch.tensor(positions, device=self.device)
+        if self._opening.cache is not None:
+            cache = copy.deepcopy(self._opening.cache)
+            cache.batch_repeat_interleave(len(group))
+            options.update(past_key_values=cache, use_cache=True)
+        output = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device), **options).logits
+        place = {position: index if self._picks_logits else position for index, position in enumerate(positions)}
         return [
-            torch.log_softmax(output[row, [place[length - 1] for length in one.lengths]].float(), dim=-1).cpu()
+            torch.log_softmax(output[row, [place[length - 1 - known] for length in one.lengths]].float(), dim=-1).cpu()
             for row, one in enumerate(group)
         ]
 
@@ -235,6 +263,12 @@ def _value_probabilities(cut: Ids, continuation: dict[Ids, int], logits: dict[Id
         alone = written[ids] - math.fsum(written[other] for other in longer)
         values[value] = values.get(value, 0.0) + max(alone, 0.0)
     return values
+
+
+def _common_beginning(sequences: Sequence[Ids]) -> Ids:
+    first, last = min(sequences), max(sequences)  # what these two share in lexical order, all share
+    differs = (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    return first[: next(differs, min(len(first), len(last)))]
 
 
 def _batches(prompts: Sequence[_Prompt], tokens: int) -> Iterator[list[_Prompt]]:
