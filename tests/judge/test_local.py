@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,16 @@ from kollm.judge.local import LocalJudge
 from kollm.judge.rubric import RUBRICS, Rubric, load_rubric
 from kollm.judge.run import Question
 from kollm.records import Generation, Verdict
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small lose more than they gain by threads, the more so beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
 
 TEXTS = [path.read_text(encoding="utf-8") for path in sorted(RUBRICS.glob("*.yaml"))]
 
