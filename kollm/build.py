@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm import __version__
-from kollm.dataset import MANIFEST, REJECTED, DatasetWriter, Part, to_table
+from kollm.dataset import MANIFEST, REJECTED, DatasetWriter, Part
 from kollm.dataset_card import CardPart, render_card
-from kollm.dedup import ExactIndex
+from kollm.dedup import record_text
 from kollm.errors import InputError
 from kollm.files import file_sha256
 from kollm.filters import FILTERS, Rule, first_reason
@@ -24,6 +24,7 @@ from kollm.ledger import Ledger
 from kollm.progress import Progress, say
 from kollm.records import Record
 from kollm.sources import SAMPLE, Rejected, Source, Turns, find_source, read_source, sample_file
+from kollm.tables import to_table
 from kollm.translate import MemoryTranslator, Outcome, Translator, translate_records
 
 BATCH_ROWS = 1_000
@@ -114,7 +115,7 @@ def build_dataset(
         raise InputError("No source was named - name one or more, e.g. dolly.")
     rules = find_filters(filters)
     tally = _Tally()
-    exact = ExactIndex()
+    exact: set[str] = set()
     with DatasetWriter(Path(output)) as writer:
         for item in inputs:
             source = find_source(item.name)
@@ -180,7 +181,7 @@ def _build_batch(
     engine: Translator | None,
     mode: str,
     rules: tuple[Rule, ...],
-    exact: ExactIndex,
+    exact: set[str],
     ledger: Ledger | None,
     writer: DatasetWriter,
     tally: _Tally,
@@ -191,9 +192,10 @@ def _build_batch(
     for item in batch:
         if isinstance(item, Rejected):
             rejected.append(item)
-        elif source.split == "train" and exact.seen(item):
+        elif source.split == "train" and record_text(item) in exact:
             rejected.append(Rejected(item, "duplicate_exact"))
         else:
+            exact.add(record_text(item))
             fresh.append(item)
     kept = []
     for outcome in _translate(fresh, engine, mode, ledger):

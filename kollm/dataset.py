@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from kollm.errors import InputError
 from kollm.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
 from kollm.records import Record, content_id
+from kollm.tables import SCHEMA, to_records
 
 CARD = "README.md"
 MANIFEST = "manifest.json"
@@ -27,32 +28,6 @@ REJECTED = "rejected"
 SHARD_ROWS = 200_000
 GROUP_ROWS = 5_000
 """Rows of a parquet row group: small enough that a reader of one page of the Hub's viewer loads little."""
-
-_TURNS = pa.list_(pa.list_(pa.string()))
-_TEXTS = [("instruction", pa.string()), ("input", pa.string()), ("output", pa.string()), ("history", _TURNS)]
-_PROVENANCE = [
-    ("revision", pa.string()),
-    ("index", pa.int64()),
-    ("route", pa.string()),
-    ("engine", pa.string()),
-    ("mode", pa.string()),
-    ("attempt", pa.int64()),
-    ("characters", pa.int64()),
-    ("category", pa.string()),
-]
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        *_TEXTS,
-        ("lang", pa.string()),
-        ("licence", pa.string()),
-        ("original", pa.struct(_TEXTS)),
-        ("provenance", pa.struct(_PROVENANCE)),
-    ]
-)
-"""Columns of every config: the fields of Record."""
-REJECTED_SCHEMA = SCHEMA.append(pa.field("reason", pa.string()))
 
 
 class Part(NamedTuple):
@@ -161,16 +136,6 @@ class _PartWriter:
         self._in_shard += table.num_rows
 
 
-def to_table(records: Iterable[Record], reasons: Iterable[str] | None = None) -> pa.Table:
-    """Records as a table of the dataset's schema; with `reasons`, of the schema of the rejected rows."""
-    rows = [record.to_row() for record in records]
-    if reasons is None:
-        return pa.Table.from_pylist(rows, schema=SCHEMA)
-    for row, reason in zip(rows, reasons, strict=True):
-        row["reason"] = reason
-    return pa.Table.from_pylist(rows, schema=REJECTED_SCHEMA)
-
-
 def check_target(folder: Path) -> None:
     """Refuse a place that holds something other than an earlier dataset folder.
 
@@ -235,7 +200,7 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
         )
     for name in names:
         for batch in pq.ParquetFile(folder / name).iter_batches(batch_size=1000, columns=SCHEMA.names):
-            yield from (Record.from_row(row) for row in batch.to_pylist())
+            yield from to_records(batch)
 
 
 def _wanted(name: str, config: str | None, split: str | None) -> bool:

@@ -1,0 +1,163 @@
+"""Leaks: training rows that hold an evaluation task, in English or in Korean.
+
+A row leaks a task when at least THRESHOLD of the character n-grams of the task's instruction and input stand in the
+row, whatever the row's spacing, punctuation and case. kollm carries the n-grams of the 252 user-oriented tasks and of
+their Korean translation as hashes, without their text, so that every build is checked without a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kollm.errors import InputError
+from kollm.files import require_file
+from kollm.records import Record
+from kollm.resources import PACKAGE
+from kollm.shingles import Hashes, Offsets, fold_letters, grams
+
+GRAM = 10
+THRESHOLD = 0.5
+"""Of 1,900 unrelated rows (GPT-4's Alpaca answers, ShareGPT, Self-Instruct's seeds) none held 0.5 of any of the 252
+tasks, the highest 0.40; a row that carries a task under other spacing, case or punctuation holds 1.0."""
+SHORTEST = 12
+"""Letters that a task needs to be told from ordinary wording; shorter ones are left out."""
+_FILTER_BITS = 21
+BUNDLED = PACKAGE / "human_eval_hashes.npz"
+"""Hashes of the 252 tasks in English and Korean, made by `dataset_scripts/evaluation_hashes.py`."""
+
+
+Numbers = npt.NDArray[np.int64]
+
+
+class Leak(NamedTuple):
+    """A row that holds a task.
+
+    Attributes:
+        row: number of the row in its batch.
+        task: the task's id.
+        share: part of the task's n-grams that the row holds.
+    """
+
+    row: int
+    task: str
+    share: float
+
+
+class Tasks:
+    """The n-grams of evaluation tasks, ready to be looked up.
+
+    Args:
+        ids: ids of the tasks.
+        hashes: different n-grams of each task, end to end.
+        offsets: where those of each task start, one entry more than tasks.
+    """
+
+    def __init__(self, ids: Sequence[str], hashes: Hashes, offsets: Offsets) -> None:
+        self.ids, self.hashes, self.offsets = list(ids), hashes, offsets
+        self._counts = np.diff(offsets)
+        owners = np.repeat(np.arange(len(ids)), self._counts)
+        order = np.argsort(hashes, kind="stable")
+        self._owners = owners[order]
+        self._known, self._starts = np.unique(hashes[order], return_index=True)
+        self._ends = np.append(self._starts[1:], len(hashes))
+        self._filter = np.zeros(1 << _FILTER_BITS, dtype=bool)
+        self._filter[_slot(hashes)] = True
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __add__(self, other: Tasks) -> Tasks:
+        return Tasks(
+            self.ids + other.ids,
+            np.concatenate([self.hashes, other.hashes]),
+            np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]]),
+        )
+
+    def find(self, texts: Sequence[str]) -> list[Leak]:
+        """The leaks of a batch of texts, at most one a text: the task of which it holds most."""
+        if not self.ids:
+            return []
+        found = grams(fold_letters(texts), GRAM)
+        maybe = np.flatnonzero(self._filter[_slot(found.hashes)])
+        places = np.searchsorted(self._known, found.hashes[maybe])
+        there = self._known[np.minimum(places, len(self._known) - 1)] == found.hashes[maybe]
+        rows = np.searchsorted(found.offsets, maybe[there], side="right") - 1
+        once = np.unique(rows * len(self._known) + places[there])  # an n-gram counts once a row
+        rows, places = once // len(self._known), once % len(self._known)
+        return self._best(*self._matches(rows, places))
+
+    def _matches(self, rows: Numbers, places: Numbers) -> tuple[Numbers, Numbers]:
+        """Row and task, for every row's n-gram and each task that has it."""
+        many = self._ends[places] - self._starts[places]
+        first = np.repeat(self._starts[places], many)
+        within = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+        return np.repeat(rows, many), self._owners[first + within]
+
+    def _best(self, rows: Numbers, tasks: Numbers) -> list[Leak]:
+        pairs, counts = np.unique(rows * len(self.ids) + tasks, return_counts=True)
+        shares = counts / self._counts[pairs % len(self.ids)]
+        best: dict[int, Leak] = {}
+        for pair, share in zip(pairs[shares >= THRESHOLD], shares[shares >= THRESHOLD], strict=True):
+            row, task = divmod(int(pair), len(self.ids))
+            if row not in best or share > best[row].share:
+                best[row] = Leak(row, self.ids[task], float(share))
+        return [best[row] for row in sorted(best)]
+
+
+def task_text(record: Record) -> str:
+    """What is looked for: the instruction and its input, not the reference, which an honest answer may repeat."""
+    return f"{record.instruction}\n{record.input}"
+
+
+def row_text(record: Record) -> str:
+    """Where it is looked for: everything that the row holds."""
+    turns = [text for turn in record.history for text in turn]
+    return "\n".join((*turns, record.instruction, record.input, record.output))
+
+
+def tasks_of(records: Iterable[Record]) -> Tasks:
+    """Tasks from evaluation records, in the language they are in; of translated ones, in both."""
+    ids, texts = [], []
+    for record in records:
+        ids.append(record.id)
+        texts.append(task_text(record))
+        if record.original is not None:
+            ids.append(record.id)
+            texts.append(f"{record.original.instruction}\n{record.original.input}")
+    found = grams(fold_letters(texts), GRAM)
+    parts, names = [], []
+    for number, name in enumerate(ids):
+        own = np.unique(found.hashes[found.offsets[number] : found.offsets[number + 1]])
+        if len(own) > SHORTEST - GRAM:  # as many n-grams as that many letters have
+            parts.append(own)
+            names.append(name)
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+    return Tasks(names, np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64), offsets)
+
+
+def _slot(hashes: Hashes) -> npt.NDArray[np.int64]:
+    return (hashes >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)
+
+
+def save_tasks(tasks: Tasks, path: Path) -> None:
+    """Write the hashes of tasks, without their text, to an .npz file."""
+    np.savez_compressed(path, ids=np.array(tasks.ids), hashes=tasks.hashes, offsets=tasks.offsets)
+
+
+def load_tasks(path: Path = BUNDLED) -> Tasks:
+    """Read what `save_tasks` wrote; by default the 252 user-oriented tasks in English and Korean.
+
+    Raises:
+        InputError: the file is missing or of another kind.
+    """
+    require_file(path, "The file of task hashes")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Tasks([str(name) for name in file["ids"]], file["hashes"], file["offsets"])
+    except (ValueError, KeyError, OSError) as error:
+        raise InputError(f"'{path}' is not a file of task hashes ({error}) - make one with save_tasks.") from error

@@ -1,0 +1,131 @@
+"""Character n-grams of many texts at once, as 64-bit hashes; numpy does the work for a whole batch.
+
+Characters rather than words, since Korean particles and spacing vary where the wording is the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Codes = npt.NDArray[np.uint32]
+Hashes = npt.NDArray[np.uint64]
+Offsets = npt.NDArray[np.int64]
+
+SPACE = 32
+_PLANE = 0x10000
+_ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
+"""Odd 64-bit constants of well mixed bits: the golden ratio's fraction and two primes of xxHash."""
+
+
+class Folded(NamedTuple):
+    """Normalised texts end to end: code points, and where each text starts (one more entry than texts)."""
+
+    codes: Codes
+    offsets: Offsets
+
+
+class Grams(NamedTuple):
+    """Hashes of the n-grams of many texts end to end, and where those of each text start."""
+
+    hashes: Hashes
+    offsets: Offsets
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The number of its text for each hash."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+
+def fold_spaces(texts: Sequence[str]) -> Folded:
+    """Lower case, every run of white space one space; punctuation stays, since `3+4` is not `3-4`."""
+    codes, offsets = _codes(texts)
+    folded = _apply(_lower_table(), codes)
+    repeated = np.zeros(len(folded), dtype=bool)
+    repeated[1:] = (folded[1:] == SPACE) & (folded[:-1] == SPACE)
+    return _select(folded, offsets, ~repeated)
+
+
+def fold_letters(texts: Sequence[str]) -> Folded:
+    """Lower-case letters and digits alone, so that spacing, punctuation and mark-up make no difference."""
+    codes, offsets = _codes(texts)
+    folded = _apply(_letter_table(), codes)
+    return _select(folded, offsets, folded != 0)
+
+
+def grams(folded: Folded, size: int) -> Grams:
+    """Hashes of all n-grams of `size` characters; a text shorter than that has none."""
+    codes, offsets = folded
+    lengths = np.diff(offsets)
+    counts = np.maximum(lengths - size + 1, 0)
+    hashes = _windows(codes.astype(np.uint64), size)
+    starts = np.repeat(offsets[:-1], counts)
+    new_offsets = _offsets(counts)
+    within = np.arange(new_offsets[-1]) - np.repeat(new_offsets[:-1], counts)
+    return Grams(hashes[starts + within], new_offsets)
+
+
+def mix(values: Hashes) -> Hashes:
+    """Spread the bits of 64-bit values (the finalizer of SplitMix64, Steele et al. 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _windows(values: Hashes, size: int) -> Hashes:
+    """A hash of each window of `size` values, built from windows of half the size: log2(size) passes, not size."""
+    if size == 1:
+        return mix(values * np.uint64(_ODD[0]))
+    half = size // 2
+    short = _windows(values, half)
+    joined = short[: len(values) - 2 * half + 1] * np.uint64(_ODD[1]) + short[half : len(values) - half + 1]
+    if size % 2:
+        joined = joined[: len(values) - size + 1] * np.uint64(_ODD[2]) + values[size - 1 :]
+    return mix(joined)
+
+
+def _codes(texts: Sequence[str]) -> tuple[Codes, Offsets]:
+    joined = "".join(texts).encode("utf-32-le", "surrogatepass")
+    lengths = np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
+    return np.frombuffer(joined, dtype=np.uint32), _offsets(lengths)
+
+
+def _offsets(lengths: npt.NDArray[np.int64]) -> Offsets:
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def _apply(table: Codes, codes: Codes) -> Codes:
+    """Look code points up in a table of the basic plane; those above it (emoji, rare signs) stay as they are."""
+    if len(codes) == 0 or int(codes.max()) < _PLANE:
+        return table[codes]
+    return np.where(codes < _PLANE, table[np.minimum(codes, _PLANE - 1)], codes)
+
+
+def _select(codes: Codes, offsets: Offsets, keep: npt.NDArray[np.bool_]) -> Folded:
+    kept_before = np.zeros(len(codes) + 1, dtype=np.int64)
+    np.cumsum(keep, out=kept_before[1:])
+    return Folded(codes[keep], kept_before[offsets])
+
+
+@functools.cache
+def _lower_table() -> Codes:
+    return _table(lambda character: SPACE if character.isspace() else ord(_lower(character)))
+
+
+@functools.cache
+def _letter_table() -> Codes:
+    return _table(lambda character: ord(_lower(character)) if character.isalnum() else 0)
+
+
+def _table(fold: Callable[[str], int]) -> Codes:
+    return np.fromiter((fold(chr(code)) for code in range(_PLANE)), dtype=np.uint32, count=_PLANE)
+
+
+def _lower(character: str) -> str:
+    lower = character.lower()
+    return lower if len(lower) == 1 else character

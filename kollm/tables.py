@@ -1,0 +1,117 @@
+"""Records as Arrow tables, column by column: the schema of every config of a dataset folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from kollm.records import Original, Provenance, Record
+
+_TURNS = pa.list_(pa.list_(pa.string()))
+_TEXTS = [("instruction", pa.string()), ("input", pa.string()), ("output", pa.string()), ("history", _TURNS)]
+_PROVENANCE = [
+    ("revision", pa.string()),
+    ("index", pa.int64()),
+    ("route", pa.string()),
+    ("engine", pa.string()),
+    ("mode", pa.string()),
+    ("attempt", pa.int64()),
+    ("characters", pa.int64()),
+    ("category", pa.string()),
+]
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        *_TEXTS,
+        ("lang", pa.string()),
+        ("licence", pa.string()),
+        ("original", pa.struct(_TEXTS)),
+        ("provenance", pa.struct(_PROVENANCE)),
+    ]
+)
+"""Columns of every config: the fields of Record."""
+REJECTED_SCHEMA = SCHEMA.append(pa.field("reason", pa.string()))
+
+
+def to_table(records: Sequence[Record], reasons: Sequence[str] | None = None) -> pa.Table:
+    """Records as a table of SCHEMA; with `reasons`, of REJECTED_SCHEMA.
+
+    A lone surrogate, which UTF-8 and so Arrow cannot hold, is written as its escape: `\\ud800`.
+    """
+    try:
+        return _table(records, reasons)
+    except UnicodeEncodeError:
+        return _table([_escaped(record) for record in records], reasons)
+
+
+def to_records(table: pa.Table | pa.RecordBatch) -> list[Record]:
+    """The inverse of `to_table`; a column `reason` is left out."""
+    columns = {name: table.column(name) for name in SCHEMA.names}
+    plain = [columns[name].to_pylist() for name in ("id", "source", "instruction", "input", "output")]
+    histories = _turns(columns["history"].to_pylist())
+    rest = [columns[name].to_pylist() for name in ("lang", "licence")]
+    originals = [_original(value) for value in columns["original"].to_pylist()]
+    provenances = [Provenance(**value) for value in columns["provenance"].to_pylist()]
+    return [Record(*values) for values in zip(*plain, histories, *rest, originals, provenances, strict=True)]
+
+
+def _table(records: Sequence[Record], reasons: Sequence[str] | None) -> pa.Table:
+    columns = [
+        pa.array([record.id for record in records], pa.string()),
+        pa.array([record.source for record in records], pa.string()),
+        *_text_columns(records),
+        pa.array([record.lang for record in records], pa.string()),
+        pa.array([record.licence for record in records], pa.string()),
+        _original_column(records),
+        _provenance_column([record.provenance for record in records]),
+    ]
+    if reasons is None:
+        return pa.Table.from_arrays(columns, schema=SCHEMA)
+    return pa.Table.from_arrays([*columns, pa.array(reasons, pa.string())], schema=REJECTED_SCHEMA)
+
+
+def _text_columns(rows: Sequence[Record] | Sequence[Original]) -> list[pa.Array]:
+    return [
+        pa.array([row.instruction for row in rows], pa.string()),
+        pa.array([row.input for row in rows], pa.string()),
+        pa.array([row.output for row in rows], pa.string()),
+        pa.array([row.history for row in rows], _TURNS),
+    ]
+
+
+_EMPTY = Original("", "", "")
+
+
+def _original_column(records: Sequence[Record]) -> pa.Array:
+    missing = pa.array([record.original is None for record in records], pa.bool_())
+    columns = _text_columns([record.original or _EMPTY for record in records])
+    return pa.StructArray.from_arrays(columns, fields=list(pa.struct(_TEXTS)), mask=missing)
+
+
+def _provenance_column(provenances: Sequence[Provenance]) -> pa.Array:
+    columns = [pa.array([getattr(item, name) for item in provenances], kind) for name, kind in _PROVENANCE]
+    return pa.StructArray.from_arrays(columns, fields=list(pa.struct(_PROVENANCE)))
+
+
+def _original(value: dict[str, Any] | None) -> Original | None:
+    if value is None or value["instruction"] is None:
+        return None
+    return Original(value["instruction"], value["input"], value["output"], _turns([value["history"]])[0])
+
+
+def _turns(values: Sequence[Any]) -> list[tuple[tuple[str, str], ...]]:
+    return [tuple((turn[0], turn[1]) for turn in value or ()) for value in values]
+
+
+def _escaped(record: Record) -> Record:
+    def escape(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        if isinstance(value, dict):
+            return {name: escape(item) for name, item in value.items()}
+        return [escape(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return Record.from_row(escape(record.to_row()))
