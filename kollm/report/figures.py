@@ -4,52 +4,76 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from kollm.report.svg import element, join, line, picture, points, text
-from kollm.report.words import axis_words
+from kollm.report.svg import element, line, picture, points, text
+from kollm.report.words import Words, axis_words
 
 COLOURS = 8
 """Colours of systems in page.css, .s0 to .s7; a ninth system begins again with the first."""
 RADAR_SYSTEMS = 6
+PUBLISHED_SHOWN = 4
+"""Published rows in their radar: Table 1 of the paper; all of them are in the table and the bars."""
+MEASURED = Words("잰 값: 축별 평균", "measured: mean by axis")
+PUBLISHED = Words("공개된 값: 축별 평균", "published: mean by axis")
 ROW = 22
 
 
-def radar(judging: Mapping[str, Any]) -> Markup | None:
-    """Means on all axes, each from its lowest score (centre) to its highest (rim); None below three ranged axes."""
+class Radar(NamedTuple):
+    """A radar figure with its legend.
+
+    Attributes:
+        names: what is drawn, in the order of its colours.
+        first: number of the first colour.
+    """
+
+    words: Words
+    picture: Markup
+    names: list[str]
+    first: int
+
+
+def radars(judging: Mapping[str, Any]) -> list[Radar]:
+    """Means on all axes, each from its lowest score (centre) to its highest (rim): measured, and beside it published."""
     axes = [axis for axis in judging["axes"] if axis["low"] is not None]
-    if len(axes) < 3:
-        return None
-    centre_x, centre_y, radius = 210.0, 170.0, 112.0
+    measured = {s["system"]: {key: e["mean"] for key, e in s["axes"].items()} for s in judging["systems"]}
+    published = {row["system"]: row["scores"] for row in judging["published"]}
+    found = []
+    for words, rows, first in ((MEASURED, measured, 0), (PUBLISHED, published, COLOURS - PUBLISHED_SHOWN)):
+        whole = {n: s for n, s in rows.items() if all(s.get(axis["key"]) is not None for axis in axes)}
+        most = RADAR_SYSTEMS if words is MEASURED else PUBLISHED_SHOWN
+        names = list(whole)[:most]
+        if len(axes) >= 3 and names:
+            picture = _radar(axes, [whole[name] for name in names], first, words)
+            found.append(Radar(words, picture, names, first))
+    return found
+
+
+def _radar(axes: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, float]], first: int, words: Words) -> Markup:
+    centre_x, centre_y, radius = 180.0, 142.0, 100.0
 
     def at(index: int, share: float) -> tuple[float, float]:
         angle = 2 * math.pi * index / len(axes) - math.pi / 2
         return centre_x + radius * share * math.cos(angle), centre_y + radius * share * math.sin(angle)
 
-    rings = [
+    drawn = [
         element("polygon", points=points(at(i, share) for i in range(len(axes))), class_="grid")
         for share in (0.25, 0.5, 0.75, 1.0)
     ]
-    spokes = [line(centre_x, centre_y, *at(i, 1.0), "grid") for i in range(len(axes))]
-    labels = []
+    drawn += [line(centre_x, centre_y, *at(i, 1.0), "grid") for i in range(len(axes))]
+    for place, row in enumerate(rows, start=first):
+        corners = [at(i, _share(row[axis["key"]], axis)) for i, axis in enumerate(axes)]
+        drawn.append(element("polygon", points=points(corners), class_=f"area {_colour(place)}"))
+        drawn += [element("circle", cx=x, cy=y, r=3, class_=f"dot {_colour(place)}") for x, y in corners]
     for index, axis in enumerate(axes):
-        x, y = at(index, 1.13)
+        x, y = at(index, 1.08)
         anchor = "middle" if abs(x - centre_x) < 12 else "start" if x > centre_x else "end"
-        y += -8 if y < centre_y - radius else 14 if y > centre_y + radius else 0
-        labels.append(text(x, y, axis_words(axis).ko, "label strong", anchor))
-        labels.append(text(x, y + 14, f"{axis['low']}-{axis['high']}", "label faint", anchor))
-    shapes = []
-    for place, system in enumerate(judging["systems"][:RADAR_SYSTEMS]):
-        means = [system["axes"][axis["key"]]["mean"] for axis in axes]
-        if any(mean is None for mean in means):
-            continue
-        corners = [at(i, _share(mean, axes[i])) for i, mean in enumerate(means)]
-        shapes.append(element("polygon", points=points(corners), class_=f"area {_colour(place)}"))
-        shapes += [element("circle", cx=x, cy=y, r=3, class_=f"dot {_colour(place)}") for x, y in corners]
-    title = "방사형 그림: 축별 평균 / Radar: mean by axis"
-    return picture(420, 340, title, *rings, *spokes, *shapes, *labels)
+        y += -12 if y < centre_y - radius else 14 if y > centre_y + radius else 0
+        drawn.append(text(x, y, axis_words(axis).ko, "label strong", anchor))
+        drawn.append(text(x, y + 14, f"{axis['low']}–{axis['high']}", "label faint", anchor))
+    return picture(360, 284, f"방사형 그림: {words.ko} / Radar: {words.en}", *drawn)
 
 
 def bars(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
@@ -64,7 +88,7 @@ def bars(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
         if axis["key"] in row["scores"]
     ]
     low, high = _range(axis, [value for _, value, _, _ in rows if value is not None])
-    left, width, top = 118.0, 180.0, 8.0
+    left, width, top = 128.0, 172.0, 8.0
 
     def x(value: float) -> float:
         return left + width * (value - low) / (high - low)
@@ -97,7 +121,7 @@ def distribution(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
     systems = judging["systems"]
     scores = sorted({score for s in systems for score, _ in s["axes"][axis["key"]]["distribution"]})
     low, high = _range(axis, scores)
-    left, width, top = 118.0, 222.0, 4.0
+    left, width, top = 128.0, 214.0, 4.0
     drawn: list[Markup] = []
     for number, system in enumerate(systems):
         found, y = system["axes"][axis["key"]], top + ROW * number
@@ -119,39 +143,34 @@ def distribution(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
     return picture(350, top + ROW * len(systems) + 4, f"점수 분포: {words.ko} / Scores: {words.en}", *drawn)
 
 
-def curve(history: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Training loss by step as a line, held-out loss as dots; None below two points."""
+def curve(training: Mapping[str, Any]) -> Markup | None:
+    """Training loss by step as a line; held-out loss before and after as dots; None below two points."""
+    history, ends = training.get("history") or [], training.get("heldout") or {}
     loss = [(float(h["step"]), float(h["loss"])) for h in history if h.get("loss") is not None]
     heldout = [(float(h["step"]), float(h["eval_loss"])) for h in history if h.get("eval_loss") is not None]
+    if loss and ends.get("before") is not None and ends.get("after") is not None:
+        heldout = [(0.0, float(ends["before"])), *heldout, (loss[-1][0], float(ends["after"]))]
     both = [*loss, *heldout]
     if len(both) < 2:
         return None
     (first, last), (low, high) = _span(p[0] for p in both), _span(p[1] for p in both)
     low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
-    left, top, width, height = 48.0, 10.0, 560.0, 220.0
+    left, top, width, height = 40.0, 8.0, 340.0, 170.0
 
     def at(step: float, value: float) -> tuple[float, float]:
         return left + width * (step - first) / (last - first), top + height * (high - value) / (high - low)
 
     drawn: list[Markup] = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        y = top + height * (1 - share)
+        x, y = left + width * share, top + height * (1 - share)
         drawn.append(line(left, y, left + width, y, "grid"))
-        drawn.append(text(left - 8, y + 4, f"{low + share * (high - low):.2f}", "label faint", "end"))
-        drawn.append(
-            text(
-                left + width * share,
-                top + height + 18,
-                f"{first + share * (last - first):.0f}",
-                "label faint",
-                "middle",
-            )
-        )
-    drawn.append(text(left + width / 2, top + height + 36, "학습 단계 / step", "label faint", "middle"))
+        drawn.append(text(left - 6, y + 4, f"{low + share * (high - low):.2f}", "label faint", "end"))
+        drawn.append(text(x, top + height + 16, f"{first + share * (last - first):.0f}", "label faint", "middle"))
+    drawn.append(text(left + width / 2, top + height + 32, "학습 단계 / step", "label faint", "middle"))
     drawn.append(element("polyline", points=points(at(*p) for p in loss), class_="curve s0"))
     drawn.append(element("polyline", points=points(at(*p) for p in heldout), class_="curve dashed s1"))
     drawn += [element("circle", cx=at(*p)[0], cy=at(*p)[1], r=4, class_="dot s1") for p in heldout]
-    return picture(640, top + height + 44, "학습 곡선 / Training curve", join(drawn))
+    return picture(392, top + height + 40, "학습 곡선 / Training curve", *drawn)
 
 
 def _share(value: float, axis: Mapping[str, Any]) -> float:
@@ -181,4 +200,4 @@ def _colour(place: int) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 17 else name[:8] + "…" + name[-8:]
+    return name if len(name) <= 20 else f"{name[:9]}..{name[-9:]}"

@@ -12,7 +12,14 @@ from kollm.errors import InputError
 from kollm.files import read_json, read_jsonl
 from kollm.records import Generation, Verdict, text_sha256
 
-PARTS = ("run.json", "dataset/manifest.json", "adapter/metrics.json", "generations.jsonl", "verdicts.jsonl")
+PARTS = (
+    "run.json",
+    "dataset/manifest.json",
+    "adapter/metrics.json",
+    "adapter/training.json",
+    "generations.jsonl",
+    "verdicts.jsonl",
+)
 
 
 @dataclass(slots=True)
@@ -21,7 +28,7 @@ class WorkFolder:
 
     Attributes:
         path: the folder.
-        run: run.json, or an empty dict; likewise `manifest` and `metrics`.
+        run: run.json, or an empty dict; likewise dataset/`manifest`.json, adapter/`metrics`.json and adapter/`training`.json.
         generations: (system, task id) -> answer; of two with one key the later line counts.
         verdicts: those on the answers as they are now.
         outdated: verdicts left out because their answer has changed since.
@@ -31,6 +38,7 @@ class WorkFolder:
     run: dict[str, Any] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
     generations: dict[tuple[str, str], Generation] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     outdated: int = 0
@@ -60,8 +68,8 @@ def read_work_folder(path: Path) -> WorkFolder:
         raise InputError(f"'{path}' is not a folder - name a work folder, as `kollm run RECIPE -o DIR` makes it.")
     if not any((path / part).is_file() for part in PARTS):
         raise InputError(f"'{path}' holds nothing to report - it needs at least one of {', '.join(PARTS)}.")
-    run, manifest, metrics = (_object(path / part) for part in PARTS[:3])
-    folder = WorkFolder(path, run, manifest, metrics)
+    run, manifest, metrics, training = (_object(path / part) for part in PARTS[:4])
+    folder = WorkFolder(path, run, manifest, metrics, training)
     for row in _rows(path / "generations.jsonl"):
         generation = Generation.from_row(row)
         folder.generations[generation.system, generation.id] = generation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def render_page(summary: Mapping[str, Any], samples: Samples) -> str:
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["groupby_pair"] = _by_pair
     style, script = _style(), (PAGE / "page.js").read_text(encoding="utf-8")
     page = environment.get_template("page.html.jinja").render(
         s=summary,
@@ -37,7 +38,7 @@ def render_page(summary: Mapping[str, Any], samples: Samples) -> str:
         tiles=_tiles(summary),
         length_rho=_length_rho(summary),
         figures=[_figures(judging) for judging in summary["judgings"]],
-        curves=[figures.curve(run["training"].get("history") or []) for run in summary["runs"]],
+        curves=[figures.curve(run["training"]) for run in summary["runs"]],
         labels=json_for_script(_labels(summary)),
         style=Markup(style),
         script=Markup(script),
@@ -56,7 +57,10 @@ def json_for_script(value: Any) -> Markup:
 
 
 def _style() -> str:
-    return (PAGE / "page.css").read_text(encoding="utf-8")
+    """The style sheet, with the font that Korean falls back on where the machine has none."""
+    font = base64.b64encode((PAGE / "font" / "kollm-gothic.woff2").read_bytes()).decode("ascii")
+    face = f'@font-face{{font-family:"Kollm Gothic";src:url(data:font/woff2;base64,{font}) format("woff2");}}'
+    return face + (PAGE / "page.css").read_text(encoding="utf-8")
 
 
 def _hash(content: str) -> str:
@@ -65,7 +69,7 @@ def _hash(content: str) -> str:
 
 def _figures(judging: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "radar": figures.radar(judging),
+        "radars": figures.radars(judging),
         "bars": [figures.bars(judging, axis) for axis in judging["axes"]],
         "distributions": [figures.distribution(judging, axis) for axis in judging["axes"]],
     }
@@ -98,13 +102,18 @@ def _tiles(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     for run in summary["runs"]:
         heldout = run["training"].get("heldout") or {}
         if heldout.get("before") is not None and heldout.get("after") is not None:
-            found.append(
-                (
-                    f"{heldout['before']:.2f} → {heldout['after']:.2f}",
-                    words.Words("떼어 둔 대화의 손실", "held-out loss"),
-                )
-            )
+            of_run = f" ({run['name']})" if len(summary["runs"]) > 1 else ""
+            label = words.Words("떼어 둔 대화의 손실", f"held-out loss{of_run}")
+            found.append((f"{heldout['before']:.2f} → {heldout['after']:.2f}", label))
     return [{"value": value, "words": label} for value, label in found]
+
+
+def _by_pair(comparisons: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[str, str], dict[str, Mapping[str, Any]]]]:
+    """Each pair of systems with its comparisons by axis."""
+    pairs: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for comparison in comparisons:
+        pairs.setdefault((comparison["first"], comparison["second"]), {})[comparison["axis"]] = comparison
+    return list(pairs.items())
 
 
 def _length_rho(summary: Mapping[str, Any]) -> dict[str, float | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +62,71 @@ def named_verdicts(folders: Sequence[WorkFolder]) -> list[tuple[str, Verdict]]:
 
 
 def _run(folder: WorkFolder) -> dict[str, Any]:
-    stages = folder.run.get("stages", {})
+    recipe = folder.run.get("recipe", {})
     return {
         "name": folder.name,
         "toy": folder.toy,
         "kollm": folder.run.get("kollm"),
-        "recipe": folder.run.get("recipe", {}),
+        "recipe": recipe,
         "stages": {
-            name: {"status": stage.get("status"), "seconds": stage.get("seconds")} for name, stage in stages.items()
+            name: {
+                "status": stage.get("status"),
+                "seconds": stage.get("seconds"),
+                "summary": (stage.get("result") or {}).get("summary"),
+            }
+            for name, stage in folder.run.get("stages", {}).items()
+            if name != "report"
         },
-        "dataset": {
-            key: value for key, value in folder.manifest.items() if key not in ("recipe", "files", "checksums")
-        },
+        "dataset": _dataset(folder.manifest),
         "training": folder.metrics,
+        "settings": _settings(folder),
         "outdated_verdicts": folder.outdated,
     }
+
+
+def _dataset(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest's counts, one entry a source; empty where no dataset was built."""
+    if not manifest:
+        return {}
+    kept = manifest.get("rows", {})
+    return {
+        "sources": [
+            {
+                "name": source["name"],
+                "revision": source.get("revision"),
+                "read": source.get("rows"),
+                "kept": kept.get(source["name"].replace("_", "-")),
+            }
+            for source in manifest.get("sources", ())
+        ],
+        "dropped": manifest.get("dropped", {}),
+        "translator": (manifest.get("translator") or {}).get("name"),
+        **{key: manifest.get(key) for key in ("filters", "turns", "mode", "characters")},
+    }
+
+
+def _settings(folder: WorkFolder) -> list[dict[str, Any]]:
+    """Recipe, versions and hardware as dotted keys, with the origin of a value where the recipe names it."""
+    recipe = {key: value for key, value in folder.run.get("recipe", {}).items() if key != "origins"}
+    origins = folder.run.get("recipe", {}).get("origins") or {}
+    values = {"kollm": folder.run.get("kollm"), **recipe}
+    values |= {key: folder.training[key] for key in ("versions", "hardware") if key in folder.training}
+    return [
+        {"key": key, "value": value, "origin": origins.get(key, "")}
+        for key, value in _dotted(values)
+        if value not in (None, "", [], {})
+    ]
+
+
+def _dotted(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _dotted(item, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
+        for number, item in enumerate(value):
+            yield from _dotted(item, f"{prefix}.{number}")
+    else:
+        yield prefix, value
 
 
 def _answers(system: str, generations: Sequence[Generation]) -> dict[str, Any]:

@@ -42,13 +42,16 @@ STAGES = {
     "dataset": Words("데이터셋", "Dataset"),
     "evaluation": Words("평가 과제", "Evaluation tasks"),
     "base": Words("기반 모델", "Base model"),
-    "train": Words("학습", "Training"),
     "adapter": Words("어댑터 학습", "Adapter"),
-    "generate": Words("답변 생성", "Answers"),
-    "generations": Words("답변 생성", "Answers"),
-    "judge": Words("판정", "Verdicts"),
+    "answers": Words("답변 생성", "Answers"),
     "verdicts": Words("판정", "Verdicts"),
-    "report": Words("보고서", "Report"),
+}
+DATASET = {
+    "translator": Words("번역", "translator"),
+    "filters": Words("거르기", "filters"),
+    "turns": Words("대화", "turns"),
+    "mode": Words("번역 단위", "mode"),
+    "characters": Words("과금된 글자", "characters billed"),
 }
 NOT_DISTINGUISHABLE = Words("구별되지 않음", "not distinguishable")
 TOY = Words(

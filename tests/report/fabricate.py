@@ -61,6 +61,7 @@ def make_work_folder(
     _write(folder / "run.json", _run(toy))
     _write(folder / "dataset" / "manifest.json", _manifest())
     _write(folder / "adapter" / "metrics.json", _metrics(rng))
+    _write(folder / "adapter" / "training.json", {"versions": {"torch": "2.13.0"}, "hardware": {"device": "x86_64"}})
     with (folder / "generations.jsonl").open("w") as generations, (folder / "verdicts.jsonl").open("w") as verdicts:
         for system, strength in (systems or {"adapter": 0.7, "base": 0.35}).items():
             for number in range(tasks):
@@ -110,7 +111,7 @@ def _answer(rng: random.Random, number: int, strength: float) -> str:
 
 
 def _run(toy: bool) -> dict[str, Any]:
-    stages = {"dataset": 3.1, "evaluation": 0.4, "base": 41.7, "adapter": 58.2, "generations": 37.9, "verdicts": 22.5}
+    stages = {"dataset": 3.1, "evaluation": 0.4, "base": 41.7, "adapter": 58.2, "answers": 37.9, "verdicts": 22.5}
     return {
         "kollm": "0.1.0",
         "toy": toy,
@@ -123,7 +124,7 @@ def _run(toy: bool) -> dict[str, Any]:
             "judge": {"engine": "local" if toy else "openai", "rubric": "kullm2023"},
         },
         "stages": {
-            name: {"status": "done", "fingerprint": "sha256:" + "0" * 64, "seconds": seconds, "result": {}}
+            name: {"status": "done", "fingerprint": "sha256:" + "0" * 64, "seconds": seconds, "result": {"summary": f"{name} made"}}
             for name, seconds in stages.items()
         },
     }  # fmt: skip
@@ -131,11 +132,20 @@ def _run(toy: bool) -> dict[str, Any]:
 
 def _manifest() -> dict[str, Any]:
     return {
-        "sources": {"dolly": {"revision": "sha256:ab12", "licence": "CC-BY-SA-3.0"}, "gpt4_llm": {"revision": "sha256:cd34"}},
-        "counts": {"dolly": {"read": 75, "kept": 71}, "gpt4_llm": {"read": 115, "kept": 109}},
-        "dropped": {"empty_output": 3, "untranslatable": 7},
+        "kollm": "0.1.0",
+        "sources": [
+            {"name": "dolly", "revision": "sha256:ab12" + "0" * 60, "rows": 75},
+            {"name": "gpt4_llm", "revision": "sha256:cd34" + "0" * 60, "rows": 115},
+        ],
+        "translator": {"name": "memory", "terms": ""},
+        "rows": {"dolly": 71, "gpt4-llm": 109},
+        "dropped": {"instruction_not_korean": 4, "output_empty": 6},
+        "filters": "default",
+        "turns": "conversation",
+        "mode": "row",
         "characters": 0,
-    }  # fmt: skip
+        "files": {},
+    }
 
 
 def _metrics(rng: random.Random) -> dict[str, Any]:
@@ -143,8 +153,6 @@ def _metrics(rng: random.Random) -> dict[str, Any]:
     for step in range(1, 61):
         loss = 3.1 * 0.965**step + 1.4 + rng.gauss(0, 0.05)
         history.append({"step": step, "epoch": step / 20, "loss": round(loss, 4)})
-        if step % 20 == 0:
-            history.append({"step": step, "epoch": step / 20, "eval_loss": round(3.1 * 0.965**step + 1.5, 4)})
     heldout = {"rows": 11, "conversations": 9, "tokens": 2210, "before": 4.412, "after": 1.867}
     return {"history": history, "heldout": heldout, "tokens": {"trained": 81234}, "seconds": 58.2}
 
