@@ -22,7 +22,7 @@ COMMANDS = {
     "train": ("kollm.cli.train:train", "Print, then run, the accelerate launch line of a recipe."),
     "generate": ("kollm.cli.generate:generate", "Answer evaluation tasks with a model or an adapter."),
     "judge": ("kollm.cli.judge:judge", "Judge answers by a rubric."),
-    "compare": ("kollm.cli.judge:compare", "Paired intervals and tests between systems."),
+    "compare": ("kollm.cli.compare:compare", "Paired intervals and tests between systems."),
     "report": ("kollm.cli.report:report", "Tables, figures and samples in one HTML file."),
     "merge": ("kollm.cli.train:merge", "Merge an adapter into its base in bf16, checked."),
     "push": ("kollm.cli.hub:push", "Publish a dataset, adapter, model or metric to the Hub."),
@@ -77,6 +77,8 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def main(args: list[str] | None = None) -> Any:
     """Run the command line: exit code 0, 1 for an error that one sentence explains, 2 for wrong usage."""
+    # Torch's threads spin while they wait: on cores shared with other work that made training twenty times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in (sys.argv[1:] if args is None else args) or bool(os.environ.get("KOLLM_DEBUG"))
     try:
         return cli.main(args=args, prog_name="kollm", standalone_mode=False)
