@@ -90,6 +90,7 @@ def build_dataset(
     turns: Turns = "conversation",
     mode: str = "row",
     limit: int | None = None,
+    seed: int = 0,
     max_characters: int | None = None,
     max_cost: float | None = None,
     translator_model: str | None = None,
@@ -104,7 +105,8 @@ def build_dataset(
         filters: a key of FILTERS.
         turns: what becomes of conversations.
         mode: `row` translates a row as one document, `field` its fields apart.
-        limit: rows to read of each source.
+        limit: rows to read of each source: the first, or of a huge source a sample over its files.
+        seed: of that sample.
         ledger: where answers of paid services are kept.
 
     Raises:
@@ -120,7 +122,7 @@ def build_dataset(
         for item in inputs:
             source = find_source(item.name)
             engine = _engine(translator, item, turns)
-            rows = read_source(item.name, item.input, revision=item.revision, turns=turns, limit=limit)
+            rows = read_source(item.name, item.input, revision=item.revision, turns=turns, limit=limit, seed=seed)
             with Progress(item.name, None) as progress:
                 for batch in batched(rows, BATCH_ROWS):
                     _build_batch(batch, source, engine, mode, rules, exact, ledger, writer, tally)
@@ -157,7 +159,9 @@ def batched(items: Iterable[Record | Rejected], size: int) -> Iterator[list[Reco
 
 
 def _engine(translator: str | Translator, item: SourceInput, turns: Turns) -> Translator | None:
-    """The translator of one source: the memory engine reads that source's own Korean rows."""
+    """The translator of one source, None for one that is Korean; the memory engine reads the source's own Korean rows."""
+    if find_source(item.name).lang == "ko":
+        return None
     if not isinstance(translator, str):
         return translator
     if translator == "none":

@@ -26,6 +26,7 @@ from kollm.sources.self_instruct import HUMAN_EVAL, SELF_INSTRUCT
 from kollm.sources.sharegpt import SHAREGPT
 from kollm.sources.sharegpt_ko import SHAREGPT_KO
 from kollm.sources.source import Adapted, Place, Rejected, Row, Source, Turns
+from kollm.sources.synthetic import SYNTHETIC
 
 __all__ = ["SAMPLE", "SOURCES", "Adapted", "Place", "Rejected", "Row", "Source", "Turns", "find_source", "read_source"]
 
@@ -40,7 +41,7 @@ SOURCES: dict[str, Source] = {
     for source in (
         *(GPT4_LLM, ALPACA, DOLLY, SHAREGPT, SELF_INSTRUCT, HUMAN_EVAL),
         *(NATURAL_INSTRUCTIONS, SUPER_NATURAL_INSTRUCTIONS, P3, FLAN, INSTRUCT_WILD, OPEN_PLATYPUS),
-        *(KOALPACA_V1, KOALPACA_V1_1, SHAREGPT_KO, KOPEN_PLATYPUS, KORQUAD, AI_HUB, KISTI),
+        *(KOALPACA_V1, KOALPACA_V1_1, SHAREGPT_KO, KOPEN_PLATYPUS, KORQUAD, AI_HUB, KISTI, SYNTHETIC),
     )
 }
 

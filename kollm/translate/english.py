@@ -1,0 +1,31 @@
+"""The English side of a translated record: what was translated, and a row of its own for sets that keep both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kollm.records import Record
+from kollm.translate.fields import record_fields
+
+
+def english_record(record: Record) -> Record | None:
+    """The record before translation, as a row beside the Korean one: id `...-en`; None where there is no English."""
+    source = record.original
+    if source is None:
+        return None
+    return replace(
+        record,
+        id=f"{record.id}-en",
+        instruction=source.instruction,
+        input=source.input,
+        output=source.output,
+        history=source.history,
+        lang="en",
+        original=None,
+        provenance=replace(record.provenance, route="keep", engine="", mode="", attempt=0, characters=0),
+    )
+
+
+def english_fields(record: Record) -> dict[str, str]:
+    """The fields before translation, by name; those of an untranslated record as they are."""
+    return record_fields(english_record(record) or record)
