@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kollm.records import Original, Record
+from kollm.translate.masking import translatable
 
 
 def record_fields(record: Record) -> dict[str, str]:
@@ -47,12 +48,7 @@ def untranslated_fields(record: Record) -> tuple[str, ...]:
     original = record.original
     before = record_fields(replace(record, **{name: getattr(original, name) for name in _COPIED}))
     after = record_fields(record)
-    return tuple(name for name, text in after.items() if text == before.get(name) and has_words(text))
+    return tuple(name for name, text in after.items() if text == before.get(name) and translatable(text))
 
 
 _COPIED = ("instruction", "input", "output", "history")
-
-
-def has_words(text: str) -> bool:
-    """True if the text holds a letter at all."""
-    return any(character.isalpha() for character in text)

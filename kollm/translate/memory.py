@@ -7,7 +7,7 @@ from typing import Any
 
 from kollm.records import Record
 from kollm.translate.fields import record_fields
-from kollm.translate.translator import Segment, Translation
+from kollm.translate.translator import Limits, Segment, Translation, Usage
 
 
 class MemoryTranslator:
@@ -22,11 +22,9 @@ class MemoryTranslator:
     name = "memory"
     base_url = ""
     model = ""
-    paid = False
+    kept = False
     markup = False
-    workers = 1
-    batch_texts = 1000
-    batch_bytes = 1 << 30
+    limits = Limits(batch_texts=1000)
 
     def __init__(self, records: Mapping[str, Record]) -> None:
         self._records = records
@@ -39,6 +37,10 @@ class MemoryTranslator:
     def price(self, text: str) -> tuple[int, float]:
         """Nothing."""
         return 0, 0.0
+
+    def usage(self) -> Usage | None:
+        """There is no account."""
+        return None
 
     def _look_up(self, segment: Segment) -> Translation:
         record = self._records.get(segment.record)

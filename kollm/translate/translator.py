@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 
 class Segment(NamedTuple):
@@ -38,41 +40,98 @@ class Translation(NamedTuple):
     reason: str = ""
 
 
-@runtime_checkable
+class Usage(NamedTuple):
+    """What a service says was used of its quota, in characters.
+
+    Attributes:
+        used: used so far.
+        limit: the quota; None for none.
+    """
+
+    used: int
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How an engine may be called.
+
+    Attributes:
+        workers: calls of `translate` at once, each from its own thread.
+        batch_texts: segments in one call.
+        batch_bytes: bytes of one call's texts, as `encoded_size` counts them.
+        requests_per_second: calls a second in all; None for no limit.
+        tries: calls for one batch, the first included, before the run gives up.
+        backoff: seconds before the second try; half as much again before each later one.
+    """
+
+    workers: int = 1
+    batch_texts: int = 50
+    batch_bytes: int = 1 << 30
+    requests_per_second: float | None = None
+    tries: int = 8
+    backoff: float = 1.0
+
+
 class Translator(Protocol):
-    """One engine. `translate` is called from up to `workers` threads at once.
+    """One engine.
 
     Attributes:
         name: `deepl`, `openai`, `local`, `memory`, or a name of your own.
         base_url: where a service is asked; empty for none.
         model: model that translates; empty where there is no choice.
         options: JSON-able; all else that changes a translation. No account keys.
-        paid: True if each text costs, so that it goes through the ledger and counts against caps.
+        kept: True if answers go to the ledger and count against caps.
         markup: True if the engine takes XML documents with placeholders; False if it takes plain fields.
-        workers: calls of `translate` that may run at once.
-        batch_texts: most segments in one call.
-        batch_bytes: most bytes of one call's texts as ASCII-escaped JSON.
+        limits: how it may be called.
     """
 
     name: str
     base_url: str
     model: str
     options: Mapping[str, Any]
-    paid: bool
+    kept: bool
     markup: bool
-    workers: int
-    batch_texts: int
-    batch_bytes: int
+    limits: Limits
 
     def translate(self, batch: Sequence[Segment]) -> list[Translation]:
-        """One Translation a Segment, in their order.
+        """One request: one Translation a Segment, in their order.
 
         Raises:
-            ServiceError: the service refuses for good; what was answered before is kept.
+            TransientError: no answer this time; the caller may try again.
+            RefusedError: the service will not take this batch; the caller may try its parts.
+            ServiceError: the service refuses for good, e.g. because of the key.
             QuotaError: the service's quota is used up.
         """
         ...
 
     def price(self, text: str) -> tuple[int, float]:
-        """At most so many characters and USD will `text` be billed."""
+        """Characters and USD that `text` will be billed at most."""
         ...
+
+    def usage(self) -> Usage | None:
+        """The account's usage; None where the service does not tell."""
+        ...
+
+
+class TransientError(Exception):
+    """A service did not answer this time.
+
+    Args:
+        message: what happened.
+        wait: seconds that the service asks to wait; None if it does not say.
+        charged: whether the request may have been charged all the same.
+    """
+
+    def __init__(self, message: str, wait: float | None = None, charged: bool = False) -> None:
+        super().__init__(message)
+        self.wait, self.charged = wait, charged
+
+
+class RefusedError(Exception):
+    """A service will not take this batch for what is in it; nothing was charged."""
+
+
+def encoded_size(text: str) -> int:
+    """Bytes of a text as an item of an ASCII-escaped JSON list: 6 for a Hangul syllable, 12 for an emoji."""
+    return len(json.dumps(text)) + 2

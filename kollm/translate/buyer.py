@@ -1,0 +1,269 @@
+"""Parts in, answers out: the ledger before the service, caps before the request, patience with faults."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Self
+
+from kollm.errors import KollmError, ServiceError
+from kollm.ledger import Answer, Charge, Ledger
+from kollm.progress import say
+from kollm.translate.budget import Budget
+from kollm.translate.parts import Part, PartResult
+from kollm.translate.translator import RefusedError, TransientError, Translation, Translator
+
+MOST_REFUSALS = 10
+"""Batches of one text refused in a row, without an answer between, before the run stops: then it is not the texts."""
+LONGEST_WAIT = 60.0
+
+
+class Buyer:
+    """Gets parts answered: from the ledger, else from the engine, each text once.
+
+    Use as a context manager: leaving waits for the requests under way, whose answers are kept, and sends no more.
+
+    Args:
+        translator: the engine.
+        ledger: where answers are kept; None for an engine whose answers are not.
+        budget: caps and counts.
+    """
+
+    def __init__(self, translator: Translator, ledger: Ledger | None, budget: Budget) -> None:
+        self._translator, self._ledger, self._budget = translator, ledger, budget
+        self._limits = translator.limits
+        self._pool = ThreadPoolExecutor(self._limits.workers, thread_name_prefix=translator.name)
+        self._lock = threading.Lock()
+        self._waiting: list[Part] = []
+        self._flying: dict[str, Part] = {}
+        self._seen: set[int] = set()
+        self._refusals = 0
+        self._sent = False
+        self._error: BaseException | None = None
+        self._stop = threading.Event()
+        self._pace = _Pace(self._limits.requests_per_second, self._stop)
+
+    def add(self, parts: Sequence[Part]) -> list[Part]:
+        """Begin to get parts answered.
+
+        Returns:
+            For each part the one whose future to wait for: itself, or an earlier one with the same text.
+        """
+        chosen, fresh = [], []
+        with self._lock:
+            for part in parts:
+                first = self._flying.setdefault(part.key, part)
+                chosen.append(first)
+                if first is part:
+                    fresh.append((part.key, part))
+        for key, part in fresh:
+            part.future.add_done_callback(partial(self._landed, key))
+        open_parts = [part for _, part in fresh]
+        while open_parts:
+            missing, open_parts = self._replay(open_parts)
+            self._waiting += missing
+        self._submit_full_batches()
+        return chosen
+
+    def flush(self) -> None:
+        """Send what waits for a full batch."""
+        while self._waiting:
+            self._submit(self._take_batch())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._sent:
+            try:
+                self._budget.close_usage(self._translator.usage())
+            except KollmError as error:
+                say(f"The usage could not be read at the end: {error}")
+
+    def _landed(self, key: str, _: Future[PartResult]) -> None:
+        del self._flying[key]
+
+    def _replay(self, parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+        """Answer parts from the ledger; those that it lacks, and those whose answer was broken, for their next attempt."""
+        if self._ledger is None:
+            return list(parts), []
+        first_seen = [part.key for part in parts if self._claim(part.key)]
+        answers = self._ledger.find(part.key for part in parts)
+        paid = [answers[key] for key in first_seen if key in answers]
+        self._budget.add_earlier(
+            Charge(sum(answer.characters for answer in paid), sum(answer.cost for answer in paid)),
+            self._ledger.lost(first_seen),
+        )
+        claimed, missing, broken = set(first_seen), [], []
+        for part in parts:
+            answer = answers.get(part.key)
+            if answer is None:
+                missing.append(part)
+                continue
+            if part.key in claimed:
+                part.characters += answer.characters
+            if not part.accept(answer.content["text"], answer.content.get("reason", "")):
+                part.escalate()
+                broken.append(part)
+        return missing, broken
+
+    def _claim(self, key: str) -> bool:
+        short = int(key[-16:], 16)  # 64 of the 256 bits: memory for millions of keys, a collision miscounts one row
+        with self._lock:
+            if short in self._seen:
+                return False
+            self._seen.add(short)
+            return True
+
+    def _submit_full_batches(self) -> None:
+        for part in [part for part in self._waiting if part.attempt > 1]:
+            self._waiting.remove(part)
+            self._submit([part])
+        while (
+            len(self._waiting) >= self._limits.batch_texts
+            or sum(part.size for part in self._waiting) > self._limits.batch_bytes
+        ):
+            self._submit(self._take_batch())
+
+    def _take_batch(self) -> list[Part]:
+        batch: list[Part] = []
+        size = 0
+        for part in self._waiting[: self._limits.batch_texts]:
+            size += part.size
+            if batch and size > self._limits.batch_bytes:
+                break
+            batch.append(part)
+        del self._waiting[: len(batch)]
+        return batch
+
+    def _submit(self, batch: list[Part]) -> None:
+        if not self._sent:
+            self._sent = True
+            self._budget.set_usage(self._translator.usage())
+        self._pool.submit(self._buy, batch)
+
+    def _buy(self, batch: list[Part]) -> None:
+        """In a worker: buy one batch, and what its answers ask to be tried again."""
+        try:
+            for part, translation in self._ask(batch):
+                self._accept(part, translation)
+        except BaseException as error:
+            with self._lock:
+                self._error = self._error or error
+            self._stop.set()
+            for part in batch:
+                if not part.future.done():
+                    part.future.set_exception(error)
+
+    def _accept(self, part: Part, translation: Translation) -> None:
+        part.characters += translation.characters
+        if part.accept(translation.text, translation.reason):
+            return
+        part.escalate()
+        missing, broken = self._replay([part])
+        assert not broken, "the last attempt is never broken"
+        for again in missing:  # alone: what broke it may be its company
+            self._buy([again])
+
+    def _ask(self, batch: list[Part]) -> list[tuple[Part, Translation]]:
+        """Ask for a batch, or for its halves if it is refused; a text refused alone gets its reason."""
+        try:
+            answers = self._ask_patiently(batch)
+        except RefusedError as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                return self._ask(batch[:middle]) + self._ask(batch[middle:])
+            with self._lock:
+                self._refusals += 1
+                systematic = self._refusals >= MOST_REFUSALS
+            if systematic:
+                raise ServiceError(
+                    f"{self._translator.name} refused {MOST_REFUSALS} texts one after the other, at last with: {error} - "
+                    "check the options; what was answered is kept."
+                ) from error
+            batch[0].refuse(f"refused: {error}")
+            return []
+        with self._lock:
+            self._refusals = 0
+        return list(zip(batch, answers, strict=True))
+
+    def _ask_patiently(self, batch: list[Part]) -> list[Translation]:
+        tries = self._limits.tries
+        for number in range(1, tries + 1):
+            try:
+                return self._ask_once(batch)
+            except TransientError as error:
+                if number == tries:
+                    raise ServiceError(
+                        f"{self._translator.name} gave no answer in {tries} tries, at last: {error} - run the same command "
+                        "again later; what was answered is kept."
+                    ) from error
+                wait = error.wait if error.wait is not None else self._limits.backoff * 1.5 ** (number - 1)
+                wait = min(wait, LONGEST_WAIT) * random.uniform(1.0, 1.25)
+                if error.wait is not None:
+                    self._pace.pause(wait)
+                self._stop.wait(wait)
+        raise AssertionError("unreachable")
+
+    def _ask_once(self, batch: list[Part]) -> list[Translation]:
+        self._pace.wait()
+        if self._stop.is_set():
+            raise self._error or ServiceError("Stopped.")
+        prices = [self._translator.price(part.segment.text) for part in batch]
+        reserved = Charge(sum(characters for characters, _ in prices), sum(cost for _, cost in prices))
+        self._budget.reserve(reserved)
+        keys = [part.key for part in batch]
+        try:
+            if self._ledger is not None:
+                purchases = [part.purchase for part in batch]
+                self._ledger.begin(purchases, [price[0] for price in prices], [price[1] for price in prices])
+            answers = self._translator.translate([part.segment for part in batch])
+        except BaseException as error:
+            # Only what the service refused in so many words is certainly free.
+            charged = error.charged if isinstance(error, TransientError) else not isinstance(error, _NOT_CHARGED)
+            self._budget.release(reserved, charged)
+            if self._ledger is not None and not charged:
+                self._ledger.release(keys)
+            raise
+        if self._ledger is not None:
+            self._ledger.answer_all({key: _content(answer) for key, answer in zip(keys, answers, strict=True)})
+        paid = Charge(sum(answer.characters for answer in answers), sum(answer.cost for answer in answers))
+        self._budget.settle(reserved, paid)
+        return answers
+
+
+_NOT_CHARGED = (RefusedError, KollmError)
+
+
+def _content(translation: Translation) -> Answer:
+    content = {"text": translation.text}
+    if translation.text is None:
+        content["reason"] = translation.reason
+    return Answer(content, translation.characters, translation.cost)
+
+
+class _Pace:
+    """Spaces requests evenly, and holds all of them back when the service asks for it."""
+
+    def __init__(self, requests_per_second: float | None, stop: threading.Event) -> None:
+        self._stop = stop
+        self._interval = 1.0 / requests_per_second if requests_per_second else 0.0
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def wait(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            at = max(now, self._next)
+            self._next = at + self._interval
+        self._stop.wait(at - now)
+
+    def pause(self, seconds: float) -> None:
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + seconds)

@@ -1,0 +1,120 @@
+"""A part is what one request item carries of a row: the whole row in mode `row`, one field in mode `field`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from kollm.ledger import Purchase
+from kollm.translate.masking import Document, lost_numbers, make_document
+from kollm.translate.translator import Segment, Translator, encoded_size
+
+ATTEMPTS = 2
+
+
+class PartResult(NamedTuple):
+    """What became of a part.
+
+    Attributes:
+        texts: field name -> Korean text; empty where there is a reason.
+        reason: None, or why there is no text, as `what: detail`.
+        attempt: the attempt that this comes from.
+        characters: characters billed for all attempts, as far as no part before was billed for them.
+    """
+
+    texts: Mapping[str, str]
+    reason: str | None
+    attempt: int
+    characters: int
+
+
+class Part:
+    """Some fields of a record on their way; `future` gives its PartResult, `size` its bytes in a request.
+
+    Args:
+        record: id of the record.
+        fields: name -> English text, none of them blank.
+        translator: the engine that it is for.
+    """
+
+    def __init__(self, record: str, fields: Mapping[str, str], translator: Translator) -> None:
+        self.record, self.fields = record, fields
+        self.future: Future[PartResult] = Future()
+        self.characters = 0
+        self._translator = translator
+        self._set_attempt(1)
+
+    def escalate(self) -> None:
+        """Prepare the next attempt: another text, since numbers are masked too, and another key."""
+        self._set_attempt(self.attempt + 1)
+
+    def accept(self, text: str | None, reason: str) -> bool:
+        """Take an answer: the future gets its result, unless the answer is broken and another attempt is left.
+
+        Returns:
+            False if the part is to be escalated.
+        """
+        texts: Mapping[str, str] = {}
+        if text is not None:
+            try:
+                texts, reason = self._read(text), ""
+            except ValueError as error:
+                reason = str(error)
+        if reason and self.attempt < ATTEMPTS:
+            return False
+        self.future.set_result(PartResult(texts, reason or None, self.attempt, self.characters))
+        return True
+
+    def refuse(self, reason: str) -> None:
+        """There will be no answer."""
+        self.future.set_result(PartResult({}, reason, self.attempt, self.characters))
+
+    def _set_attempt(self, attempt: int) -> None:
+        translator = self._translator
+        self.attempt = attempt
+        self._document: Document = make_document(self.fields, numbers=attempt > 1)
+        self.segment = Segment(self.record, next(iter(self.fields)), self._document.text, attempt)
+        options: Mapping[str, Any] = translator.options
+        self.purchase = Purchase(
+            "translate", translator.name, translator.base_url, translator.model, options, "", self.segment.text, attempt
+        )
+        self.key = self.purchase.key
+        self.size = encoded_size(self.segment.text)
+
+    def _read(self, answer: str) -> dict[str, str]:
+        texts = self._document.read(answer)
+        if self.attempt == 1:  # from the second attempt on they are placeholders
+            for name, text in texts.items():
+                lost = lost_numbers(self.fields[name], text)
+                if lost:
+                    more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+                    raise ValueError(f"numbers: lost {', '.join(lost[:5])}{more} in {name}")
+        return texts
+
+
+def make_parts(record: str, fields: Mapping[str, str], translator: Translator, mode: str) -> list[Part] | str:
+    """The parts of one row: as few as fit into requests in mode `row`, one a field in mode `field`.
+
+    Returns:
+        The parts, or the reason why the row fits into no request.
+    """
+    most = translator.limits.batch_bytes
+    longest = max(fields, key=lambda name: len(fields[name]))
+    if len(fields[longest]) > most:  # not even masked: masking may only double what cannot be sent
+        return f"too_long: {longest} has {len(fields[longest]):,} characters, a request holds {most:,} bytes"
+    if mode == "row" or len(fields) == 1:
+        part = Part(record, fields, translator)
+        if part.size <= most:
+            return [part]
+        if len(fields) == 1:
+            return f"too_long: {longest} takes {part.size:,} bytes, a request holds {most:,}"
+    names = list(fields)
+    groups = [names[: len(names) // 2], names[len(names) // 2 :]] if mode == "row" else [[name] for name in names]
+    parts: list[Part] = []
+    for group in groups:
+        made = make_parts(record, {name: fields[name] for name in group}, translator, mode)
+        if isinstance(made, str):
+            return made
+        parts += made
+    return parts

@@ -1,0 +1,128 @@
+"""Routing: rows whose meaning dies in translation are kept in part, answered anew, or dropped, before money is spent.
+
+The rules are in routing.yaml, each with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+
+from kollm.errors import InputError
+from kollm.records import Record
+
+Route = Literal["translate", "keep", "regenerate", "drop"]
+RULES_FILE = Path(__file__).with_name("routing.yaml")
+
+
+class Decision(NamedTuple):
+    """What to do with one record.
+
+    Attributes:
+        route: the way it goes.
+        leave: names of the fields that stay as they are.
+        reason: why, where it is not simply translated.
+        rule: name of the rule that decided.
+    """
+
+    route: Route
+    leave: frozenset[str] = frozenset()
+    reason: str = ""
+    rule: str = ""
+
+
+def _compile(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    # The line breaks of a folded pattern are for the reader.
+    return re.compile(re.sub(r"\s*\n\s*|\s+(?=\|)", "", value.strip()), re.IGNORECASE | re.DOTALL)
+
+
+class Rule(BaseModel):
+    """One row of routing.yaml; the file says what each key means."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    name: str
+    instruction: Annotated[re.Pattern[str], BeforeValidator(_compile)]
+    unless: Annotated[re.Pattern[str] | None, BeforeValidator(_compile)] = None
+    input: Literal["present", "absent"] | None = None
+    route: Literal["keep", "regenerate", "drop"]
+    leave: frozenset[Literal["instruction", "input", "output"]] = frozenset()
+    reason: str
+
+    def fits(self, instruction: str, has_input: bool) -> bool:
+        """Whether the rule decides about such a turn."""
+        if self.input is not None and (self.input == "present") != has_input:
+            return False
+        return bool(self.instruction.search(instruction)) and not (self.unless and self.unless.search(instruction))
+
+
+class Router:
+    """Decides by the first rule that fits.
+
+    Args:
+        rules: the rules, in order; None for those of routing.yaml.
+        evaluation: True for evaluation tasks, of which none is dropped or answered anew.
+    """
+
+    def __init__(self, rules: Sequence[Rule] | None = None, evaluation: bool = False) -> None:
+        self._rules = load_rules() if rules is None else tuple(rules)
+        self._evaluation = evaluation
+
+    def decide(self, record: Record) -> Decision:
+        """What to do with a record, its earlier turns included."""
+        turns = [*(user for user, _ in record.history), record.instruction]
+        fitting = [self._rule(turn, bool(record.input.strip()) and turn is turns[-1]) for turn in turns]
+        if record.history:
+            return _of_conversation(fitting)
+        rule = fitting[-1]
+        if rule is None or (self._evaluation and rule.route != "keep"):
+            return Decision("translate")
+        leave = frozenset({"output"}) if rule.route == "regenerate" else frozenset(rule.leave)
+        return Decision(rule.route, leave, rule.reason, rule.name)
+
+    def _rule(self, instruction: str, has_input: bool) -> Rule | None:
+        head = instruction[:_READ]
+        return next((rule for rule in self._rules if rule.fits(head, has_input)), None)
+
+
+_READ = 500
+"""Characters of an instruction that are looked at: what it asks stands at its beginning."""
+
+
+def load_rules(path: Path = RULES_FILE) -> tuple[Rule, ...]:
+    """Read a rule table.
+
+    Raises:
+        InputError: the file is missing or does not hold rules; the message names the fault.
+    """
+    try:
+        return tuple(TypeAdapter(list[Rule]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    except (OSError, yaml.YAMLError, re.error) as error:
+        raise InputError(f"The rule table '{path}' cannot be read ({error}) - compare it with {RULES_FILE}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"The rule table '{path}': {where}: {first['msg']} - compare it with {RULES_FILE}.") from error
+
+
+def _of_conversation(fitting: Sequence[Rule | None]) -> Decision:
+    leave: set[str] = set()
+    last = len(fitting) - 1
+    for number, rule in enumerate(fitting):
+        if rule is not None and number < last:
+            leave |= {f"history.{number}.user", f"history.{number}.assistant"}
+        elif rule is not None:
+            leave |= {"instruction", "input", "output"}
+    first = next((rule for rule in fitting if rule is not None), None)
+    if first is None:
+        return Decision("translate")
+    if all(rule is not None for rule in fitting):
+        return Decision("drop", frozenset(), first.reason, first.name)
+    return Decision("keep", frozenset(leave), first.reason, first.name)
