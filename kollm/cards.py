@@ -1,0 +1,300 @@
+"""Model cards: adapter, merged model, toy base and metric, rendered from `model_cards/` with figures read from the run's files.
+
+A figure that is missing or empty is an error, never a blank. (A dataset's card is written by its build: dataset_card.py.)
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import yaml
+from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from kollm.errors import InputError, MissingExtraError
+from kollm.files import read_json
+from kollm.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
+from kollm.prompts import PromptTemplate
+from kollm.pull import Reference
+from kollm.report.markdown import markdown_tables
+from kollm.resources import resource_folder
+
+QUESTION = "건강을 지키는 세 가지 방법을 알려 주세요."
+CURVE = "loss.png"
+EVAL_RESULTS = ".eval_results/kollm.yaml"
+SHOWN_SECTIONS = (
+    "base",
+    "data",
+    "prompt",
+    "adapter",
+    "quantization",
+    "trainer",
+    "global_batch_size",
+    "loss",
+    "attention",
+    "generation",
+)
+
+_OF_ADAPTION_PROMPT = ("adapter.adapter_len", "adapter.adapter_layers")
+
+
+class Card(NamedTuple):
+    """A rendered card and the files that it shows or that go with it, by their path in the repository."""
+
+    text: str
+    files: dict[str, bytes]
+
+
+def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> Card:
+    """The card of an adapter (`kind` is `adapter`) or a merged model (`model`).
+
+    Raises:
+        InputError: a figure is missing in training.json, metrics.json, recipe.yaml or the report; the message names it.
+        MissingExtraError: matplotlib is not installed.
+    """
+    training, metrics = read_json(folder / TRAINING), read_json(folder / METRICS)
+    recipe = public_recipe(folder)
+    prompt = PromptTemplate.load(training["prompt"])
+    toy = recipe["base"]["toy"] if lineage.base_folder is not None else None
+    eos = str(read_json(folder / "tokenizer_config.json")["eos_token"])
+    text = _render(
+        f"{kind}.md.jinja",
+        f"the {kind} '{folder}'",
+        front_matter=to_yaml(_front_matter(kind, recipe, lineage)),
+        name=repository.partition("/")[2],
+        repository=repository,
+        kollm=training["versions"].get("kollm", _kollm()),
+        toy=toy,
+        base=lineage.base.repository,
+        base_revision=lineage.base.revision or "",
+        recipe=recipe,
+        settings=list(_settings(recipe)),
+        training=training,
+        metrics=metrics,
+        dataset=f"`{lineage.dataset}`"
+        if lineage.dataset
+        else f"a folder that was not published, `{lineage.dataset_fingerprint}`",
+        prompt={"name": prompt.name, "sha256": prompt.sha256, "text": prompt.prompt(QUESTION, eos_token=eos)},
+        question=QUESTION,
+        stop=list(prompt.stop),
+        eos=eos,
+        scores=_scores(lineage.report),
+        limits=list(_limits(recipe, lineage.report)),
+        licence_text=_licence_text(lineage),
+    )
+    files = {CURVE: _curve(metrics, folder)}
+    if lineage.report is not None and lineage.evaluation is not None:
+        files[EVAL_RESULTS] = eval_results(lineage.report, lineage.evaluation)
+    return Card(text, files)
+
+
+def public_recipe(folder: Path) -> dict[str, Any]:
+    """The recipe of a trained folder, with the names of local files in place of their paths."""
+    recipe: dict[str, Any] = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+    data = recipe["data"]
+    for source in (*data["sources"], data["evaluation"] or {}):
+        source.update({key: _file_name(source.get(key)) for key in ("input", "memory") if key in source})
+    data["dataset"] = _file_name(data["dataset"])
+    return recipe
+
+
+def _file_name(value: str | None) -> str | None:
+    return Path(value).name if value is not None and Path(value).exists() else value
+
+
+def toy_base_card(folder: Path, repository: str, licence: str) -> Card:
+    """The card of a base that was made on the spot."""
+    front = {"license": licence, "language": ["ko"], "library_name": "transformers", "tags": ["kollm", "toy"]}
+    if licence == "other":
+        front["license_name"] = "mixed-by-part"
+    about = {**read_json(folder / TOY), "config": read_json(folder / "config.json")}
+    text = _render(
+        "toy_base.md.jinja",
+        f"the base '{folder}'",
+        front_matter=to_yaml(front),
+        name=repository.partition("/")[2],
+        repository=repository,
+        about=about,
+        kollm=_kollm(),
+    )
+    return Card(text, {})
+
+
+def eval_results(report: Mapping[str, Any], evaluation: Reference) -> bytes:
+    """`.eval_results` YAML: an entry for each axis of the adapter's judgings, with its interval in the notes."""
+    entries = []
+    for judging in report["judgings"]:
+        for system in judging["systems"]:
+            if system["system"] != "adapter":
+                continue
+            for key, axis in system["axes"].items():
+                if axis["mean"] is None:
+                    continue
+                low, high = axis["ci95"] or (axis["mean"], axis["mean"])
+                entries.append(
+                    EvalResultEntry(
+                        dataset_id=evaluation.repository,
+                        dataset_revision=evaluation.revision,
+                        task_id=f"{judging['rubric']}.{key}",
+                        value=axis["mean"],
+                        notes=f"judge {judging['model'] or 'local'}, mode {judging['mode']}, rubric {judging['rubric_sha256']}, "
+                        f"95% interval {low:.3f} to {high:.3f}, {axis['n_scored']} of {axis['n']} scored",
+                    )
+                )
+    return to_yaml(eval_result_entries_to_yaml(entries)).encode("utf-8") + b"\n"
+
+
+def _front_matter(kind: str, recipe: Mapping[str, Any], lineage: Lineage) -> dict[str, Any]:
+    front: dict[str, Any] = {
+        "license": lineage.licence,
+        "language": ["ko"],
+        "library_name": "peft" if kind == "adapter" else "transformers",
+        "pipeline_tag": "text-generation",
+        "base_model": lineage.base.repository,
+        "base_model_relation": "adapter" if kind == "adapter" else "merge",
+        "tags": ["kollm", "korean", "instruction-tuning", recipe["adapter"]["method"]],
+    }
+    if lineage.licence == "other":
+        front["license_name"] = "mixed-by-part"
+    if lineage.dataset is not None:
+        front["datasets"] = [lineage.dataset.repository]
+    return front
+
+
+def _settings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Key, value and origin of each value of a recipe that says something."""
+    origins = recipe["origins"]
+    for section in SHOWN_SECTIONS:
+        values = recipe[section]
+        flat = (
+            {section: values}
+            if not isinstance(values, Mapping)
+            else {f"{section}.{key}": v for key, v in values.items()}
+        )
+        for key, value in flat.items():
+            beside = key in _OF_ADAPTION_PROMPT and recipe["adapter"]["method"] != "adaption_prompt"
+            if value not in (None, [], {}, "") and not beside:
+                yield key, _inline(value), origins.get(key, origins.get(section, ""))
+
+
+def _inline(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    return text.removesuffix("\n...\n").strip().replace("|", "\\|")
+
+
+def _scores(report: Mapping[str, Any] | None) -> str:
+    if report is None:
+        return "Not judged."
+    return markdown_tables(report).strip()
+
+
+def _limits(recipe: Mapping[str, Any], report: Mapping[str, Any] | None) -> Iterator[str]:
+    if recipe["base"]["model"].split("/")[0] == "EleutherAI":
+        yield (
+            "In transformers 4 the output layer of GPT-NeoX is called `embed_out`, in transformers 5 `lm_head`. "
+            "An adapter on `query_key_value` alone loads in both; one that saves the output layer needs transformers 5."
+        )
+    for answers in report["answers"] if report is not None else ():
+        if answers["system"] == "adapter":
+            cut, mute = answers["flags"]["truncated"], answers["flags"]["no_hangul"]
+            yield (
+                f"Of its {answers['n']} evaluation answers, {cut['n']} were cut off at the length limit and {mute['n']} held no Hangul."
+            )
+
+
+def _licence_text(lineage: Lineage) -> str:
+    parts = "; ".join(f"{name}: {licence}" for name, licence in lineage.licence_parts.items())
+    if lineage.licence == "other":
+        return f"Its parts have no common licence, so that each one's terms apply: {parts}."
+    return f"{lineage.licence}, the strictest of its parts: {parts}."
+
+
+def _curve(metrics: Mapping[str, Any], folder: Path) -> bytes:
+    """The training loss by step, as a PNG image.
+
+    Raises:
+        InputError: metrics.json holds no history.
+    """
+    points = [(entry["step"], entry["loss"]) for entry in metrics.get("history", ()) if "loss" in entry]
+    if not points:
+        raise InputError(
+            f"The card of '{folder}' needs the training loss and metrics.json has no history - train it again."
+        )
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot") from error
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([step for step, _ in points], [loss for _, loss in points], color="#2b5c8a")
+    axes.set_xlabel("step")
+    axes.set_ylabel("training loss (nats a token)")
+    axes.grid(alpha=0.3)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=110, metadata={"Software": None})
+    return image.getvalue()
+
+
+def _render(template: str, what: str, **values: Any) -> str:
+    environment = ImmutableSandboxedEnvironment(
+        loader=jinja2.FileSystemLoader(resource_folder("model_cards")),
+        undefined=jinja2.StrictUndefined,
+        finalize=_present,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(count=_count, decimal=_decimal, duration=_duration)
+    try:
+        return environment.get_template(template).render(values)
+    except (jinja2.UndefinedError, MissingFigureError) as error:
+        raise InputError(
+            f"The card of {what} misses a figure ({error}) - run the stage again that writes it."
+        ) from error
+
+
+class MissingFigureError(Exception):
+    """A value in a card is empty."""
+
+
+def _present(value: Any) -> Any:
+    if value is None:
+        raise MissingFigureError("a value is null")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, jinja2.Undefined):
+        value = str(value)  # raises, naming what is undefined
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise MissingFigureError(f"{value!r} is no number")
+    return value
+
+
+def _count(value: Any) -> str:
+    return f"{int(_number(value)):,}"
+
+
+def _decimal(value: Any) -> str:
+    return f"{_number(value):.3f}"
+
+
+def _duration(value: Any) -> str:
+    seconds = _number(value)
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.2f} h"
+
+
+def to_yaml(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """YAML as people write it: in the order given, Korean readable."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000).strip()
+
+
+def _kollm() -> str:
+    from kollm import __version__
+
+    return __version__

@@ -1,0 +1,183 @@
+"""What a trained folder descends from: its base, its dataset, its run's scores. Read from the run's own files, and
+checked against them where a Hub name is given for something that was local."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kollm.dataset import CARD, dataset_fingerprint
+from kollm.errors import InputError, StateError
+from kollm.files import read_json, require_file
+from kollm.licences import common_licence
+from kollm.pull import Reference, pull
+
+TRAINING = "training.json"
+METRICS = "metrics.json"
+RECIPE = "recipe.yaml"
+TOY = "toy.json"
+REPORT = "report.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where an adapter or a merged model comes from.
+
+    Attributes:
+        base: the base on the Hub; for a toy, where it is or will be published.
+        base_folder: the folder of a base that is only here; None for one on the Hub.
+        dataset: the dataset it was trained on: a name on the Hub with its commit, or None for a folder.
+        dataset_fingerprint: what identifies that dataset's content.
+        evaluation: the evaluation set on the Hub with its commit; None where it is a folder.
+        licence: as the Hub's cards write it; never freer than the dataset's or the base's.
+        licence_parts: what it was made of, for the card: a name and its licence.
+        report: the run's report.json; None for one that was not judged.
+    """
+
+    base: Reference
+    base_folder: Path | None
+    dataset: Reference | None
+    dataset_fingerprint: str
+    evaluation: Reference | None
+    licence: str
+    licence_parts: Mapping[str, str]
+    report: Mapping[str, Any] | None
+
+
+def find_base(folder: Path, training: Mapping[str, Any]) -> tuple[Reference | None, Path | None]:
+    """The base that a trained folder was made from: on the Hub, or a folder of this machine.
+
+    Raises:
+        InputError: it was a folder, and that folder is gone.
+    """
+    location = str(training["location"])
+    for candidate in (Path(location), folder.resolve().parent / Path(location).name):
+        if candidate.is_dir():
+            return None, candidate
+    if location.count("/") == 1 and not location.startswith((".", "/")):
+        return Reference(location, training["recipe"]["base"].get("revision")), None
+    raise InputError(
+        f"The base of '{folder}' was the folder '{location}', which is gone - name one on the Hub with --base."
+    )
+
+
+def find_dataset(folder: Path, training: Mapping[str, Any], named: str | None) -> tuple[Reference | None, Path]:
+    """The dataset that a folder was trained on, proven by its fingerprint: its Hub name if it has one, and its files.
+
+    Raises:
+        StateError: the dataset named is another one.
+        InputError: none was named and none lies beside the folder.
+    """
+    reference = None
+    location = named or _location(folder, "dataset") or str(folder.resolve().parent / "dataset")
+    files = Path(location)
+    if not files.is_dir():
+        pulled = pull(location, "dataset")
+        reference, files = Reference(pulled.repository, pulled.commit), pulled.folder
+    if dataset_fingerprint(files) != training["dataset"]:
+        raise StateError(
+            f"'{folder}' was trained on another dataset than '{location}' - name the right one with --dataset."
+        )
+    return reference, files
+
+
+def find_evaluation(folder: Path, named: str | None) -> Reference | None:
+    """The evaluation set's name on the Hub, if it has one; proven by its fingerprint where the run's own is at hand.
+
+    Raises:
+        StateError: the set named is not the one that was answered.
+    """
+    location = named or _location(folder, "evaluation")
+    if location is None or Path(location).is_dir():
+        return None
+    pulled = pull(location, "dataset")
+    here = _location(folder, "evaluation")
+    if here and Path(here).is_dir() and dataset_fingerprint(Path(here)) != dataset_fingerprint(pulled.folder):
+        raise StateError(
+            f"The answers beside '{folder}' are to another evaluation set than '{location}' - name the right one."
+        )
+    return Reference(pulled.repository, pulled.commit)
+
+
+def find_report(folder: Path, named: Path | None, unjudged: bool) -> dict[str, Any] | None:
+    """The report with the folder's scores: the one named, else the one of its work folder.
+
+    Raises:
+        InputError: there is none, and the folder was not said to be unjudged.
+    """
+    if unjudged:
+        return None
+    path = named or folder.resolve().parent / REPORT
+    if not path.is_file():
+        raise InputError(
+            f"There are no scores for '{folder}' (no {path}) - judge it and run `kollm report`, name the file with --report, "
+            "or publish it as unjudged with --unjudged."
+        )
+    report: dict[str, Any] = read_json(path)
+    return report
+
+
+def dataset_licence(files: Path) -> str:
+    """The licence in a dataset's card.
+
+    Raises:
+        InputError: it has no card, or the card names no licence.
+    """
+    licence = front_matter(require_file(files / CARD, "The dataset's card").read_text(encoding="utf-8")).get("license")
+    if not licence:
+        raise InputError(f"The card of the dataset '{files}' names no licence - write `license:` at its head.")
+    return str(licence)
+
+
+def joined_licence(parts: Mapping[str, str]) -> str:
+    """One licence for what is made of several parts, in the Hub's spelling."""
+    spelled = {name.lower(): name for name in _SPDX}
+    return common_licence(spelled.get(licence.lower(), licence) for licence in parts.values())
+
+
+_SPDX = (
+    "CC0-1.0",
+    "MIT",
+    "Apache-2.0",
+    "CC-BY-3.0",
+    "CC-BY-4.0",
+    "CC-BY-SA-3.0",
+    "CC-BY-SA-4.0",
+    "CC-BY-NC-4.0",
+    "CC-BY-NC-SA-4.0",
+)
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    """The YAML at the head of a card.
+
+    Raises:
+        InputError: it is not valid YAML, or no mapping.
+    """
+    if not card.startswith("---\n"):
+        return {}
+    try:
+        values = yaml.safe_load(card[4:].partition("\n---\n")[0])
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"The YAML at the head of the card is not valid ({' '.join(str(error).split())}) - mend it."
+        ) from error
+    if not isinstance(values, dict):
+        raise InputError("The YAML at the head of the card holds no keys and values - mend it.")
+    return values
+
+
+def _location(folder: Path, stage: str) -> str | None:
+    """Where the run that made this folder had its dataset or evaluation set: a folder, or a name on the Hub."""
+    journal = folder.resolve().parent / "run.json"
+    if not journal.is_file():
+        return None
+    where = read_json(journal)["stages"].get(stage, {}).get("result", {}).get("location")
+    if where is None:
+        return None
+    inside = folder.resolve().parent / str(where)
+    return str(inside) if inside.is_dir() else str(where)
