@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
+from kollm.judge.rubric import Rubric, load_rubric, rubric_names
 from kollm.judge.stats import Comparison, compare_systems
 from kollm.records import Verdict
 
@@ -50,6 +52,20 @@ class ScoreTable:
     def compare(self, limits: Limits | None = None, *, seed: int = 0) -> list[Comparison]:
         """Every pair of systems on every axis, corrected together."""
         return compare_systems(self.scores, limits, seed=seed)
+
+
+def find_rubric(judging: Judging, extra: Iterable[str | Path] = ()) -> Rubric | None:
+    """The rubric that verdicts were given by: one of `extra` with their hash, else the shipped one of that name, or None."""
+    for rubric in map(load_rubric, extra):
+        if rubric.sha256 == judging.rubric_sha256:
+            return rubric
+    return load_rubric(judging.rubric) if judging.rubric in rubric_names() else None
+
+
+def axis_limits(judging: Judging, extra: Iterable[str | Path] = ()) -> Limits:
+    """Lowest and highest score of each axis, as far as the rubric is known."""
+    rubric = find_rubric(judging, extra)
+    return {axis.key: (float(axis.low), float(axis.high)) for axis in rubric.axes} if rubric else {}
 
 
 def score_tables(verdicts: Iterable[tuple[str, Verdict]]) -> list[ScoreTable]:

@@ -19,6 +19,7 @@ PUBLISHED_SHOWN = 4
 MEASURED = Words("잰 값: 축별 평균", "measured: mean by axis")
 PUBLISHED = Words("공개된 값: 축별 평균", "published: mean by axis")
 ROW = 22
+NAME_WIDTH = 19
 
 
 class Radar(NamedTuple):
@@ -200,4 +201,15 @@ def _colour(place: int) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 20 else f"{name[:9]}..{name[-9:]}"
+    """A name that fits beside a bar: its beginning and end where it is too wide."""
+    if _width(name) <= NAME_WIDTH:
+        return name
+    kept = len(name) // 2
+    while _width(name[:kept] + name[-kept:]) > NAME_WIDTH - 2:
+        kept -= 1
+    return f"{name[:kept]}..{name[-kept:]}"
+
+
+def _width(name: str) -> int:
+    """Width in Latin letters; a Korean one takes two."""
+    return sum(2 if sign >= "\u1100" else 1 for sign in name)

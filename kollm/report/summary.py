@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from kollm import __version__
-from kollm.errors import InputError
 from kollm.flags import FLAGS, answer_flags
-from kollm.judge.rubric import Axis, Rubric, load_rubric
-from kollm.judge.scores import ScoreTable, score_tables
+from kollm.judge.rubric import Axis
+from kollm.judge.scores import ScoreTable, find_rubric, score_tables
 from kollm.judge.stats import LEVEL, RESAMPLES, estimate, length_correlation
 from kollm.published import PUBLISHED
 from kollm.records import STATUSES, Generation, Verdict
@@ -35,7 +34,7 @@ def summarize(folders: Sequence[WorkFolder], rubrics: Iterable[str | Path] = (),
         seed: of every bootstrap and permutation.
     """
     answers = answers_by_system(folders)
-    known = {rubric.sha256: rubric for rubric in map(load_rubric, rubrics)}
+    extra = tuple(rubrics)
     tables = score_tables(named_verdicts(folders))
     return {
         "kollm": __version__,
@@ -43,7 +42,7 @@ def summarize(folders: Sequence[WorkFolder], rubrics: Iterable[str | Path] = (),
         "method": {"interval": "bootstrap percentile", "level": LEVEL, "resamples": RESAMPLES, "seed": seed},
         "runs": [_run(folder) for folder in folders],
         "answers": [_answers(system, list(tasks.values())) for system, tasks in answers.items()],
-        "judgings": [_judging(table, answers, known, seed) for table in tables],
+        "judgings": [_judging(table, answers, extra, seed) for table in tables],
     }
 
 
@@ -148,9 +147,9 @@ def _answers(system: str, generations: Sequence[Generation]) -> dict[str, Any]:
     }
 
 
-def _judging(table: ScoreTable, answers: Answers, known: Mapping[str, Rubric], seed: int) -> dict[str, Any]:
+def _judging(table: ScoreTable, answers: Answers, rubrics: Sequence[str | Path], seed: int) -> dict[str, Any]:
     judging = table.judging
-    rubric = known.get(judging.rubric_sha256) or _shipped(judging.rubric)
+    rubric = find_rubric(judging, rubrics)
     axes = {axis.key: axis for axis in rubric.axes} if rubric else {}
     order = [key for key in axes if key in table.axes] + [key for key in table.axes if key not in axes]
     limits = {key: (float(axis.low), float(axis.high)) for key, axis in axes.items()}
@@ -168,13 +167,6 @@ def _judging(table: ScoreTable, answers: Answers, known: Mapping[str, Rubric], s
         "too_many_to_compare": not few,
         "published": [row._asdict() for row in PUBLISHED.get(judging.rubric, ())],
     }
-
-
-def _shipped(name: str) -> Rubric | None:
-    try:
-        return load_rubric(name)
-    except InputError:
-        return None
 
 
 def _axis(key: str, axis: Axis | None) -> dict[str, Any]:

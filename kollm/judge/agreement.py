@@ -1,0 +1,186 @@
+"""How far two judges agree, a person and a model or two models; and what the order of two answers does to a pairwise judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from kollm.errors import InputError, MissingExtraError
+from kollm.judge.stats import Interval, bootstrap_interval, rank_correlation
+
+Answer = tuple[str, str]
+"""Task id and system."""
+Choice = Literal["first", "second", "tie"]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Two judges on one axis, over the answers that both scored.
+
+    Attributes:
+        n: answers scored by both.
+        n_one_sided: answers scored by one of them alone.
+        exact: share of equal scores.
+        mean_difference: mean of first - second: which judge is milder, and by how much.
+        spearman: rank correlation.
+        kendall: tau-b, which allows for ties.
+        kappa: Cohen's kappa with quadratic weights.
+        alpha: Krippendorff's alpha on ordinal scores, over all answers that either scored.
+        Each of the four is None where it is undefined, as where a judge gave one score to all.
+    """
+
+    axis: str
+    n: int
+    n_one_sided: int
+    exact: float | None
+    mean_difference: float | None
+    spearman: float | None
+    kendall: float | None
+    kappa: float | None
+    alpha: float | None
+
+    def to_row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def agreement(axis: str, first: Mapping[Answer, float | None], second: Mapping[Answer, float | None]) -> Agreement:
+    """Agreement of two judges on one axis.
+
+    Raises:
+        MissingExtraError: scipy or krippendorff is not installed.
+    """
+    common = [key for key in first if key in second]
+    both = [(first[key], second[key]) for key in common]
+    pairs = [(a, b) for a, b in both if a is not None and b is not None]
+    a, b = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return Agreement(
+        axis=axis,
+        n=len(pairs),
+        n_one_sided=sum((x is None) != (y is None) for x, y in both),
+        exact=float(np.mean([x == y for x, y in pairs])) if pairs else None,
+        mean_difference=float(np.mean([x - y for x, y in pairs])) if pairs else None,
+        spearman=rank_correlation(a, b) if len(pairs) > 1 else None,
+        kendall=_kendall(a, b),
+        kappa=weighted_kappa(a, b),
+        alpha=krippendorff_alpha([[x for x, _ in both], [y for _, y in both]]),
+    )
+
+
+def _kendall(first: Sequence[float], second: Sequence[float]) -> float | None:
+    try:
+        from scipy.stats import kendalltau
+    except ImportError as error:
+        raise MissingExtraError("scipy", "judge") from error
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        return None
+    return float(kendalltau(first, second).statistic)
+
+
+def weighted_kappa(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Cohen's kappa with quadratic weights (Cohen 1968): 1 - observed / expected squared distance of the scores.
+
+    The scores themselves are the distances, so that a fine scale needs no categories. None where expected is 0.
+    """
+    if not first:
+        return None
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    expected = float(a.var() + b.var() + (a.mean() - b.mean()) ** 2)
+    return 1.0 - float(((a - b) ** 2).mean()) / expected if expected > 0 else None
+
+
+def krippendorff_alpha(judges: Sequence[Sequence[float | None]]) -> float | None:
+    """Krippendorff's alpha for ordinal scores of two or more judges; None values are missing ones.
+
+    Scores are rounded to two decimals, since its table has a row and a column for every distinct score. None where it is undefined: fewer than two scores, or no answer scored twice, or one score throughout.
+
+    Raises:
+        MissingExtraError: krippendorff is not installed.
+    """
+    try:
+        import krippendorff
+    except ImportError as error:
+        raise MissingExtraError("krippendorff", "judge") from error
+    data = np.array([[np.nan if v is None else v for v in judge] for judge in judges], dtype=np.float64)
+    data = data.round(2)
+    twice = data[:, (~np.isnan(data)).sum(axis=0) >= 2]
+    if len(np.unique(twice[~np.isnan(twice)])) < 2:
+        return None
+    return float(krippendorff.alpha(reliability_data=data, level_of_measurement="ordinal"))
+
+
+@dataclass(frozen=True, slots=True)
+class PositionBias:
+    """What a pairwise judge did when each pair was asked in both orders.
+
+    Attributes:
+        n: pairs with a choice in both orders.
+        n_failed: pairs without one.
+        consistent: share of pairs where both orders name the same answer, or a tie twice.
+        first_preferred: share of pairs where each order names the answer shown first: the bias towards the first place.
+        second_preferred: likewise for the second place.
+        wins, ties, losses: of the answer named A, after an inconsistent pair is counted as a tie.
+        win_rate: (wins + ties / 2) / n.
+        ci95: bootstrap interval of the win rate.
+    """
+
+    n: int
+    n_failed: int
+    consistent: float | None
+    first_preferred: float | None
+    second_preferred: float | None
+    wins: int
+    ties: int
+    losses: int
+    win_rate: float | None
+    ci95: Interval | None
+
+    def to_row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def position_bias(
+    forward: Sequence[Choice | None], backward: Sequence[Choice | None], *, seed: int = 0
+) -> PositionBias:
+    """Summarize pairwise choices asked in both orders.
+
+    Args:
+        forward: the choice with A shown first and B second; None for a failure.
+        backward: the choice on the same pair with B shown first and A second.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: the two have different lengths.
+    """
+    if len(forward) != len(backward):
+        raise InputError(
+            f"There are {len(forward)} choices in one order and {len(backward)} in the other - give one of each a pair."
+        )
+    pairs = [(f, b) for f, b in zip(forward, backward, strict=True) if f is not None and b is not None]
+    values = [_value(f, b) for f, b in pairs]
+    n = len(pairs)
+
+    def share(count: int) -> float | None:
+        return count / n if n else None
+
+    return PositionBias(
+        n=n,
+        n_failed=len(forward) - n,
+        consistent=share(sum(pair in (("first", "second"), ("second", "first"), ("tie", "tie")) for pair in pairs)),
+        first_preferred=share(sum(pair == ("first", "first") for pair in pairs)),
+        second_preferred=share(sum(pair == ("second", "second") for pair in pairs)),
+        wins=values.count(1.0),
+        ties=values.count(0.5),
+        losses=values.count(0.0),
+        win_rate=sum(values) / n if n else None,
+        ci95=bootstrap_interval(values, seed=seed),
+    )
+
+
+def _value(forward: Choice, backward: Choice) -> float:
+    """1 where A won in both orders, 0 where B did, else 0.5."""
+    if (forward, backward) == ("first", "second"):
+        return 1.0
+    return 0.0 if (forward, backward) == ("second", "first") else 0.5

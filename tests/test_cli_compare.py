@@ -1,0 +1,88 @@
+"""`kollm compare` as a user calls it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kollm.cli import cli
+from kollm.errors import InputError
+from tests.report.fabricate import make_work_folder
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["compare", *map(str, arguments)])
+
+
+def test_systems_of_one_folder(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=80, systems={"adapter": 0.8, "twin": 0.8, "base": 0.2})
+    result = run(folder, "--axis", "overall_quality")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0] == "Rubric kullm2023, mode text, judge gpt-5.5-2026-04-23"
+    assert len(lines) == 2 + 3
+    assert "not distinguishable / 구별되지 않음" in next(line for line in lines if "adapter - twin" in line)
+    assert "adapter higher" in next(line for line in lines if "adapter - base" in line)
+    assert run(folder / "verdicts.jsonl", "--axis", "overall_quality").output == result.output
+
+
+def test_two_files_that_judge_a_system_of_one_name(tmp_path: Path) -> None:
+    first = make_work_folder(tmp_path / "run1", systems={"adapter": 0.8})
+    second = make_work_folder(tmp_path / "run2", systems={"adapter": 0.3}, seed=1)
+    result = run(first, second, "--json")
+    (judging,) = json.loads(result.output)
+    assert {(c["first"], c["second"]) for c in judging["comparisons"]} == {("adapter (run1)", "adapter (run2)")}
+    assert len(judging["comparisons"]) == 6
+    twice = json.loads(run(first / "verdicts.jsonl", second / "verdicts.jsonl", "--json").output)
+    assert twice[0]["comparisons"][0]["first"] == "adapter (1)"
+
+
+def test_agreement_with_people(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=30, failures=0.0)
+    rows = [json.loads(line) for line in (folder / "verdicts.jsonl").read_text().splitlines()]
+    labels = tmp_path / "people.csv"
+    labels.write_text(
+        "\ufeffid,system,overall_quality,coherence\n"
+        + "".join(f"{row['id']},{row['system']},{row['scores']['overall_quality']:g},\n" for row in rows)
+    )
+    result = run(folder, labels, "--agreement", "--json")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.output)
+    assert (row["axis"], row["n"], row["exact"], row["kappa"]) == ("overall_quality", 60, 1.0, 1.0)
+    table = run(folder, labels, "--agreement").output
+    assert table.splitlines()[0].split()[:2] == ["axis", "n"]
+
+
+def test_agreement_leaves_out_answers_that_changed(tmp_path: Path) -> None:
+    first = make_work_folder(tmp_path / "a", systems={"adapter": 0.7}, answers={("adapter", 0): "다른 답"})
+    second = make_work_folder(tmp_path / "b", systems={"adapter": 0.7}, answers={("adapter", 0): "또 다른 답"})
+    whole = json.loads(run(first, first, "--agreement", "--axis", "coherence", "--json").output)[0]
+    changed = json.loads(run(first, second, "--agreement", "--axis", "coherence", "--json").output)[0]
+    assert changed["n"] < whole["n"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["alone"], "No two systems were judged"),
+        (["both", "--axis", "beauty"], "There is no axis 'beauty'"),
+        (["both", "--agreement"], "takes two paths"),
+        (["both", "bad.csv", "--agreement"], r"row 1: overall_quality is 'good', not a number"),
+        (["both", "noid.csv", "--agreement"], r"row 1: needs id, system and scores"),
+        (["both", "other.csv", "--agreement"], "share no axis"),
+        (["both", "far.csv", "--agreement"], "score no answer both"),
+        (["missing.jsonl"], "does not exist"),
+    ],
+)
+def test_bad_input_gets_one_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:
+    make_work_folder(tmp_path / "alone", tasks=3, systems={"adapter": 0.5})
+    make_work_folder(tmp_path / "both", tasks=3)
+    (tmp_path / "bad.csv").write_text("id,system,overall_quality\nhuman_eval-0,adapter,good\n")
+    (tmp_path / "noid.csv").write_text("name,overall_quality\nx,3\n")
+    (tmp_path / "other.csv").write_text("id,system,beauty\nhuman_eval-0,adapter,3\n")
+    (tmp_path / "far.csv").write_text("id,system,overall_quality\nelsewhere-0,adapter,3\n")
+    result = run(*(a if a.startswith("-") or a == "beauty" else tmp_path / a for a in arguments))
+    assert isinstance(result.exception, InputError)
+    with pytest.raises(InputError, match=message):
+        raise result.exception
