@@ -38,6 +38,10 @@ _FORMULA_KINDS = {
 }
 _SYMBOLS = re.compile(r"[=≠≈≡≤≥±×÷∑∏∫√∞∈∉⊂⊆∪∩∀∃→⇒⇔π∂∇^]")
 _ENGLISH_RUN = re.compile(r"[A-Za-z][\w',-]*(?:[ \t]+[A-Za-z][\w',-]*){5,}")
+_QUOTED = re.compile(
+    r"""\([^()]{0,300}\) | "[^"]{0,300}" | '[^']{0,300}' | “[^”]{0,300}” | [「『《][^」』》]{0,300}[」』》]""",
+    re.VERBOSE,
+)
 _HANGUL = re.compile(r"[가-힣]")
 _LATIN_WORD = re.compile(r"[A-Za-z]{2,}")
 _SHORTEST = 0.25
@@ -91,7 +95,7 @@ def untranslated_or_cut(english: str, korean: str) -> str | None:
     text = plain(korean)
     if len(_LATIN_WORD.findall(text)) >= 3 and not _HANGUL.search(text):
         return "not translated"
-    for match in _ENGLISH_RUN.finditer(text):
+    for match in _ENGLISH_RUN.finditer(_QUOTED.sub(" ", text)):
         if match.group() in english:
             return f"left in English: {_short(match.group())}"
     if len(plain(english)) >= _LONG_ENOUGH and len(text.strip()) < _SHORTEST * len(plain(english)):

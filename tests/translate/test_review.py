@@ -79,10 +79,10 @@ RECORDS = [
 ]
 
 
-def edit(path: Path, id: str, **values: object) -> None:
+def edit(path: Path, name: str, **values: object) -> None:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     for row in rows:
-        if row["id"] == id:
+        if row["id"] == name:
             row.update(values)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
@@ -127,7 +127,7 @@ def test_reviewing_again_keeps_what_was_decided(tmp_path: Path) -> None:
     edit(path, "alpaca-2", decision="keep")
     assert write_review(path, [RECORDS[0], record(3, "Add 0.1.", "01을 더하세요.")]) == 1
     items = read_review(path)
-    assert list(items) == ["alpaca-3", "alpaca-1", "alpaca-2"]
+    assert list(items) == ["alpaca-3", "alpaca-2", "alpaca-1"]
     assert items["alpaca-1"].corrected == {"instruction": "2.50달러입니다."} and items["alpaca-2"].decision == "keep"
 
 
