@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow.parquet as pq
 from huggingface_hub import HfApi, HfFileSystem
 
 from kollm.errors import InputError
 from kollm.files import file_sha256
 from kollm.pull import Reference, hub_errors
 from kollm.records import content_id
-from kollm.sources.rows import SUFFIXES, local_rows
+from kollm.sources.rows import SUFFIXES, Batch, file_batches, local_rows
 from kollm.sources.sample import Files
 from kollm.sources.source import Row, Source
-
-BATCH_ROWS = 256
 
 
 class Listing(NamedTuple):
@@ -53,22 +49,41 @@ def hub_files(source: Source, repository: str, revision: str | None) -> Listing:
         InputError: no such repository or revision, or no file in it that matches the source's.
         ServiceError: the Hub cannot be reached.
     """
+    paths, commit = _hub_paths(source, repository, revision)
+    start = len(f"datasets/{repository}@{commit}/")
+    return Listing({path[start:].rsplit(".", 1)[0]: partial(_hub_rows, path) for path in paths}, commit)
+
+
+def _hub_paths(source: Source, repository: str, revision: str | None) -> tuple[list[str], str]:
     with hub_errors("dataset", Reference(repository, revision)):
         info = HfApi(library_name="kollm").dataset_info(repository, revision=revision)
     pattern = source.hub_files or "*.parquet"
-    names = [item.rfilename for item in info.siblings or () if fnmatch(item.rfilename, pattern)]
+    names = sorted(item.rfilename for item in info.siblings or () if fnmatch(item.rfilename, pattern))
     if not names:
         raise InputError(f"The dataset '{repository}' has no files {pattern} - name another revision or a local file.")
     commit = str(info.sha)
-    files = {name.rsplit(".", 1)[0]: partial(_hub_rows, f"datasets/{repository}@{commit}/{name}") for name in names}
-    return Listing(files, commit)
+    return [f"datasets/{repository}@{commit}/{name}" for name in names], commit
+
+
+def hub_batches(source: Source, repository: str, revision: str | None) -> tuple[Iterator[Batch], str]:
+    """All rows of the files that the source reads of a repository, in the files' order, and the commit they are of.
+
+    Raises:
+        InputError, ServiceError: as `hub_files`.
+    """
+    paths, commit = _hub_paths(source, repository, revision)
+    return _stream(paths), commit
 
 
 def _hub_rows(path: str) -> Iterator[Row]:
-    with HfFileSystem().open(path, "rb") as file:
-        if path.endswith(".parquet"):
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS):
-                yield from batch.to_pylist()
-        else:
-            for line in file:
-                yield json.loads(line)
+    for batch in _stream([path]):
+        yield from batch.rows()
+
+
+def _stream(paths: list[str]) -> Iterator[Batch]:
+    first = 0
+    for path in paths:
+        with hub_errors("dataset", Reference(path)), HfFileSystem().open(path, "rb") as file:
+            for batch in file_batches(file, path, first):
+                yield batch
+                first += len(batch)

@@ -1,34 +1,251 @@
-"""Raw rows from a JSON, JSON Lines or parquet file, or from a dataset on the Hub, one after the other."""
+"""Raw rows from JSON, JSON Lines and parquet, in batches, without ever holding a whole file.
+
+A batch of JSON Lines is cut but not parsed here, so that parsing can be done by another process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import codecs
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from kollm.errors import InputError
-from kollm.files import read_json, read_jsonl, require_file
+from kollm.files import require_file
+from kollm.sources.source import Row
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
+BATCH_ROWS = 2_000
+BATCH_BYTES = 4 << 20
+_CHUNK = 1 << 20
 
 
-def local_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file.
+class Lines(NamedTuple):
+    """Lines of a JSON Lines file, none of them blank.
+
+    Attributes:
+        name: the file, for messages.
+        numbers: number of each line, from 1.
+        texts: the lines.
+    """
+
+    name: str
+    numbers: range | list[int]
+    texts: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that follow each other.
+
+    Attributes:
+        first: position of the first row in its source, from 0.
+        content: unparsed lines, an Arrow batch, or the rows themselves.
+    """
+
+    first: int
+    content: Lines | pa.RecordBatch | list[Any]
+
+    def __len__(self) -> int:
+        return len(self.content.texts) if isinstance(self.content, Lines) else len(self.content)
+
+    def rows(self) -> list[Any]:
+        """The rows; whatever the file holds, objects or not.
+
+        Raises:
+            InputError: a line is not JSON; the message names file and line.
+        """
+        if isinstance(self.content, Lines):
+            return _parse_lines(self.content)
+        if isinstance(self.content, pa.RecordBatch):
+            return _parse_arrow(self.content)
+        return self.content
+
+
+def row_batches(rows: Iterable[Any], first: int = 0) -> Iterator[Batch]:
+    """Rows that are parsed already, in batches."""
+    iterator = iter(rows)
+    while content := list(islice(iterator, BATCH_ROWS)):
+        yield Batch(first, content)
+        first += len(content)
+
+
+def file_batches(file: BinaryIO, name: str, first: int = 0) -> Iterator[Batch]:
+    """The rows of an open file, whose name tells its form.
+
+    Args:
+        file: JSON (one list), JSON Lines or parquet.
+        name: its name, for the form and for messages.
+        first: position of its first row in the source.
 
     Raises:
-        InputError: the file is missing, of another kind, or malformed; the message names the line.
+        InputError: unknown form, or malformed content; the message names the line.
+    """
+    if name.endswith(".jsonl"):
+        return _line_batches(file, name, first)
+    if name.endswith(".json"):
+        return row_batches(_json_array(file, name), first)
+    if name.endswith(".parquet"):
+        return _parquet_batches(file, name, first)
+    raise InputError(f"'{name}' is not a file that kollm reads - it reads {', '.join(SUFFIXES)}.")
+
+
+def local_batches(path: Path) -> Iterator[Batch]:
+    """The rows of a local file.
+
+    Raises:
+        InputError: as `file_batches`, or the file is missing.
     """
     require_file(path, "The file")
-    if path.suffix == ".jsonl":
-        return read_jsonl(path)
-    if path.suffix == ".json":
-        return _json_rows(path)
-    raise InputError(f"'{path}' ends in '{path.suffix}' - kollm reads {', '.join(SUFFIXES)}.")
+    with path.open("rb") as file:
+        yield from file_batches(file, str(path))
 
 
-def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    yield from read_json(path)
+def local_rows(path: Path) -> Iterator[Row]:
+    """The rows of a local file, one after the other; see `local_batches`."""
+    for batch in local_batches(path):
+        yield from batch.rows()
 
 
-def hub_rows(source: Any, input: Any, revision: Any) -> Any:
-    raise InputError("not yet")
+def first_rows(batches: Iterable[Batch], limit: int | None) -> Iterator[Batch]:
+    """The batches up to a number of rows; None for all."""
+    for batch in batches:
+        if limit is None or batch.first + len(batch) <= limit:
+            yield batch
+            continue
+        if batch.first < limit:
+            yield Batch(batch.first, batch.rows()[: limit - batch.first])
+        return
+
+
+def _line_batches(file: BinaryIO, name: str, first: int) -> Iterator[Batch]:
+    number = 1
+    while lines := file.readlines(BATCH_BYTES):
+        for start in range(0, len(lines), BATCH_ROWS):
+            part = lines[start : start + BATCH_ROWS]
+            numbers: range | list[int] = range(number, number + len(part))
+            number += len(part)
+            if any(line.isspace() for line in part):
+                kept = [(at, line) for at, line in zip(numbers, part, strict=True) if not line.isspace()]
+                numbers, part = [at for at, _ in kept], [line for _, line in kept]
+            if part:
+                yield Batch(first, Lines(name, numbers, part))
+            first += len(part)
+
+
+def _parse_lines(lines: Lines) -> list[Any]:
+    rows = []
+    for number, text in zip(lines.numbers, lines.texts, strict=True):
+        try:
+            rows.append(json.loads(text))
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
+            if isinstance(error, RecursionError):
+                reason = "nested too deep"
+            raise InputError(
+                f"{lines.name}, line {number}: not valid JSON ({reason}) - mend or remove that line."
+            ) from error
+    return rows
+
+
+def _parquet_batches(file: BinaryIO, name: str, first: int) -> Iterator[Batch]:
+    try:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS):
+            yield Batch(first, batch)
+            first += batch.num_rows
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"'{name}' cannot be read as parquet ({error}) - download or write it again.") from error
+
+
+def _parse_arrow(batch: pa.RecordBatch) -> list[Any]:
+    try:
+        rows: list[Any] = batch.to_pylist()
+    except UnicodeDecodeError as error:
+        raise InputError(f"A parquet text is not UTF-8 ({error}) - write the file again.") from error
+    return rows
+
+
+def _json_array(file: BinaryIO, name: str) -> Iterator[Any]:
+    """The items of a list, parsed one by one from a buffer that grows only as far as the longest item needs."""
+    text = _Text(file, name)
+    if text.next_sign() != "[":
+        raise text.error("it is no list of rows - kollm reads a list [{...}, ...] or one object a line (.jsonl)")
+    text.skip(1)
+    sign = text.next_sign()
+    while sign != "]":
+        yield text.value()
+        sign = text.next_sign()
+        if sign not in (",", "]"):
+            raise text.error(f"{sign!r} where ',' or ']' should be" if sign else "the file ends inside of the list")
+        if sign == ",":
+            text.skip(1)
+            sign = text.next_sign()
+            if sign == "]":
+                raise text.error("a comma after the last row")
+
+
+class _Text:
+    """A JSON text read piece by piece."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file, self._name = file, name
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._json = json.JSONDecoder()
+        self._buffer, self._position, self._line = "", 0, 1
+        self._ended = False
+
+    def next_sign(self) -> str:
+        """The next character that is no white space; empty at the end."""
+        while True:
+            while self._position < len(self._buffer) and self._buffer[self._position] in " \t\r\n":
+                self._position += 1
+            if self._position < len(self._buffer):
+                return self._buffer[self._position]
+            if not self._more():
+                return ""
+
+    def skip(self, count: int) -> None:
+        self._position += count
+
+    def value(self) -> Any:
+        """The JSON value that begins at the next sign."""
+        self.next_sign()
+        while True:
+            try:
+                value, end = self._json.raw_decode(self._buffer, self._position)
+            except json.JSONDecodeError as error:
+                cut_off = error.msg.startswith("Unterminated") or error.pos >= len(self._buffer) - 16
+                if cut_off and self._more():
+                    continue
+                self._line += self._buffer.count("\n", 0, error.pos)
+                what = "the file ends inside of a row" if cut_off and self._ended else error.msg
+                raise self.error(what, counted=True) from error
+            except RecursionError as error:
+                raise self.error("a row is nested too deep") from error
+            if end == len(self._buffer) and self._more():
+                continue  # a number at the end of the buffer may go on
+            self._position = end
+            return value
+
+    def error(self, what: str, counted: bool = False) -> InputError:
+        line = self._line if counted else self._line + self._buffer.count("\n", 0, self._position)
+        return InputError(f"{self._name}, line {line}: not valid JSON ({what}) - mend the file or write it again.")
+
+    def _more(self) -> bool:
+        if self._ended:
+            return False
+        self._line += self._buffer.count("\n", 0, self._position)
+        self._buffer, self._position = self._buffer[self._position :], 0
+        chunk = self._file.read(max(_CHUNK, len(self._buffer)))
+        try:
+            self._buffer += self._decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self._name}: not UTF-8 ({error.reason}) - convert the file to UTF-8.") from error
+        self._ended = not chunk
+        return not self._ended

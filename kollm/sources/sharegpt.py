@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from kollm.licences import OPENAI_TERMS
 from kollm.records import Record, Turn
+from kollm.sources.html import is_html, to_markdown
 from kollm.sources.source import Adapted, Place, Row, Source, check
 
 _ROLES = {
@@ -18,6 +20,10 @@ _ROLES = {
     "bard": "assistant",
     "system": "system",
 }
+
+MAX_CONVERSATION = 6_000
+"""Characters of English in one Record: about 2,900 of Korean (0.49 each in the 252 evaluation tasks and their DeepL
+translation), which leaves a context of 2,048 tokens room for the prompt around them."""
 
 
 class _Message(NamedTuple):
@@ -38,7 +44,7 @@ def adapt(row: Row, place: Place) -> Adapted:
     if isinstance(messages, str):
         return place.reject(row, messages)
     notes: list[str] = []
-    merged = _merge(messages, notes)
+    merged = _merge([_clean(message, notes) for message in messages], notes)
     if merged and merged[0].role == "assistant":
         merged.pop(0)
         notes.append("leading_assistant_turn_removed")
@@ -51,7 +57,7 @@ def adapt(row: Row, place: Place) -> Adapted:
     pairs = [(merged[i].text, merged[i + 1].text) for i in range(0, len(merged), 2)]
     own_id = row.get("id")
     base = str(own_id) if isinstance(own_id, (str, int)) else str(place.index)
-    parts = [check(record) for record in _records(pairs, base, place)]
+    parts = [check(record) for record in _records(pairs, base, place, notes)]
     return Adapted(
         tuple(record for part in parts for record in part.records),
         tuple(rejected for part in parts for rejected in part.rejected),
@@ -72,7 +78,7 @@ def _read(raw: Iterable[object]) -> list[_Message] | str:
             return "system_turn"
         if not isinstance(text, str):
             return "turn_not_text"
-        if text.strip():
+        if text.strip():  # an empty turn says nothing; its neighbours are merged
             messages.append(_Message(role, text.strip()))
     return messages
 
@@ -88,18 +94,53 @@ def _merge(messages: list[_Message], notes: list[str]) -> list[_Message]:
     return merged
 
 
-def _records(pairs: list[Turn], base: str, place: Place) -> list[Record]:
+def _clean(message: _Message, notes: list[str]) -> _Message:
+    """The answer as markdown, if it is the HTML of a page; what people wrote stays as it is."""
+    if message.role == "user" or not is_html(message.text):
+        return message
+    notes.append("html_to_markdown")
+    return _Message(message.role, to_markdown(message.text))
+
+
+def _records(pairs: list[Turn], base: str, place: Place, notes: list[str]) -> list[Record]:
     if place.turns == "first":
         pairs = pairs[:1]
     if place.turns == "pairs":
         return [place.record(f"{base}-t{number}", user, "", bot) for number, (user, bot) in enumerate(pairs, start=1)]
-    return [place.record(base, pairs[-1][0], "", pairs[-1][1], history=tuple(pairs[:-1]))]
+    parts = _split(pairs)
+    notes.extend(["conversation_split"] * (len(parts) - 1))
+    return [
+        place.record(base if len(parts) == 1 else f"{base}-p{number}", *_last(part), history=tuple(part[:-1]))
+        for number, part in enumerate(parts, start=1)
+    ]
+
+
+def _last(part: list[Turn]) -> tuple[str, str, str]:
+    instruction, output = part[-1]
+    return instruction, "", output
+
+
+def _split(pairs: list[Turn]) -> list[list[Turn]]:
+    """Parts of at most MAX_CONVERSATION characters, cut between pairs; a longer pair is a part of its own.
+
+    Every pair is in one part: the last one too, which FastChat's splitting loses when it goes past the limit.
+    """
+    parts: list[list[Turn]] = []
+    room = 0
+    for pair in pairs:
+        size = len(pair[0]) + len(pair[1])
+        if not parts or size > room:
+            parts.append([])
+            room = MAX_CONVERSATION
+        parts[-1].append(pair)
+        room -= size
+    return parts
 
 
 SHAREGPT = Source(
     name="sharegpt",
     title="ShareGPT",
-    licence="LicenseRef-OpenAI-terms",
+    licence=OPENAI_TERMS,
     adapt=adapt,
     hub_id="anon8231489123/ShareGPT_Vicuna_unfiltered",
     revision="192ab2185289094fc556ec8ce5ce1e8e587154ca",

@@ -95,7 +95,7 @@ class Source:
         adapt: makes Records of one row.
         hub_id: dataset on the Hub; empty for a set that is not there.
         revision: the commit that is read unless another is named.
-        hub_files: glob of the files to read there; empty for those that the Hub's own card names.
+        hub_files: glob of the files to read there; empty for all parquet files.
         split: `test` for an evaluation set, whose rows are never filtered and never trained on.
         lang: language of its text.
         terms: what the provider of the text asks beyond the licence; stands in the card.

@@ -1,0 +1,170 @@
+"""The way of a source's rows into Records: open an input, cut it into batches, adapt each row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from kollm.errors import InputError
+from kollm.files import file_sha256
+from kollm.records import Record
+from kollm.resources import resource_folder
+from kollm.sources.catalogue import find_source
+from kollm.sources.files import hub_batches, hub_files, local_files
+from kollm.sources.rows import Batch, first_rows, local_batches, row_batches
+from kollm.sources.sample import sample_rows
+from kollm.sources.source import Place, Rejected, Source, Turns
+
+SAMPLE = "sample"
+"""The input that stands for the rows which come with kollm."""
+SAMPLE_LICENCE = "Apache-2.0"
+"""The bundled rows were written for kollm; only their form is that of the source they stand for."""
+
+
+class Opened(NamedTuple):
+    """The rows of one input in batches, and what holds for all of them; each row's index is still to be put in."""
+
+    batches: Iterator[Batch]
+    place: Place
+
+
+class Read(NamedTuple):
+    """A batch of rows as Records, those that cannot be used, and what was mended how often."""
+
+    records: list[Record]
+    rejected: list[Rejected]
+    notes: Counter[str]
+
+
+def sample_file(name: str, language: str) -> Path:
+    """The bundled rows of a source in `en` or `ko`.
+
+    Raises:
+        InputError: the sample has no rows of that source.
+    """
+    path = resource_folder("sample") / f"{name}.{language}.jsonl"
+    if not path.is_file():
+        raise InputError(f"The bundled sample has no rows of '{name}' - name a file with --input.")
+    return path
+
+
+def open_source(
+    source: Source,
+    input: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    turns: Turns = "conversation",
+    limit: int | None = None,
+    seed: int = 0,
+) -> Opened:
+    """Open an input: a file, a folder of them, a dataset on the Hub, `sample`, or None for the source's place there.
+
+    Args:
+        source: whose rows they are.
+        input: where they are.
+        revision: another commit than the source's own; for the Hub only.
+        turns: what becomes of conversations.
+        limit: rows to read: the first, or of a huge source a sample over all its files.
+        seed: of that sample.
+
+    Raises:
+        InputError: no such file or dataset, or options that do not go together.
+        ServiceError: the Hub cannot be reached.
+    """
+    place = Place(source.name, SAMPLE_LICENCE if input == SAMPLE else source.licence, source.lang, turns=turns)
+    if input == SAMPLE:
+        input = sample_file(source.name, "en")
+    if input is not None and (isinstance(input, Path) or Path(input).exists() or Path(input).suffix):
+        if revision is not None:
+            raise InputError(
+                f"--revision {revision} names a commit on the Hub, but '{input}' is a file - leave it out."
+            )
+        batches, pin = _open_local(source, Path(input), limit, seed)
+    else:
+        batches, pin = _open_hub(source, input, revision, limit, seed)
+    return Opened(first_rows(batches, limit), replace(place, revision=pin))
+
+
+def _open_local(source: Source, path: Path, limit: int | None, seed: int) -> tuple[Iterator[Batch], str]:
+    if source.huge or path.is_dir():
+        listing = local_files(source, path)
+        return row_batches(sample_rows(listing.files, limit, seed)), listing.revision
+    if not path.is_file():
+        raise InputError(f"The file '{path}' does not exist - check the path.")
+    batches = local_batches(path) if source.read is None else row_batches(source.read(path))
+    return batches, file_sha256(path)
+
+
+def _open_hub(
+    source: Source, repository: str | None, revision: str | None, limit: int | None, seed: int
+) -> tuple[Iterator[Batch], str]:
+    if repository is None and not source.hub_id:
+        raise InputError(f"{source.name} is not on the Hub - {source.terms}")
+    if source.huge and limit is None:
+        raise InputError(f"{source.name} is too large to be read whole - say how many rows with --limit.")
+    pinned = source.revision if repository in (None, source.hub_id) else None
+    where, commit = repository or source.hub_id, revision or pinned
+    if source.huge:
+        listing = hub_files(source, where, commit)
+        return row_batches(sample_rows(listing.files, limit, seed)), listing.revision
+    return hub_batches(source, where, commit)
+
+
+def adapt_batch(source: Source, place: Place, batch: Batch) -> Read:
+    """Make Records of a batch of rows; a row that is no object is rejected like any other that cannot be used.
+
+    Raises:
+        InputError: a line of the file is malformed.
+    """
+    read = Read([], [], Counter())
+    for index, row in enumerate(batch.rows(), start=batch.first):
+        here = replace(place, index=index)
+        adapted = source.adapt(row, here) if isinstance(row, dict) else here.reject(row, "not_an_object")
+        read.records.extend(adapted.records)
+        read.rejected.extend(adapted.rejected)
+        read.notes.update(adapted.notes)
+    return read
+
+
+def read_source(
+    name: str,
+    input: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    turns: Turns = "conversation",
+    limit: int | None = None,
+    seed: int = 0,
+) -> Iterator[Record | Rejected]:
+    """Yield the rows of a source as Records, and those that cannot be used as Rejected.
+
+    Args:
+        name: a key of SOURCES.
+        input: a path, a Hub id, `sample`, or None for the source's pinned place on the Hub.
+        revision: another commit than the pinned one; for the Hub only.
+        turns: what becomes of conversations.
+        limit: rows of the source to read: the first, or of a huge source a sample over all its files.
+        seed: of that sample.
+
+    Raises:
+        InputError: unknown source, missing or malformed file, or an id that occurs twice.
+        ServiceError: the Hub cannot be reached.
+    """
+    source = find_source(name)
+    opened = open_source(source, input, revision=revision, turns=turns, limit=limit, seed=seed)
+    seen: set[str] = set()
+    for batch in opened.batches:
+        read = adapt_batch(source, opened.place, batch)
+        for record in (*read.records, *(rejected.record for rejected in read.rejected)):
+            if record.id in seen:
+                raise duplicate_id(record.id)
+            seen.add(record.id)
+        yield from read.records
+        yield from read.rejected
+
+
+def duplicate_id(name: str) -> InputError:
+    """The error for an id that two rows have."""
+    return InputError(f"The id '{name}' occurs twice - give each row of the source an id of its own.")
