@@ -1,0 +1,421 @@
+"""The one client for OpenAI-compatible chat services: governed, retried, capped, and bought once through the ledger.
+
+    client = ChatClient("gpt-5.5-2026-04-23", kind="judge", max_cost=2.0)
+    replies = run_async(client.all([ChatRequest([{"role": "user", "content": "안녕"}], {"temperature": 0.0})]))
+
+Whatever the ledger holds is answered from it, without a key or a network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple, TypeVar
+
+import openai
+
+from kollm.chat_messages import (
+    ChatReply,
+    ChatRequest,
+    answer_content,
+    answer_tokens,
+    prompt_tokens,
+    reply_of,
+    token_counts,
+)
+from kollm.errors import InputError, MissingKeyError, QuotaError, ServiceError
+from kollm.governor import Governor
+from kollm.ledger import Answer, Ledger, Purchase
+from kollm.ledger_queue import LedgerQueue
+from kollm.models import model_facts
+
+Result = TypeVar("Result")
+
+OPENAI_URL = "https://api.openai.com/v1"
+LONGEST_WAIT = 300.0
+"""A service that asks for a longer wait, in seconds, is asked again by the next run and not by this one."""
+PATIENCE = 900.0
+"""Seconds that one request waits in all because the service asks it to."""
+QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "access_terminated"}
+MAYBE_CHARGED = {408, 502, 504}
+"""HTTP statuses after which nobody knows whether the model ran; any other refusal costs nothing."""
+
+
+class ChatEstimate(NamedTuple):
+    """What a run may cost at most, before anything is spent.
+
+    Attributes:
+        requests: distinct requests.
+        answered: those that the ledger holds.
+        prompt_tokens: estimated tokens of the others' prompts.
+        completion_tokens: tokens that their answers may have at most.
+        cost: USD at most; None where the model's price is unknown.
+    """
+
+    requests: int
+    answered: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+    def __str__(self) -> str:
+        price = "price unknown" if self.cost is None else f"USD {self.cost:.2f} at most"
+        return (
+            f"{self.requests:,} requests, {self.answered:,} answered before; to ask: about {self.prompt_tokens:,} prompt "
+            f"tokens and up to {self.completion_tokens:,} tokens of answer, {price}"
+        )
+
+
+class ChatClient:
+    """Asks one model of one service.
+
+    Args:
+        model: name of the model, as the service calls it.
+        kind: what is bought, as the ledger files it: `judge`, `answer`, `translate`, ...
+        base_url: the service; by default `$OPENAI_BASE_URL`, else OpenAI.
+        ledger: where answers are kept; by default the user's own.
+        concurrency: requests under way at once.
+        max_cost: cap in USD on what the requests of this client cost, earlier runs' share and sends without an answer
+            included.
+        price: USD for a million tokens in and out, where the table of models has no price or another one.
+        timeout: seconds that one request may take.
+        tries: sends of one request after failures, the first included; waits that the service asks for are not counted.
+        backoff: seconds before the second try, doubled each time up to 16 times.
+
+    Raises:
+        InputError: a cap without a known price, or one below zero.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        kind: str,
+        base_url: str | None = None,
+        ledger: Ledger | None = None,
+        concurrency: int = 32,
+        max_cost: float | None = None,
+        price: tuple[float, float] | None = None,
+        timeout: float = 180.0,
+        tries: int = 5,
+        backoff: float = 1.0,
+    ) -> None:
+        self.model, self.kind = model, kind
+        self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
+        self.facts = model_facts(model, price)
+        self.ledger = ledger if ledger is not None else Ledger.open()
+        self._concurrency, self._timeout, self._tries, self._backoff = max(1, concurrency), timeout, tries, backoff
+        if max_cost is not None and max_cost < 0:
+            raise InputError(f"The cap on cost is {max_cost} - give zero or more.")
+        if max_cost is not None and not self.facts.priced:
+            raise InputError(
+                f"No price of the model '{model}' is known, so a cap of USD {max_cost} cannot be kept - give --price IN OUT "
+                "(USD for a million tokens; 0 0 for a server of your own), or leave out --max-cost."
+            )
+        self._budget = _Budget(max_cost)
+
+    @property
+    def spent(self) -> float:
+        """USD that the requests so far cost, earlier runs' share and sends without an answer included."""
+        return self._budget.spent
+
+    def purchase(self, request: ChatRequest) -> Purchase:
+        """How the ledger files a request."""
+        return Purchase(
+            kind=self.kind,
+            engine="openai",
+            base_url=self.base_url,
+            model=self.model,
+            options=dict(request.options),
+            context=request.context,
+            text=json.dumps([dict(message) for message in request.messages], ensure_ascii=False),
+            attempt=request.attempt,
+            sample=request.sample,
+        )
+
+    def estimate(self, requests: Sequence[ChatRequest]) -> ChatEstimate:
+        """What asking would cost at most; asks nobody."""
+        by_key = {self.purchase(request).key: request for request in requests}
+        answered = self.ledger.find(by_key)
+        missing = [request for key, request in by_key.items() if key not in answered]
+        prompt, completion = sum(map(prompt_tokens, missing)), sum(map(answer_tokens, missing))
+        cost = self.facts.cost(prompt, completion) if self.facts.priced else None
+        return ChatEstimate(len(by_key), len(answered), prompt, completion, cost)
+
+    async def all(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        """The replies, in the order of the requests."""
+        replies: dict[int, ChatReply] = {}
+        async with contextlib.aclosing(self.stream(requests)) as stream:
+            async for index, reply in stream:
+                replies[index] = reply  # noqa: PERF403 - in the order of coming in
+        return [replies[index] for index in range(len(requests))]
+
+    async def stream(self, requests: Sequence[ChatRequest]) -> AsyncGenerator[tuple[int, ChatReply], None]:
+        """Yield (index of the request, reply) as replies come; equal requests are asked once.
+
+        Raises:
+            MissingKeyError: no key in the environment, and something to ask.
+            QuotaError: the service's quota or the cap leaves no room; what was under way is answered and yielded first.
+            ServiceError: the service refuses the key, the model or an option.
+        """
+        purchases = [self.purchase(request) for request in requests]
+        places: dict[str, list[int]] = {}
+        for index, purchase in enumerate(purchases):
+            places.setdefault(purchase.key, []).append(index)
+        answered = self.ledger.find(places)
+        missing = [indices[0] for key, indices in places.items() if key not in answered]
+        key = api_key() if missing else ""
+        self._budget.add_earlier(places, answered, self.ledger)
+        for purchase_key, answer in answered.items():
+            reply = reply_of(answer.content, answer.cost, replayed=True)
+            for index in places[purchase_key]:
+                yield index, reply
+        if not missing:
+            return
+        async with (
+            openai.AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=self._timeout) as service,
+            LedgerQueue(self.ledger) as book,
+        ):
+            run = _Run(self, service, book, Governor(self._concurrency))
+            async for index, reply in run.replies([(index, requests[index], purchases[index]) for index in missing]):
+                for place in places[purchases[index].key]:
+                    yield place, reply
+
+
+@dataclass(slots=True)
+class _Run:
+    """One pass over requests that the ledger does not answer."""
+
+    client: ChatClient
+    service: openai.AsyncOpenAI
+    book: LedgerQueue
+    governor: Governor
+    room: asyncio.Condition = field(default_factory=asyncio.Condition)
+    stopped: Exception | None = None
+
+    async def replies(
+        self, work: Sequence[tuple[int, ChatRequest, Purchase]]
+    ) -> AsyncGenerator[tuple[int, ChatReply], None]:
+        """Yield replies as they come. What stops the run is raised after everything under way has come in."""
+        waiting = iter(work)
+        done: asyncio.Queue[tuple[int, ChatReply] | None] = asyncio.Queue()
+
+        async def worker() -> None:
+            try:
+                for index, request, purchase in waiting:
+                    if self.stopped is not None:
+                        return
+                    reply = await self.buy(request, purchase)
+                    if reply is not None:
+                        done.put_nowait((index, reply))
+            except Exception as error:
+                self.stopped = self.stopped or error
+            finally:
+                done.put_nowait(None)
+
+        workers = [asyncio.create_task(worker()) for _ in range(min(self.client._concurrency, len(work)))]
+        try:
+            left = len(workers)
+            while left:
+                item = await done.get()
+                if item is None:
+                    left -= 1
+                else:
+                    yield item
+        finally:
+            for task in workers:
+                task.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        if self.stopped is not None:
+            raise self.stopped
+
+    async def buy(self, request: ChatRequest, purchase: Purchase) -> ChatReply | None:
+        """Ask until there is an answer, a refusal, or no try left; None where the run was stopped meanwhile."""
+        client, failure, tries, waited = self.client, "", 0, 0.0
+        tokens = prompt_tokens(request) + answer_tokens(request)
+        price = client.facts.cost(prompt_tokens(request), answer_tokens(request))
+        while tries < client._tries:
+            async with self.governor.admit(tokens):
+                await self._reserve(price)
+                if self.stopped is not None:
+                    return None
+                charged = True
+                try:
+                    await self.book.begin(purchase, price)
+                    content = await self._send(request)
+                    counts = token_counts(content["usage"])
+                    cost = client.facts.cost(*counts) if any(counts) else price
+                    await self.book.answer(purchase.key, Answer(content, 0, cost))
+                    client._budget.settle(cost)
+                    charged = False
+                    return reply_of(content, cost)
+                except openai.APIStatusError as error:
+                    charged = error.status_code in MAYBE_CHARGED
+                    failure = _one_line(error)
+                    if not charged:
+                        await self.book.release(purchase.key)
+                    _raise_if_fatal(error, client, request)
+                    wait = _retry_after(error) if error.status_code == 429 else None
+                    if wait is not None and waited < PATIENCE:
+                        self.governor.pause(max(wait, 0.05))
+                        waited += wait
+                        continue
+                    if error.status_code < 500 and error.status_code not in (408, 409, 429):
+                        return ChatReply("", "api_error", error=failure)
+                except (openai.APIConnectionError, openai.APIResponseValidationError, _NoAnswerError) as error:
+                    failure = _one_line(error)
+                finally:
+                    await self._release(price, charged)
+            tries += 1
+            if tries < client._tries:
+                await asyncio.sleep(client._backoff * min(2 ** (tries - 1), 16) * random.uniform(0.75, 1.25))
+        return ChatReply("", "api_error", error=failure)
+
+    async def _reserve(self, cost: float) -> None:
+        """Wait for room under the cap: what is under way may cost less than was reserved for it."""
+        async with self.room:
+            while self.stopped is None and not self.client._budget.reserve(cost):
+                await self.room.wait()
+
+    async def _release(self, cost: float, charged: bool) -> None:
+        async with self.room:
+            self.client._budget.release(cost, charged)
+            self.room.notify_all()
+
+    async def _send(self, request: ChatRequest) -> dict[str, Any]:
+        try:
+            raw = await self.service.chat.completions.with_raw_response.create(
+                model=self.client.model,
+                messages=[dict(message) for message in request.messages],  # type: ignore[misc]
+                **request.options,
+            )
+        except openai.APIStatusError as error:
+            self.governor.learn(error.response.headers)
+            raise
+        self.governor.learn(raw.headers)
+        try:
+            return answer_content(json.loads(raw.text))
+        except ValueError as error:
+            raise _NoAnswerError(f"the service sent no chat completion ({error})") from error
+
+
+class _NoAnswerError(Exception):
+    """A reply with status 200 that holds no answer."""
+
+
+class _Budget:
+    """The cap on cost. Earlier runs' share of the same requests counts, and so does what was sent without an answer."""
+
+    def __init__(self, cap: float | None) -> None:
+        self._cap, self._reserved, self.spent = cap, 0.0, 0.0
+        self._counted: set[str] = set()
+
+    def add_earlier(self, keys: Mapping[str, Any], answered: Mapping[str, Answer], ledger: Ledger) -> None:
+        new = [key for key in keys if key not in self._counted]
+        self._counted.update(new)
+        self.spent += sum(answered[key].cost for key in new if key in answered) + ledger.lost(new).cost
+
+    def reserve(self, cost: float) -> bool:
+        """Reserve room for one request; False where requests under way may leave room for it.
+
+        Raises:
+            QuotaError: they cannot.
+        """
+        if self._cap is not None and self.spent + cost > self._cap:
+            raise QuotaError(
+                f"Stopped before the cap of USD {self._cap:.4g}: USD {self.spent:.4f} is spent, and the next request may cost "
+                f"USD {cost:.4f} - raise --max-cost and run the same command again; what was answered is kept."
+            )
+        if self._cap is not None and self.spent + self._reserved + cost > self._cap:
+            return False
+        self._reserved += cost
+        return True
+
+    def settle(self, cost: float) -> None:
+        self.spent += cost
+
+    def release(self, reserved: float, charged: bool) -> None:
+        self._reserved -= reserved
+        if charged:
+            self.spent += reserved
+
+
+def api_key() -> str:
+    """The key of the environment.
+
+    Raises:
+        MissingKeyError: there is none.
+    """
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not key:
+        raise MissingKeyError(
+            "OPENAI_API_KEY", "An OpenAI-compatible service (any text will do for a server that needs none)"
+        )
+    return key
+
+
+def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end, also where a loop runs already (a notebook): then in a thread of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(asyncio.run(coroutine))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="kollm-chat")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _raise_if_fatal(error: openai.APIStatusError, client: ChatClient, request: ChatRequest) -> None:
+    """Raise what no retry and no other request of this run would mend."""
+    where = f"{client.base_url} (model '{client.model}')"
+    if error.code in QUOTA_CODES or error.status_code == 402:
+        raise QuotaError(
+            f"{where}: the account's quota is used up ({_one_line(error)}) - add credit, then run the same command again; "
+            "what was answered is kept."
+        ) from error
+    if error.status_code == 429 and (_retry_after(error) or 0) > LONGEST_WAIT:
+        raise QuotaError(
+            f"{where} asks to wait {_retry_after(error):.0f} s - run the same command again then; what was answered is kept."
+        ) from error
+    if error.status_code in (401, 403):
+        raise ServiceError(f"{where} refuses the key in OPENAI_API_KEY ({_one_line(error)}) - check it.") from error
+    if error.status_code == 404:
+        raise ServiceError(
+            f"{where} does not know the model or the address ({_one_line(error)}) - check both."
+        ) from error
+    if error.status_code == 400 and str(error.param).split(".")[0] in request.options:
+        raise ServiceError(f"{where} does not take the option '{error.param}': {_one_line(error)}") from error
+
+
+def _retry_after(error: openai.APIStatusError) -> float | None:
+    headers = error.response.headers
+    for name, divisor in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        with contextlib.suppress(KeyError, ValueError):
+            return max(0.0, float(headers[name]) / divisor)
+    with contextlib.suppress(KeyError, ValueError, TypeError):
+        until = parsedate_to_datetime(headers["retry-after"])
+        return max(0.0, until.timestamp() - parsedate_to_datetime(headers["date"]).timestamp())
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,80 @@
+"""The ledger for many coroutines at once: what they write in the same moment goes to disk in one transaction.
+
+A purchase is on disk before its `begin` returns, and an answer before its `answer` does; only the waiting is shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from kollm.ledger import Answer, Ledger, Purchase
+
+
+class LedgerQueue:
+    """Writes to a ledger from one event loop. Use as an async context manager."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._begun: list[tuple[Purchase, float]] = []
+        self._answers: dict[str, Answer] = {}
+        self._released: list[str] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def begin(self, purchase: Purchase, cost: float) -> None:
+        """Write a purchase as in flight."""
+        self._begun.append((purchase, cost))
+        await self._written()
+
+    async def answer(self, key: str, answer: Answer) -> None:
+        """Write the answer of a purchase."""
+        self._answers[key] = answer
+        await self._written()
+
+    async def release(self, key: str) -> None:
+        """Take back one send, which the service certainly did not charge."""
+        self._released.append(key)
+        await self._written()
+
+    async def _written(self) -> None:
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+        await asyncio.shield(done)
+
+    async def _write(self) -> None:
+        """Write until nothing waits; whoever comes meanwhile is in the next transaction."""
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            answers, self._answers = self._answers, {}
+            released, self._released = self._released, []
+            begun, self._begun = self._begun, []
+            try:
+                await asyncio.to_thread(self._commit, answers, released, begun)
+            except Exception as error:
+                for future in waiting:
+                    future.set_exception(error)
+            else:
+                for future in waiting:
+                    future.set_result(None)
+        self._writer = None
+
+    def _commit(self, answers: dict[str, Answer], released: list[str], begun: list[tuple[Purchase, float]]) -> None:
+        if answers:
+            self._ledger.answer_all(answers)
+        if released:
+            self._ledger.release(released)
+        if begun:
+            self._ledger.begin([purchase for purchase, _ in begun], 0, [cost for _, cost in begun])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            await self._writer
