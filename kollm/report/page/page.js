@@ -53,8 +53,8 @@
     text ? make("div", `field ${className}`, make("h4", "", both(words)), make("p", "text", text)) : null;
 
   const sampleCard = (place, text) => {
-    const head = make("header", "", make("code", "", index.task[place]), " ");
-    head.append(make("span", "chip system", make("i", `key s${index.system[place] % 8}`), index.systems[index.system[place]]));
+    const system = make("span", "chip system", make("i", `key s${index.system[place] % 8}`), index.systems[index.system[place]]);
+    const head = make("header", "", make("h3", "", make("code", "", index.task[place]), " ", system));
     labels.flags.forEach((words, bit) => {
       if ((index.flags[place] >> bit) & 1) head.append(" ", make("span", "chip bad", both(words)));
     });
