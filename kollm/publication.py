@@ -1,42 +1,18 @@
-"""What is published of a folder: its files, its card and the snippet that uses it, checked before anything is sent."""
+"""What is published of a folder: its files, its card and the snippet that uses it; and the checks that every kind passes."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pyarrow.parquet as pq
-from huggingface_hub import HfApi
-
-from kollm.cards import Card, public_recipe, to_yaml, toy_base_card, trained_card
-from kollm.dataset import CARD, MANIFEST, REJECTED, read_manifest
-from kollm.errors import InputError, StateError
-from kollm.files import file_sha256, read_json
-from kollm.licences import common_licence
-from kollm.lineage import (
-    METRICS,
-    RECIPE,
-    TOY,
-    TRAINING,
-    Lineage,
-    dataset_licence,
-    find_base,
-    find_dataset,
-    find_evaluation,
-    find_report,
-    front_matter,
-    joined_licence,
-)
-from kollm.pull import Reference, RepoType, check_repository_name, hub_errors
+from kollm.dataset import CARD, MANIFEST
+from kollm.errors import InputError
+from kollm.lineage import front_matter
+from kollm.pull import RepoType
 from kollm.secrets import environment_secrets, find_secrets, safetensors_header
-
-PLACEHOLDER = "PATH_OR_ID_OF_THIS_DATASET"
-"""What a dataset's card says before the dataset has a name on the Hub."""
 
 
 class Kind(NamedTuple):
@@ -67,27 +43,6 @@ KINDS = {
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".h5", ".npy", ".npz", ".msgpack")
 _SKIPPED = ("__pycache__", "checkpoints")
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """What a user says beside kind, folder and repository.
-
-    Attributes:
-        base: name on the Hub of the base of an adapter.
-        dataset: name on the Hub of the dataset it was trained on.
-        evaluation: name on the Hub of the evaluation set that was answered.
-        report: report.json with its scores.
-        unjudged: publish it without scores.
-        allowed: places whose secrets were looked at and are none.
-    """
-
-    base: str | None = None
-    dataset: str | None = None
-    evaluation: str | None = None
-    report: Path | None = None
-    unjudged: bool = False
-    allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,48 +88,21 @@ judge = evaluate.load("{repository}", "kullm2023", revision="{revision}")
 }
 
 
-def prepare(kind_name: str, folder: Path, repository: str, names: Names, base_commit: str | None = None) -> Publication:
-    """Gather and check everything that can be checked without sending it.
+def as_bytes(content: Path | bytes) -> bytes:
+    """A file's content, from the disk where that is where it is."""
+    return content if isinstance(content, bytes) else content.read_bytes()
 
-    Args:
-        kind_name: a key of KINDS.
-        folder: what to publish.
-        repository: `ORG/NAME`.
-        names: what the user said beside.
-        base_commit: commit of an adapter's toy base, once that is published.
+
+def gather(kind: Kind, folder: Path, repository: str) -> Publication:
+    """The files of a folder as they are, without those of training and caches.
 
     Raises:
-        InputError: the folder is not of its kind, a figure or file is missing, or a file must not be published.
-        StateError: files were changed since they were made.
+        InputError: the folder is not of the kind, or holds something that is not published.
     """
-    kind = KINDS[kind_name]
-    check_repository_name(repository)
     if not folder.is_dir():
         raise InputError(f"'{folder}' is not a folder - name the folder of the {kind.name}.")
     if not (folder / kind.marker).is_file():
         raise InputError(f"'{folder}' is no {kind.name} folder: it has no {kind.marker} - check the path and the kind.")
-    files, left_out = _gather(kind, folder)
-    publication = Publication(kind, repository, files, left_out)
-    if kind_name == "dataset":
-        publication = _dataset(publication, folder)
-    elif kind_name == "adapter":
-        publication = _adapter(publication, folder, names, base_commit)
-    elif kind_name == "model":
-        publication = _model(publication, folder, names)
-    else:
-        publication = _metric(publication, folder)
-    _check_card(publication)
-    for item in (publication, publication.needs):
-        if item is not None:
-            _check_secrets(item, folder, names.allowed)
-    return publication
-
-
-def as_bytes(content: Path | bytes) -> bytes:
-    return content if isinstance(content, bytes) else content.read_bytes()
-
-
-def _gather(kind: Kind, folder: Path) -> tuple[dict[str, Path | bytes], tuple[str, ...]]:
     files: dict[str, Path | bytes] = {}
     left_out = []
     for path in sorted(folder.rglob("*")):
@@ -193,183 +121,15 @@ def _gather(kind: Kind, folder: Path) -> tuple[dict[str, Path | bytes], tuple[st
             files[name] = path
             if path.suffix == ".safetensors":
                 safetensors_header(path)
-    return files, tuple(left_out)
+    return Publication(kind, repository, files, tuple(left_out))
 
 
-# --- dataset ----------------------------------------------------------------------------------------------------------
+def check_card(publication: Publication) -> None:
+    """Refuse a card without YAML, or whose configs name files that are not there.
 
-
-def _dataset(plain: Publication, folder: Path) -> Publication:
-    manifest = read_manifest(folder)
-    for name, checksum in manifest["files"].items():
-        if not (folder / name).is_file() or file_sha256(folder / name) != checksum:
-            raise StateError(f"'{folder / name}' is not as it was built - build the dataset again.")
-    unlisted = [name for name in plain.files if name.endswith(".parquet") and name not in manifest["files"]]
-    if unlisted:
-        raise StateError(f"'{folder / unlisted[0]}' is not listed in {MANIFEST} - build the dataset again.")
-    files = dict(plain.files)
-    if CARD not in files:
-        raise InputError(f"'{folder}' has no {CARD} - build the dataset again.")
-    card = as_bytes(files[CARD]).decode("utf-8")
-    files[CARD] = card.replace(PLACEHOLDER, plain.repository).encode("utf-8")
-    _check_row_licences(front_matter(card), folder, list(manifest["files"]))
-    files["dataset_info.json"] = _llama_factory(plain.repository, list(manifest["files"]))
-    return Publication(plain.kind, plain.repository, files, plain.left_out)
-
-
-def _check_row_licences(front: Mapping[str, Any], folder: Path, names: list[str]) -> None:
-    licences: set[str] = set()
-    for name in names:
-        for batch in pq.ParquetFile(folder / name).iter_batches(columns=["licence"]):
-            licences.update(batch.column(0).unique().to_pylist())
-    strictest, said = common_licence(licences), str(front.get("license"))
-    if strictest != said:
-        raise InputError(
-            f"The card of '{folder}' says license: {said}, but its rows are under {', '.join(sorted(licences))}, which makes "
-            f"{strictest} - write that."
-        )
-
-
-def _llama_factory(repository: str, names: list[str]) -> bytes:
-    """`dataset_info.json` as LLaMA-Factory reads it with `dataset_dir: REMOTE:ORG/NAME`: an entry for each config."""
-    columns = {"prompt": "instruction", "query": "input", "response": "output", "history": "history"}
-    parts = sorted({(name.split("/")[0], re.split(r"[-.]", name.split("/")[1])[0]) for name in names})
-    short = repository.partition("/")[2]
-    entries: dict[str, Any] = {}
-    for config, split in parts:
-        if config != REJECTED:
-            entries[f"{short}-{config}"] = {
-                "hf_hub_url": repository,
-                "subset": config,
-                "split": split,
-                "columns": columns,
-            }
-    for split in sorted({split for config, split in parts if config != REJECTED}, reverse=True):
-        entries.setdefault(short, {"hf_hub_url": repository, "subset": "all", "split": split, "columns": columns})
-    return (json.dumps(entries, indent=2) + "\n").encode("utf-8")
-
-
-# --- adapter and model ------------------------------------------------------------------------------------------------
-
-
-def _adapter(plain: Publication, folder: Path, names: Names, base_commit: str | None) -> Publication:
-    _require_training(folder)
-    training = read_json(folder / TRAINING)
-    base, base_folder = (Reference(names.base), None) if names.base else find_base(folder, training)
-    needs = None
-    if base_folder is not None:
-        if not (base_folder / TOY).is_file():
-            raise InputError(
-                f"The base of '{folder}' is the folder '{base_folder}', which nobody else has - publish it with "
-                "`kollm push model` and name it with --base ORG/NAME."
-            )
-        base = Reference(f"{plain.repository}-base", base_commit)
-        files, left_out = _gather(KINDS["model"], base_folder)
-        needs = Publication(KINDS["model"], base.repository, files, left_out)
-    assert base is not None
-    lineage = _lineage(folder, training, base, base_folder, names)
-    if needs is not None and base_folder is not None:
-        needs = _with_card(needs, toy_base_card(base_folder, base.repository, lineage.licence))
-    files = dict(plain.files)
-    config = read_json(folder / "adapter_config.json")
-    files["adapter_config.json"] = _json(
-        {**config, "base_model_name_or_path": base.repository, "revision": base.revision}
-    )
-    files[TRAINING] = _json({**training, "location": str(base)})
-    files[RECIPE] = _public_recipe(folder)
-    made = Publication(plain.kind, plain.repository, files, plain.left_out, needs)
-    return _with_card(made, trained_card("adapter", folder, plain.repository, lineage))
-
-
-def _model(plain: Publication, folder: Path, names: Names) -> Publication:
-    if (folder / TOY).is_file():
-        return _with_card(plain, toy_base_card(folder, plain.repository, "other"))
-    _require_training(folder)
-    training = read_json(folder / TRAINING)
-    base, base_folder = (Reference(names.base), None) if names.base else find_base(folder, training)
-    if base is None:
-        base = Reference(str(training["recipe"]["base"]["model"]))
-    lineage = _lineage(folder, training, base, base_folder, names)
-    files = {**plain.files, TRAINING: _json({**training, "location": str(base)}), RECIPE: _public_recipe(folder)}
-    made = Publication(plain.kind, plain.repository, files, plain.left_out)
-    return _with_card(made, trained_card("model", folder, plain.repository, lineage))
-
-
-def _require_training(folder: Path) -> None:
-    for name in (TRAINING, METRICS, RECIPE):
-        if not (folder / name).is_file():
-            raise InputError(
-                f"'{folder}' has no {name}, from which its card is made: the training was cut off or was not kollm's - "
-                "run `kollm train` to its end."
-            )
-
-
-def _lineage(
-    folder: Path, training: Mapping[str, Any], base: Reference, base_folder: Path | None, names: Names
-) -> Lineage:
-    dataset, files = find_dataset(folder, training, names.dataset)
-    parts = {"dataset": dataset_licence(files)}
-    if base_folder is None:
-        parts["base"] = _hub_licence(base)
-    return Lineage(
-        base=base,
-        base_folder=base_folder,
-        dataset=dataset,
-        dataset_fingerprint=training["dataset"],
-        evaluation=find_evaluation(folder, names.evaluation),
-        licence=joined_licence(parts),
-        licence_parts=parts,
-        report=find_report(folder, names.report, names.unjudged),
-    )
-
-
-def _hub_licence(base: Reference) -> str:
-    with hub_errors("model", base):
-        card = HfApi().model_info(base.repository, revision=base.revision).card_data
-    licence = card.get("license") if card is not None else None
-    if not licence:
-        raise InputError(
-            f"The card of the base '{base}' names no licence, so none can be named for what was made of it."
-        )
-    return str(licence)
-
-
-def _public_recipe(folder: Path) -> bytes:
-    """The recipe with the names of local files in place of their paths, which mean nothing elsewhere."""
-    return to_yaml(public_recipe(folder)).encode("utf-8") + b"\n"
-
-
-def _with_card(publication: Publication, card: Card) -> Publication:
-    files = {**publication.files, **card.files, CARD: card.text.encode("utf-8")}
-    return Publication(publication.kind, publication.repository, files, publication.left_out, publication.needs)
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
-
-
-# --- metric -----------------------------------------------------------------------------------------------------------
-
-
-def _metric(plain: Publication, folder: Path) -> Publication:
-    name = folder.resolve().name
-    missing = [file for file in (f"{name}.py", "app.py", "requirements.txt", CARD) if file not in plain.files]
-    if missing:
-        raise InputError(f"'{folder}' is no metric folder: it has no {missing[0]} - check the path.")
-    if plain.repository.partition("/")[2] != name:
-        raise InputError(
-            f"`evaluate.load` looks for a script of the repository's own name - publish '{folder}' as "
-            f"{plain.repository.partition('/')[0]}/{name}."
-        )
-    card = as_bytes(plain.files[CARD]).decode("utf-8").replace(f"ORG/{name}", plain.repository)
-    files = {**plain.files, CARD: card.encode("utf-8")}
-    return Publication(plain.kind, plain.repository, files, plain.left_out)
-
-
-# --- checks -----------------------------------------------------------------------------------------------------------
-
-
-def _check_card(publication: Publication) -> None:
+    Raises:
+        InputError: it is such a card.
+    """
     front = front_matter(publication.card)
     if not front:
         raise InputError(
@@ -385,8 +145,12 @@ def _check_card(publication: Publication) -> None:
                     )
 
 
-def _check_secrets(publication: Publication, folder: Path, allowed: tuple[str, ...]) -> None:
-    """Refuse keys, tokens, and paths that tell about this machine."""
+def check_secrets(publication: Publication, folder: Path, allowed: tuple[str, ...]) -> None:
+    """Refuse keys, tokens, and paths that tell about this machine.
+
+    Raises:
+        InputError: something of the kind stands in a file; the message says where, and not what.
+    """
     hidden = {**environment_secrets(os.environ), "a path of this machine": str(folder.resolve())}
     if len(Path.home().parts) > 2:
         hidden["your home folder"] = f"{Path.home()}/"

@@ -50,7 +50,7 @@ def push(
 
     from kollm.hub import listing, plan_push
     from kollm.hub import push as publish
-    from kollm.publication import Names
+    from kollm.preparation import Names
 
     names = Names(base, dataset, evaluation, report, unjudged, allow)
     if dry_run:

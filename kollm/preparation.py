@@ -1,0 +1,285 @@
+"""Makes a folder ready for the Hub, kind by kind: files, card and the checks that need no upload."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from huggingface_hub import HfApi
+
+from kollm.cards import Card, public_recipe, to_yaml, toy_base_card, trained_card
+from kollm.dataset import CARD, MANIFEST, REJECTED, read_manifest, read_records
+from kollm.errors import InputError, StateError
+from kollm.files import file_sha256, read_json
+from kollm.leaks import load_tasks, row_text
+from kollm.licences import common_licence
+from kollm.lineage import (
+    METRICS,
+    RECIPE,
+    TOY,
+    TRAINING,
+    Lineage,
+    dataset_licence,
+    find_base,
+    find_dataset,
+    find_evaluation,
+    find_report,
+    front_matter,
+    joined_licence,
+)
+from kollm.publication import KINDS, Publication, as_bytes, check_card, check_secrets, gather
+from kollm.pull import Reference, check_repository_name, hub_errors
+
+PLACEHOLDER = "PATH_OR_ID_OF_THIS_DATASET"
+"""What a dataset's card says before the dataset has a name on the Hub."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a user says beside kind, folder and repository.
+
+    Attributes:
+        base: name on the Hub of the base of an adapter.
+        dataset: name on the Hub of the dataset it was trained on.
+        evaluation: name on the Hub of the evaluation set that was answered.
+        report: report.json with its scores.
+        unjudged: publish it without scores.
+        allowed: places whose secrets were looked at and are none.
+    """
+
+    base: str | None = None
+    dataset: str | None = None
+    evaluation: str | None = None
+    report: Path | None = None
+    unjudged: bool = False
+    allowed: tuple[str, ...] = ()
+
+
+def prepare(kind_name: str, folder: Path, repository: str, names: Names, base_commit: str | None = None) -> Publication:
+    """Gather and check everything that can be checked without sending it.
+
+    Args:
+        kind_name: a key of KINDS.
+        folder: what to publish.
+        repository: `ORG/NAME`.
+        names: what the user said beside.
+        base_commit: commit of an adapter's toy base, once that is published.
+
+    Raises:
+        InputError: the folder is not of its kind, a figure or file is missing, or a file must not be published.
+        StateError: files were changed since they were made.
+    """
+    check_repository_name(repository)
+    publication = gather(KINDS[kind_name], folder, repository)
+    if kind_name == "dataset":
+        publication = _dataset(publication, folder)
+    elif kind_name == "adapter":
+        publication = _adapter(publication, folder, names, base_commit)
+    elif kind_name == "model":
+        publication = _model(publication, folder, names)
+    else:
+        publication = _metric(publication, folder)
+    check_card(publication)
+    for item in (publication, publication.needs):
+        if item is not None:
+            check_secrets(item, folder, names.allowed)
+    return publication
+
+
+# --- dataset ----------------------------------------------------------------------------------------------------------
+
+
+def _dataset(plain: Publication, folder: Path) -> Publication:
+    manifest = read_manifest(folder)
+    for name, checksum in manifest["files"].items():
+        if not (folder / name).is_file() or file_sha256(folder / name) != checksum:
+            raise StateError(f"'{folder / name}' is not as it was built - build the dataset again.")
+    unlisted = [name for name in plain.files if name.endswith(".parquet") and name not in manifest["files"]]
+    if unlisted:
+        raise StateError(f"'{folder / unlisted[0]}' is not listed in {MANIFEST} - build the dataset again.")
+    files = dict(plain.files)
+    if CARD not in files:
+        raise InputError(f"'{folder}' has no {CARD} - build the dataset again.")
+    card = as_bytes(files[CARD]).decode("utf-8")
+    files[CARD] = card.replace(PLACEHOLDER, plain.repository).encode("utf-8")
+    _check_row_licences(front_matter(card), folder, list(manifest["files"]))
+    _check_leaks(folder, list(manifest["files"]))
+    files["dataset_info.json"] = _llama_factory(plain.repository, list(manifest["files"]))
+    return Publication(plain.kind, plain.repository, files, plain.left_out)
+
+
+def _check_row_licences(front: Mapping[str, Any], folder: Path, names: list[str]) -> None:
+    licences: set[str] = set()
+    for name in names:
+        for batch in pq.ParquetFile(folder / name).iter_batches(columns=["licence"]):
+            licences.update(batch.column(0).unique().to_pylist())
+    strictest, said = common_licence(licences), str(front.get("license"))
+    if strictest != said:
+        raise InputError(
+            f"The card of '{folder}' says license: {said}, but its rows are under {', '.join(sorted(licences))}, which makes "
+            f"{strictest} - write that."
+        )
+
+
+def _check_leaks(folder: Path, names: list[str]) -> None:
+    """Refuse training rows that hold an evaluation task, in Korean or in the English they were translated from.
+
+    Raises:
+        InputError: there are some.
+    """
+    if not any(name.split("/")[1].startswith("train-") and not name.startswith(f"{REJECTED}/") for name in names):
+        return
+    tasks = load_tasks()
+    leaks: list[str] = []
+    rows = read_records(folder, split="train")
+    while records := list(islice(rows, 1000)):
+        texts = [row_text(record) for record in records]
+        texts += [row_text(replace(record, **asdict(record.original))) for record in records if record.original]
+        owners = [*records, *(record for record in records if record.original)]
+        leaks += [f"{owners[leak.row].id} holds {leak.task}" for leak in tasks.find(texts)]
+    if leaks:
+        raise InputError(
+            f"{len(leaks)} training rows of '{folder}' hold an evaluation task, e.g. {leaks[0]} - see `kollm data leaks {folder}`, "
+            "and build again without them."
+        )
+
+
+def _llama_factory(repository: str, names: list[str]) -> bytes:
+    """`dataset_info.json` as LLaMA-Factory reads it with `dataset_dir: REMOTE:ORG/NAME`: an entry for each config."""
+    columns = {"prompt": "instruction", "query": "input", "response": "output", "history": "history"}
+    parts = sorted({(name.split("/")[0], re.split(r"[-.]", name.split("/")[1])[0]) for name in names})
+    short = repository.partition("/")[2]
+    entries: dict[str, Any] = {}
+    for config, split in parts:
+        if config != REJECTED:
+            entries[f"{short}-{config}"] = {
+                "hf_hub_url": repository,
+                "subset": config,
+                "split": split,
+                "columns": columns,
+            }
+    for split in sorted({split for config, split in parts if config != REJECTED}, reverse=True):
+        entries.setdefault(short, {"hf_hub_url": repository, "subset": "all", "split": split, "columns": columns})
+    return (json.dumps(entries, indent=2) + "\n").encode("utf-8")
+
+
+# --- adapter and model ------------------------------------------------------------------------------------------------
+
+
+def _adapter(plain: Publication, folder: Path, names: Names, base_commit: str | None) -> Publication:
+    _require_training(folder)
+    training = read_json(folder / TRAINING)
+    base, base_folder = (Reference(names.base), None) if names.base else find_base(folder, training)
+    needs = None
+    if base_folder is not None:
+        if not (base_folder / TOY).is_file():
+            raise InputError(
+                f"The base of '{folder}' is the folder '{base_folder}', which nobody else has - publish it with "
+                "`kollm push model` and name it with --base ORG/NAME."
+            )
+        base = Reference(f"{plain.repository}-base", base_commit)
+        needs = gather(KINDS["model"], base_folder, base.repository)
+    assert base is not None
+    lineage = _lineage(folder, training, base, base_folder, names)
+    if needs is not None and base_folder is not None:
+        needs = _with_card(needs, toy_base_card(base_folder, base.repository, lineage.licence))
+    files = dict(plain.files)
+    config = read_json(folder / "adapter_config.json")
+    files["adapter_config.json"] = _json(
+        {**config, "base_model_name_or_path": base.repository, "revision": base.revision}
+    )
+    files[TRAINING] = _json({**training, "location": str(base)})
+    files[RECIPE] = _public_recipe(folder)
+    made = Publication(plain.kind, plain.repository, files, plain.left_out, needs)
+    return _with_card(made, trained_card("adapter", folder, plain.repository, lineage))
+
+
+def _model(plain: Publication, folder: Path, names: Names) -> Publication:
+    if (folder / TOY).is_file():
+        return _with_card(plain, toy_base_card(folder, plain.repository, "other"))
+    _require_training(folder)
+    training = read_json(folder / TRAINING)
+    base, base_folder = (Reference(names.base), None) if names.base else find_base(folder, training)
+    if base is None:
+        base = Reference(str(training["recipe"]["base"]["model"]))
+    lineage = _lineage(folder, training, base, base_folder, names)
+    files = {**plain.files, TRAINING: _json({**training, "location": str(base)}), RECIPE: _public_recipe(folder)}
+    made = Publication(plain.kind, plain.repository, files, plain.left_out)
+    return _with_card(made, trained_card("model", folder, plain.repository, lineage))
+
+
+def _require_training(folder: Path) -> None:
+    for name in (TRAINING, METRICS, RECIPE):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"'{folder}' has no {name}, from which its card is made: the training was cut off or was not kollm's - "
+                "run `kollm train` to its end."
+            )
+
+
+def _lineage(
+    folder: Path, training: Mapping[str, Any], base: Reference, base_folder: Path | None, names: Names
+) -> Lineage:
+    dataset, files = find_dataset(folder, training, names.dataset)
+    parts = {"dataset": dataset_licence(files)}
+    if base_folder is None:
+        parts["base"] = _hub_licence(base)
+    return Lineage(
+        base=base,
+        base_folder=base_folder,
+        dataset=dataset,
+        dataset_fingerprint=training["dataset"],
+        evaluation=find_evaluation(folder, names.evaluation),
+        licence=joined_licence(parts),
+        licence_parts=parts,
+        report=find_report(folder, names.report, names.unjudged),
+    )
+
+
+def _hub_licence(base: Reference) -> str:
+    with hub_errors("model", base):
+        card = HfApi().model_info(base.repository, revision=base.revision).card_data
+    licence = card.get("license") if card is not None else None
+    if not licence:
+        raise InputError(
+            f"The card of the base '{base}' names no licence, so none can be named for what was made of it."
+        )
+    return str(licence)
+
+
+def _public_recipe(folder: Path) -> bytes:
+    """The recipe with the names of local files in place of their paths, which mean nothing elsewhere."""
+    return to_yaml(public_recipe(folder)).encode("utf-8") + b"\n"
+
+
+def _with_card(publication: Publication, card: Card) -> Publication:
+    files = {**publication.files, **card.files, CARD: card.text.encode("utf-8")}
+    return Publication(publication.kind, publication.repository, files, publication.left_out, publication.needs)
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+# --- metric -----------------------------------------------------------------------------------------------------------
+
+
+def _metric(plain: Publication, folder: Path) -> Publication:
+    name = folder.resolve().name
+    missing = [file for file in (f"{name}.py", "app.py", "requirements.txt", CARD) if file not in plain.files]
+    if missing:
+        raise InputError(f"'{folder}' is no metric folder: it has no {missing[0]} - check the path.")
+    if plain.repository.partition("/")[2] != name:
+        raise InputError(
+            f"`evaluate.load` looks for a script of the repository's own name - publish '{folder}' as "
+            f"{plain.repository.partition('/')[0]}/{name}."
+        )
+    card = as_bytes(plain.files[CARD]).decode("utf-8").replace(f"ORG/{name}", plain.repository)
+    files = {**plain.files, CARD: card.encode("utf-8")}
+    return Publication(plain.kind, plain.repository, files, plain.left_out)
