@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from kollm.judge.rubric import Axis, Rubric, load_rubric
 
@@ -56,7 +57,7 @@ _BARE_LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What one line says about one axis."""
+    """What one line says about one axis; `from_end` is where its score stands, in characters before the line's end."""
 
     axis: Axis
     score: float | None = None
@@ -64,6 +65,15 @@ class _Reading:
     bracket: float | None = None
     departs: bool = False
     echoes: bool = False
+    from_end: int | None = None
+
+
+class _Found(NamedTuple):
+    """A number right after a label: its value, whether it is no single score, and where it stands."""
+
+    score: float | None
+    void: bool = False
+    start: int = 0
 
 
 def parse_verdict(text: str, rubric: str | Path | Rubric) -> dict[str, float | None]:
@@ -84,6 +94,33 @@ def parse_verdict(text: str, rubric: str | Path | Rubric) -> dict[str, float | N
     return {axis.key: _decide(axis, readings[axis.key], in_brackets) for axis in rubric.axes}
 
 
+def score_places(text: str, rubric: Rubric) -> dict[str, int]:
+    """Where each axis's score stands in the reply, as an index of characters; axes without one certain score are left out.
+
+    A score in a line of several, or on the line after its label, has no place: judges asked by the form write neither.
+    """
+    plain = _plain(text)
+    scores = parse_verdict(text, rubric)
+    places: dict[str, int] = {}
+    if len(plain) != len(text):
+        return places
+    label, by_label = _labels(rubric)
+    end = 0
+    for line in plain.splitlines(keepends=True):
+        end += len(line)
+        content = line.rstrip("\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029")
+        parts = _parts(content, label)
+        if len(parts) == 1 and (match := label.match(parts[0])):
+            reading = _read(by_label[_fold(match[0])], parts[0][match.end() :], "")
+            if reading.from_end is not None and reading.score == scores[reading.axis.key]:
+                places[reading.axis.key] = end - (len(line) - len(content)) - reading.from_end
+    return places
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFC", text).translate(_PLAIN)
+
+
 def _decided_by_bracket(found: list[_Reading]) -> bool:
     return any(reading.departs for reading in found) and not any(r.score is not None or r.void for r in found)
 
@@ -101,7 +138,7 @@ def _decide(axis: Axis, found: list[_Reading], in_brackets: bool) -> float | Non
 
 def _readings(text: str, rubric: Rubric) -> Iterator[_Reading]:
     label, by_label = _labels(rubric)
-    lines = unicodedata.normalize("NFC", text).translate(_PLAIN).splitlines()
+    lines = _plain(text).splitlines()
     for number, line in enumerate(lines):
         for part in _parts(line, label):
             match = label.match(part)
@@ -130,7 +167,7 @@ def _fold(label: str) -> str:
     return re.sub(r"[\s_]+", "", label).casefold()
 
 
-def _parts(line: str, label: re.Pattern[str]) -> Iterable[str]:
+def _parts(line: str, label: re.Pattern[str]) -> Sequence[str]:
     """The line without bullets and numbering; or its parts, where it is nothing but `label: score` pairs."""
     start = _strip_bullets(line)
     if not label.match(start):
@@ -172,12 +209,15 @@ def _read(axis: Axis, rest: str, following: str) -> _Reading:
     value, departs, echoes = _read_bracket(axis, bracket)
     if _NOT_APPLICABLE.match(after):
         return _Reading(axis, void=True)
-    score, void = _read_score(axis, after)
-    if score is None and not void and not after.strip(" \t:=*_`\"'|") and _BARE_LINE.fullmatch(following):
-        score, void = _read_score(axis, f": {following.strip()}")
+    found, from_end = _read_score(axis, after), None
+    if found.score is not None:
+        from_end = len(after) - found.start
+    elif not found.void and not after.strip(" \t:=*_`\"'|") and _BARE_LINE.fullmatch(following):
+        found = _read_score(axis, f": {following.strip()}")
+    score, void = found.score, found.void
     if score is not None and value is not None and not echoes and not departs and value not in (score, axis.high):
         void = True  # `(4): 3` gives two scores; `(5): 3` echoes the maximum
-    return _Reading(axis, None if void else score, void, value, departs and value is not None, echoes)
+    return _Reading(axis, None if void else score, void, value, departs and value is not None, echoes, from_end)
 
 
 def _read_bracket(axis: Axis, bracket: str | None) -> tuple[float | None, bool, bool]:
@@ -195,20 +235,20 @@ def _read_bracket(axis: Axis, bracket: str | None) -> tuple[float | None, bool, 
     return float(point[1]), False, False
 
 
-def _read_score(axis: Axis, after: str) -> tuple[float | None, bool]:
-    """The number that stands right after the label and its separators; and whether it is no single score."""
+def _read_score(axis: Axis, after: str) -> _Found:
+    """The number that stands right after the label and its separators."""
     lead = _TO_SCORE.match(after)
     assert lead is not None
     reversed_order = _OUT_OF_FIRST.match(after, lead.end())  # `5점 만점에 4점`
     match = reversed_order or _SCORE.match(after, lead.end())
     if match is None:
-        return None, False
+        return _Found(None)
     out_of = match[1] if reversed_order else match["out_of"]
     if out_of is not None and float(out_of) != axis.high:
-        return None, True
-    score, tail = float(match["score"]), after[match.end() :]
+        return _Found(None, void=True)
+    tail = after[match.end() :]
     if _SPAN.match(tail):
-        return None, True
+        return _Found(None, void=True)
     if _GLUED.match(tail) and not _ENDINGS.match(tail):
-        return None, False  # `3개의 오류`, `2nd`: a number in prose
-    return score, False
+        return _Found(None)  # `3개의 오류`, `2nd`: a number in prose
+    return _Found(float(match["score"]), start=match.start("score"))
