@@ -46,12 +46,17 @@ def push(
     All files go in one commit, which is then tagged; cut off, the same command is run again. HF_TOKEN must have write
     access. FOLDER is demo/dataset, demo/adapter, a merged model, or the folder of the metric (`kollm.metric_path()`).
     """
+    import sys
+
     from huggingface_hub import get_token
+    from huggingface_hub.utils import disable_progress_bars
 
     from kollm.hub import listing, plan_push
     from kollm.hub import push as publish
     from kollm.preparation import Names
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     names = Names(base, dataset, evaluation, report, unjudged, allow)
     if dry_run:
         plans = plan_push(kind, folder, repository, private=private, tag=tag, names=names, ask_hub=bool(get_token()))

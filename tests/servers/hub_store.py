@@ -132,6 +132,17 @@ class Repository:
         self.branches["main"] = oid
         return commit
 
+    def rewind(self, oid: str) -> None:
+        """Back to how it was when `oid` was the head: later commits, their tags and their large files are forgotten."""
+        kept: dict[str, Commit] = {}
+        while oid:
+            kept[oid] = self.commits[oid]
+            oid = kept[oid].parent
+        self.commits, self.branches["main"] = kept, next(iter(kept))
+        self.tags = {tag: commit for tag, commit in self.tags.items() if commit in kept}
+        blobs = [blob for commit in kept.values() for blob in commit.files.values() if blob.lfs]
+        self.large = {blob.sha256: blob.content for blob in blobs}
+
     def at(self, revision: str) -> Commit:
         """The commit that a branch, a tag or a commit id names."""
         oid = self.branches.get(revision) or self.tags.get(revision) or revision
