@@ -14,7 +14,7 @@ import json
 import os
 import random
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, TypeVar
@@ -35,6 +35,8 @@ from kollm.governor import Governor
 from kollm.ledger import Answer, Ledger, Purchase
 from kollm.ledger_queue import LedgerQueue
 from kollm.models import model_facts
+
+__all__ = ["ChatClient", "ChatEstimate", "ChatReply", "ChatRequest", "run_async"]
 
 Result = TypeVar("Result")
 
@@ -119,7 +121,16 @@ class ChatClient:
                 f"No price of the model '{model}' is known, so a cap of USD {max_cost} cannot be kept - give --price IN OUT "
                 "(USD for a million tokens; 0 0 for a server of your own), or leave out --max-cost."
             )
+        self.max_cost = max_cost
         self._budget = _Budget(max_cost)
+
+    def room(self, requests: Sequence[ChatRequest]) -> float | None:
+        """USD that the cap leaves for these requests, after what was paid, or may have been, for them before."""
+        if self.max_cost is None:
+            return None
+        places = {self.purchase(request).key: None for request in requests}
+        self._budget.add_earlier(places, self.ledger.find(places), self.ledger)
+        return self.max_cost - self._budget.spent
 
     @property
     def spent(self) -> float:
@@ -148,6 +159,27 @@ class ChatClient:
         prompt, completion = sum(map(prompt_tokens, missing)), sum(map(answer_tokens, missing))
         cost = self.facts.cost(prompt, completion) if self.facts.priced else None
         return ChatEstimate(len(by_key), len(answered), prompt, completion, cost)
+
+    refusals = (openai.APIStatusError,)
+    """What `service` raises where the service refused a call."""
+
+    @contextlib.contextmanager
+    def service(self) -> Iterator[openai.OpenAI]:
+        """The service for calls other than chat, like files and batches; its errors become ServiceError.
+
+        Raises:
+            MissingKeyError: no key in the environment.
+            ServiceError: the service refuses a call, or cannot be reached.
+        """
+        try:
+            with openai.OpenAI(api_key=api_key(), base_url=self.base_url, max_retries=4) as service:
+                yield service
+        except openai.APIStatusError as error:
+            raise ServiceError(f"{self.base_url} refuses the call: {_one_line(error)}") from error
+        except openai.APIConnectionError as error:
+            raise ServiceError(
+                f"{self.base_url} cannot be reached ({_one_line(error)}) - run the command again."
+            ) from error
 
     async def all(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """The replies, in the order of the requests."""

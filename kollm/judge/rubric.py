@@ -87,7 +87,7 @@ class Rubric:
         All fields are put in at once, so that a placeholder inside a field stays text. A lone surrogate, which no
         service can receive, becomes U+FFFD.
         """
-        values = {"instruction": _encodable(instruction), "input": _encodable(input), "response": _encodable(response)}
+        values = {"instruction": encodable(instruction), "input": encodable(input), "response": encodable(response)}
         template = self.template
         if self.template_without_input is not None and not input.strip():
             template = self.template_without_input
@@ -239,5 +239,6 @@ def _check_placeholders(key: str, text: str, expected: set[str]) -> None:
         )
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
+    """The text with every lone surrogate, which UTF-8 cannot hold, as U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,0 +1,213 @@
+"""The Batch API: the same requests at half the price within a day; submit, detach, collect.
+
+A batch only fills the ledger. Its state is a small file beside the results; whoever runs the same command later collects
+the answers, and then everything goes on as if they had been asked for at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from kollm.chat import ChatClient
+from kollm.chat_messages import ChatRequest, answer_content, answer_tokens, prompt_tokens, token_counts
+from kollm.errors import InputError, QuotaError, StateError
+from kollm.files import ensure_folder, read_json, write_json
+from kollm.ledger import Answer
+from kollm.models import BATCH_DISCOUNT
+from kollm.records import canonical_json, content_id
+
+MOST_REQUESTS = 50_000
+MOST_BYTES = 200_000_000
+ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+TAG = "kollm_requests"
+"""Key of a batch's metadata that holds the hash of its requests, by which a lost batch is found again."""
+ENDED = ("completed", "failed", "expired", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """A batch that was, or is about to be, submitted.
+
+    Attributes:
+        batch_id: the service's id; empty until the service has told it.
+        tag: hash of the requests, also in the batch's metadata.
+        base_url: the service.
+        model: the model.
+        keys: custom id -> key of the purchase.
+        costs: custom id -> USD that it may cost at most.
+    """
+
+    batch_id: str
+    tag: str
+    base_url: str
+    model: str
+    keys: dict[str, str]
+    costs: dict[str, float]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a state file.
+
+        Raises:
+            StateError: it holds something else.
+        """
+        try:
+            return cls(**read_json(path))
+        except TypeError as error:
+            raise StateError(f"'{path}' is not the state of a batch - remove it if you do not need it.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProgress:
+    """Where a batch stands.
+
+    Attributes:
+        status: the service's word: `in_progress`, `completed`, ...
+        done: True where its answers were collected and the state file is gone.
+        answered: answers that came into the ledger now.
+        failed: requests without an answer; the next run asks them again.
+    """
+
+    batch_id: str
+    status: str
+    done: bool
+    answered: int = 0
+    failed: int = 0
+    total: int = 0
+
+
+class ChatBatch:
+    """Requests of one client, sent as a batch.
+
+    Args:
+        client: the service, the model and the ledger.
+        state: the state file, e.g. `verdicts.jsonl.batch.json`.
+    """
+
+    def __init__(self, client: ChatClient, state: Path) -> None:
+        self.client, self.state = client, state
+
+    @property
+    def pending(self) -> bool:
+        """Whether a batch was submitted and not yet collected."""
+        return self.state.exists()
+
+    def submit(self, requests: Sequence[ChatRequest]) -> BatchProgress:
+        """Send what the ledger does not hold, and return at once.
+
+        Raises:
+            StateError: a batch is pending already.
+            QuotaError: it would go past the client's cap.
+            InputError: more than one batch may hold.
+            MissingKeyError, ServiceError: no key, or the service refuses.
+        """
+        if self.pending:
+            raise StateError(f"A batch is pending in '{self.state}' - collect it first.")
+        missing = self._missing(requests)
+        if not missing:
+            return BatchProgress("", "completed", True)
+        lines, purchases, costs = [], {}, {}
+        facts = self.client.facts.discounted(BATCH_DISCOUNT)
+        for key, request in missing.items():
+            custom = key.removeprefix("sha256:")[:48]
+            purchases[custom] = self.client.purchase(request)
+            costs[custom] = facts.cost(prompt_tokens(request), answer_tokens(request))
+            lines.append(self._line(custom, request))
+        self._check(lines, sum(costs.values()), self.client.room(requests))
+        keys = {custom: purchase.key for custom, purchase in purchases.items()}
+        state = BatchState("", content_id(sorted(keys.values())), self.client.base_url, self.client.model, keys, costs)
+        ensure_folder(self.state.parent)
+        with self.client.service() as service:
+            # Written down before it is sent: a kill in between leaves a batch that its tag finds again.
+            self.client.ledger.begin(list(purchases.values()), 0, list(costs.values()))
+            write_json(self.state, asdict(state))
+            try:
+                file = service.files.create(file=("requests.jsonl", "".join(lines).encode("ascii")), purpose="batch")
+                batch = service.batches.create(
+                    input_file_id=file.id, endpoint=ENDPOINT, completion_window="24h", metadata={TAG: state.tag}
+                )
+            except self.client.refusals:
+                self._forget(state)
+                raise
+        write_json(self.state, asdict(replace(state, batch_id=batch.id)))
+        return BatchProgress(batch.id, batch.status, False, total=len(lines))
+
+    def collect(self) -> BatchProgress:
+        """Ask how far the batch is; where it has ended, bring its answers into the ledger and forget it.
+
+        Raises:
+            StateError: the batch belongs to another service or model.
+            MissingKeyError, ServiceError: no key, or the service refuses.
+        """
+        state = BatchState.read(self.state)
+        if (state.base_url, state.model) != (self.client.base_url, self.client.model):
+            raise StateError(
+                f"The pending batch in '{self.state}' asks '{state.model}' at {state.base_url}, not "
+                f"'{self.client.model}' at {self.client.base_url} - collect it with the command that submitted it."
+            )
+        with self.client.service() as service:
+            batch_id = state.batch_id or self._find(service, state.tag)
+            if not batch_id:
+                self._forget(state)
+                return BatchProgress("", "never submitted", True, 0, len(state.keys), len(state.keys))
+            batch = service.batches.retrieve(batch_id)
+            if batch.status not in ENDED:
+                return BatchProgress(batch.id, batch.status, False, total=len(state.keys))
+            files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
+            lines = [line for file in files for line in service.files.content(file).text.splitlines() if line.strip()]
+        answers = self._answers(lines, state)
+        self.client.ledger.answer_all({state.keys[custom]: answer for custom, answer in answers.items()})
+        unanswered = [key for custom, key in state.keys.items() if custom not in answers]
+        self.client.ledger.release(unanswered)  # a batch charges what it answers, and nothing else
+        self.state.unlink()
+        return BatchProgress(batch.id, batch.status, True, len(answers), len(unanswered), len(state.keys))
+
+    def _missing(self, requests: Iterable[ChatRequest]) -> dict[str, ChatRequest]:
+        by_key = {self.client.purchase(request).key: request for request in requests}
+        answered = self.client.ledger.find(by_key)
+        return {key: request for key, request in by_key.items() if key not in answered}
+
+    def _line(self, custom: str, request: ChatRequest) -> str:
+        body = {"model": self.client.model, "messages": [dict(m) for m in request.messages], **request.options}
+        line = canonical_json({"custom_id": custom, "method": "POST", "url": ENDPOINT, "body": body})
+        return line + "\n"
+
+    def _check(self, lines: Sequence[str], cost: float, room: float | None) -> None:
+        size = sum(len(line) for line in lines)
+        if len(lines) > MOST_REQUESTS or size > MOST_BYTES:
+            raise InputError(
+                f"The batch would have {len(lines):,} requests and {size / 1e6:.0f} MB; the Batch API takes {MOST_REQUESTS:,} "
+                f"and {MOST_BYTES // 1_000_000} MB - use --limit and submit it in parts."
+            )
+        if room is not None and cost > room:
+            raise QuotaError(
+                f"The batch may cost USD {cost:.4f}, and the cap leaves USD {room:.4f} - raise --max-cost."
+            )
+
+    def _answers(self, lines: Iterable[str], state: BatchState) -> dict[str, Answer]:
+        facts = self.client.facts.discounted(BATCH_DISCOUNT)
+        answers: dict[str, Answer] = {}
+        for line in lines:
+            row = json.loads(line)
+            response: dict[str, Any] = row.get("response") or {}
+            if row.get("custom_id") not in state.keys or response.get("status_code") != 200:
+                continue
+            try:
+                content = answer_content(response.get("body") or {})
+            except ValueError:
+                continue  # an answer without a message is none; it is asked again
+            answers[row["custom_id"]] = Answer(content, 0, facts.cost(*token_counts(content["usage"])))
+        return answers
+
+    def _find(self, service: Any, tag: str) -> str:
+        """The id of the batch with this tag, where a kill came between its making and its being written down."""
+        found = (batch.id for batch in service.batches.list(limit=100) if (batch.metadata or {}).get(TAG) == tag)
+        return next(found, "")
+
+    def _forget(self, state: BatchState) -> None:
+        self.client.ledger.release(state.keys.values())
+        self.state.unlink(missing_ok=True)
