@@ -1,0 +1,54 @@
+"""Answers asked anew of a model: KoAlpaca's way (instruction translated, output generated) and GPT-4-LLM's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from kollm.chat import ChatClient
+from kollm.chat_messages import ChatRequest
+from kollm.records import Record
+from kollm.synthesize.self_instruct import Made
+
+ROUTE = "regenerate"
+
+
+async def regenerate(
+    client: ChatClient, records: Sequence[Record], *, system: str = "", options: dict[str, Any] | None = None
+) -> Made:
+    """The records with their last answer replaced by the model's; earlier turns go along as they are.
+
+    Args:
+        client: the model that answers.
+        records: Korean records; their own outputs are not sent.
+        system: a system message; none by default, since how KoAlpaca asked is not known.
+        options: decoding options, over ours.
+
+    Returns:
+        The answered records, `provenance.route` `regenerate` and the model added to `engine`; the others are counted
+        by the status of their reply.
+
+    Raises:
+        QuotaError, ServiceError, MissingKeyError: as ChatClient raises them; what was answered is in the ledger.
+    """
+    settings = {**client.facts.options(max_tokens=2048, temperature=0.0), **(options or {})}
+    requests = [ChatRequest(_messages(record, system), settings) for record in records]
+    made, dropped = [], Counter[str]()
+    for record, reply in zip(records, await client.all(requests), strict=True):
+        if reply.status != "ok" or not reply.text.strip():
+            dropped[reply.status if reply.status != "ok" else "empty_answer"] += 1
+            continue
+        engine = "+".join(name for name in (record.provenance.engine, client.model) if name)
+        provenance = replace(record.provenance, route=ROUTE, engine=engine)
+        made.append(replace(record, output=reply.text.strip(), provenance=provenance))
+    return Made(made, dropped)
+
+
+def _messages(record: Record, system: str) -> list[dict[str, str]]:
+    messages = [{"role": "system", "content": system}] if system else []
+    for message in record.messages()[:-1]:
+        content = "\n\n".join(text for text in (message["content"], message.get("input", "")) if text)
+        messages.append({"role": message["role"], "content": content})
+    return messages

@@ -1,0 +1,86 @@
+"""Self-chat (Baize, arXiv 2304.01196): from a question, one model writes both sides of a conversation."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from kollm.chat import ChatClient
+from kollm.chat_messages import ChatReply, ChatRequest
+from kollm.records import Provenance, Record, Turn
+from kollm.synthesize.self_instruct import Made
+from kollm.synthesize.wording import Wording
+
+SOURCE = "self_chat"
+TURNS = 4
+"""Exchanges asked for; Baize's data has 3.4 on average."""
+
+
+async def self_chat(
+    client: ChatClient,
+    topics: Sequence[str],
+    wording: Wording,
+    language: str,
+    *,
+    turns: int = TURNS,
+    options: dict[str, Any] | None = None,
+    licence: str = "LicenseRef-model-terms",
+) -> Made:
+    """One conversation a topic.
+
+    Args:
+        client: the model that plays both roles.
+        topics: questions or subjects that the conversations begin with.
+        wording: the prompt and the marks of the roles.
+        language: language of the rows, as a two-letter code.
+        turns: exchanges asked for.
+        options: decoding options, over ours.
+        licence: SPDX identifier that the rows get.
+
+    Raises:
+        QuotaError, ServiceError, MissingKeyError: as ChatClient raises them; what was answered is in the ledger.
+    """
+    settings = {**client.facts.options(max_tokens=2048, temperature=1.0), **(options or {})}
+    requests = []
+    for topic in topics:
+        prompt = wording.self_chat.format(topic=topic, turns=turns, user=wording.user, assistant=wording.assistant)
+        requests.append(ChatRequest([{"role": "user", "content": prompt}], settings))
+    records, dropped = [], Counter[str]()
+    for number, reply in enumerate(await client.all(requests)):
+        pairs = read_conversation(reply, wording)
+        if not pairs:
+            dropped[reply.status if reply.status in ("refusal", "api_error") else "no_conversation"] += 1
+            continue
+        records.append(
+            Record(
+                id=f"{SOURCE}-{number}",
+                source=SOURCE,
+                instruction=pairs[-1][0],
+                input="",
+                output=pairs[-1][1],
+                history=tuple(pairs[:-1]),
+                lang=language,
+                licence=licence,
+                provenance=Provenance(engine=client.model, index=number),
+            )
+        )
+    return Made(records, dropped)
+
+
+def read_conversation(reply: ChatReply, wording: Wording) -> list[Turn]:
+    """The exchanges of a transcript up to the first that is out of turn, empty or cut off."""
+    if reply.status not in ("ok", "truncated"):
+        return []
+    marks = re.compile(rf"({re.escape(wording.user)}|{re.escape(wording.assistant)})[ \t]*:?")
+    parts = marks.split(reply.text)
+    said = [(mark, text.strip()) for mark, text in zip(parts[1::2], parts[2::2], strict=True)]
+    if reply.status == "truncated":
+        said = said[:-1]
+    pairs: list[Turn] = []
+    for (first, question), (second, answer) in zip(said[::2], said[1::2], strict=False):
+        if (first, second) != (wording.user, wording.assistant) or not question or not answer:
+            break
+        pairs.append((question, answer))
+    return pairs

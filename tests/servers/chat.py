@@ -1,0 +1,89 @@
+"""An OpenAI-compatible chat service on loopback whose model is a function of the request.
+
+    with LoopbackChat(lambda body: "네.") as chat:
+        ChatClient("gpt-4", kind="answer", base_url=chat.url, ledger=ledger)
+
+For tests in which the answer must depend on the prompt and not on the order in which requests come in.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+
+class Said(NamedTuple):
+    """An answer with the reason why it ended."""
+
+    text: str
+    finish_reason: str = "stop"
+
+
+Model = Callable[[dict[str, Any]], "Said | str | int"]
+"""Body of the request -> the answer; a number is an HTTP status to refuse it with."""
+
+
+class LoopbackChat:
+    """The server. Use as a context manager; `bodies` holds the requests that came in."""
+
+    def __init__(self, model: Model) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        bodies = self.bodies
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                assert self.path == "/v1/chat/completions", self.path
+                bodies.append(body)
+                answer = model(body)
+                if isinstance(answer, int):
+                    self.reply(answer, {"error": {"message": f"refused with {answer}"}})
+                    return
+                said = Said(answer) if isinstance(answer, str) else answer
+                message = {"role": "assistant", "content": said.text}
+                choice = {"index": 0, "message": message, "finish_reason": said.finish_reason}
+                usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+                self.reply(
+                    200,
+                    {
+                        "id": "x",
+                        "object": "chat.completion",
+                        "model": body["model"],
+                        "choices": [choice],
+                        "usage": usage,
+                    },
+                )
+
+            def reply(self, status: int, value: dict[str, Any]) -> None:
+                data = json.dumps(value).encode("utf-8")
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
