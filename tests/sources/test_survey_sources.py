@@ -110,6 +110,7 @@ def test_p3_keeps_the_answer_choices_that_the_prompt_hides_and_leaves_wrong_opti
             "targets": [9, 1],
             "targets_pretokenized": target,
             "answer_choices": choices,
+            "is_correct": None,
             **more,
         }
 
