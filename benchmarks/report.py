@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,8 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(arguments.measure)))
         return
-    print("| case | verdicts | read and parsed | reported | all | peak memory | page |")
-    print("| :-- | --: | --: | --: | --: | --: | --: |")
+    print("| case | verdicts | read and parsed | reported | all | processor | peak memory | page |")
+    print("| :-- | --: | --: | --: | --: | --: | --: | --: |")
     for name, shape in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
             record(Path(folder), list(read_jsonl(arguments.tasks)), *shape)
@@ -47,7 +46,7 @@ def main() -> None:
             found = json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
         print(
             f"| {name} | {found['verdicts']:,} | {found['parsed']:.1f} s | {found['reported']:.1f} s | "
-            f"{found['parsed'] + found['reported']:.1f} s | {found['peak_mb']:.0f} MB | {found['page_mb']:.1f} MB |"
+            f"{found['parsed'] + found['reported']:.1f} s | {found['cpu']:.1f} s | {found['peak_mb']:.0f} MB | {found['page_mb']:.1f} MB |"
         )
 
 
@@ -57,8 +56,7 @@ def measure(folder: Path) -> dict[str, Any]:
     count = 0
     with (folder / "verdicts.jsonl").open("w", encoding="utf-8") as file:
         for row in read_jsonl(folder / "replies.jsonl"):
-            verdict = Verdict.from_row(row)
-            file.write(json_line(replace(verdict, scores=parse_verdict(verdict.raw, RUBRIC)).to_row()))
+            file.write(json_line({**row, "scores": parse_verdict(row["raw"], RUBRIC)}))
             count += 1
     parsed = time.perf_counter()
     page = write_report([folder])
@@ -66,6 +64,7 @@ def measure(folder: Path) -> dict[str, Any]:
         "verdicts": count,
         "parsed": parsed - started,
         "reported": time.perf_counter() - parsed,
+        "cpu": time.process_time(),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "page_mb": page.stat().st_size / 1e6,
     }

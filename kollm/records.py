@@ -6,6 +6,7 @@ files) and a `from_row`. Content hashes are over canonical JSON and carry the na
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -249,8 +250,15 @@ def _turns(value: Sequence[Sequence[str]] | None) -> tuple[Turn, ...]:
     return tuple((turn[0], turn[1]) for turn in value or ())
 
 
+@functools.cache
+def _columns(cls: Any) -> frozenset[str]:
+    return frozenset(item.name for item in fields(cls))
+
+
 def _check_keys(cls: Any, row: Mapping[str, Any]) -> None:
-    names = {item.name for item in fields(cls)}
+    names = _columns(cls)
+    if row.keys() == names:
+        return
     missing, unknown = sorted(names - row.keys()), sorted(row.keys() - names)
     if missing or unknown:
         what = f"missing {', '.join(missing)}" if missing else f"unknown {', '.join(unknown)}"

@@ -75,18 +75,23 @@ def score_tables(verdicts: Iterable[tuple[str, Verdict]]) -> list[ScoreTable]:
         verdicts: the name under which a system is shown, and a verdict on it.
     """
     tables: dict[Judging, ScoreTable] = {}
-    sums: dict[tuple[Judging, str, str, str], tuple[float, int]] = {}
+    given: dict[Judging, dict[str, dict[str, dict[str, list[float]]]]] = {}
     for system, verdict in verdicts:
         judging = Judging(verdict.rubric, verdict.rubric_sha256, verdict.mode, verdict.model_requested)
         table = tables.setdefault(judging, ScoreTable(judging))
         table.statuses.setdefault(system, Counter())[verdict.status] += 1
         table.returned.add(verdict.model_returned)
+        axes = given.setdefault(judging, {})
         for axis, score in verdict.scores.items():
-            tasks = table.scores.setdefault(axis, {}).setdefault(system, {})
-            tasks.setdefault(verdict.id, None)
+            samples = axes.setdefault(axis, {}).setdefault(system, {}).setdefault(verdict.id, [])
             if score is not None:
-                key = (judging, axis, system, verdict.id)
-                total, count = sums.get(key, (0.0, 0))
-                sums[key] = (total + score, count + 1)
-                tasks[verdict.id] = (total + score) / (count + 1)
+                samples.append(score)
+    for judging, table in tables.items():
+        table.scores = {
+            axis: {
+                system: {task: sum(samples) / len(samples) if samples else None for task, samples in tasks.items()}
+                for system, tasks in systems.items()
+            }
+            for axis, systems in given[judging].items()
+        }
     return list(tables.values())

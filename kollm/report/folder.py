@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kollm.errors import InputError
 from kollm.files import read_json, read_jsonl
+from kollm.flags import Flag, answer_flags
 from kollm.records import Generation, Verdict, text_sha256
 
 PARTS = (
@@ -85,8 +86,38 @@ def read_work_folder(path: Path) -> WorkFolder:
     return folder
 
 
-def system_names(folders: Sequence[WorkFolder]) -> dict[tuple[int, str], str]:
-    """(position of the folder, system) -> the name it is shown under: its own where no other folder has it."""
+class Answered(NamedTuple):
+    """An answer, and what is wrong with it at first sight."""
+
+    generation: Generation
+    flags: tuple[Flag, ...]
+
+
+class Material(NamedTuple):
+    """What several folders hold together, each system under the name it is shown by.
+
+    Attributes:
+        answers: system -> task id -> answer.
+        verdicts: system and a verdict on it.
+    """
+
+    answers: dict[str, dict[str, Answered]]
+    verdicts: list[tuple[str, Verdict]]
+
+
+def gather(folders: Sequence[WorkFolder]) -> Material:
+    """Answers and verdicts of all folders; a system's own name is kept where no other folder has it."""
+    names = _system_names(folders)
+    answers: dict[str, dict[str, Answered]] = {}
+    for place, folder in enumerate(folders):
+        for (system, task), answer in folder.generations.items():
+            answered = Answered(answer, answer_flags(answer.response, answer.finish_reason))
+            answers.setdefault(names[place, system], {})[task] = answered
+    verdicts = [(names[i, verdict.system], verdict) for i, folder in enumerate(folders) for verdict in folder.verdicts]
+    return Material(answers, verdicts)
+
+
+def _system_names(folders: Sequence[WorkFolder]) -> dict[tuple[int, str], str]:
     counts = Counter(system for folder in folders for system in folder.systems)
     places = [folder.name for folder in folders]
     if len(set(places)) < len(places):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kollm.flags import FLAGS, answer_flags
+from kollm.flags import FLAGS
 from kollm.judge.scores import Judging
-from kollm.records import STATUSES, Generation, Verdict
+from kollm.records import STATUSES, Verdict
+from kollm.report.folder import Answered, Material
 
 BLOCK = 100
 Key = tuple[str, str]
@@ -37,22 +38,17 @@ class Samples(NamedTuple):
     left_out: int
 
 
-def pack_samples(
-    answers: Mapping[str, Mapping[str, Generation]],
-    verdicts: Iterable[tuple[str, Verdict]],
-    judgings: Sequence[Mapping[str, Any]],
-    limit: int,
-) -> Samples:
+def pack_samples(material: Material, judgings: Sequence[Mapping[str, Any]], limit: int) -> Samples:
     """Pack one sample an answer, with its verdicts, ordered by task and then by system.
 
     Args:
-        answers: system as shown -> task id -> answer.
-        verdicts: system as shown, and a verdict on it.
+        material: answers and verdicts.
         judgings: as `summarize` gives them; a verdict refers to its judging by position.
         limit: tasks are taken in turn until this many samples are packed.
     """
+    answers = material.answers
     by_answer: dict[Key, list[Verdict]] = {}
-    for system, verdict in verdicts:
+    for system, verdict in material.verdicts:
         by_answer.setdefault((verdict.id, system), []).append(verdict)
     systems = list(dict.fromkeys([*answers, *(system for _, system in by_answer)]))
     tasks = dict.fromkeys([task for of_system in answers.values() for task in of_system])
@@ -106,8 +102,8 @@ class _Index:
             "scores": [[] for _ in self._axes],
         }
 
-    def add(self, task: str, system: str, answer: Generation | None, verdicts: Sequence[tuple[int, Verdict]]) -> None:
-        flags = answer_flags(answer.response, answer.finish_reason) if answer else ()
+    def add(self, task: str, system: str, answer: Answered | None, verdicts: Sequence[tuple[int, Verdict]]) -> None:
+        flags = answer.flags if answer else ()
         self.columns["task"].append(task)
         self.columns["system"].append(self._places[system])
         self.columns["flags"].append(sum(1 << FLAGS.index(flag) for flag in flags))
@@ -119,13 +115,13 @@ class _Index:
 
 
 def _text(
-    answer: Generation | None, verdicts: Sequence[tuple[int, Verdict]], judgings: Sequence[Mapping[str, Any]]
+    answer: Answered | None, verdicts: Sequence[tuple[int, Verdict]], judgings: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
+    generation = answer.generation if answer else None
     return {
-        "instruction": answer.instruction if answer else "",
-        "input": answer.input if answer else "",
-        "response": answer.response if answer else "",
-        "finish_reason": answer.finish_reason if answer else "",
+        "instruction": generation.instruction if generation else "",
+        "input": generation.input if generation else "",
+        "response": generation.response if generation else "",
         "verdicts": [
             {
                 "judging": place,

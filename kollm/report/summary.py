@@ -10,54 +10,39 @@ from typing import Any
 import numpy as np
 
 from kollm import __version__
-from kollm.flags import FLAGS, answer_flags
+from kollm.flags import FLAGS
 from kollm.judge.rubric import Axis
 from kollm.judge.scores import ScoreTable, find_rubric, score_tables
 from kollm.judge.stats import LEVEL, RESAMPLES, estimate, length_correlation
 from kollm.published import PUBLISHED
-from kollm.records import STATUSES, Generation, Verdict
-from kollm.report.folder import WorkFolder, system_names
+from kollm.records import STATUSES
+from kollm.report.folder import Answered, Material, WorkFolder
 
 MOST_COMPARED = 8
 """Systems up to which every pair is compared in the report; `kollm compare` takes any number."""
 
-Answers = dict[str, dict[str, Generation]]
-"""System as shown -> task id -> answer."""
 
-
-def summarize(folders: Sequence[WorkFolder], rubrics: Iterable[str | Path] = (), *, seed: int = 0) -> dict[str, Any]:
+def summarize(
+    folders: Sequence[WorkFolder], material: Material, rubrics: Iterable[str | Path] = (), *, seed: int = 0
+) -> dict[str, Any]:
     """Everything in a report except the samples; a plain JSON-able dict.
 
     Args:
         folders: what to report, in the order to show it.
+        material: their answers and verdicts.
         rubrics: files of rubrics that do not come with kollm, for the ranges and labels of their axes.
         seed: of every bootstrap and permutation.
     """
-    answers = answers_by_system(folders)
     extra = tuple(rubrics)
-    tables = score_tables(named_verdicts(folders))
+    tables = score_tables(material.verdicts)
     return {
         "kollm": __version__,
         "toy": any(folder.toy for folder in folders),
         "method": {"interval": "bootstrap percentile", "level": LEVEL, "resamples": RESAMPLES, "seed": seed},
         "runs": [_run(folder) for folder in folders],
-        "answers": [_answers(system, list(tasks.values())) for system, tasks in answers.items()],
-        "judgings": [_judging(table, answers, extra, seed) for table in tables],
+        "answers": [_answers(system, list(tasks.values())) for system, tasks in material.answers.items()],
+        "judgings": [_judging(table, material.answers, extra, seed) for table in tables],
     }
-
-
-def answers_by_system(folders: Sequence[WorkFolder]) -> Answers:
-    names = system_names(folders)
-    answers: Answers = {}
-    for index, folder in enumerate(folders):
-        for (system, task), generation in folder.generations.items():
-            answers.setdefault(names[index, system], {})[task] = generation
-    return answers
-
-
-def named_verdicts(folders: Sequence[WorkFolder]) -> list[tuple[str, Verdict]]:
-    names = system_names(folders)
-    return [(names[i, verdict.system], verdict) for i, folder in enumerate(folders) for verdict in folder.verdicts]
 
 
 def _run(folder: WorkFolder) -> dict[str, Any]:
@@ -128,17 +113,17 @@ def _dotted(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _answers(system: str, generations: Sequence[Generation]) -> dict[str, Any]:
-    flags = Counter(flag for g in generations for flag in answer_flags(g.response, g.finish_reason))
-    lengths = [len(g.response) for g in generations]
-    first = generations[0]
+def _answers(system: str, answers: Sequence[Answered]) -> dict[str, Any]:
+    flags = Counter(flag for answer in answers for flag in answer.flags)
+    lengths = [len(answer.generation.response) for answer in answers]
+    first = answers[0].generation
     return {
         "system": system,
         "model": first.model,
         "adapter": first.adapter,
         "params": first.params,
-        "n": len(generations),
-        "flags": {flag: {"n": flags[flag], "share": flags[flag] / len(generations)} for flag in FLAGS},
+        "n": len(answers),
+        "flags": {flag: {"n": flags[flag], "share": flags[flag] / len(answers)} for flag in FLAGS},
         "characters": {
             "mean": float(np.mean(lengths)),
             "median": float(np.median(lengths)),
@@ -147,7 +132,9 @@ def _answers(system: str, generations: Sequence[Generation]) -> dict[str, Any]:
     }
 
 
-def _judging(table: ScoreTable, answers: Answers, rubrics: Sequence[str | Path], seed: int) -> dict[str, Any]:
+def _judging(
+    table: ScoreTable, answers: Mapping[str, Mapping[str, Answered]], rubrics: Sequence[str | Path], seed: int
+) -> dict[str, Any]:
     judging = table.judging
     rubric = find_rubric(judging, rubrics)
     axes = {axis.key: axis for axis in rubric.axes} if rubric else {}
@@ -180,7 +167,7 @@ def _system(
     system: str,
     order: Sequence[str],
     limits: Mapping[str, tuple[float, float]],
-    answers: Mapping[str, Generation] | None,
+    answers: Mapping[str, Answered] | None,
     seed: int,
 ) -> dict[str, Any]:
     statuses = table.statuses[system]
@@ -199,7 +186,7 @@ def _system(
             "n_scored": found.n_scored,
             "distribution": _distribution([v for v in values if v is not None]),
             "length_correlation": length_correlation(
-                [(len(answers[task].response), score) for task, score in scores.items() if score is not None]
+                [(len(answers[task].generation.response), score) for task, score in scores.items() if score is not None]
             )
             if answers
             else None,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from kollm.errors import InputError
 from kollm.files import ensure_folder, write_atomic, write_json
-from kollm.report.folder import read_work_folder
+from kollm.report.folder import gather, read_work_folder
 from kollm.report.markdown import markdown_tables
 from kollm.report.render import render_page
 from kollm.report.samples import pack_samples
-from kollm.report.summary import answers_by_system, named_verdicts, summarize
+from kollm.report.summary import summarize
 
 SAMPLES = 20_000
 """Answers packed into the page unless told otherwise; the numbers are always over all."""
@@ -49,8 +49,9 @@ def write_report(
     if page.suffix.lower() != ".html":
         page = page / "report.html"
     ensure_folder(page.parent)
-    summary = summarize(read, rubrics, seed=seed)
-    packed = pack_samples(answers_by_system(read), named_verdicts(read), summary["judgings"], samples)
+    material = gather(read)
+    summary = summarize(read, material, rubrics, seed=seed)
+    packed = pack_samples(material, summary["judgings"], samples)
     write_json(page.with_suffix(".json"), summary)
     write_atomic(page.with_suffix(".md"), markdown_tables(summary))
     write_atomic(page, render_page(summary, packed))

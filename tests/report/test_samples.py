@@ -7,6 +7,7 @@ import zlib
 from typing import Any
 
 from kollm.records import Generation, Verdict
+from kollm.report.folder import Answered, Material
 from kollm.report.samples import BLOCK, pack_samples
 from tests.report.fabricate import make_verdict
 
@@ -15,8 +16,8 @@ def _unpack(packed: str) -> Any:
     return json.loads(zlib.decompress(base64.b64decode(packed)))
 
 
-def _answer(task: int, system: str, response: str = "답") -> Generation:
-    return Generation(f"t-{task}", "지시", "", response, "m", "", {}, "stop", system)
+def _answer(task: int, system: str, response: str = "답") -> Answered:
+    return Answered(Generation(f"t-{task}", "지시", "", response, "m", "", {}, "stop", system), ())
 
 
 def _judging(verdict: Verdict) -> dict[str, Any]:
@@ -31,8 +32,8 @@ def _judging(verdict: Verdict) -> dict[str, Any]:
 
 def test_every_answer_once_by_task_then_system() -> None:
     answers = {s: {f"t-{n}": _answer(n, s, f"{s}{n}") for n in range(BLOCK)} for s in ("a", "b")}
-    verdict = make_verdict(random.Random(0), answers["b"]["t-3"], "kullm2023", "text", "m", 0.5, 0.0)
-    samples = pack_samples(answers, [("b", verdict)], [_judging(verdict)], 10_000)
+    verdict = make_verdict(random.Random(0), answers["b"]["t-3"].generation, "kullm2023", "text", "m", 0.5, 0.0)
+    samples = pack_samples(Material(answers, [("b", verdict)]), [_judging(verdict)], 10_000)
     columns = _unpack(samples.columns)
     texts = [text for block in samples.blocks for text in _unpack(block)]
     assert (samples.shown, samples.left_out, len(samples.blocks)) == (2 * BLOCK, 0, 2)
@@ -46,18 +47,18 @@ def test_every_answer_once_by_task_then_system() -> None:
 
 def test_the_limit_leaves_out_and_says_so() -> None:
     answers = {"a": {f"t-{n}": _answer(n, "a") for n in range(7)}}
-    samples = pack_samples(answers, [], [], 5)
+    samples = pack_samples(Material(answers, []), [], 5)
     assert (samples.shown, samples.left_out) == (5, 2)
-    assert pack_samples(answers, [], [], 0).blocks == []
+    assert pack_samples(Material(answers, []), [], 0).blocks == []
 
 
 def test_verdicts_without_answers_are_shown_too() -> None:
-    verdict = make_verdict(random.Random(0), _answer(1, "a"), "kullm3", "text", "m", 0.5, 0.0)
-    samples = pack_samples({}, [("a", verdict)], [_judging(verdict)], 5)
+    verdict = make_verdict(random.Random(0), _answer(1, "a").generation, "kullm3", "text", "m", 0.5, 0.0)
+    samples = pack_samples(Material({}, [("a", verdict)]), [_judging(verdict)], 5)
     assert _unpack(samples.blocks[0])[0]["verdicts"][0]["raw"] == verdict.raw
 
 
 def test_any_text_survives() -> None:
     odd = "</script>\ud800\x00\u2028 한글 \U0001f600" * 20
     answers = {"a": {"t-0": _answer(0, "a", odd)}}
-    assert _unpack(pack_samples(answers, [], [], 5).blocks[0])[0]["response"] == odd
+    assert _unpack(pack_samples(Material(answers, []), [], 5).blocks[0])[0]["response"] == odd
