@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -73,7 +73,11 @@ class Purchase:
     @property
     def key(self) -> str:
         """Content id of all fields."""
-        return content_id(asdict(self))
+        return content_id(self.to_row())
+
+    def to_row(self) -> dict[str, Any]:
+        """All fields by name; `dataclasses.asdict` would copy the options deeply, for each text anew."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Answer(NamedTuple):
@@ -192,7 +196,15 @@ class Ledger:
         counts = [characters] * len(purchases) if isinstance(characters, int) else characters
         costs = [cost] * len(purchases) if isinstance(cost, int | float) else cost
         rows = [
-            (purchase.key, canonical_json(asdict(purchase)), purchase.kind, purchase.engine, purchase.model, count, usd)
+            (
+                purchase.key,
+                canonical_json(purchase.to_row()),
+                purchase.kind,
+                purchase.engine,
+                purchase.model,
+                count,
+                usd,
+            )
             for purchase, count, usd in zip(purchases, counts, costs, strict=True)
         ]
         with self._transaction() as connection:
@@ -318,7 +330,7 @@ class Ledger:
                     " cost = excluded.cost WHERE content IS NULL",
                     (
                         row["key"],
-                        canonical_json(asdict(purchase)),
+                        canonical_json(purchase.to_row()),
                         purchase.kind,
                         purchase.engine,
                         purchase.model,

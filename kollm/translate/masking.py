@@ -2,19 +2,22 @@
 
 A row goes out as one XML document, a `<t n="0">` a field, in which each piece of structure is a self-closing
 `<x id="3"/>`, which is not billed. The answer is read strictly: each placeholder exactly once and in its field.
-Whitespace around a field stays behind and is put back. `mask` and `unmask` are inverse on every text, lone surrogates,
+Whitespace around a field stays behind and is put back; so does a field without a word to translate. Numbers stay in the
+text, since Korean particles and counters depend on them, and are compared. `mask` and `unmask` are inverse on every text, lone surrogates,
 control characters and raw XML included.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 from kollm.translate.structure import NUMBER, plain, structure_spans
 
+_LETTER = re.compile(r"[^\W\d_]")
 TAGS = re.compile(r"<[^<>]*>")
 _SCALED = re.compile(r"\s*(?:k\b|thousand|million|billion|trillion|hundred|dozen|[ap]\.?m\b|st\b|nd\b|rd\b|th\b)", re.I)
 
@@ -26,11 +29,13 @@ class Masked(NamedTuple):
         markup: escaped text with `<x id="N"/>`, N counting up from `first`.
         originals: what the placeholders stand for.
         first: number of the first placeholder.
+        words: True if a word is left outside of the structure; without one there is nothing to translate.
     """
 
     markup: str
     originals: tuple[str, ...]
     first: int = 0
+    words: bool = True
 
 
 def mask(text: str, first: int = 0, numbers: bool = False) -> Masked:
@@ -43,12 +48,15 @@ def mask(text: str, first: int = 0, numbers: bool = False) -> Masked:
     """
     parts: list[str] = []
     originals: list[str] = []
-    position = 0
-    for start, end in structure_spans(text, numbers):
-        parts += [_escape(text[position:start]), f'<x id="{first + len(originals)}"/>']
-        originals.append(text[start:end])
+    position, words = 0, False
+    for start, end in [*structure_spans(text, numbers), (len(text), len(text))]:
+        words = words or bool(_LETTER.search(text, position, start))
+        parts.append(_escape(text[position:start]))
+        if start < end:
+            parts.append(f'<x id="{first + len(originals)}"/>')
+            originals.append(text[start:end])
         position = end
-    return Masked("".join([*parts, _escape(text[position:])]), tuple(originals), first)
+    return Masked("".join(parts), tuple(originals), first, words)
 
 
 def unmask(masked: Masked) -> str:
@@ -58,8 +66,7 @@ def unmask(masked: Masked) -> str:
         ValueError: the markup is not well-formed, or a placeholder is lost, doubled or foreign; the message says which.
     """
     element = _parse(f"<t>{masked.markup}</t>")
-    ids = [str(masked.first + number) for number in range(len(masked.originals))]
-    return _text_of(element, dict(zip(ids, masked.originals, strict=True)))
+    return _text_of(element, masked)
 
 
 class Document(NamedTuple):
@@ -81,7 +88,7 @@ class Document(NamedTuple):
         """The fields of a translated document, unmasked.
 
         Raises:
-            ValueError: the answer does not have exactly these fields, each with exactly its placeholders.
+            ValueError: the answer does not have exactly these fields, each with exactly its placeholders and numbers.
         """
         root = _parse(answer)
         if root.tag != "d" or (root.text or "").strip() or any((item.tail or "").strip() for item in root):
@@ -91,33 +98,48 @@ class Document(NamedTuple):
             raise ValueError(f"markup: {len(self.fields)} fields were sent, {len(numbers)} or others came back")
         texts = {}
         for element, name, masked, (before, after) in zip(root, self.fields, self.masked, self.edges, strict=True):
-            ids = [str(masked.first + number) for number in range(len(masked.originals))]
             try:
-                core = _text_of(element, dict(zip(ids, masked.originals, strict=True))).strip()
+                texts[name] = before + _core(element, masked) + after
             except ValueError as error:
                 raise ValueError(f"{error} in {name}") from error
-            if not core:
-                raise ValueError(f"empty: nothing came back for {name}")
-            texts[name] = before + core + after
         return texts
 
 
-def make_document(fields: Mapping[str, str], numbers: bool = False) -> Document:
-    """Mask fields into one document.
+def _core(element: ElementTree.Element, masked: Masked) -> str:
+    core = _text_of(element, masked).strip()
+    if not core:
+        raise ValueError("empty: nothing came back")
+    lost = lost_numbers(masked.markup, " ".join(element.itertext()))
+    if lost:
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        raise ValueError(f"numbers: lost {', '.join(lost[:5])}{more}")
+    return core
+
+
+def make_document(fields: Mapping[str, str], numbers: bool = False) -> Document | None:
+    """Mask fields into one document; those without a word to translate are left out.
 
     Args:
-        fields: name -> text; none of them blank.
+        fields: name -> text.
         numbers: whether numbers are masked too.
+
+    Returns:
+        The document; None if no field has a word to translate.
     """
-    edges, masked, first = [], [], 0
-    for text in fields.values():
+    names, edges, masked, first = [], [], [], 0
+    for name, text in fields.items():
         core = text.strip()
-        start = text.index(core)
-        edges.append((text[:start], text[start + len(core) :]))
-        masked.append(mask(core, first, numbers))
-        first += len(masked[-1].originals)
+        item = mask(core, first, numbers)
+        if item.words:
+            start = text.index(core)
+            names.append(name)
+            edges.append((text[:start], text[start + len(core) :]))
+            masked.append(item)
+            first += len(item.originals)
+    if not names:
+        return None
     body = "".join(f'<t n="{number}">{item.markup}</t>' for number, item in enumerate(masked))
-    return Document(f"<d>{body}</d>", tuple(fields), tuple(masked), tuple(edges))
+    return Document(f"<d>{body}</d>", tuple(names), tuple(masked), tuple(edges))
 
 
 def visible_length(document: str) -> int:
@@ -127,7 +149,7 @@ def visible_length(document: str) -> int:
 
 def translatable(text: str) -> bool:
     """True if a word is left outside of the structure: a text without one is kept as it is, and not sent."""
-    return any(character.isalpha() for character in plain(text))
+    return bool(_LETTER.search(text)) and bool(_LETTER.search(plain(text.strip())))
 
 
 def lost_numbers(source: str, target: str) -> list[str]:
@@ -135,13 +157,18 @@ def lost_numbers(source: str, target: str) -> list[str]:
 
     Left out are numbers whose digits a faithful Korean text changes: those with a scale word (`3 million` is 300만)
     and ordinals. Thousands separators do not count.
+
+    Args:
+        source: text or markup without its structure; numbers in the tags of placeholders do not count.
+        target: the same of the translation.
     """
-    have: dict[str, int] = {}
-    for number in _numbers(plain(target), scaled=True):
-        have[number] = have.get(number, 0) + 1
+    if not NUMBER.search(source):
+        return []
+    wanted = _numbers(TAGS.sub(" ", source), scaled=False)
+    have = Counter(_numbers(TAGS.sub(" ", target), scaled=True))
     lost = []
-    for number in _numbers(plain(source), scaled=False):
-        if have.get(number, 0) > 0:
+    for number in wanted:
+        if have[number] > 0:
             have[number] -= 1
         else:
             lost.append(number)
@@ -154,7 +181,7 @@ def _numbers(text: str, scaled: bool) -> list[str]:
         if scaled or not _SCALED.match(text, match.end()):
             # Dates, times and ratios are compared part by part, since their order changes in Korean.
             found += re.split(r"[:/]", re.sub(r",(?=\d{3}(?!\d))", "", match.group()))
-    return [number.rstrip(".,") for number in found]
+    return found
 
 
 def _escape(text: str) -> str:
@@ -170,19 +197,20 @@ def _parse(markup: str) -> ElementTree.Element:
         raise ValueError(f"markup: not well-formed ({error})") from error
 
 
-def _text_of(element: ElementTree.Element, originals: Mapping[str, str]) -> str:
-    parts, seen = [element.text or ""], []
+def _text_of(element: ElementTree.Element, masked: Masked) -> str:
+    ids = [str(masked.first + number) for number in range(len(masked.originals))]
+    originals = dict(zip(ids, masked.originals, strict=True))
+    parts, seen = [element.text or ""], Counter[str]()
     for item in element:
         number = item.get("id", "")
         if item.tag != "x" or number not in originals or len(item) or (item.text or "").strip():
             raise ValueError(f"placeholder: a foreign <{item.tag}> came back")
-        seen.append(number)
+        seen[number] += 1
         parts += [originals[number], item.tail or ""]
-    lost = [originals[number] for number in originals if number not in seen]
-    doubled = [originals[number] for number in originals if seen.count(number) > 1]
+    lost = [originals[number] for number in ids if not seen[number]]
+    doubled = [originals[number] for number in ids if seen[number] > 1]
     if lost or doubled:
-        what, items = ("lost", lost) if lost else ("doubled", doubled)
-        raise ValueError(f"placeholder: {what} {_quote(items)}")
+        raise ValueError(f"placeholder: {'lost' if lost else 'doubled'} {_quote(lost or doubled)}")
     return "".join(parts)
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from kollm.ledger import Purchase
-from kollm.translate.masking import Document, lost_numbers, make_document
+from kollm.translate.masking import Document, make_document
 from kollm.translate.translator import Segment, Translator, encoded_size
 
 ATTEMPTS = 2
@@ -34,20 +34,24 @@ class Part:
 
     Args:
         record: id of the record.
-        fields: name -> English text, none of them blank.
+        document: the fields, masked.
+        fields: name -> English text of at least the document's fields.
         translator: the engine that it is for.
     """
 
-    def __init__(self, record: str, fields: Mapping[str, str], translator: Translator) -> None:
-        self.record, self.fields = record, fields
+    def __init__(self, record: str, document: Document, fields: Mapping[str, str], translator: Translator) -> None:
+        self.record = record
+        self.fields = {name: fields[name] for name in document.fields}
         self.future: Future[PartResult] = Future()
         self.characters = 0
         self._translator = translator
-        self._set_attempt(1)
+        self._set_attempt(1, document)
 
     def escalate(self) -> None:
         """Prepare the next attempt: another text, since numbers are masked too, and another key."""
-        self._set_attempt(self.attempt + 1)
+        document = make_document(self.fields, numbers=True)
+        assert document is not None, "masking numbers leaves the words"
+        self._set_attempt(self.attempt + 1, document)
 
     def accept(self, text: str | None, reason: str) -> bool:
         """Take an answer: the future gets its result, unless the answer is broken and another attempt is left.
@@ -58,7 +62,7 @@ class Part:
         texts: Mapping[str, str] = {}
         if text is not None:
             try:
-                texts, reason = self._read(text), ""
+                texts, reason = self.document.read(text), ""
             except ValueError as error:
                 reason = str(error)
         if reason and self.attempt < ATTEMPTS:
@@ -70,11 +74,10 @@ class Part:
         """There will be no answer."""
         self.future.set_result(PartResult({}, reason, self.attempt, self.characters))
 
-    def _set_attempt(self, attempt: int) -> None:
+    def _set_attempt(self, attempt: int, document: Document) -> None:
         translator = self._translator
-        self.attempt = attempt
-        self._document: Document = make_document(self.fields, numbers=attempt > 1)
-        self.segment = Segment(self.record, next(iter(self.fields)), self._document.text, attempt)
+        self.attempt, self.document = attempt, document
+        self.segment = Segment(self.record, document.fields[0], document.text, attempt)
         options: Mapping[str, Any] = translator.options
         self.purchase = Purchase(
             "translate", translator.name, translator.base_url, translator.model, options, "", self.segment.text, attempt
@@ -82,33 +85,26 @@ class Part:
         self.key = self.purchase.key
         self.size = encoded_size(self.segment.text)
 
-    def _read(self, answer: str) -> dict[str, str]:
-        texts = self._document.read(answer)
-        if self.attempt == 1:  # from the second attempt on they are placeholders
-            for name, text in texts.items():
-                lost = lost_numbers(self.fields[name], text)
-                if lost:
-                    more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-                    raise ValueError(f"numbers: lost {', '.join(lost[:5])}{more} in {name}")
-        return texts
-
 
 def make_parts(record: str, fields: Mapping[str, str], translator: Translator, mode: str) -> list[Part] | str:
     """The parts of one row: as few as fit into requests in mode `row`, one a field in mode `field`.
 
     Returns:
-        The parts, or the reason why the row fits into no request.
+        The parts, none if there is nothing to translate; or the reason why the row fits into no request.
     """
     most = translator.limits.batch_bytes
-    longest = max(fields, key=lambda name: len(fields[name]))
-    if len(fields[longest]) > most:  # not even masked: masking may only double what cannot be sent
-        return f"too_long: {longest} has {len(fields[longest]):,} characters, a request holds {most:,} bytes"
+    for name, text in fields.items():
+        if len(text) > most:  # not even masked: it cannot be sent
+            return f"too_long: {name} has {len(text):,} characters, a request holds {most:,} bytes"
     if mode == "row" or len(fields) == 1:
-        part = Part(record, fields, translator)
+        document = make_document(fields)
+        if document is None:
+            return []
+        part = Part(record, document, fields, translator)
         if part.size <= most:
             return [part]
-        if len(fields) == 1:
-            return f"too_long: {longest} takes {part.size:,} bytes, a request holds {most:,}"
+        if len(part.fields) == 1:
+            return f"too_long: {document.fields[0]} takes {part.size:,} bytes, a request holds {most:,}"
     names = list(fields)
     groups = [names[: len(names) // 2], names[len(names) // 2 :]] if mode == "row" else [[name] for name in names]
     parts: list[Part] = []

@@ -14,7 +14,6 @@ from kollm.records import Record
 from kollm.translate.budget import Budget
 from kollm.translate.buyer import Buyer
 from kollm.translate.fields import original_of, record_fields, untranslated_fields, with_fields
-from kollm.translate.masking import translatable
 from kollm.translate.parts import Part, PartResult, make_parts
 from kollm.translate.routing import Decision, Router
 from kollm.translate.translator import Segment, Translator
@@ -137,13 +136,8 @@ def _begin(
         if decision.route == "drop":
             made = f"route: {decision.reason}"
         else:
-            fields = {
-                name: text
-                for name, text in record_fields(record).items()
-                if name not in decision.leave and translatable(text)
-            }
-            if fields:
-                made = make_parts(record.id, fields, translator, mode)
+            fields = {name: text for name, text in record_fields(record).items() if name not in decision.leave}
+            made = make_parts(record.id, fields, translator, mode)
         planned.append((record, decision, made))
     chosen = iter(buyer.add([part for _, _, made in planned if not isinstance(made, str) for part in made]))
     for record, decision, made in planned:

@@ -21,7 +21,7 @@ class Structure(NamedTuple):
 
     Attributes:
         name: what it is.
-        needles: the text must hold one of these for `find` to be called; empty: always called.
+        needles: the text must hold one of these for `find` to be called.
         find: text -> (start, end) of each one.
     """
 
@@ -69,7 +69,7 @@ STRUCTURES = (
         "``` ~~~",
         r"^[ \t]*(?P<fence>```+|~~~+) [\s\S]*? (?:^[ \t]*(?P=fence)[`~]*|\Z) | ```[^`\n]{1,500}```",
     ),
-    Structure("code lines", (), code_lines),
+    Structure("code lines", ("(", "{", ";", "=", "import ", "SELECT ", "class "), code_lines),
     Structure("JSON", ("{", "["), _json_values),
     _pattern("inline code", "`", r"``[^\n]{1,500}?``(?!`) | (?<!`)`[^`\n]{1,500}`(?!`)"),
     _pattern("display formula", "$$", r"\$\$ [^$]{1,5000} \$\$"),
@@ -123,9 +123,9 @@ STRUCTURES = (
         "|",
         r"(?:^[ ]*(?::-+:?|-{2,}:?))? [ ]* \| (?: [ ]*\| | [ ]*\n[ ]*\| | [ ]* (?: :-+:? | -{2,}:? | -: ) (?=[ ]*[|\n]) )* [ ]*",
     ),
-    # XML reads \r back as \n, and translators collapse tabs.
-    _pattern("character that XML forbids or changes", "", r"[\x00-\x09\x0b-\x1f\ud800-\udfff\ufffe\uffff]+"),
 )
+FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff\ufffe\uffff]+")
+"""What XML forbids or changes: \r is read back as \n; tabs, which are allowed, are collapsed by translators."""
 NUMBER = re.compile(r"[0-9]+(?:[.,:/][0-9]+)*")
 
 _BLANK = "\ue000"
@@ -142,12 +142,16 @@ def structure_spans(text: str, numbers: bool = False) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     rest = text
     for _, needles, find in STRUCTURES:
-        if needles and not any(needle in rest for needle in needles):
+        for needle in needles:
+            if needle in rest:
+                break
+        else:
             continue
         found = [(start, end) for start, end in find(rest) if end > start]
         if found:
             spans += found
             rest = _blank(rest, found)
+    spans += [match.span() for match in FORBIDDEN.finditer(rest)]
     if numbers:
         spans += [match.span() for match in NUMBER.finditer(rest)]
     return _merge(text, spans)

@@ -104,7 +104,10 @@ def test_unmask_is_the_inverse_of_mask(text: str, numbers: bool, first: int) -> 
 @settings(max_examples=300, deadline=None)
 def test_a_document_that_comes_back_unchanged_gives_its_fields(fields: dict[str, str], numbers: bool) -> None:
     document = make_document(fields, numbers)
-    assert document.read(document.text) == fields
+    if document is None:
+        assert not any(translatable(text) for text in fields.values())
+        return
+    assert document.read(document.text) == {name: fields[name] for name in document.fields}
     document.text.encode("utf-8")
 
 
@@ -173,7 +176,11 @@ def test_every_kind_has_a_name_and_is_tried() -> None:
 
 
 def two_fields() -> Document:
-    return make_document({"instruction": " Run `a` & `b c`, then stop. \n", "output": "See https://a.kr/x now"})
+    document = make_document(
+        {"instruction": " Run `a` & `b c`, then stop. \n", "input": " 42 ", "output": "See https://a.kr/x now"}
+    )
+    assert document is not None
+    return document
 
 
 def test_a_document_as_it_is_sent() -> None:
@@ -222,7 +229,8 @@ def test_a_broken_answer_says_what_broke(answer: str, reason: str) -> None:
 
 def test_an_emptied_field_is_broken() -> None:
     document = make_document({"output": "Hello there"})
-    with pytest.raises(ValueError, match="empty: nothing came back for output"):
+    assert document is not None
+    with pytest.raises(ValueError, match="empty: nothing came back in output"):
         document.read('<d><t n="0"> </t></d>')
 
 
@@ -249,7 +257,7 @@ def test_translatable(text: str, expected: bool) -> None:
     ],
 )
 def test_lost_numbers(source: str, target: str, lost: list[str]) -> None:
-    assert lost_numbers(source, target) == lost
+    assert lost_numbers(mask(source).markup, mask(target).markup) == lost
 
 
 def test_plain_text_is_left_as_it_is() -> None:
