@@ -220,7 +220,7 @@ def _curve(metrics: Mapping[str, Any], folder: Path) -> bytes:
     Raises:
         InputError: metrics.json holds no history.
     """
-    points = [(entry["step"], entry["loss"]) for entry in metrics.get("history", ()) if "loss" in entry]
+    points = [(entry["step"], entry["loss"]) for entry in metrics.get("history") or () if "loss" in entry]
     if not points:
         raise InputError(
             f"The card of '{folder}' needs the training loss and metrics.json has no history - train it again."

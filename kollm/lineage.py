@@ -76,6 +76,10 @@ def find_dataset(folder: Path, training: Mapping[str, Any], named: str | None) -
     location = named or _location(folder, "dataset") or str(folder.resolve().parent / "dataset")
     files = Path(location)
     if not files.is_dir():
+        if files.is_absolute():
+            raise InputError(
+                f"The dataset that '{folder}' was trained on is not at '{location}' - name it with --dataset."
+            )
         pulled = pull(location, "dataset")
         reference, files = Reference(pulled.repository, pulled.commit), pulled.folder
     if dataset_fingerprint(files) != training["dataset"]:
