@@ -1,33 +1,55 @@
-"""The dataset pipeline: read, drop duplicates, translate, filter, write the dataset folder; a stream in batches.
+"""The dataset pipeline: read, mask personal data, drop duplicates, translate, filter, write the dataset folder.
 
-Every row that a source yields ends in exactly one place: a config of the folder, or the config `rejected` with its
-reason. Evaluation sources get the split `test`; neither duplicates nor filters take rows from them.
+Two passes over batches. The first ends before anything is spent: rows are read and prepared, and what repeats or leaks
+an evaluation task is known. The second translates, filters and writes. Every row that a source yields ends in exactly
+one place: a config of the folder, or the config `rejected` with its reason. Evaluation sources get the split `test`;
+neither duplicates, leaks nor filters take rows from them.
 """
 
 from __future__ import annotations
 
-import itertools
+import importlib.util
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm import __version__
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kollm.build_card import make_card, make_manifest
 from kollm.dataset import MANIFEST, REJECTED, DatasetWriter, Part
-from kollm.dataset_card import CardPart, render_card
-from kollm.dedup import record_text
+from kollm.dedup import NEAR, find_duplicates, join
 from kollm.errors import InputError
 from kollm.files import file_sha256
-from kollm.filters import FILTERS, Rule, first_reason
+from kollm.filters import FilterSet, find_filters
+from kollm.finish import Finished, FinishPlan, LeakPolicy, finish, reason_kind, translate_and_finish
+from kollm.leak_check import EVALUATION, load_references
+from kollm.leaks import Tasks, tasks_of
 from kollm.ledger import Ledger
+from kollm.pool import Pool
+from kollm.prepare import Prepared, SourcePlan, prepare
+from kollm.privacy import Privacy
 from kollm.progress import Progress, say
 from kollm.records import Record
-from kollm.sources import SAMPLE, Rejected, Source, Turns, find_source, read_source, sample_file
-from kollm.tables import to_table
-from kollm.translate import MemoryTranslator, Outcome, Translator, translate_records
+from kollm.scratch import Scratch
+from kollm.sources import SAMPLE, Batch, Source, Turns, find_source, open_source, read_source, sample_file
+from kollm.tables import to_records
+from kollm.translate import MemoryTranslator, Translator, translate_stream
+from kollm.translate.budget import Budget
+from kollm.translate.engines import make_translator
+from kollm.translate.routing import Router
 
 BATCH_ROWS = 1_000
+"""Outcomes of a paid engine that are filtered and written together."""
+POOL_BYTES = 16 << 20
+"""Bytes of local input from which on worker processes pay: they take a quarter of a second to start."""
+MAX_PROCESSES = 4
+"""More do not help: the parent, which cuts, compresses and writes, is then the slowest."""
+COMPARED_KEYS = ("paper_drops", "paper_alone_drops", "paper_keeps_dropped")
 
 
 class SourceInput(NamedTuple):
@@ -54,9 +76,13 @@ class BuildReport:
     Attributes:
         folder: the dataset folder.
         rows: rows kept, by config.
-        dropped: rows rejected, by reason.
+        dropped: rows rejected, by reason without its detail.
         characters: characters billed.
-        cost: what the translator's service asks for them, in US dollars.
+        cost: USD paid for them, by this and earlier builds.
+        leaks: kept rows that hold an evaluation task, as `row id: task id`.
+        compared: rows of training sources that `paper-all` would drop (`paper_drops`), of these those that were kept
+            (`paper_alone_drops`), and dropped rows that it would keep (`paper_keeps_dropped`); empty where not counted.
+        bill: one line on requests and characters of a paid engine; empty without one.
         manifest_sha256: hash of the manifest, which holds the hash of every file.
     """
 
@@ -65,20 +91,62 @@ class BuildReport:
     dropped: dict[str, int]
     characters: int
     cost: float
+    leaks: tuple[str, ...]
+    compared: dict[str, int]
+    bill: str
     manifest_sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a build does to every source; stands in the manifest.
+
+    Attributes:
+        filters: name of the filter set.
+        turns: what becomes of conversations.
+        mode: `row` or `field`.
+        privacy: what becomes of personal data in sources that carry it.
+        near: least similarity of a near duplicate; above 1 for none.
+        leaks: what becomes of rows that hold an evaluation task.
+        against: evaluation sets to look for.
+        limit: rows to read of each source.
+        seed: of the sample of a huge source.
+    """
+
+    filters: str = "default"
+    turns: Turns = "conversation"
+    mode: str = "row"
+    privacy: Privacy = "mask"
+    near: float = NEAR
+    leaks: LeakPolicy = "refuse"
+    against: tuple[str, ...] = (EVALUATION,)
+    limit: int | None = None
+    seed: int = 0
+
+
 @dataclass(slots=True)
-class _Tally:
-    """What has been counted so far; `licences` and `kept` by part, `read` by source."""
+class Tally:
+    """What has been counted so far: by source, by part, and in all."""
 
     read: Counter[str] = field(default_factory=Counter)
     revisions: dict[str, str] = field(default_factory=dict)
-    kept: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     licences: dict[Part, set[str]] = field(default_factory=dict)
+    mended: Counter[str] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
+    leaks: list[str] = field(default_factory=list)
     characters: int = 0
-    cost: float = 0.0
+
+    def add(self, source: Source, finished: Finished) -> None:
+        self.dropped.update(finished.reasons)
+        self.flags.update(finished.flags)
+        self.leaks.extend(finished.leaks)
+        self.characters += finished.characters
+        for part, licences in zip((Part(source.config, source.split), REJECTED_PART), finished.licences, strict=True):
+            self.licences.setdefault(part, set()).update(licences)
+
+
+REJECTED_PART = Part(REJECTED, "train")
 
 
 def build_dataset(
@@ -89,197 +157,299 @@ def build_dataset(
     filters: str = "default",
     turns: Turns = "conversation",
     mode: str = "row",
+    privacy: Privacy = "mask",
+    near: float = NEAR,
+    leaks: LeakPolicy = "refuse",
+    against: Sequence[str] = (EVALUATION,),
     limit: int | None = None,
     seed: int = 0,
     max_characters: int | None = None,
     max_cost: float | None = None,
     translator_model: str | None = None,
+    translator_options: Mapping[str, Any] | None = None,
     ledger: Ledger | None = None,
+    processes: int | None = None,
 ) -> BuildReport:
     """Build a dataset folder from English sources.
 
     Args:
         sources: names, or SourceInputs where more than the name is to be said.
-        translator: `memory`, `none` to leave the text as it is, or a Translator.
+        translator: `deepl`, `openai`, `local`, `memory`, `none` to leave the text as it is, or a Translator. Sources
+            that are Korean already are never translated.
         output: the folder; an earlier dataset there is replaced once the new one is whole.
         filters: a key of FILTERS.
         turns: what becomes of conversations.
         mode: `row` translates a row as one document, `field` its fields apart.
+        privacy: what becomes of personal data in sources that carry it, before any text leaves this machine.
+        near: least similarity of a near duplicate; above 1 for none.
+        leaks: what becomes of rows that hold an evaluation task.
+        against: evaluation sets to look for: `human_eval` for the 252 user-oriented tasks, a file, a dataset folder or
+            a Hub id; those among the sources are looked for in any case.
         limit: rows to read of each source: the first, or of a huge source a sample over its files.
         seed: of that sample.
-        ledger: where answers of paid services are kept.
+        max_characters: cap on the characters billed for these rows.
+        max_cost: cap on their price in USD.
+        translator_model: the engine's model, where it has a choice.
+        translator_options: further options of the engine's class.
+        ledger: where answers of paid services are kept; None for the default ledger.
+        processes: worker processes; None to choose by the size of the input, 0 for none.
 
     Raises:
-        InputError: a source, file or option that cannot be used, or no row at all.
+        InputError: a source, file or option that cannot be used, no row at all, or a leak that is to be refused.
+        QuotaError, ServiceError: as the engine raises them; what was answered is in the ledger, and no folder is left.
     """
+    settings = Settings(filters, turns, mode, privacy, near, leaks, tuple(against), limit, seed)
     inputs = [SourceInput(item) if isinstance(item, str) else item for item in sources]
     if not inputs:
         raise InputError("No source was named - name one or more, e.g. dolly.")
-    rules = find_filters(filters)
-    tally = _Tally()
-    exact: set[str] = set()
-    with DatasetWriter(Path(output)) as writer:
-        for item in inputs:
-            source = find_source(item.name)
-            engine = _engine(translator, item, turns)
-            rows = read_source(item.name, item.input, revision=item.revision, turns=turns, limit=limit, seed=seed)
-            with Progress(item.name, None) as progress:
-                for batch in batched(rows, BATCH_ROWS):
-                    _build_batch(batch, source, engine, mode, rules, exact, ledger, writer, tally)
-                    progress.advance(len(batch))
+    if len({item.name for item in inputs}) < len(inputs):
+        raise InputError("A source was named twice - name each once.")
+    engines = Engines(translator, translator_model, translator_options)
+    budget = Budget(max_characters, max_cost)
+    build = _Build(inputs, settings, engines)
+    workers = _processes(inputs) if processes is None else processes
+    with DatasetWriter(Path(output)) as writer, Pool(build, workers) as pool, Scratch(writer.work) as scratch:
+        tally = Tally()
+        _first_pass(build, pool, scratch, writer, tally)
+        _second_pass(build, pool, scratch, writer, tally, budget, ledger)
+        scratch.close()
         if not writer.rows:
             raise InputError(
                 f"{', '.join(item.name for item in inputs)}: no rows at all in the input - check the file."
             )
-        manifest = _manifest(inputs, translator, filters, turns, mode, tally)
-        folder = writer.publish(manifest, _card(manifest, writer.rows, tally))
-    if not tally.kept:
+        manifest = make_manifest(inputs, engines.name, settings, tally, writer.rows)
+        folder = writer.publish(manifest, make_card(manifest, tally, writer.rows))
+    rows = {part.config: count for part, count in sorted(writer.rows.items()) if part.config != REJECTED}
+    if not rows:
         say(f"Warning: all {sum(tally.dropped.values())} rows were rejected; see the config '{REJECTED}'.")
     return BuildReport(
-        folder, dict(tally.kept), dict(tally.dropped), tally.characters, tally.cost, file_sha256(folder / MANIFEST)
+        folder,
+        rows,
+        dict(sorted(tally.dropped.items())),
+        tally.characters,
+        budget.spending().cost,
+        tuple(tally.leaks),
+        {key: tally.flags[key] for key in COMPARED_KEYS} if build.compared else {},
+        budget.spending().reconciliation() if budget.spending().requests else "",
+        file_sha256(folder / MANIFEST),
     )
 
 
-def find_filters(name: str) -> tuple[Rule, ...]:
-    """The rules of a filter set.
+class Engines:
+    """The translator of each source: one for all, or for `memory` one that holds the source's own Korean rows."""
 
-    Raises:
-        InputError: there is no set of that name.
-    """
-    if name not in FILTERS:
-        raise InputError(f"There is no filter set '{name}' - use one of {', '.join(FILTERS)}.")
-    return FILTERS[name]
+    def __init__(
+        self, translator: str | Translator, model: str | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
+        self.name = translator if isinstance(translator, str) else translator.name
+        self._engine: Translator | None = None
+        if not isinstance(translator, str):
+            self._engine = translator
+        elif translator not in ("memory", "none"):
+            chosen = {"model_type" if translator == "deepl" else "model": model} if model else {}
+            self._engine = make_translator(translator, **chosen, **(options or {}))
 
-
-def batched(items: Iterable[Record | Rejected], size: int) -> Iterator[list[Record | Rejected]]:
-    """Lists of at most `size` items, in order."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
-
-
-def _engine(translator: str | Translator, item: SourceInput, turns: Turns) -> Translator | None:
-    """The translator of one source, None for one that is Korean; the memory engine reads the source's own Korean rows."""
-    if find_source(item.name).lang == "ko":
-        return None
-    if not isinstance(translator, str):
-        return translator
-    if translator == "none":
-        return None
-    if translator != "memory":
-        raise InputError(f"There is no embedded translator '{translator}' - use memory or none, or pass a Translator.")
-    memory = item.memory
-    if memory == SAMPLE or (memory is None and item.input == SAMPLE):
-        memory = sample_file(item.name, "ko")
-    if memory is None:
-        raise InputError(
-            f"The memory translator needs the Korean rows of '{item.name}' - name their file with --memory."
-        )
-    rows = read_source(item.name, memory, turns=turns)
-    return MemoryTranslator({row.id: row for row in rows if isinstance(row, Record)})
-
-
-def _build_batch(
-    batch: Sequence[Record | Rejected],
-    source: Source,
-    engine: Translator | None,
-    mode: str,
-    rules: tuple[Rule, ...],
-    exact: set[str],
-    ledger: Ledger | None,
-    writer: DatasetWriter,
-    tally: _Tally,
-) -> None:
-    tally.read[source.name] += len(batch)
-    fresh: list[Record] = []
-    rejected: list[Rejected] = []
-    for item in batch:
-        if isinstance(item, Rejected):
-            rejected.append(item)
-        elif source.split == "train" and record_text(item) in exact:
-            rejected.append(Rejected(item, "duplicate_exact"))
-        else:
-            exact.add(record_text(item))
-            fresh.append(item)
-    kept = []
-    for outcome in _translate(fresh, engine, mode, ledger):
-        tally.characters += outcome.record.provenance.characters
-        reason = outcome.reason
-        if reason is None and source.split == "train":
-            reason = first_reason(outcome.record, rules)
-        if reason is None:
-            kept.append(outcome.record)
-        else:
-            rejected.append(Rejected(outcome.record, reason))
-    _write(writer, tally, Part(source.config, source.split), kept)
-    _write(writer, tally, Part(REJECTED, "train"), [r.record for r in rejected], [r.reason for r in rejected])
-    if kept:
-        tally.kept[source.config] += len(kept)
-    tally.dropped.update(item.reason for item in rejected)
-    for item in batch:
-        record = item.record if isinstance(item, Rejected) else item
-        tally.revisions[source.name] = record.provenance.revision
-
-
-def _translate(
-    records: Sequence[Record], engine: Translator | None, mode: str, ledger: Ledger | None
-) -> Sequence[Outcome]:
-    if engine is None:
-        return [Outcome(record, None, "keep") for record in records]
-    return translate_records(records, engine, mode=mode, ledger=ledger)
-
-
-def _write(
-    writer: DatasetWriter, tally: _Tally, part: Part, records: list[Record], reasons: list[str] | None = None
-) -> None:
-    writer.write(part, to_table(records, reasons))
-    tally.licences.setdefault(part, set()).update(record.licence for record in records)
-
-
-def _manifest(
-    inputs: Sequence[SourceInput], translator: str | Translator, filters: str, turns: str, mode: str, tally: _Tally
-) -> dict[str, Any]:
-    """Settings and counts; nothing in it depends on when or where the build ran."""
-    name = translator if isinstance(translator, str) else translator.name
-    return {
-        "kollm": __version__,
-        "sources": [
-            {"name": item.name, "revision": tally.revisions.get(item.name, ""), "rows": tally.read[item.name]}
-            for item in inputs
-        ],
-        "translator": {"name": name, "terms": TERMS.get(name, "")},
-        "filters": filters,
-        "turns": turns,
-        "mode": mode,
-        "rows": dict(sorted(tally.kept.items())),
-        "dropped": dict(sorted(tally.dropped.items())),
-        "mended": {},
-        "characters": tally.characters,
-    }
-
-
-TERMS = {
-    "deepl": "by DeepL, whose terms of service apply; read them before training a translation system on these rows.",
-    "openai": "by a model behind an OpenAI-compatible service, whose terms of use apply.",
-}
-
-
-def _card(manifest: dict[str, Any], rows: dict[Part, int], tally: _Tally) -> str:
-    revisions = {find_source(item["name"]).config: item["revision"] for item in manifest["sources"]}
-    titles = {find_source(item["name"]).config: find_source(item["name"]) for item in manifest["sources"]}
-    parts = []
-    for part in sorted(rows, key=lambda part: (part.config == REJECTED, part)):
-        source = titles.get(part.config)
-        parts.append(
-            CardPart(
-                part.config,
-                part.split,
-                rows[part],
-                source.title if source else "rows left out, with their reason",
-                f"`{revisions[part.config]}`" if source else "",
-                tuple(sorted(tally.licences[part])),
-                source.terms if source and source.licence in tally.licences[part] else "",
+    def of(self, item: SourceInput, turns: Turns) -> Translator | None:
+        """The translator of one source; None for one that stays as it is."""
+        if self.name == "none" or find_source(item.name).lang == "ko":
+            return None
+        if self._engine is not None:
+            return self._engine
+        memory = item.memory
+        if memory == SAMPLE or (memory is None and item.input == SAMPLE):
+            memory = sample_file(item.name, "ko")
+        if memory is None:
+            raise InputError(
+                f"The memory translator needs the Korean rows of '{item.name}' - name their file with --memory."
             )
-        )
-    names = " + ".join(item["name"] for item in manifest["sources"])
-    return render_card(f"Korean {names}", parts, manifest)
+        rows = read_source(item.name, memory, turns=turns)
+        return MemoryTranslator({row.id: row for row in rows if isinstance(row, Record)})
+
+
+class _Job(NamedTuple):
+    """A batch for a worker, and the number of its source."""
+
+    source: int
+    content: Any
+
+
+class _Build:
+    """The plans of all sources; what the worker processes hold."""
+
+    def __init__(self, inputs: Sequence[SourceInput], settings: Settings, engines: Engines) -> None:
+        self.settings = settings
+        self.batches: list[Iterator[Batch]] = []
+        self.plans: list[SourcePlan] = []
+        self.finishing: list[FinishPlan] = []
+        found = find_filters(settings.filters)
+        self.compared = settings.filters in ("default", "none") and _has_langid()
+        tasks = _tasks(inputs, settings)
+        for item in inputs:
+            source = find_source(item.name)
+            engine = engines.of(item, settings.turns)
+            opened = open_source(
+                source,
+                item.input,
+                revision=item.revision,
+                turns=settings.turns,
+                limit=settings.limit,
+                seed=settings.seed,
+            )
+            training = source.split == "train"
+            self.batches.append(opened.batches)
+            self.plans.append(
+                SourcePlan(
+                    source,
+                    opened.place,
+                    settings.privacy if source.personal and training else "off",
+                    tasks if training and len(tasks) else None,
+                    Router(evaluation=not training) if engine is not None and engine.markup else None,
+                    engine is not None and engine.kept,
+                )
+            )
+            self.finishing.append(_finish_plan(source, engine, settings, found, tasks, self.compared))
+
+    def jobs(self) -> Iterator[_Job]:
+        """The raw batches of all sources, in order."""
+        for number, batches in enumerate(self.batches):
+            for batch in batches:
+                yield _Job(number, batch)
+
+    def prepare(self, job: _Job) -> tuple[int, Prepared]:
+        return job.source, prepare(self.plans[job.source], job.content)
+
+    def finish(self, job: _Job) -> Finished:
+        return translate_and_finish(self.finishing[job.source], job.content)
+
+
+def _finish_plan(
+    source: Source, engine: Translator | None, settings: Settings, filters: FilterSet, tasks: Tasks, compared: bool
+) -> FinishPlan:
+    training = source.split == "train"
+    # rows that stay as they are were checked for leaks in the first pass
+    looked_for = tasks if training and engine is not None and len(tasks) else None
+    return FinishPlan(source, engine, settings.mode, filters, looked_for, settings.leaks, compared)
+
+
+def _tasks(inputs: Sequence[SourceInput], settings: Settings) -> Tasks:
+    """The evaluation tasks to look for: those that were named, and those among the sources."""
+    tasks = load_references(settings.against)
+    for item in inputs:
+        if find_source(item.name).split == "test":
+            rows = read_source(item.name, item.input, revision=item.revision, limit=settings.limit)
+            tasks += tasks_of(row for row in rows if isinstance(row, Record))
+    return tasks
+
+
+def _first_pass(build: _Build, pool: Pool, scratch: Scratch, writer: DatasetWriter, tally: Tally) -> None:
+    """Prepare all rows, put them on disk, and mark those that are not to be translated."""
+    found = []
+    with Progress("prepare", None) as progress:
+        for number, prepared in pool.map(_Build.prepare, build.jobs()):
+            source = build.plans[number].source
+            leaks = [(leak.row, f"leak: {leak.task}") for leak in prepared.leaks]
+            scratch.write(number, prepared.table, leaks)
+            _reject(prepared.rejected, writer, tally)
+            tally.mended.update(prepared.notes)
+            tally.read[source.name] += prepared.table.num_rows + prepared.rejected.num_rows
+            scratch.add_ids(number, prepared.rejected.column("id"))
+            if prepared.prints is not None:
+                found.append(prepared.prints)
+            progress.advance(prepared.table.num_rows)
+    for plan in build.plans:
+        tally.revisions[plan.source.name] = plan.place.revision
+    scratch.check_ids()
+    _judge_leaks(build.settings, scratch, tally)
+    if found:
+        training = [number for number, plan in enumerate(build.plans) if plan.source.split == "train"]
+        scratch.mark_duplicates(training, find_duplicates(join(found), build.settings.near))
+
+
+def _judge_leaks(settings: Settings, scratch: Scratch, tally: Tally) -> None:
+    """Refuse, drop or keep what leaks in the source's own language, before it is translated."""
+    leaks = scratch.leaks()
+    if leaks and settings.leaks == "refuse":
+        raise leak_error(leaks)
+    if settings.leaks == "keep":
+        tally.leaks.extend(leaks)
+        scratch.clear_leaks()
+
+
+def leak_error(leaks: Sequence[str]) -> InputError:
+    """The error of a build that found evaluation tasks among its rows."""
+    shown = "; ".join(leaks[:3]) + ("; ..." if len(leaks) > 3 else "")
+    return InputError(
+        f"{len(leaks)} rows hold a task of the evaluation set ({shown}) - drop them with --leaks drop, "
+        "or keep them with --leaks keep; nothing was written."
+    )
+
+
+def _second_pass(
+    build: _Build,
+    pool: Pool,
+    scratch: Scratch,
+    writer: DatasetWriter,
+    tally: Tally,
+    budget: Budget,
+    ledger: Ledger | None,
+) -> None:
+    """Translate, filter and write what is left."""
+    known = set(tally.leaks)
+    with Progress("translate and filter", scratch.rows) as progress:
+        for number, plan in enumerate(build.finishing):
+            kept = _without_dropped(scratch, number, writer, tally, progress)
+            for finished in _finished(build, pool, number, kept, budget, ledger):
+                if build.settings.leaks == "refuse" and finished.leaks:
+                    raise leak_error(finished.leaks)
+                writer.write(Part(plan.source.config, plan.source.split), finished.kept)
+                writer.write(REJECTED_PART, finished.rejected)
+                tally.add(plan.source, finished._replace(leaks=[leak for leak in finished.leaks if leak not in known]))
+                progress.advance(finished.kept.num_rows + finished.rejected.num_rows)
+
+
+def _finished(
+    build: _Build, pool: Pool, number: int, tables: Iterator[pa.Table], budget: Budget, ledger: Ledger | None
+) -> Iterator[Finished]:
+    plan = build.finishing[number]
+    if plan.engine is None or isinstance(plan.engine, MemoryTranslator) or getattr(plan.engine, "pure", False):
+        yield from pool.map(_Build.finish, (_Job(number, table) for table in tables))
+        return
+    records = (record for table in tables for record in to_records(table))
+    outcomes = translate_stream(
+        records, plan.engine, mode=plan.mode, ledger=ledger, budget=budget, router=build.plans[number].router
+    )
+    while part := list(islice(outcomes, BATCH_ROWS)):
+        yield finish(plan, part)
+
+
+def _without_dropped(
+    scratch: Scratch, number: int, writer: DatasetWriter, tally: Tally, progress: Progress
+) -> Iterator[pa.Table]:
+    """The rows of a source that nothing speaks against yet; the others go to `rejected`."""
+    for table, reasons in scratch.read(number):
+        dropped = pc.is_valid(reasons)
+        rejected = table.filter(dropped).append_column("reason", reasons.drop_null())
+        _reject(rejected, writer, tally)
+        progress.advance(rejected.num_rows)
+        yield table.filter(pc.invert(dropped))
+
+
+def _reject(table: pa.Table, writer: DatasetWriter, tally: Tally) -> None:
+    writer.write(REJECTED_PART, table)
+    tally.dropped.update(reason_kind(reason) for reason in table.column("reason").to_pylist())
+    tally.licences.setdefault(REJECTED_PART, set()).update(pc.unique(table.column("licence")).to_pylist())
+
+
+def _processes(inputs: Iterable[SourceInput]) -> int:
+    """Workers for local files of POOL_BYTES and for the Hub; none for less."""
+    size = 0
+    for item in inputs:
+        if item.input == SAMPLE:
+            continue
+        path = Path(item.input) if item.input is not None else None
+        size += path.stat().st_size if path is not None and path.is_file() else POOL_BYTES
+    return min(MAX_PROCESSES, os.cpu_count() or 1) if size >= POOL_BYTES else 0
+
+
+def _has_langid() -> bool:
+    return importlib.util.find_spec("langid") is not None

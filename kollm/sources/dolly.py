@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kollm.sources.source import Adapted, Place, Row, Source, adapt_single, check
 
-_CITATION = re.compile(r"(?<=[^\s\w(\[=])\[\d{1,3}\](?!\()|(?<=[a-z]{2})(?:\[\d{1,3}\])+(?=[\s.,;:!?)]|$)")
+_CITATION = re.compile(r"(?<=[.,;!?\"')\]])[ ]?\[\d{1,3}\](?!\()|(?<=[a-z]{2})(?:\[\d{1,3}\])+(?=[\s.,;:!?)]|$)")
 """Wikipedia's citation marks in copied passages, `since 1998.[12]` and `word[3]`; not an index, `x[0]`, nor a link."""
 
 

@@ -22,7 +22,7 @@ _ROLES = {
 }
 
 MAX_CONVERSATION = 6_000
-"""Characters of English in one Record: about 2,900 of Korean (0.49 each in the 252 evaluation tasks and their DeepL
+"""Characters of English in one Record: about 3,000 of Korean (0.50 each in the 252 evaluation tasks and their DeepL
 translation), which leaves a context of 2,048 tokens room for the prompt around them."""
 
 
@@ -145,6 +145,7 @@ SHAREGPT = Source(
     hub_id="anon8231489123/ShareGPT_Vicuna_unfiltered",
     revision="192ab2185289094fc556ec8ce5ce1e8e587154ca",
     hub_files="ShareGPT_V3_unfiltered_cleaned_split.json",
+    personal=True,
     terms="Conversations that people shared with ChatGPT's answers: no licence was given by their authors, OpenAI's "
     "terms of use apply to the answers, and the text may carry personal data.",
 )

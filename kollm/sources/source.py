@@ -100,6 +100,7 @@ class Source:
         lang: language of its text.
         terms: what the provider of the text asks beyond the licence; stands in the card.
         read: reads local files of a form of the set's own; None for lists of rows.
+        personal: its text may carry personal data of people who never meant to publish it.
         huge: too large to be read whole: rows are a seeded sample over its files, and their number must be named.
     """
 
@@ -115,6 +116,7 @@ class Source:
     terms: str = ""
     read: Callable[[Path], Iterator[Row]] | None = None
     huge: bool = False
+    personal: bool = False
 
     @property
     def config(self) -> str:

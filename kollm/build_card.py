@@ -1,0 +1,76 @@
+"""What a build says of itself: the manifest and the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from kollm import __version__
+from kollm.dataset import REJECTED, Part
+from kollm.dataset_card import CardPart, render_card
+from kollm.sources import find_source
+
+if TYPE_CHECKING:
+    from kollm.build import Settings, SourceInput, Tally
+
+TERMS = {
+    "deepl": "by DeepL, whose terms of service apply; read them before training a translation system on these rows.",
+    "openai": "by a model behind an OpenAI-compatible service, whose terms of use apply.",
+    "local": "by a model that ran locally; the terms of its licence apply.",
+}
+"""Engine -> what the card says of its output."""
+
+
+def make_manifest(
+    inputs: Sequence[SourceInput], translator: str, settings: Settings, tally: Tally, rows: Mapping[Part, int]
+) -> dict[str, Any]:
+    """Sources, settings and counts; nothing in it depends on when or where the build ran."""
+    return {
+        "kollm": __version__,
+        "sources": [
+            {
+                "name": item.name,
+                "from": _origin(item),
+                "revision": tally.revisions[item.name],
+                "rows": tally.read[item.name],
+            }
+            for item in inputs
+        ],
+        "translator": {"name": translator, "terms": TERMS.get(translator, "")},
+        "settings": {**asdict(settings), "against": list(settings.against)},
+        "filters": settings.filters,
+        "turns": settings.turns,
+        "mode": settings.mode,
+        "rows": {part.config: count for part, count in sorted(rows.items()) if part.config != REJECTED},
+        "dropped": dict(sorted(tally.dropped.items())),
+        "mended": dict(sorted(tally.mended.items())),
+        "flags": {name: count for name, count in sorted(tally.flags.items()) if count},
+        "leaks": tally.leaks,
+        "characters": tally.characters,
+    }
+
+
+def make_card(manifest: Mapping[str, Any], tally: Tally, rows: Mapping[Part, int]) -> str:
+    """The card: what is in the dataset, under which licences and terms, and what was left out."""
+    sources = {find_source(item["name"]).config: (find_source(item["name"]), item) for item in manifest["sources"]}
+    parts = []
+    for part in sorted(rows, key=lambda part: (part.config == REJECTED, part)):
+        licences = tuple(sorted(tally.licences[part]))
+        if part.config == REJECTED:
+            parts.append(CardPart(*part, rows[part], "rows left out, with their reason", "", licences, ""))
+            continue
+        source, item = sources[part.config]
+        terms = source.terms if item["from"] != "sample" else ""
+        origin = f"{item['from']} at `{item['revision']}`"
+        parts.append(CardPart(*part, rows[part], source.title, origin, licences, terms))
+    names = ", ".join(source.title for source, _ in sources.values())
+    return render_card(f"{names} in Korean", parts, manifest)
+
+
+def _origin(item: SourceInput) -> str:
+    """Hub id, `sample`, or `local file`: a path of this machine says nothing to a reader elsewhere."""
+    if item.input is None:
+        return find_source(item.name).hub_id
+    text = str(item.input)
+    return text if text == "sample" or (text.count("/") == 1 and "." not in text.split("/")[1]) else "local file"

@@ -1,0 +1,122 @@
+"""The second half of a build: translated rows through the filters and the Korean leak check, into tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import pyarrow as pa
+
+from kollm.filters import FilterSet, View, drop_reason, mixed_register, paper_would_drop
+from kollm.leaks import Tasks, row_text
+from kollm.records import Record
+from kollm.sources import Rejected, Source
+from kollm.tables import to_records, to_table
+from kollm.translate import Outcome, Translator, translate_records
+
+LeakPolicy = Literal["refuse", "drop", "keep"]
+"""What becomes of a build whose rows hold evaluation tasks: it stops, drops those rows, or keeps them, counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishPlan:
+    """How the rows of one source are finished.
+
+    Attributes:
+        source: the source; an evaluation set's rows are neither filtered nor checked.
+        engine: the translator; None for rows that stay as they are.
+        mode: `row` or `field`.
+        filters: the rules.
+        tasks: evaluation tasks to look for; None to look for none.
+        leaks: what becomes of rows that hold one.
+        compared: whether to count what the paper's rules would do differently.
+    """
+
+    source: Source
+    engine: Translator | None
+    mode: str
+    filters: FilterSet
+    tasks: Tasks | None
+    leaks: LeakPolicy
+    compared: bool
+
+
+class Finished(NamedTuple):
+    """One batch, finished.
+
+    Attributes:
+        kept: its rows.
+        rejected: those left out, with their reasons.
+        reasons: how many for each reason, without its detail.
+        licences: licences of the kept and of the rejected rows.
+        characters: characters billed for all of them.
+        leaks: `row id: task id` of each leak.
+        flags: rows flagged but kept, by flag, and what the paper's rules would do differently.
+    """
+
+    kept: pa.Table
+    rejected: pa.Table
+    reasons: Counter[str]
+    licences: tuple[frozenset[str], frozenset[str]]
+    characters: int
+    leaks: list[str]
+    flags: Counter[str]
+
+
+def translate_and_finish(plan: FinishPlan, table: pa.Table) -> Finished:
+    """Translate a batch by an engine that costs nothing, or not at all, and finish it."""
+    records = to_records(table)
+    if plan.engine is None:
+        return finish(plan, [Outcome(record, None, "") for record in records])
+    return finish(plan, translate_records(records, plan.engine, mode=plan.mode))
+
+
+def finish(plan: FinishPlan, outcomes: Sequence[Outcome]) -> Finished:
+    """Filter and check a batch of translated rows."""
+    kept: list[Record] = []
+    rejected: list[Rejected] = []
+    flags: Counter[str] = Counter()
+    for outcome in outcomes:
+        reason = outcome.reason
+        if reason is None and plan.source.split == "train":
+            reason = _filter(plan, outcome, flags)
+        if reason is None:
+            kept.append(outcome.record)
+        else:
+            rejected.append(Rejected(outcome.record, reason))
+    found = plan.tasks.find([row_text(record) for record in kept]) if plan.tasks is not None else []
+    leaks = [f"{kept[leak.row].id}: {leak.task}" for leak in found]
+    if plan.leaks == "drop":
+        for leak in reversed(found):
+            rejected.append(Rejected(kept.pop(leak.row), f"leak: {leak.task}"))
+    return Finished(
+        to_table(kept),
+        to_table([item.record for item in rejected], [item.reason for item in rejected]),
+        Counter(reason_kind(item.reason) for item in rejected),
+        (frozenset(record.licence for record in kept), frozenset(item.record.licence for item in rejected)),
+        sum(outcome.record.provenance.characters for outcome in outcomes),
+        leaks,
+        flags,
+    )
+
+
+def reason_kind(reason: str) -> str:
+    """A reason without its detail, which stands after a colon."""
+    return reason.partition(":")[0]
+
+
+def _filter(plan: FinishPlan, outcome: Outcome, flags: Counter[str]) -> str | None:
+    if outcome.route == "regenerate":
+        return "needs_fresh_answer: its output must be asked of a model in Korean"
+    view = View(outcome.record)
+    reason = drop_reason(view, plan.filters)
+    if plan.compared:
+        paper = paper_would_drop(view)
+        flags["paper_drops"] += paper
+        flags["paper_alone_drops"] += paper and reason is None
+        flags["paper_keeps_dropped"] += reason is not None and not paper
+    if reason is None and mixed_register(view):
+        flags["mixed_register"] += 1
+    return reason

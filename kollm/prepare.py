@@ -1,0 +1,117 @@
+"""The first half of a build, before anything is spent: rows into Records, personal data masked, leaks and duplicates
+found, characters counted. `prepare` is a function on one batch; `Prepared` keeps what the whole needs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from kollm.dedup import Prints, prints, record_text
+from kollm.leaks import Leak, Tasks
+from kollm.leaks import row_text as leak_text
+from kollm.privacy import Privacy, screen
+from kollm.records import Record
+from kollm.sources import Batch, Place, Read, Rejected, Source, adapt_batch
+from kollm.tables import to_table
+from kollm.translate.fields import record_fields
+from kollm.translate.masking import make_document, visible_length
+from kollm.translate.routing import Router
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """How the rows of one source are prepared.
+
+    Attributes:
+        source: the source.
+        place: what holds for all its rows.
+        privacy: what becomes of personal data.
+        tasks: evaluation tasks to look for; None to look for none.
+        router: tells which rows are dropped rather than translated; None for engines that are not routed.
+        counted: whether the characters that would be translated are counted.
+    """
+
+    source: Source
+    place: Place
+    privacy: Privacy = "off"
+    tasks: Tasks | None = None
+    router: Router | None = None
+    counted: bool = False
+
+
+class Prepared(NamedTuple):
+    """One batch, prepared.
+
+    Attributes:
+        table: its Records.
+        rejected: those left out, with their reasons.
+        prints: what duplicates are told by; None for an evaluation set, which keeps all its rows.
+        characters: characters to be translated of each Record, placeholders not counted; -1 for one that routing drops.
+        leaks: Records that hold an evaluation task.
+        notes: what was mended, how often.
+    """
+
+    table: pa.Table
+    rejected: pa.Table
+    prints: Prints | None
+    characters: npt.NDArray[np.int64]
+    leaks: list[Leak]
+    notes: Counter[str]
+
+
+def prepare(plan: SourcePlan, batch: Batch) -> Prepared:
+    """Prepare one batch of raw rows.
+
+    Raises:
+        InputError: a line of the file is malformed.
+    """
+    read = adapt_batch(plan.source, plan.place, batch)
+    if plan.privacy != "off":
+        read = _screened(read, plan.privacy)
+    records = read.records
+    return Prepared(
+        to_table(records),
+        to_table([item.record for item in read.rejected], [item.reason for item in read.rejected]),
+        prints([record_text(record) for record in records]) if plan.source.split == "train" else None,
+        _characters(plan, records),
+        plan.tasks.find([leak_text(record) for record in records]) if plan.tasks is not None else [],
+        read.notes,
+    )
+
+
+def _screened(read: Read, privacy: Privacy) -> Read:
+    """Personal data replaced, or its rows left out; a row that was left out before keeps none either."""
+    clean = Read([], [], read.notes)
+    for record in read.records:
+        changed, found = screen(record)
+        clean.notes.update({f"{kind}_masked": count for kind, count in found.items()})
+        if found and privacy == "drop":
+            clean.rejected.append(Rejected(changed, f"personal_data: {', '.join(sorted(found))}"))
+        else:
+            clean.records.append(changed)
+    clean.rejected.extend(Rejected(screen(record).record, reason) for record, reason in read.rejected)
+    return clean
+
+
+def _characters(plan: SourcePlan, records: list[Record]) -> npt.NDArray[np.int64]:
+    if not plan.counted:
+        return np.zeros(len(records), dtype=np.int64)
+    return np.array([count_characters(record, plan.router) for record in records], dtype=np.int64)
+
+
+def count_characters(record: Record, router: Router | None) -> int:
+    """Code points that a service bills for a record: its fields' text without placeholders; -1 if routing drops it."""
+    leave: frozenset[str] = frozenset()
+    if router is not None:
+        decision = router.decide(record)
+        if decision.route == "drop":
+            return -1
+        leave = decision.leave
+    fields = {name: text for name, text in record_fields(record).items() if name not in leave and text.strip()}
+    document = make_document(fields)
+    return 0 if document is None else visible_length(document.text)
