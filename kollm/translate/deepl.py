@@ -63,7 +63,7 @@ class DeepLTranslator:
         instructions: Sequence[str] = INSTRUCTIONS,
         glossary: str | None = None,
         price: float = PRICE,
-        workers: int = 8,
+        workers: int = 16,
         requests_per_second: float = 20.0,
         timeout: float = 60.0,
     ) -> None:
