@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import click
 
+from kollm.cli.review import review
+from kollm.cli.synthesize import synthesize
+
 
 @click.group()
 def data() -> None:
     """Plan, build and check Korean instruction datasets."""
+
+
+data.add_command(review)
+data.add_command(synthesize)
 
 
 def _by_source(values: tuple[str, ...], sources: tuple[str, ...], option: str) -> dict[str, str]:

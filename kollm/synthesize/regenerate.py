@@ -10,7 +10,7 @@ from typing import Any
 from kollm.chat import ChatClient
 from kollm.chat_messages import ChatRequest
 from kollm.records import Record
-from kollm.synthesize.self_instruct import Made
+from kollm.synthesize.made import Made
 
 ROUTE = "regenerate"
 
@@ -33,8 +33,7 @@ async def regenerate(
     Raises:
         QuotaError, ServiceError, MissingKeyError: as ChatClient raises them; what was answered is in the ledger.
     """
-    settings = {**client.facts.options(max_tokens=2048, temperature=0.0), **(options or {})}
-    requests = [ChatRequest(_messages(record, system), settings) for record in records]
+    requests = answer_requests(client, records, system, options)
     made, dropped = [], Counter[str]()
     for record, reply in zip(records, await client.all(requests), strict=True):
         if reply.status != "ok" or not reply.text.strip():
@@ -44,6 +43,14 @@ async def regenerate(
         provenance = replace(record.provenance, route=ROUTE, engine=engine)
         made.append(replace(record, output=reply.text.strip(), provenance=provenance))
     return Made(made, dropped)
+
+
+def answer_requests(
+    client: ChatClient, records: Sequence[Record], system: str = "", options: dict[str, Any] | None = None
+) -> list[ChatRequest]:
+    """What the model is asked: one request a record."""
+    settings = {**client.facts.options(max_tokens=2048, temperature=0.0), **(options or {})}
+    return [ChatRequest(_messages(record, system), settings) for record in records]
 
 
 def _messages(record: Record, system: str) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 from kollm.chat import ChatClient
 from kollm.chat_messages import ChatReply, ChatRequest
 from kollm.records import Provenance, Record, Turn
-from kollm.synthesize.self_instruct import Made
+from kollm.synthesize.made import Made
 from kollm.synthesize.wording import Wording
 
 SOURCE = "self_chat"
@@ -42,13 +42,8 @@ async def self_chat(
     Raises:
         QuotaError, ServiceError, MissingKeyError: as ChatClient raises them; what was answered is in the ledger.
     """
-    settings = {**client.facts.options(max_tokens=2048, temperature=1.0), **(options or {})}
-    requests = []
-    for topic in topics:
-        prompt = wording.self_chat.format(topic=topic, turns=turns, user=wording.user, assistant=wording.assistant)
-        requests.append(ChatRequest([{"role": "user", "content": prompt}], settings))
     records, dropped = [], Counter[str]()
-    for number, reply in enumerate(await client.all(requests)):
+    for number, reply in enumerate(await client.all(chat_requests(client, topics, wording, turns, options))):
         pairs = read_conversation(reply, wording)
         if not pairs:
             dropped[reply.status if reply.status in ("refusal", "api_error") else "no_conversation"] += 1
@@ -67,6 +62,18 @@ async def self_chat(
             )
         )
     return Made(records, dropped)
+
+
+def chat_requests(
+    client: ChatClient, topics: Sequence[str], wording: Wording, turns: int, options: dict[str, Any] | None = None
+) -> list[ChatRequest]:
+    """What the model is asked: one request a topic."""
+    settings = {**client.facts.options(max_tokens=2048, temperature=1.0), **(options or {})}
+    requests = []
+    for topic in topics:
+        prompt = wording.self_chat.format(topic=topic, turns=turns, user=wording.user, assistant=wording.assistant)
+        requests.append(ChatRequest([{"role": "user", "content": prompt}], settings))
+    return requests
 
 
 def read_conversation(reply: ChatReply, wording: Wording) -> list[Turn]:

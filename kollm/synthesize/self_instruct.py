@@ -7,18 +7,20 @@ input is made for it; otherwise a model makes inputs whose answer is nearly alwa
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from kollm.chat import ChatClient
 from kollm.chat_messages import ChatReply, ChatRequest
 from kollm.errors import ServiceError
 from kollm.progress import Progress, say
 from kollm.records import Provenance, Record
+from kollm.synthesize.made import Made
 from kollm.synthesize.novelty import Pool
 from kollm.synthesize.seeds import Instance, SeedTask
 from kollm.synthesize.wording import Wording
@@ -62,13 +64,6 @@ class Settings:
     licence: str = "LicenseRef-model-terms"
 
 
-class Made(NamedTuple):
-    """Records, and what was left out on the way, by reason."""
-
-    records: list[Record]
-    dropped: Counter[str]
-
-
 async def self_instruct(
     client: ChatClient, seeds: Sequence[SeedTask], wording: Wording, language: str, settings: Settings
 ) -> Made:
@@ -79,9 +74,10 @@ async def self_instruct(
     """
     dropped: Counter[str] = Counter()
     instructions = await new_instructions(client, seeds, wording, language, settings, dropped)
-    kinds = await classify(client, instructions, seeds, wording, settings)
+    replies = await client.all(_kind_requests(client, instructions, seeds, wording, settings))
+    kinds = [_says_one(reply, wording) for reply in replies]
+    answers = await client.all(_instance_requests(client, instructions, kinds, seeds, wording, settings))
     records = []
-    answers = await _instances(client, instructions, kinds, seeds, wording, settings)
     for number, (instruction, kind, reply) in enumerate(zip(instructions, kinds, answers, strict=True)):
         if reply.status not in ("ok", "truncated"):
             dropped[reply.status] += 1
@@ -120,19 +116,12 @@ async def new_instructions(
     pool, made = Pool(), list[str]()
     for task in seeds:
         pool.add(task.instruction)
-    options = {
-        **client.facts.options(max_tokens=1024, temperature=0.7, top_p=0.5, presence_penalty=2.0),
-        **settings.options,
-    }  # the paper's
     empty = asked = 0
     with Progress("new instructions", settings.instructions, "instructions") as progress:
         while len(made) < settings.instructions and empty < MOST_EMPTY_ROUNDS:
-            requests = []
-            for _ in range(REQUESTS_A_ROUND):
-                generator = random.Random(f"{settings.seed}\n{asked}")
-                prompt = _new_prompt(generator, seeds, made, wording)
-                requests.append(ChatRequest([{"role": "user", "content": prompt}], options, sample=asked))
-                asked += 1
+            places = range(asked, asked + REQUESTS_A_ROUND)
+            requests = [_new_request(client, place, seeds, made, wording, settings) for place in places]
+            asked += REQUESTS_A_ROUND
             before = len(made)
             for reply in _heard(await client.all(requests)):
                 for instruction in read_instructions(reply):
@@ -151,19 +140,48 @@ async def new_instructions(
     return made
 
 
-async def classify(
-    client: ChatClient, instructions: Sequence[str], seeds: Sequence[SeedTask], wording: Wording, settings: Settings
-) -> list[bool]:
-    """Whether each instruction is a classification task, by the model's own word; no answer counts as no."""
-    generator = random.Random(f"{settings.seed}\nclassify")
-    shown = _draw(generator, [s for s in seeds if s.is_classification], CLASSIFICATION_EXAMPLES)
-    shown += _draw(generator, [s for s in seeds if not s.is_classification], OTHER_EXAMPLES)
+def sketch(client: ChatClient, seeds: Sequence[SeedTask], wording: Wording, settings: Settings) -> list[ChatRequest]:
+    """Requests like those to come if every instruction that comes is new: the least that a run asks for."""
+    rounds = range(math.ceil(settings.instructions / ASKED_FOR))
+    requests = [_new_request(client, place, seeds, (), wording, settings) for place in rounds]
+    longest = max(seeds, key=lambda task: len(task.instruction))
+    alike = [longest.instruction] * settings.instructions
+    later = _kind_requests(client, alike, seeds, wording, settings)
+    later += _instance_requests(client, alike, [longest.is_classification] * len(alike), seeds, wording, settings)
+    return requests + [replace(request, sample=number) for number, request in enumerate(later)]
+
+
+def _new_request(
+    client: ChatClient,
+    place: int,
+    seeds: Sequence[SeedTask],
+    made: Sequence[str],
+    wording: Wording,
+    settings: Settings,
+) -> ChatRequest:
+    generator = random.Random(f"{settings.seed}\n{place}")
+    shown = _draw(generator, made, MADE_EXAMPLES)
+    shown += _draw(generator, [task.instruction for task in seeds], EXAMPLES - len(shown))
     generator.shuffle(shown)
+    examples = "\n".join(f"{number}. {' '.join(text.split())}" for number, text in enumerate(shown, start=1))
+    first = len(shown) + 1
+    prompt = wording.new_instructions.format(examples=examples, first=first, last=first + ASKED_FOR - 1)
+    papers = client.facts.options(max_tokens=1024, temperature=0.7, top_p=0.5, presence_penalty=2.0)
+    options = {**papers, **settings.options}
+    return ChatRequest([{"role": "user", "content": prompt}], options, sample=place)
+
+
+def _kind_requests(
+    client: ChatClient, instructions: Sequence[str], seeds: Sequence[SeedTask], wording: Wording, settings: Settings
+) -> list[ChatRequest]:
+    generator = random.Random(f"{settings.seed}\nclassify")
+    shown = _draw(generator, [task for task in seeds if task.is_classification], CLASSIFICATION_EXAMPLES)
+    shown += _draw(generator, [task for task in seeds if not task.is_classification], OTHER_EXAMPLES)
+    generator.shuffle(shown)
+    answers = {True: wording.is_one, False: wording.is_none}
     examples = "\n\n".join(
-        wording.classify_example.format(
-            instruction=s.instruction, answer=wording.is_one if s.is_classification else wording.is_none
-        )
-        for s in shown
+        wording.classify_example.format(instruction=task.instruction, answer=answers[task.is_classification])
+        for task in shown
     )
     options = {**client.facts.options(max_tokens=16, temperature=0.0), **settings.options}
     requests = []
@@ -172,23 +190,22 @@ async def classify(
             is_one=wording.is_one, is_none=wording.is_none, examples=examples, instruction=instruction
         )
         requests.append(ChatRequest([{"role": "user", "content": prompt}], options))
-    replies = await client.all(requests)
-    return [reply.text.strip().strip("'\"").casefold().startswith(wording.is_one.casefold()) for reply in replies]
+    return requests
 
 
-async def _instances(
+def _instance_requests(
     client: ChatClient,
     instructions: Sequence[str],
     kinds: Sequence[bool],
     seeds: Sequence[SeedTask],
     wording: Wording,
     settings: Settings,
-) -> list[ChatReply]:
+) -> list[ChatRequest]:
     options = {**client.facts.options(max_tokens=1024, temperature=0.0), **settings.options}
     requests = []
     for number, (instruction, kind) in enumerate(zip(instructions, kinds, strict=True)):
         generator = random.Random(f"{settings.seed}\ninstances\n{number}")
-        shown = _draw(generator, [s for s in seeds if s.is_classification == kind], INSTANCE_EXAMPLES)
+        shown = _draw(generator, [task for task in seeds if task.is_classification == kind], INSTANCE_EXAMPLES)
         template = wording.output_first if kind else wording.input_first
         prompt = template.format(
             count=INSTANCES,
@@ -197,7 +214,7 @@ async def _instances(
             instruction=instruction,
         )
         requests.append(ChatRequest([{"role": "user", "content": prompt}], options))
-    return await client.all(requests)
+    return requests
 
 
 def read_instructions(reply: ChatReply) -> list[str]:
@@ -269,13 +286,9 @@ def _heard(replies: Sequence[ChatReply]) -> Iterator[ChatReply]:
     return (reply for reply in replies if reply.status in ("ok", "truncated"))
 
 
-def _new_prompt(generator: random.Random, seeds: Sequence[SeedTask], made: Sequence[str], wording: Wording) -> str:
-    shown = _draw(generator, made, MADE_EXAMPLES)
-    shown += _draw(generator, [task.instruction for task in seeds], EXAMPLES - len(shown))
-    generator.shuffle(shown)
-    examples = "\n".join(f"{number}. {' '.join(text.split())}" for number, text in enumerate(shown, start=1))
-    first = len(shown) + 1
-    return wording.new_instructions.format(examples=examples, first=first, last=first + ASKED_FOR - 1)
+def _says_one(reply: ChatReply, wording: Wording) -> bool:
+    """Whether the model calls it a classification task; no answer counts as no."""
+    return reply.text.strip().strip("'\"").casefold().startswith(wording.is_one.casefold())
 
 
 def _show(task: SeedTask, wording: Wording) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kollm.errors import InputError
 from kollm.records import Provenance, Record
-from kollm.synthesize.self_instruct import Made
+from kollm.synthesize.made import Made
 from kollm.tasks import Task
 
 SOURCE = "templates"

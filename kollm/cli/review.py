@@ -1,0 +1,35 @@
+"""`kollm data review`: suspected translation errors into a file that a person corrects, and that builds replay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("-o", "--output", default="review.jsonl", type=click.Path(path_type=Path), show_default=True)
+@click.option("--config", help="One config of the dataset [default: all but the rejected rows].")
+def review(dataset: str, output: Path, config: str | None) -> None:
+    """Look for five kinds of translation error in DATASET and write the rows that have any, worst first.
+
+    Fill `corrected` with the fields that are to change, or set `decision` to keep or drop. Then build again with
+    --corrections FILE. Run again, the file keeps what was decided.
+    """
+    from collections import Counter
+
+    from kollm.dataset import read_records
+    from kollm.errors import InputError
+    from kollm.files import ensure_folder
+    from kollm.translate.review import read_review, write_review
+
+    records = list(read_records(dataset, config))
+    if not any(record.original for record in records):
+        raise InputError(f"'{dataset}' has no translated rows - build it with a translator first.")
+    ensure_folder(output.absolute().parent)
+    waiting = write_review(output, records)
+    items = read_review(output).values()
+    for kind, count in sorted(Counter(hit.kind for item in items for hit in item.errors).items()):
+        click.echo(f"{kind}: {count}")
+    click.echo(f"{output}: {waiting} rows to look at, {len(items) - waiting} decided, of {len(records)}")

@@ -1,0 +1,246 @@
+"""`kollm data synthesize`: rows made by a model or by task templates, as a file that `kollm data build synthetic` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kollm.chat import ChatClient
+    from kollm.chat_messages import ChatRequest
+    from kollm.records import Record
+    from kollm.synthesize.made import Made
+
+Command = Callable[..., Any]
+
+
+@click.group()
+def synthesize() -> None:
+    """Make rows: new tasks, conversations, new answers, or templates over annotated data.
+
+    Each writes rows.jsonl, which becomes a dataset with: kollm data build synthetic --input rows.jsonl -o DIR
+    """
+
+
+def model_options(command: Command) -> Command:
+    """What every command that asks a model takes."""
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Show what would be asked and what it costs at most; ask nobody."),
+        click.option("--concurrency", default=32, show_default=True, type=click.IntRange(1), help="Requests at once."),
+        click.option("--price", nargs=2, type=float, help="USD for a million tokens in and out, if not known."),
+        click.option("--max-cost", type=float, help="Stop before spending more than this many USD."),
+        click.option("--option", "options", multiple=True, help="Decoding option, KEY=VALUE, e.g. temperature=0.5."),
+        click.option("--base-url", help="OpenAI-compatible server, if not OpenAI's [env: OPENAI_BASE_URL]."),
+        click.option("--model", required=True, help="Model that writes, as the service calls it."),
+        click.option("-o", "--output", default="rows.jsonl", type=click.Path(path_type=Path), show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
+@synthesize.command("self-instruct")
+@click.option("--count", default=100, show_default=True, type=click.IntRange(1), help="New instructions.")
+@click.option("--seeds", type=click.Path(path_type=Path), help="Seed tasks [default: 34 Korean ones, with kollm].")
+@click.option("--language", default="ko", show_default=True, help="ko or en.")
+@click.option("--seed", default=0, show_default=True, help="Another seed makes other prompts.")
+@click.option("--licence", default="LicenseRef-model-terms", show_default=True, help="Licence that the rows get.")
+@model_options
+def self_instruct(
+    count: int, seeds: Path | None, language: str, seed: int, licence: str, options: tuple[str, ...], **rest: Any
+) -> None:
+    """New tasks with instances from seed tasks (Self-Instruct)."""
+    from kollm.errors import InputError
+    from kollm.synthesize import self_instruct as making
+    from kollm.synthesize.seeds import BUNDLED, read_seeds
+    from kollm.synthesize.wording import load_wording
+
+    if seeds is None and language != "ko":
+        raise InputError(f"The seed tasks that come with kollm are Korean - name some in '{language}' with --seeds.")
+    tasks, wording = read_seeds(seeds or BUNDLED), load_wording(language)
+    settings = making.Settings(count, seed=seed, options=_options(options), licence=licence)
+    client = _client(rest)
+    _make(
+        client,
+        making.sketch(client, tasks, wording, settings),
+        lambda: making.self_instruct(client, tasks, wording, language, settings),
+        at_least=True,
+        **rest,
+    )
+
+
+@synthesize.command("self-chat")
+@click.argument("topics")
+@click.option("--turns", default=4, show_default=True, type=click.IntRange(1), help="Exchanges asked for.")
+@click.option("--language", default="ko", show_default=True, help="ko or en.")
+@click.option("--limit", type=click.IntRange(1), help="Use the first N topics only.")
+@click.option("--licence", default="LicenseRef-model-terms", show_default=True, help="Licence that the rows get.")
+@model_options
+def self_chat(
+    topics: str, turns: int, language: str, limit: int | None, licence: str, options: tuple[str, ...], **rest: Any
+) -> None:
+    """Conversations in which a model plays both roles (Baize).
+
+    TOPICS: a text file with one topic a line, or a dataset, whose instructions are the topics.
+    """
+    from kollm.synthesize.self_chat import chat_requests, self_chat
+    from kollm.synthesize.wording import load_wording
+
+    chosen, wording, decoding = _topics(topics)[:limit], load_wording(language), _options(options)
+    client = _client(rest)
+    _make(
+        client,
+        chat_requests(client, chosen, wording, turns, decoding),
+        lambda: self_chat(client, chosen, wording, language, turns=turns, options=decoding, licence=licence),
+        **rest,
+    )
+
+
+@synthesize.command("regenerate")
+@click.argument("dataset")
+@click.option("--all", "everything", is_flag=True, help="All rows (KoAlpaca's way), not only those routed here.")
+@click.option("--system", default="", help="System message [default: none].")
+@click.option("--limit", type=click.IntRange(1), help="Answer the first N rows only.")
+@model_options
+def regenerate(
+    dataset: str, everything: bool, system: str, limit: int | None, options: tuple[str, ...], **rest: Any
+) -> None:
+    """Answers asked anew for the rows of DATASET that routing set aside for it."""
+    from kollm.dataset import read_records
+    from kollm.errors import InputError
+    from kollm.synthesize.regenerate import ROUTE, answer_requests, regenerate
+
+    records = [row for row in read_records(dataset) if everything or row.provenance.route == ROUTE][:limit]
+    if not records:
+        raise InputError(f"'{dataset}' has no rows that wait for an answer - add --all to answer every row anew.")
+    client, decoding = _client(rest), _options(options)
+    _make(
+        client,
+        answer_requests(client, records, system, decoding),
+        lambda: regenerate(client, records, system=system, options=decoding),
+        **rest,
+    )
+
+
+@synthesize.command("templates")
+@click.argument("rows", type=click.Path(path_type=Path))
+@click.option("--task", required=True, help="Shipped task (classification, summarization, ...) or a .yaml file.")
+@click.option("--map", "columns", multiple=True, help="FIELD=COLUMN where the rows have another name.")
+@click.option("--set", "constants", multiple=True, help="FIELD=TEXT for all rows, e.g. choices='긍정, 부정'.")
+@click.option("--phrasings", default=1, show_default=True, type=click.IntRange(1), help="Phrasings a row.")
+@click.option("--seed", default=0, show_default=True, help="Another seed chooses other phrasings.")
+@click.option("--licence", required=True, help="Licence of the rows, e.g. CC-BY-4.0.")
+@click.option("--limit", type=click.IntRange(1), help="Use the first N rows only.")
+@click.option("-o", "--output", default="rows.jsonl", type=click.Path(path_type=Path), show_default=True)
+def templates(
+    rows: Path,
+    task: str,
+    columns: tuple[str, ...],
+    constants: tuple[str, ...],
+    phrasings: int,
+    seed: int,
+    licence: str,
+    limit: int | None,
+    output: Path,
+) -> None:
+    """ROWS of annotated data (JSON, JSON Lines, parquet, KorQuAD's form) as instructions. No model is asked."""
+    import itertools
+
+    from kollm.sources.annotated import read
+    from kollm.synthesize.templates import fill_templates
+    from kollm.tasks import load_task
+
+    made = fill_templates(
+        itertools.islice(read(rows), limit),
+        load_task(task),
+        columns=_pairs(columns, "--map"),
+        constants=_pairs(constants, "--set"),
+        phrasings=phrasings,
+        seed=seed,
+        licence=licence,
+    )
+    _write(made, output)
+
+
+def _client(rest: dict[str, Any]) -> ChatClient:
+    from kollm.chat import ChatClient
+
+    names = ("base_url", "max_cost", "price", "concurrency")
+    return ChatClient(rest.pop("model"), kind="synthesize", **{name: rest.pop(name) for name in names})
+
+
+def _make(
+    client: ChatClient,
+    requests: Sequence[ChatRequest],
+    make: Callable[[], Coroutine[Any, Any, Made]],
+    *,
+    output: Path,
+    dry_run: bool,
+    at_least: bool = False,
+) -> None:
+    """Say what it costs; then ask, and write the rows."""
+    from kollm.chat import run_async
+    from kollm.files import ensure_folder
+    from kollm.progress import say
+
+    say(f"{client.model} at {client.base_url}, {'at least ' if at_least else ''}{client.estimate(requests)}")
+    if dry_run:
+        return
+    ensure_folder(output.absolute().parent)
+    made = run_async(make())
+    _write(made, output)
+    if client.facts.priced:
+        say(f"Cost so far: USD {client.spent:.4f}.")
+
+
+def _write(made: Made, output: Path) -> None:
+    from kollm.files import ensure_folder, json_line, write_atomic
+    from kollm.progress import say
+
+    ensure_folder(output.absolute().parent)
+    write_atomic(output, "".join(json_line(record.to_row()) for record in made.records))
+    for reason, count in sorted(made.dropped.items()):
+        click.echo(f"dropped, {reason}: {count}")
+    click.echo(f"{output}: {len(made.records)} rows")
+    if not made.records:
+        say("Warning: no row was made.")
+    else:
+        say(f"Next: kollm data build synthetic --input {output} -o DIR")
+
+
+def _topics(name: str) -> list[str]:
+    from kollm.dataset import read_records
+    from kollm.errors import InputError
+
+    path = Path(name)
+    if path.is_file():
+        topics = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    else:
+        topics = list(dict.fromkeys(_first_question(record) for record in read_records(name)))
+    if not topics:
+        raise InputError(f"'{name}' holds no topics - write one a line.")
+    return topics
+
+
+def _first_question(record: Record) -> str:
+    return record.history[0][0] if record.history else record.instruction
+
+
+def _options(values: tuple[str, ...]) -> dict[str, Any]:
+    import yaml
+
+    return {key: yaml.safe_load(text) for key, text in _pairs(values, "--option").items()}
+
+
+def _pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
+    pairs = {}
+    for value in values:
+        key, separator, text = value.partition("=")
+        if not separator or not key:
+            raise click.UsageError(f"{option} {value}: write NAME=VALUE.")
+        pairs[key] = text
+    return pairs
