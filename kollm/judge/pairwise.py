@@ -74,7 +74,7 @@ def judge_pairs(
     Raises:
         InputError: no task was answered by both, or a side holds several systems.
     """
-    pairs = _pairs(first, second)
+    pairs = match_pairs(first, second)
     requests = pair_requests(pairs, client)
     replies = run_async(client.all(requests))
     prompt_hash = text_sha256(TEMPLATE.read_text(encoding="utf-8"))
@@ -114,7 +114,12 @@ def read_choice(text: str) -> Choice | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _pairs(first: Sequence[Generation], second: Sequence[Generation]) -> list[tuple[Generation, Generation]]:
+def match_pairs(first: Sequence[Generation], second: Sequence[Generation]) -> list[tuple[Generation, Generation]]:
+    """The two answers to each task that both systems answered.
+
+    Raises:
+        InputError: there is none, or a side holds several systems.
+    """
     for side in (first, second):
         if len(systems := {answer.system for answer in side}) > 1:
             raise InputError(
