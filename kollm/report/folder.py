@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,11 +74,14 @@ def read_work_folder(path: Path) -> WorkFolder:
     folder = WorkFolder(path, run, manifest, metrics, training)
     for row in _rows(path / "generations.jsonl"):
         generation = Generation.from_row(row)
+        _check_texts(path, row, ("id", "system", "instruction", "input", "response", "finish_reason"))
         folder.generations[generation.system, generation.id] = generation
     hashes = {key: text_sha256(answer.response) for key, answer in folder.generations.items()}
     latest: dict[tuple[Any, ...], Verdict] = {}
     for row in _rows(path / "verdicts.jsonl"):
         verdict = Verdict.from_row(row)
+        _check_texts(path, row, ("id", "system", "rubric", "mode", "model_requested", "raw"))
+        _check_scores(path, verdict)
         if hashes and hashes.get((verdict.system, verdict.id)) != verdict.response_sha256:
             folder.outdated += 1
         else:
@@ -136,6 +140,20 @@ def _object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: holds a {type(value).__name__}, not an object - write it again with `kollm run`.")
     return value
+
+
+def _check_texts(path: Path, row: Mapping[str, Any], columns: Sequence[str]) -> None:
+    for column in columns:
+        if not isinstance(row[column], str):
+            raise InputError(f"{path}, task {row['id']}: {column} is {row[column]!r}, not text - write the row again.")
+
+
+def _check_scores(path: Path, verdict: Verdict) -> None:
+    for axis, score in verdict.scores.items():
+        if score is not None and not (type(score) in (int, float) and math.isfinite(score)):
+            raise InputError(
+                f"{path}, verdict on {verdict.id} of {verdict.system}: {axis} is {score!r} - a score is a number or null."
+            )
 
 
 def _rows(path: Path) -> Any:

@@ -73,9 +73,9 @@ def pack_samples(material: Material, judgings: Sequence[Mapping[str, Any]], limi
 
 
 def pack(value: Any) -> str:
-    """JSON, deflated, in base64: what `unpack` of page.js reads."""
-    data = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-    return base64.b64encode(zlib.compress(data, 6)).decode("ascii")
+    """JSON, deflated, in base64: what `unpack` of page.js reads. A lone surrogate becomes U+FFFD in the browser."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(zlib.compress(text.encode("utf-8", "surrogatepass"))).decode("ascii")
 
 
 def _judging(judging: Mapping[str, Any]) -> Judging:

@@ -13,7 +13,7 @@ from tests.report.fabricate import make_verdict
 
 
 def _unpack(packed: str) -> Any:
-    return json.loads(zlib.decompress(base64.b64decode(packed)))
+    return json.loads(zlib.decompress(base64.b64decode(packed)).decode("utf-8", "surrogatepass"))
 
 
 def _answer(task: int, system: str, response: str = "답") -> Answered:

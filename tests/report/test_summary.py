@@ -1,0 +1,141 @@
+"""The numbers of a report, each against the rows that it comes from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kollm.errors import InputError
+from kollm.published import PUBLISHED, SIX_AXES
+from kollm.report.folder import gather, read_work_folder
+from kollm.report.summary import summarize
+from tests.report.fabricate import make_work_folder
+
+
+def _summary(*folders: Path) -> dict[str, Any]:
+    read = [read_work_folder(folder) for folder in folders]
+    return summarize(read, gather(read))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_means_counts_and_statuses_are_those_of_the_rows(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=60, failures=0.3)
+    verdicts = [row for row in _rows(folder / "verdicts.jsonl") if row["system"] == "base"]
+    scored = [row["scores"]["coherence"] for row in verdicts if row["status"] == "ok"]
+    (judging,) = _summary(folder)["judgings"]
+    base = next(system for system in judging["systems"] if system["system"] == "base")
+    axis = base["axes"]["coherence"]
+    assert (base["n"], base["verdicts"], base["unjudged"]) == (60, 60, 0)
+    assert sum(base["statuses"].values()) == 60 and base["statuses"]["ok"] == len(scored) < 60
+    assert axis["mean"] == pytest.approx(sum(scored) / len(scored))
+    assert axis["n_scored"] == len(scored)
+    missing = 60 - len(scored)
+    assert axis["bounds"] == pytest.approx([(sum(scored) + missing * 1) / 60, (sum(scored) + missing * 3) / 60])
+    assert axis["ci95"][0] < axis["mean"] < axis["ci95"][1]
+    assert sum(count for _, count in axis["distribution"]) == len(scored)
+
+
+def test_an_answer_without_a_verdict_is_missing_not_zero(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=10, systems={"adapter": 0.9}, failures=0.0)
+    lines = (folder / "verdicts.jsonl").read_text().splitlines(keepends=True)
+    (folder / "verdicts.jsonl").write_text("".join(lines[:6]))
+    system = _summary(folder)["judgings"][0]["systems"][0]
+    assert (system["n"], system["verdicts"], system["unjudged"]) == (10, 6, 4)
+    assert system["axes"]["overall_quality"]["n_scored"] == 6
+
+
+def test_a_verdict_on_an_older_answer_does_not_count(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=10, systems={"adapter": 0.9}, failures=0.0)
+    rows = _rows(folder / "generations.jsonl")
+    with (folder / "generations.jsonl").open("a") as file:
+        file.write(json.dumps({**rows[2], "response": "새 답변입니다."}) + "\n")
+    summary = _summary(folder)
+    assert summary["runs"][0]["outdated_verdicts"] == 1
+    assert summary["judgings"][0]["systems"][0]["unjudged"] == 1
+    assert summary["answers"][0]["n"] == 10
+
+
+def test_systems_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    first = make_work_folder(tmp_path / "a", tasks=5)
+    second = make_work_folder(tmp_path / "b", tasks=5, systems={"adapter": 0.5})
+    names = [row["system"] for row in _summary(first, second)["answers"]]
+    assert names == ["adapter (a)", "base", "adapter (b)"]
+    same_name = make_work_folder(tmp_path / "c" / "a", tasks=5, systems={"adapter": 0.5})
+    names = [row["system"] for row in _summary(first, same_name)["answers"]]
+    assert names == [f"adapter ({first})", "base", f"adapter ({same_name})"]
+
+
+def test_flags_are_counted_by_system(tmp_path: Path) -> None:
+    answers = {("adapter", 0): "네, 알겠습니다. " * 30, ("adapter", 1): "I do not know.", ("adapter", 2): " "}
+    folder = make_work_folder(tmp_path / "run", tasks=4, systems={"adapter": 1.0}, answers=answers)
+    flags = _summary(folder)["answers"][0]["flags"]
+    assert {name: flag["n"] for name, flag in flags.items()} == {
+        "empty": 1,
+        "truncated": 0,
+        "no_hangul": 1,
+        "repetition": 1,
+    }
+    assert flags["empty"]["share"] == 0.25
+
+
+def test_published_rows_stand_beside_their_rubric_alone(tmp_path: Path) -> None:
+    by_rubric = {}
+    for rubric in ("kullm2023", "kullm3"):
+        (judging,) = _summary(make_work_folder(tmp_path / rubric, tasks=3, rubric=rubric))["judgings"]
+        by_rubric[rubric] = {row["system"]: row["scores"] for row in judging["published"]}
+    assert by_rubric["kullm2023"]["KULLM 5.8B"]["overall_quality"] == 3.028
+    assert by_rubric["kullm3"]["KULLM3"] == {"overall_quality": 4.36}
+
+
+def test_published_means_are_multiples_of_one_in_252() -> None:
+    """As the facts say: so a digit that was mistyped shows."""
+    for row in PUBLISHED["kullm2023"]:
+        assert tuple(row.scores) == SIX_AXES
+        for axis, mean in row.scores.items():
+            assert abs(mean * 252 - round(mean * 252)) <= 0.0005 * 252 + 1e-9, f"{row.system}, {axis}"
+            assert round(round(mean * 252) / 252, 3) == mean, f"{row.system}, {axis}"
+
+
+def test_settings_name_versions_and_origins(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=3)
+    run = json.loads((folder / "run.json").read_text())
+    run["recipe"]["origins"] = {"adapter.r": "paper"}
+    (folder / "run.json").write_text(json.dumps(run))
+    settings = {item["key"]: item for item in _summary(folder)["runs"][0]["settings"]}
+    assert settings["adapter.r"] == {"key": "adapter.r", "value": 16, "origin": "paper"}
+    assert settings["versions.torch"]["value"] == "2.13.0"
+    assert settings["data.sources.0.name"]["value"] == "dolly"
+
+
+def test_dataset_counts(tmp_path: Path) -> None:
+    dataset = _summary(make_work_folder(tmp_path / "run", tasks=3))["runs"][0]["dataset"]
+    assert [(source["name"], source["read"], source["kept"]) for source in dataset["sources"]] == [
+        ("dolly", 75, 71),
+        ("gpt4_llm", 115, 109),
+    ]
+    assert dataset["dropped"] == {"instruction_not_korean": 4, "output_empty": 6}
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("verdicts.jsonl", {"scores": {"coherence": float("nan")}}, "coherence is nan - a score is a number or null"),
+        ("verdicts.jsonl", {"scores": {"coherence": "3"}}, "coherence is '3' - a score is a number or null"),
+        ("verdicts.jsonl", {"status": "fine"}, "unknown status 'fine'"),
+        ("verdicts.jsonl", {"raw": None}, "raw is None, not text"),
+        ("generations.jsonl", {"response": None}, "response is None, not text"),
+        ("generations.jsonl", {"extra": 1}, "not a Generation row: unknown extra"),
+    ],
+)
+def test_rows_that_cannot_be_right_get_one_sentence(
+    tmp_path: Path, file: str, change: dict[str, Any], message: str
+) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=3)
+    rows = _rows(folder / file)
+    (folder / file).write_text("".join(json.dumps({**row, **change}) + "\n" for row in rows))
+    with pytest.raises(InputError, match=message):
+        _summary(folder)
