@@ -68,7 +68,7 @@ def self_instruct(
         client,
         making.sketch(client, tasks, wording, settings),
         lambda: making.self_instruct(client, tasks, wording, language, settings),
-        at_least=True,
+        instructions=True,
         **rest,
     )
 
@@ -180,14 +180,15 @@ def _make(
     *,
     output: Path,
     dry_run: bool,
-    at_least: bool = False,
+    instructions: bool = False,
 ) -> None:
     """Say what it costs; then ask, and write the rows."""
     from kollm.chat import run_async
     from kollm.files import ensure_folder
     from kollm.progress import say
 
-    say(f"{client.model} at {client.base_url}, {'at least ' if at_least else ''}{client.estimate(requests)}")
+    note = "if every new instruction is kept, " if instructions else ""
+    say(f"{client.model} at {client.base_url}: {note}{client.estimate(requests)}")
     if dry_run:
         return
     ensure_folder(output.absolute().parent)
