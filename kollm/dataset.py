@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from kollm.errors import InputError
 from kollm.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
+from kollm.pull import locate
 from kollm.records import Record, content_id
 from kollm.tables import SCHEMA, to_records
 
@@ -176,18 +177,12 @@ def read_records(
     Raises:
         InputError: no such folder, config or split.
     """
-    folder = Path(folder_or_hub_id)
-    if folder.is_dir():
-        return _folder_records(folder, config, split)
-    return _hub_records(str(folder_or_hub_id), config, split, revision)
+    return _folder_records(locate(folder_or_hub_id, "dataset", revision).folder, config, split)
 
 
 def dataset_fingerprint(folder_or_hub_id: str | Path) -> str:
-    """What identifies a dataset's content: its manifest's hash, or for the Hub the id with its revision."""
-    folder = Path(folder_or_hub_id)
-    if folder.is_dir():
-        return content_id(read_manifest(folder))
-    return content_id(str(folder_or_hub_id))
+    """What identifies a dataset's content, in a folder or on the Hub: its manifest's hash."""
+    return content_id(read_manifest(locate(folder_or_hub_id, "dataset").folder))
 
 
 def _folder_records(folder: Path, config: str | None, split: str | None) -> Iterator[Record]:
@@ -207,20 +202,6 @@ def _wanted(name: str, config: str | None, split: str | None) -> bool:
     its_config, its_file = name.split("/")
     of_config = its_config != REJECTED if config in (None, "all") else its_config == config
     return of_config and (split is None or its_file.startswith(f"{split}-"))
-
-
-def _hub_records(name: str, config: str | None, split: str | None, revision: str | None) -> Iterator[Record]:
-    from datasets import load_dataset
-
-    repository, _, pinned = name.partition("@")
-    if repository.count("/") != 1:
-        raise InputError(
-            f"There is no dataset folder '{name}', and it is no Hub id - check the path, or write ORG/NAME."
-        )
-    loaded = load_dataset(repository, config or "all", revision=revision or pinned or None, streaming=True)
-    for its_split, rows in loaded.items():
-        if split in (None, its_split):
-            yield from (Record.from_row(row) for row in rows)
 
 
 def _move_into_place(work: Path, folder: Path) -> None:

@@ -27,6 +27,7 @@ from kollm.errors import InputError, StateError
 from kollm.files import JsonlAppender, file_sha256, json_line, read_json, read_jsonl, write_atomic
 from kollm.progress import Progress
 from kollm.prompts import PromptTemplate
+from kollm.pull import Located, locate
 from kollm.records import Generation, Record, content_id
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -94,69 +95,49 @@ def load_system(
     Raises:
         InputError: nothing is there, or no prompt template is known for it.
     """
-    location, _, tag = model_or_adapter.partition("@")
-    revision = tag or revision
-    adapter_config = _adapter_config(location, revision)
+    found = locate(model_or_adapter, "model", revision)
+    adapter_config = _adapter_config(found.folder)
+    under = found
+    if adapter_config is not None:
+        pinned = None if base else adapter_config.get("revision")
+        under = locate(base or adapter_config["base_model_name_or_path"], "model", pinned)
     state = PartialState()
     kind = torch.float32 if state.device.type == "cpu" else getattr(torch, dtype)
-    where = base or (adapter_config["base_model_name_or_path"] if adapter_config else location)
-    template = PromptTemplate.load(prompt or _trained_prompt(location))
+    template = PromptTemplate.load(prompt or _trained_prompt(found))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location if adapter_config is None else where, padding_side="left")
-        network = AutoModelForCausalLM.from_pretrained(
-            where, dtype=kind, revision=None if adapter_config or base else revision, use_safetensors=True
-        )
+        tokenizer = AutoTokenizer.from_pretrained(under.folder, padding_side="left")
+        network = AutoModelForCausalLM.from_pretrained(under.folder, dtype=kind, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"The model '{where}' cannot be loaded ({str(error).splitlines()[0]}) - check its name."
+            f"The model '{under.name}' cannot be loaded ({str(error).splitlines()[0]}) - check its name."
         ) from error
     if adapter_config is not None:
         from peft import PeftModel
 
-        network = PeftModel.from_pretrained(network, location, revision=revision)
+        network = PeftModel.from_pretrained(network, found.folder)
     network = network.to(state.device).eval()
-    weights = _weights_id(Path(location)) if Path(location).is_dir() else f"{location}@{revision or 'main'}"
     return System(
         name=name or ("adapter" if adapter_config else "base"),
-        model=where,
-        adapter=location if adapter_config else "",
+        model=under.name,
+        adapter=found.name if adapter_config else "",
         network=network,
         tokenizer=tokenizer,
         template=template,
-        weights=weights,
+        weights=_weights_id(found.folder) if Path(model_or_adapter).is_dir() else found.name,
     )
 
 
-def _adapter_config(location: str, revision: str | None) -> dict[str, Any] | None:
-    if Path(location).is_dir():
-        path = Path(location) / "adapter_config.json"
-        return dict(read_json(path)) if path.is_file() else None
-    from huggingface_hub import file_exists, hf_hub_download
-
-    try:
-        if not file_exists(location, "adapter_config.json", revision=revision):
-            return None
-        return dict(read_json(Path(hf_hub_download(location, "adapter_config.json", revision=revision))))
-    except Exception as error:
-        raise InputError(
-            f"'{location}' is no folder and cannot be read from the Hub ({str(error).splitlines()[0]}) - check the path or name."
-        ) from error
+def _adapter_config(folder: Path) -> dict[str, Any] | None:
+    path = folder / "adapter_config.json"
+    return dict(read_json(path)) if path.is_file() else None
 
 
-def _trained_prompt(location: str) -> str:
+def _trained_prompt(model: Located) -> str:
     """The template that an adapter or merged model of kollm was trained with."""
-    marker = Path(location) / "training.json"
-    if not Path(location).is_dir():
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
-
-        try:
-            marker = Path(hf_hub_download(location, "training.json"))
-        except (EntryNotFoundError, RepositoryNotFoundError):
-            marker = Path()
+    marker = model.folder / "training.json"
     if not marker.is_file():
         raise InputError(
-            f"'{location}' does not say which prompt template it was trained with - name one: --prompt "
+            f"'{model.name}' does not say which prompt template it was trained with - name one: --prompt "
             f"{' or '.join(PromptTemplate.names())}."
         )
     return str(read_json(marker)["prompt"])

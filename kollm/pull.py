@@ -56,6 +56,31 @@ class Pulled(NamedTuple):
         return f"{self.repository}@{self.commit}"
 
 
+class Located(NamedTuple):
+    """Files on this machine, and the name to record for them: the folder as it was given, or `ORG/NAME@COMMIT`."""
+
+    folder: Path
+    name: str
+
+
+def locate(folder_or_name: str | Path, kind: RepoType, revision: str | None = None) -> Located:
+    """A folder as it is, or a repository pulled.
+
+    Raises:
+        InputError: it is neither a folder nor a repository that this token may read.
+        ServiceError: the Hub cannot be reached and the cache does not hold it.
+    """
+    name = str(folder_or_name)
+    if Path(name).is_dir():
+        return Located(Path(name), name)
+    if name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~")):
+        raise InputError(
+            f"There is no folder '{name}', and it is no name on the Hub - check the path, or write ORG/NAME."
+        )
+    pulled = pull(name, kind, revision)
+    return Located(pulled.folder, str(pulled))
+
+
 def parse_reference(text: str) -> Reference:
     """Read `ORG/NAME` or `ORG/NAME@REVISION`.
 

@@ -22,6 +22,7 @@ from kollm.dataset import dataset_fingerprint, read_records
 from kollm.errors import InputError, RecipeError, StateError
 from kollm.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
 from kollm.progress import say
+from kollm.pull import locate
 from kollm.recipe import TOY_PREFIX, Recipe, Source, ToyBase
 from kollm.records import canonical_json
 from kollm.train.launch import launch, launch_command
@@ -215,7 +216,7 @@ def _dataset(run: Run) -> dict[str, Any]:
     if given is not None:
         rows = sum(1 for _ in read_records(given))
         return {
-            "location": given,
+            "location": locate(given, "dataset").name,
             "fingerprint": dataset_fingerprint(given),
             "rows": rows,
             "summary": f"{rows:,} rows given in {given}",
@@ -274,7 +275,7 @@ def _evaluation(run: Run) -> dict[str, Any]:
         return {**result, "summary": f"{result['rows']:,} evaluation tasks"}
     rows = sum(1 for _ in read_records(given))
     return {
-        "location": given,
+        "location": locate(given, "dataset").name,
         "fingerprint": dataset_fingerprint(given),
         "rows": rows,
         "summary": f"{rows:,} evaluation tasks given in {given}",
