@@ -1,0 +1,115 @@
+"""`kollm judge` as a user runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import llmock.routers.batch as batches
+import pytest
+from llmock.pytest_plugin import LLMock
+
+from kollm.cli import main
+from kollm.files import json_line
+from kollm.judge.run import read_verdicts
+from kollm.ledger import Ledger
+from kollm.records import Generation
+from tests.judge.conftest import REPLY, answers
+
+
+@pytest.fixture
+def generations(tmp_path: Path, ledger: Ledger) -> Path:
+    return write(tmp_path / "generations.jsonl", answers(5))
+
+
+def write(path: Path, rows: list[Generation]) -> Path:
+    path.write_text("".join(json_line(row.to_row()) for row in rows), encoding="utf-8")
+    return path
+
+
+def kollm(*args: object) -> int:
+    try:
+        main(["judge", *map(str, args)])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_judge_again_and_replay(
+    llmock: LLMock, generations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llmock.reply(REPLY, times=None)
+    output = tmp_path / "verdicts.jsonl"
+    assert kollm(generations, "-o", output, "--max-cost", 1) == 0
+    first = capsys.readouterr()
+    assert "5 requests, 0 answered before" in first.err and "USD" in first.err
+    assert "5 verdicts" in first.out and "understandability" in first.out and "4.000" in first.out
+    assert kollm(generations, "-o", output) == 0
+    assert "(5 were there before)" in capsys.readouterr().out and len(llmock.requests) == 5
+
+
+def test_dry_run_and_limit_ask_nobody(
+    llmock: LLMock, generations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert kollm(generations, "-o", tmp_path / "v.jsonl", "--dry-run", "--limit", 3) == 0
+    assert "3 requests" in capsys.readouterr().err and llmock.requests == [] and not (tmp_path / "v.jsonl").exists()
+
+
+def test_batch_is_submitted_and_then_collected(
+    llmock: LLMock,
+    generations: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(batches, "_BATCH_DELAY", 0.0)
+    output = tmp_path / "verdicts.jsonl"
+    assert kollm(generations, "-o", output, "--batch") == 0
+    assert "Run the same command again" in capsys.readouterr().out and not output.exists()
+    assert kollm(generations, "-o", output, "--batch") == 0
+    verdicts = read_verdicts(output)
+    assert len(verdicts) == 5 and {verdict.status for verdict in verdicts} == {"parse_error"}
+    assert not list(tmp_path.glob("*.batch.json"))
+
+
+def test_pairs(llmock: LLMock, generations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    llmock.reply("판정: 무승부", times=None)
+    other = write(tmp_path / "other.jsonl", answers(5, "base", "다른 답"))
+    assert kollm(generations, "--against", other, "-o", tmp_path / "pairs.jsonl") == 0
+    out = capsys.readouterr().out
+    assert "adapter against base: 0 won, 5 tied, 0 lost, of 5" in out and "same choice in both orders: 1.000" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--rubric", "nope"], "There is no rubric 'nope'"),
+        (["--model", "unknown", "--max-cost", "1"], "No price of the model 'unknown'"),
+        (["--engine", "local"], "has no default model"),
+        (["--engine", "local", "--model", "x", "--samples", "2"], "leave out --mode, --samples"),
+        (["--engine", "local", "--model", "x", "--batch"], "--batch needs a service"),
+        (["--against", "GENERATIONS", "--batch"], "--against judges pairs in one way"),
+    ],
+)
+def test_mistakes_get_one_sentence(
+    llmock: LLMock, generations: Path, args: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert kollm(generations, *[str(generations) if arg == "GENERATIONS" else arg for arg in args]) == 1
+    err = capsys.readouterr().err
+    assert words in err and "Traceback" not in err and llmock.requests == []
+
+
+def test_no_key_no_answers_and_a_dead_server(
+    llmock: LLMock,
+    generations: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    empty = write(tmp_path / "empty.jsonl", [])
+    assert kollm(empty) == 1 and "no answers to judge" in capsys.readouterr().err
+    llmock.fail(400, times=None)
+    assert kollm(generations, "-o", tmp_path / "v.jsonl") == 1
+    assert "No answer was judged: Error code: 400" in capsys.readouterr().err
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert kollm(generations, "-o", tmp_path / "v.jsonl") == 1
+    assert "OPENAI_API_KEY is not set" in capsys.readouterr().err
