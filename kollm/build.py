@@ -206,11 +206,12 @@ def build_dataset(
         raise InputError("A source was named twice - name each once.")
     engines = Engines(translator, translator_model, translator_options)
     budget = Budget(max_characters, max_cost)
-    build = _Build(inputs, settings, engines)
-    workers = _processes(inputs) if processes is None else processes
+    build = Build(inputs, settings, engines)
+    workers = find_processes(inputs) if processes is None else processes
     with DatasetWriter(Path(output)) as writer, Pool(build, workers) as pool, Scratch(writer.work) as scratch:
         tally = Tally()
-        _first_pass(build, pool, scratch, writer, tally)
+        first_pass(build, pool, scratch, writer, tally)
+        _announce(build, scratch)
         _second_pass(build, pool, scratch, writer, tally, budget, ledger)
         scratch.close()
         if not writer.rows:
@@ -273,10 +274,19 @@ class _Job(NamedTuple):
     content: Any
 
 
-class _Build:
-    """The plans of all sources; what the worker processes hold."""
+class Build:
+    """The plans of all sources; what the worker processes hold.
 
-    def __init__(self, inputs: Sequence[SourceInput], settings: Settings, engines: Engines) -> None:
+    Args:
+        inputs: the sources.
+        settings: what is done to them.
+        engines: who translates; None to plan only.
+        billed: for a plan: whether the engine that is planned for bills characters.
+    """
+
+    def __init__(
+        self, inputs: Sequence[SourceInput], settings: Settings, engines: Engines | None, billed: bool = False
+    ) -> None:
         self.settings = settings
         self.batches: list[Iterator[Batch]] = []
         self.plans: list[SourcePlan] = []
@@ -286,7 +296,8 @@ class _Build:
         tasks = _tasks(inputs, settings)
         for item in inputs:
             source = find_source(item.name)
-            engine = engines.of(item, settings.turns)
+            engine = engines.of(item, settings.turns) if engines is not None else None
+            english = source.lang != "ko"
             opened = open_source(
                 source,
                 item.input,
@@ -303,8 +314,10 @@ class _Build:
                     opened.place,
                     settings.privacy if source.personal and training else "off",
                     tasks if training and len(tasks) else None,
-                    Router(evaluation=not training) if engine is not None and engine.markup else None,
-                    engine is not None and engine.kept,
+                    Router(evaluation=not training)
+                    if (engine is not None and engine.markup) or (billed and english)
+                    else None,
+                    (engine is not None and engine.kept) or (billed and english),
                 )
             )
             self.finishing.append(_finish_plan(source, engine, settings, found, tasks, self.compared))
@@ -341,14 +354,18 @@ def _tasks(inputs: Sequence[SourceInput], settings: Settings) -> Tasks:
     return tasks
 
 
-def _first_pass(build: _Build, pool: Pool, scratch: Scratch, writer: DatasetWriter, tally: Tally) -> None:
-    """Prepare all rows, put them on disk, and mark those that are not to be translated."""
+def first_pass(build: Build, pool: Pool, scratch: Scratch, writer: DatasetWriter | None, tally: Tally) -> None:
+    """Prepare all rows, put them on disk, and mark those that are not to be translated.
+
+    Raises:
+        InputError: malformed input, an id that occurs twice, or a leak that is to be refused.
+    """
     found = []
     with Progress("prepare", None) as progress:
-        for number, prepared in pool.map(_Build.prepare, build.jobs()):
+        for number, prepared in pool.map(Build.prepare, build.jobs()):
             source = build.plans[number].source
             leaks = [(leak.row, f"leak: {leak.task}") for leak in prepared.leaks]
-            scratch.write(number, prepared.table, leaks)
+            scratch.write(number, prepared.table, leaks, prepared.characters)
             _reject(prepared.rejected, writer, tally)
             tally.mended.update(prepared.notes)
             tally.read[source.name] += prepared.table.num_rows + prepared.rejected.num_rows
@@ -384,8 +401,19 @@ def leak_error(leaks: Sequence[str]) -> InputError:
     )
 
 
+def _announce(build: Build, scratch: Scratch) -> None:
+    """Say what is about to be spent, and with whom."""
+    for number, plan in enumerate(build.finishing):
+        if plan.engine is not None and plan.engine.kept:
+            left = scratch.remaining(number)
+            say(
+                f"{plan.source.name}: {left.rows:,} rows with {left.characters:,} characters go to "
+                f"{plan.engine.name} ({plan.engine.base_url}); the text leaves this machine."
+            )
+
+
 def _second_pass(
-    build: _Build,
+    build: Build,
     pool: Pool,
     scratch: Scratch,
     writer: DatasetWriter,
@@ -408,11 +436,11 @@ def _second_pass(
 
 
 def _finished(
-    build: _Build, pool: Pool, number: int, tables: Iterator[pa.Table], budget: Budget, ledger: Ledger | None
+    build: Build, pool: Pool, number: int, tables: Iterator[pa.Table], budget: Budget, ledger: Ledger | None
 ) -> Iterator[Finished]:
     plan = build.finishing[number]
     if plan.engine is None or isinstance(plan.engine, MemoryTranslator) or getattr(plan.engine, "pure", False):
-        yield from pool.map(_Build.finish, (_Job(number, table) for table in tables))
+        yield from pool.map(Build.finish, (_Job(number, table) for table in tables))
         return
     records = (record for table in tables for record in to_records(table))
     outcomes = translate_stream(
@@ -434,13 +462,14 @@ def _without_dropped(
         yield table.filter(pc.invert(dropped))
 
 
-def _reject(table: pa.Table, writer: DatasetWriter, tally: Tally) -> None:
-    writer.write(REJECTED_PART, table)
+def _reject(table: pa.Table, writer: DatasetWriter | None, tally: Tally) -> None:
+    if writer is not None:
+        writer.write(REJECTED_PART, table)
     tally.dropped.update(reason_kind(reason) for reason in table.column("reason").to_pylist())
     tally.licences.setdefault(REJECTED_PART, set()).update(pc.unique(table.column("licence")).to_pylist())
 
 
-def _processes(inputs: Iterable[SourceInput]) -> int:
+def find_processes(inputs: Iterable[SourceInput]) -> int:
     """Workers for local files of POOL_BYTES and for the Hub; none for less."""
     size = 0
     for item in inputs:

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kollm.dedup import NOT_A_DUPLICATE, Duplicates
 from kollm.sources import duplicate_id
 from kollm.tables import SCHEMA
+
+
+class Remaining(NamedTuple):
+    """What is left of a source after duplicates and leaks.
+
+    Attributes:
+        rows: rows that are kept so far.
+        sent: rows of these that have text to translate.
+        characters: characters of that text, as far as they were counted.
+        routed: rows that routing leaves out.
+    """
+
+    rows: int
+    sent: int
+    characters: int
+    routed: int
 
 
 class Scratch:
@@ -31,17 +49,21 @@ class Scratch:
         self._ids: dict[int, list[pa.Array]] = {}
         self._other_ids: dict[int, list[pa.Array]] = {}
         self._reasons: dict[int, dict[int, str]] = {}
+        self._characters: dict[int, list[npt.NDArray[np.int64]]] = {}
         self.rows = 0
 
-    def write(self, source: int, table: pa.Table, dropped: Sequence[tuple[int, str]]) -> None:
-        """Append rows, and the reasons to drop some of them, by their place in the table."""
+    def write(
+        self, source: int, table: pa.Table, dropped: Sequence[tuple[int, str]], characters: npt.NDArray[np.int64]
+    ) -> None:
+        """Append rows, the reasons to drop some of them, by their place in the table, and what each would cost."""
         if source not in self._files:
             options = pa.ipc.IpcWriteOptions(compression="zstd")
             self._files[source] = pa.ipc.new_file(self._path(source), SCHEMA, options=options)
-            self._ids[source], self._reasons[source] = [], {}
+            self._ids[source], self._reasons[source], self._characters[source] = [], {}, []
         start = sum(len(ids) for ids in self._ids[source])
         self._reasons[source].update({start + row: reason for row, reason in dropped})
         self._files[source].write_table(table)
+        self._characters[source].append(characters)
         self._ids[source] += table.column("id").chunks
         self.rows += table.num_rows
 
@@ -86,6 +108,21 @@ class Scratch:
             owners = np.searchsorted(starts, rows, side="right") - 1
             for row, owner, first in zip(rows, owners, firsts, strict=True):
                 self._reasons[present[owner]][int(row - starts[owner])] = f"duplicate_{kind}: {first}"
+
+    def reason_counts(self, source: int) -> Counter[str]:
+        """How many rows of a source are dropped so far for each reason, without its detail."""
+        return Counter(reason.partition(":")[0] for reason in self._reasons.get(source, {}).values())
+
+    def remaining(self, source: int) -> Remaining:
+        """What is left to translate of a source."""
+        if source not in self._ids:
+            return Remaining(0, 0, 0, 0)
+        characters = np.concatenate(self._characters[source])
+        kept = np.ones(len(characters), dtype=bool)
+        kept[list(self._reasons[source])] = False
+        sent = kept & (characters > 0)
+        routed = int((kept & (characters < 0)).sum())
+        return Remaining(int(kept.sum()) - routed, int(sent.sum()), int(characters[sent].sum()), routed)
 
     def read(self, source: int) -> Iterator[tuple[pa.Table, pa.Array]]:
         """The rows of a source in batches, each with the reasons to drop them; null for none."""

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
+
+if TYPE_CHECKING:
+    from kollm.build import Settings, SourceInput
+    from kollm.data_plan import DataPlan
+
+_TRANSLATORS = ("deepl", "openai", "local", "memory", "none")
 
 
 @click.group()
@@ -13,12 +21,151 @@ def data() -> None:
     """Plan, build and check Korean instruction datasets."""
 
 
-data.add_command(review)
 data.add_command(synthesize)
 
 
+def _options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What `plan` and `build` share."""
+    for option in reversed(
+        (
+            click.argument("sources", nargs=-1, required=True),
+            click.option(
+                "--input",
+                "inputs",
+                multiple=True,
+                metavar="[NAME=]PATH",
+                help="File, Hub id or 'sample'; without it, the source's place on the Hub.",
+            ),
+            click.option("--revision", "revisions", multiple=True, metavar="[NAME=]COMMIT", help="Commit on the Hub."),
+            click.option("--turns", type=click.Choice(["conversation", "pairs", "first"]), default="conversation", show_default=True, help="A conversation as one row, one row a pair, or its first pair."),
+            click.option("--privacy", type=click.Choice(["mask", "drop", "off"]), default="mask", show_default=True, help="Personal data in shared conversations."),
+            click.option("--near", type=click.FloatRange(0.5, 1.01), default=0.8, show_default=True, help="Least similarity of a near duplicate; 1.01 for none."),
+            click.option("--against", multiple=True, default=("human_eval",), show_default=True, metavar="SET", help="Evaluation set to look for: human_eval, sample, a file, folder or Hub id; 'none' for none."),
+            click.option("--limit", type=click.IntRange(min=1), help="Rows to read of each source."),
+            click.option("--seed", type=int, default=0, show_default=True, help="Of the sample of a huge source."),
+        )
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+@data.command()
+@_options
+@click.option("--translator", type=click.Choice(_TRANSLATORS), default="deepl", show_default=True)
+@click.option("--price", type=click.FloatRange(min=0), help="USD for a million characters, in place of the engine's.")
+def plan(sources: tuple[str, ...], translator: str, price: float | None, **options: Any) -> None:
+    """Rows, characters, cost and time of a build, before anything is spent."""
+    from kollm.data_plan import plan_build
+
+    settings = _settings(options, leaks="drop")
+    result = plan_build(_inputs(sources, options), translator=translator, settings=settings, price=price)
+    _show_plan(result)
+
+
+@data.command()
+@_options
+@click.option(
+    "--memory", "memories", multiple=True, metavar="[NAME=]PATH", help="Korean rows for the memory translator."
+)
+@click.option("--translator", type=click.Choice(_TRANSLATORS), default="memory", show_default=True)
+@click.option("--model", help="Model of the translator, where it has a choice.")
+@click.option("--mode", type=click.Choice(["row", "field"]), default="row", show_default=True, help="A row as one document, or its fields apart.")  # fmt: skip
+@click.option("--filters", default="default", show_default=True, help="default, paper, paper-all or none.")
+@click.option("--leaks", type=click.Choice(["refuse", "drop", "keep"]), default="refuse", show_default=True, help="Rows that hold an evaluation task.")  # fmt: skip
+@click.option("--max-characters", type=click.IntRange(min=0), help="Cap on the characters billed.")
+@click.option("--max-cost", type=click.FloatRange(min=0), help="Cap on their price in USD.")
+@click.option("--processes", type=click.IntRange(min=0), help="Worker processes; chosen by the input's size.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@click.option("-o", "--output", required=True, type=click.Path(), help="Folder of the dataset.")
+def build(
+    sources: tuple[str, ...],
+    translator: str,
+    model: str | None,
+    filters: str,
+    max_characters: int | None,
+    max_cost: float | None,
+    processes: int | None,
+    dry_run: bool,
+    output: str,
+    **options: Any,
+) -> None:
+    """Build a dataset folder: read, translate, filter, write."""
+    from dataclasses import asdict
+
+    from kollm.build import build_dataset
+    from kollm.data_plan import plan_build
+
+    settings = _settings(options, filters=filters, mode=options["mode"], leaks=options["leaks"])
+    inputs = _inputs(sources, options)
+    if dry_run:
+        _show_plan(plan_build(inputs, translator=translator, settings=settings, processes=processes))
+        return
+    report = build_dataset(
+        inputs,
+        translator=translator,
+        translator_model=model,
+        output=output,
+        max_characters=max_characters,
+        max_cost=max_cost,
+        processes=processes,
+        **asdict(settings),
+    )
+    for config, rows in report.rows.items():
+        click.echo(f"{config}: {rows:,} rows")
+    for reason, rows in report.dropped.items():
+        click.echo(f"left out, {reason}: {rows:,}")
+    if report.leaks:
+        click.echo(f"kept although they hold an evaluation task: {len(report.leaks):,}")
+    if report.compared:
+        click.echo(
+            f"the paper's rules on every source would drop {report.compared['paper_drops']:,} rows, "
+            f"{report.compared['paper_alone_drops']:,} of them kept here, "
+            f"and keep {report.compared['paper_keeps_dropped']:,} of those dropped here"
+        )
+    if report.bill:
+        click.echo(report.bill)
+    click.echo(f"{report.folder}")
+
+
+@data.command()
+@click.argument("folder")
+@click.option("--against", multiple=True, default=("human_eval",), show_default=True, metavar="SET", help="human_eval, sample, a file, folder or Hub id.")  # fmt: skip
+@click.option("--show", type=click.IntRange(min=0), default=20, show_default=True, help="Leaks to list.")
+def leaks(folder: str, against: tuple[str, ...], show: int) -> None:
+    """Overlap of a dataset with evaluation sets, in Korean and in English. Exit code 1 if there is any."""
+    from kollm.dataset import read_records
+    from kollm.leak_check import find_leaks, load_references
+
+    tasks = load_references(against)
+    found = list(find_leaks(read_records(folder, split="train"), tasks))
+    click.echo(f"{len(found):,} rows hold one of the {len(set(tasks.ids)):,} tasks of {', '.join(against)}")
+    for leak in found[:show]:
+        click.echo(f"{leak.row}: {leak.task} ({leak.share:.0%})")
+    if len(found) > show:
+        click.echo(f"... and {len(found) - show:,} more (--show)")
+    if found:
+        raise SystemExit(1)
+
+
+def _settings(options: dict[str, Any], **more: Any) -> Settings:
+    from kollm.build import Settings
+
+    names = ("turns", "privacy", "near", "limit", "seed")
+    against = tuple(name for name in options["against"] if name != "none")
+    return Settings(**{name: options[name] for name in names}, against=against, **more)
+
+
+def _inputs(sources: tuple[str, ...], options: dict[str, Any]) -> list[SourceInput]:
+    from kollm.build import SourceInput
+
+    paths = _by_source(options["inputs"], sources, "--input")
+    revisions = _by_source(options["revisions"], sources, "--revision")
+    memories = _by_source(options.get("memories", ()), sources, "--memory")
+    return [SourceInput(name, paths.get(name), revisions.get(name), memories.get(name)) for name in sources]
+
+
 def _by_source(values: tuple[str, ...], sources: tuple[str, ...], option: str) -> dict[str, str]:
-    """`--input PATH` for all sources or `--input NAME=PATH` for one."""
+    """`PATH` for the only source or for `sample`, `NAME=PATH` for one of several."""
     paths: dict[str, str] = {}
     for value in values:
         name, separator, path = value.partition("=")
@@ -31,36 +178,25 @@ def _by_source(values: tuple[str, ...], sources: tuple[str, ...], option: str) -
     return paths
 
 
-@data.command()
-@click.argument("sources", nargs=-1, required=True)
-@click.option("--input", "inputs", multiple=True, help="File, Hub id or 'sample'; NAME=... for one source of several.")
-@click.option("--memory", "memories", multiple=True, help="Korean rows for the memory translator; NAME=... for one.")
-@click.option("--translator", default="memory", show_default=True)
-@click.option("--filters", default="default", show_default=True)
-@click.option("--limit", type=click.IntRange(min=1), help="Rows to read of each source.")
-@click.option("-o", "--output", required=True, type=click.Path(), help="Folder of the dataset.")
-def build(
-    sources: tuple[str, ...],
-    inputs: tuple[str, ...],
-    memories: tuple[str, ...],
-    translator: str,
-    filters: str,
-    limit: int | None,
-    output: str,
-) -> None:
-    """Build a dataset folder: read, translate, filter, write."""
-    from kollm.build import SourceInput, build_dataset
-
-    paths, memory = _by_source(inputs, sources, "--input"), _by_source(memories, sources, "--memory")
-    report = build_dataset(
-        [SourceInput(name, paths.get(name), None, memory.get(name)) for name in sources],
-        translator=translator,
-        output=output,
-        filters=filters,
-        limit=limit,
-    )
-    for config, rows in report.rows.items():
-        click.echo(f"{config}: {rows} rows")
-    for reason, rows in sorted(report.dropped.items()):
-        click.echo(f"dropped, {reason}: {rows}")
-    click.echo(f"{report.folder}")
+def _show_plan(plan: DataPlan) -> None:
+    head = ("source", "read", "unusable", "duplicates", "leaks", "routed out", "rows", "characters", "requests", "time", "USD")  # fmt: skip
+    lines: list[tuple[str, ...]] = [head]
+    for row in plan.rows:
+        counts = (row.read, row.rejected, row.duplicates, row.leaks, row.routed, row.rows, row.characters, row.requests)
+        time = "-" if row.seconds is None else f"{row.seconds / 60:,.1f} min"
+        cost = "?" if row.cost is None else f"{row.cost:,.2f}"
+        lines.append((row.name, *(f"{count:,}" for count in counts), time, cost))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        first, *rest = (cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True)))  # fmt: skip
+        click.echo("  ".join([first, *rest]))
+    costs = [row.cost for row in plan.rows]
+    known = [cost for cost in costs if cost is not None]
+    total = f"USD {sum(known):,.2f}" if len(known) == len(costs) else "unknown: the service bills tokens"
+    click.echo(f"Cost in all: {total}.")
+    if plan.service and sum(row.characters for row in plan.rows):
+        click.echo(f"The text leaves this machine for {plan.service}.")
+    for row in plan.rows:
+        if row.personal:
+            found = ", ".join(f"{count:,} {name.removesuffix('_masked')}" for name, count in plan.masked.items())
+            click.echo(f"{row.name} may carry personal data; masked before sending: {found or 'none found'}.")

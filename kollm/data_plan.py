@@ -1,0 +1,160 @@
+"""What a build would take: rows, characters, requests, cost and time of each source, before anything is spent.
+
+This is the first pass of a build without its second: no key is needed, nothing is sent, nothing is left on disk.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from kollm.build import Build, Settings, SourceInput, Tally, find_processes, first_pass
+from kollm.errors import InputError
+from kollm.pool import Pool
+from kollm.scratch import Remaining, Scratch
+from kollm.sources import find_source
+
+
+class Engine(NamedTuple):
+    """What planning knows of an engine, so that no key is needed.
+
+    Attributes:
+        service: who gets the text; empty if it stays on this machine.
+        price: USD for a million characters; None where another unit is billed.
+        rows: most rows in one request.
+        characters: most characters in one request.
+        requests_per_second: most requests a second; None where the service sets no limit that is known.
+    """
+
+    service: str = ""
+    price: float | None = 0.0
+    rows: int = 1
+    characters: int = 1 << 30
+    requests_per_second: float | None = None
+
+
+ENGINES = {
+    "deepl": Engine("DeepL", 25.0, 50, 120_000, 20.0),
+    "openai": Engine("the OpenAI-compatible service", None),
+    "local": Engine(),
+    "memory": Engine(),
+    "none": Engine(),
+}
+"""By name. DeepL: 50 texts and 128 KiB a request (its documentation), less room for mark-up; the price is a third
+party's of 2026, and 20 requests a second is what kollm allows itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One source of a plan.
+
+    Attributes:
+        name: the source.
+        read: its rows.
+        rejected: rows that cannot be used.
+        duplicates: rows that repeat others.
+        leaks: rows that hold an evaluation task.
+        routed: rows that routing leaves out, since translation would void them.
+        rows: rows left.
+        characters: characters to be translated, code and formulas not counted; 0 where nothing is billed.
+        requests: requests, about.
+        seconds: least time that the requests take, where a rate is known.
+        cost: USD; None where another unit is billed.
+        personal: whether its text may carry personal data.
+    """
+
+    name: str
+    read: int
+    rejected: int
+    duplicates: int
+    leaks: int
+    routed: int
+    rows: int
+    characters: int
+    requests: int
+    seconds: float | None
+    cost: float | None
+    personal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlan:
+    """What a build would take.
+
+    Attributes:
+        rows: the sources.
+        service: who would get the text; empty if it stays on this machine.
+        masked: personal data found and masked, by kind.
+    """
+
+    rows: tuple[PlanRow, ...]
+    service: str
+    masked: dict[str, int]
+
+
+def plan_build(
+    sources: Sequence[str | SourceInput],
+    *,
+    translator: str = "deepl",
+    settings: Settings | None = None,
+    price: float | None = None,
+    processes: int | None = None,
+) -> DataPlan:
+    """Count what a build would send and cost.
+
+    Args:
+        sources: names, or SourceInputs.
+        translator: a key of ENGINES.
+        settings: as for the build; leaks are counted, never refused.
+        price: USD for a million characters, in place of the engine's.
+        processes: as for the build.
+
+    Raises:
+        InputError: a source, file or option that cannot be used, or no row at all.
+    """
+    if translator not in ENGINES:
+        raise InputError(f"There is no translator '{translator}' - use one of {', '.join(ENGINES)}.")
+    engine = ENGINES[translator]
+    engine = engine if price is None else engine._replace(price=price)
+    inputs = [SourceInput(item) if isinstance(item, str) else item for item in sources]
+    build = Build(inputs, settings or Settings(leaks="drop"), None, billed=bool(engine.service))
+    tally = Tally()
+    workers = find_processes(inputs) if processes is None else processes
+    with tempfile.TemporaryDirectory() as folder, Pool(build, workers) as pool, Scratch(Path(folder)) as scratch:
+        first_pass(build, pool, scratch, None, tally)
+        rows = tuple(_row(item.name, engine, tally, scratch, number) for number, item in enumerate(inputs))
+    if not sum(row.read for row in rows):
+        raise InputError(f"{', '.join(item.name for item in inputs)}: no rows at all in the input - check the file.")
+    masked = {name: count for name, count in sorted(tally.mended.items()) if name.endswith("_masked")}
+    return DataPlan(rows, engine.service, masked)
+
+
+def _row(name: str, engine: Engine, tally: Tally, scratch: Scratch, number: int) -> PlanRow:
+    left = scratch.remaining(number)
+    reasons = scratch.reason_counts(number)
+    requests = _requests(engine, left)
+    duplicates = reasons["duplicate_exact"] + reasons["duplicate_near"]
+    return PlanRow(
+        name,
+        tally.read[name],
+        tally.read[name] - left.rows - left.routed - duplicates - reasons["leak"],
+        duplicates,
+        reasons["leak"],
+        left.routed,
+        left.rows,
+        left.characters,
+        requests,
+        requests / engine.requests_per_second if engine.requests_per_second else None,
+        left.characters * engine.price / 1e6 if engine.price is not None else None,
+        find_source(name).personal,
+    )
+
+
+def _requests(engine: Engine, left: Remaining) -> int:
+    if not engine.service:
+        return 0
+    return max(math.ceil(left.sent / engine.rows), math.ceil(left.characters / engine.characters))
