@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
@@ -15,6 +15,8 @@ from kollm.records import Record
 from kollm.sources import Rejected, Source
 from kollm.tables import to_records, to_table
 from kollm.translate import Outcome, Translator, translate_records
+from kollm.translate.english import english_record
+from kollm.translate.review import Correction, replay
 
 LeakPolicy = Literal["refuse", "drop", "keep"]
 """What becomes of a build whose rows hold evaluation tasks: it stops, drops those rows, or keeps them, counted."""
@@ -32,6 +34,8 @@ class FinishPlan:
         tasks: evaluation tasks to look for; None to look for none.
         leaks: what becomes of rows that hold one.
         compared: whether to count what the paper's rules would do differently.
+        corrections: what people corrected or dropped in reviews of earlier builds, by record id.
+        english: whether each kept row is followed by its English original as a row of its own.
     """
 
     source: Source
@@ -41,6 +45,8 @@ class FinishPlan:
     tasks: Tasks | None
     leaks: LeakPolicy
     compared: bool
+    corrections: Mapping[str, Correction] = field(default_factory=dict)
+    english: bool = False
 
 
 class Finished(NamedTuple):
@@ -79,18 +85,24 @@ def finish(plan: FinishPlan, outcomes: Sequence[Outcome]) -> Finished:
     rejected: list[Rejected] = []
     flags: Counter[str] = Counter()
     for outcome in outcomes:
-        reason = outcome.reason
-        if reason is None and plan.source.split == "train":
+        record, done = replay(outcome.record, plan.corrections)
+        if done:
+            flags[f"review_{done}"] += 1
+        # A person's word goes before the filters'.
+        reason = "review: dropped by hand" if done == "dropped" else None if done == "corrected" else outcome.reason
+        if reason is None and done != "corrected" and plan.source.split == "train":
             reason = _filter(plan, outcome, flags)
         if reason is None:
-            kept.append(outcome.record)
+            kept.append(record)
         else:
-            rejected.append(Rejected(outcome.record, reason))
+            rejected.append(Rejected(record, reason))
     found = plan.tasks.find([row_text(record) for record in kept]) if plan.tasks is not None else []
     leaks = [f"{kept[leak.row].id}: {leak.task}" for leak in found]
     if plan.leaks == "drop":
         for leak in reversed(found):
             rejected.append(Rejected(kept.pop(leak.row), f"leak: {leak.task}"))
+    if plan.english:
+        kept = [item for record in kept for item in (record, english_record(record)) if item is not None]
     return Finished(
         to_table(kept),
         to_table([item.record for item in rejected], [item.reason for item in rejected]),

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -134,31 +135,26 @@ class Correction(BaseModel):
         return bool(self.decision or self.corrected)
 
 
-@dataclass(slots=True)
-class Replay:
-    """Corrections, and what became of them so far: ids of the rows they were put into, dropped, or stale for."""
+class Replayed(NamedTuple):
+    """A record after its correction; `what` was done: `corrected`, `dropped`, `stale`, or nothing."""
 
-    corrections: Mapping[str, Correction]
-    corrected: list[str] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
-    stale: list[str] = field(default_factory=list)
+    record: Record
+    what: str = ""
 
-    def apply(self, record: Record) -> Record | None:
-        """The record with its corrections, as it was where there are none, or None where a person dropped it."""
-        correction = self.corrections.get(record.id)
-        if correction is None or not correction.decided:
-            return record
-        if correction.english_sha256 != english_sha256(record):
-            self.stale.append(record.id)
-            return record
-        if correction.decision == "drop":
-            self.dropped.append(record.id)
-            return None
-        if not correction.corrected:
-            return record
-        self.corrected.append(record.id)
-        provenance = replace(record.provenance, engine=record.provenance.engine + CORRECTED)
-        return replace(with_fields(record, correction.corrected), provenance=provenance)
+
+def replay(record: Record, corrections: Mapping[str, Correction]) -> Replayed:
+    """Put a person's corrections into a freshly translated record."""
+    correction = corrections.get(record.id)
+    if correction is None or not correction.decided:
+        return Replayed(record)
+    if correction.english_sha256 != english_sha256(record):
+        return Replayed(record, "stale")
+    if correction.decision == "drop":
+        return Replayed(record, "dropped")
+    if not correction.corrected:
+        return Replayed(record)
+    provenance = replace(record.provenance, engine=record.provenance.engine + CORRECTED)
+    return Replayed(replace(with_fields(record, correction.corrected), provenance=provenance), "corrected")
 
 
 def find_hits(record: Record) -> list[Hit]:

@@ -10,7 +10,7 @@ import pytest
 
 from kollm.errors import InputError
 from kollm.records import Original, Provenance, Record
-from kollm.translate.review import CORRECTED, DETECTORS, Replay, find_hits, read_review, write_review
+from kollm.translate.review import CORRECTED, DETECTORS, find_hits, read_review, replay, write_review
 
 CODE = "def area(r):\n    return 3.14 * r * r"
 
@@ -102,13 +102,12 @@ def test_corrections_are_replayed_whatever_the_machine_says_next_time(tmp_path: 
     write_review(path, RECORDS)
     edit(path, "alpaca-1", corrected={"instruction": "2.50달러입니다."})
     edit(path, "alpaca-2", decision="drop")
-    replay = Replay(read_review(path))
+    corrections = read_review(path)
     again = [RECORDS[0], replace(RECORDS[1], instruction="이 달러 오십입니다."), RECORDS[2]]
-    untouched, corrected, dropped = [replay.apply(item) for item in again]
-    assert untouched is again[0] and dropped is None
-    assert corrected is not None and corrected.instruction == "2.50달러입니다." and corrected.output == "네."
-    assert corrected.provenance.engine == "deepl" + CORRECTED
-    assert (replay.corrected, replay.dropped, replay.stale) == (["alpaca-1"], ["alpaca-2"], [])
+    untouched, corrected, dropped = [replay(item, corrections) for item in again]
+    assert untouched == (again[0], "") and dropped.what == "dropped" and corrected.what == "corrected"
+    assert (corrected.record.instruction, corrected.record.output) == ("2.50달러입니다.", "네.")
+    assert corrected.record.provenance.engine == "deepl" + CORRECTED
 
 
 def test_a_decision_for_another_english_text_is_stale_and_not_replayed(tmp_path: Path) -> None:
@@ -116,8 +115,7 @@ def test_a_decision_for_another_english_text_is_stale_and_not_replayed(tmp_path:
     write_review(path, RECORDS)
     edit(path, "alpaca-1", corrected={"instruction": "2.50달러입니다."})
     changed = record(1, "It costs 9.99 dollars.", "9.99달러입니다.")
-    replay = Replay(read_review(path))
-    assert replay.apply(changed) is changed and replay.stale == ["alpaca-1"]
+    assert replay(changed, read_review(path)) == (changed, "stale")
 
 
 def test_reviewing_again_keeps_what_was_decided(tmp_path: Path) -> None:
