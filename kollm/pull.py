@@ -5,6 +5,7 @@ What was pulled is known by its commit hash, which goes into fingerprints and re
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -123,13 +124,18 @@ def pull(name: str, kind: RepoType, revision: str | None = None) -> Pulled:
     """
     reference = parse_reference(name)
     wanted = reference.revision or revision
+    download = functools.partial(
+        HfApi(library_name="kollm", library_version=__version__).snapshot_download,
+        reference.repository,
+        repo_type=kind,
+        revision=wanted,
+        allow_patterns=list(MODEL_FILES) if kind == "model" else None,
+    )
     with hub_errors(kind, Reference(reference.repository, wanted)):
-        folder = HfApi(library_name="kollm", library_version=__version__).snapshot_download(
-            reference.repository,
-            repo_type=kind,
-            revision=wanted,
-            allow_patterns=list(MODEL_FILES) if kind == "model" else None,
-        )
+        try:
+            folder = download()
+        except httpx2.TransportError:  # huggingface_hub falls back by itself on some of these, not on all
+            folder = download(local_files_only=True)
     return Pulled(Path(folder), reference.repository, Path(folder).name)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import close_session, constants
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 from tests.servers.hub import LoopbackHub
 
@@ -41,8 +42,10 @@ def hub(server: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setenv("HF_TOKEN", WRITER)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    disable_progress_bars()
     yield server
     close_session()
+    enable_progress_bars()
 
 
 @pytest.fixture
