@@ -73,9 +73,9 @@ def _comparison_row(row: Mapping[str, Any]) -> dict[str, str]:
         "axis": row["axis"],
         "first - second": f"{row['first']} - {row['second']}",
         "n": str(row["n"]),
-        "difference": f"{row['difference']:+.3f}",
-        "95 % interval": "-" if row["ci95"] is None else f"{row['ci95'][0]:+.3f} to {row['ci95'][1]:+.3f}",
-        "worst case": "-" if row["bounds"] is None else f"{row['bounds'][0]:+.3f} to {row['bounds'][1]:+.3f}",
+        "difference": _signed(row["difference"]),
+        "95 % interval": "-" if row["ci95"] is None else f"{_signed(row['ci95'][0])} to {_signed(row['ci95'][1])}",
+        "worst case": "-" if row["bounds"] is None else f"{_signed(row['bounds'][0])} to {_signed(row['bounds'][1])}",
         "d": _number(row["effect"], 2),
         "win/tie/loss": f"{row['wins']}/{row['ties']}/{row['losses']}",
         "p (Holm)": f"{row['p_holm']:.4f}",
@@ -166,7 +166,7 @@ def _chosen(there: Iterable[str], wanted: Sequence[str]) -> list[str]:
 
 
 def _table(rows: Iterable[Mapping[str, str]]) -> str:
-    """Columns as wide as their widest cell; numbers would be read from the right, names from the left: all are left here."""
+    """Left-aligned columns, each as wide as its widest cell."""
     body = list(rows)
     if not body:
         return "(no task was answered by two systems)"
@@ -179,3 +179,8 @@ def _table(rows: Iterable[Mapping[str, str]]) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _signed(value: float) -> str:
+    """Three decimals, or a power of ten where these would hide that the value is not 0."""
+    return f"{value:+.0e}" if value and abs(value) < 0.0005 else f"{value:+.3f}"

@@ -49,9 +49,13 @@ class ScoreTable:
     def systems(self) -> tuple[str, ...]:
         return tuple(self.statuses)
 
-    def compare(self, limits: Limits | None = None, *, seed: int = 0) -> list[Comparison]:
-        """Every pair of systems on every axis, corrected together."""
-        return compare_systems(self.scores, limits, seed=seed)
+    def compare(
+        self, limits: Limits | None = None, *, order: Iterable[str] | None = None, seed: int = 0
+    ) -> list[Comparison]:
+        """Every pair of systems on every axis, corrected together; `order` says which of two comes first."""
+        names = list(order or self.systems)
+        ordered = {axis: {name: of[name] for name in names if name in of} for axis, of in self.scores.items()}
+        return compare_systems(ordered, limits, seed=seed)
 
 
 def find_rubric(judging: Judging, extra: Iterable[str | Path] = ()) -> Rubric | None:

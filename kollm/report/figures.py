@@ -22,37 +22,42 @@ ROW = 22
 NAME_WIDTH = 19
 
 
-class Radar(NamedTuple):
-    """A radar figure with its legend.
+class Shape(NamedTuple):
+    """One system in a radar figure: its name, the class of its colour, its means by axis."""
 
-    Attributes:
-        names: what is drawn, in the order of its colours.
-        first: number of the first colour.
-    """
+    name: str
+    colour: str
+    means: Mapping[str, Any]
+
+
+class Radar(NamedTuple):
+    """A radar figure, and for its legend what it shows."""
 
     words: Words
     picture: Markup
-    names: list[str]
-    first: int
+    shapes: list[Shape]
 
 
 def radars(judging: Mapping[str, Any]) -> list[Radar]:
     """Means on all axes, each from its lowest score (centre) to its highest (rim): measured, and beside it published."""
     axes = [axis for axis in judging["axes"] if axis["low"] is not None]
-    measured = {s["system"]: {key: e["mean"] for key, e in s["axes"].items()} for s in judging["systems"]}
-    published = {row["system"]: row["scores"] for row in judging["published"]}
+    measured = [
+        Shape(s["system"], _colour(s["place"]), {key: e["mean"] for key, e in s["axes"].items()})
+        for s in judging["systems"]
+    ]
+    published = [
+        Shape(row["system"], _colour(COLOURS - PUBLISHED_SHOWN + place), row["scores"])
+        for place, row in enumerate(judging["published"][:PUBLISHED_SHOWN])
+    ]
     found = []
-    for words, rows, first in ((MEASURED, measured, 0), (PUBLISHED, published, COLOURS - PUBLISHED_SHOWN)):
-        whole = {n: s for n, s in rows.items() if all(s.get(axis["key"]) is not None for axis in axes)}
-        most = RADAR_SYSTEMS if words is MEASURED else PUBLISHED_SHOWN
-        names = list(whole)[:most]
-        if len(axes) >= 3 and names:
-            picture = _radar(axes, [whole[name] for name in names], first, words)
-            found.append(Radar(words, picture, names, first))
+    for words, rows in ((MEASURED, measured), (PUBLISHED, published)):
+        whole = [row for row in rows if all(row.means.get(axis["key"]) is not None for axis in axes)][:RADAR_SYSTEMS]
+        if len(axes) >= 3 and whole:
+            found.append(Radar(words, _radar(axes, whole, words), whole))
     return found
 
 
-def _radar(axes: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, float]], first: int, words: Words) -> Markup:
+def _radar(axes: Sequence[Mapping[str, Any]], shapes: Sequence[Shape], words: Words) -> Markup:
     centre_x, centre_y, radius = 180.0, 142.0, 100.0
 
     def at(index: int, share: float) -> tuple[float, float]:
@@ -64,10 +69,10 @@ def _radar(axes: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, float]
         for share in (0.25, 0.5, 0.75, 1.0)
     ]
     drawn += [line(centre_x, centre_y, *at(i, 1.0), "grid") for i in range(len(axes))]
-    for place, row in enumerate(rows, start=first):
-        corners = [at(i, _share(row[axis["key"]], axis)) for i, axis in enumerate(axes)]
-        drawn.append(element("polygon", points=points(corners), class_=f"area {_colour(place)}"))
-        drawn += [element("circle", cx=x, cy=y, r=3, class_=f"dot {_colour(place)}") for x, y in corners]
+    for shape in shapes:
+        corners = [at(i, _share(shape.means[axis["key"]], axis)) for i, axis in enumerate(axes)]
+        drawn.append(element("polygon", points=points(corners), class_=f"area {shape.colour}"))
+        drawn += [element("circle", cx=x, cy=y, r=3, class_=f"dot {shape.colour}") for x, y in corners]
     for index, axis in enumerate(axes):
         x, y = at(index, 1.08)
         anchor = "middle" if abs(x - centre_x) < 12 else "start" if x > centre_x else "end"
@@ -80,8 +85,8 @@ def _radar(axes: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, float]
 def bars(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
     """One axis: a bar and its interval for each measured system, a hollow mark for each published row."""
     rows: list[tuple[str, float | None, Sequence[float] | None, str]] = [
-        (s["system"], s["axes"][axis["key"]]["mean"], s["axes"][axis["key"]]["ci95"], _colour(place))
-        for place, s in enumerate(judging["systems"])
+        (s["system"], s["axes"][axis["key"]]["mean"], s["axes"][axis["key"]]["ci95"], _colour(s["place"]))
+        for s in judging["systems"]
     ]
     rows += [
         (row["system"], row["scores"][axis["key"]], None, "published")

@@ -108,6 +108,11 @@ class Material(NamedTuple):
     answers: dict[str, dict[str, Answered]]
     verdicts: list[tuple[str, Verdict]]
 
+    @property
+    def systems(self) -> list[str]:
+        """All systems, those that answered first; a system's place here is its colour."""
+        return list(dict.fromkeys([*self.answers, *(system for system, _ in self.verdicts)]))
+
 
 def gather(folders: Sequence[WorkFolder]) -> Material:
     """Answers and verdicts of all folders; a system's own name is kept where no other folder has it."""

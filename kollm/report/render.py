@@ -137,6 +137,7 @@ def _labels(summary: Mapping[str, Any]) -> dict[str, Any]:
             }
             for judging in summary["judgings"]
         ],
+        "shown": ("보이는 답변", "shown"),
         "instruction": ("지시어", "Instruction"),
         "input": ("입력", "Input"),
         "response": ("응답", "Response"),

@@ -50,7 +50,7 @@ def pack_samples(material: Material, judgings: Sequence[Mapping[str, Any]], limi
     by_answer: dict[Key, list[Verdict]] = {}
     for system, verdict in material.verdicts:
         by_answer.setdefault((verdict.id, system), []).append(verdict)
-    systems = list(dict.fromkeys([*answers, *(system for _, system in by_answer)]))
+    systems = material.systems
     tasks = dict.fromkeys([task for of_system in answers.values() for task in of_system])
     tasks.update(dict.fromkeys(task for task, _ in by_answer))
     keys = [(t, s) for t in tasks for s in systems if t in answers.get(s, ()) or (t, s) in by_answer]

@@ -17,6 +17,7 @@ from kollm.judge.stats import LEVEL, RESAMPLES, estimate, length_correlation
 from kollm.published import PUBLISHED
 from kollm.records import STATUSES
 from kollm.report.folder import Answered, Material, WorkFolder
+from kollm.report.words import STAGES
 
 MOST_COMPARED = 8
 """Systems up to which every pair is compared in the report; `kollm compare` takes any number."""
@@ -35,13 +36,14 @@ def summarize(
     """
     extra = tuple(rubrics)
     tables = score_tables(material.verdicts)
+    places = {system: place for place, system in enumerate(material.systems)}
     return {
         "kollm": __version__,
         "toy": any(folder.toy for folder in folders),
         "method": {"interval": "bootstrap percentile", "level": LEVEL, "resamples": RESAMPLES, "seed": seed},
         "runs": [_run(folder) for folder in folders],
         "answers": [_answers(system, list(tasks.values())) for system, tasks in material.answers.items()],
-        "judgings": [_judging(table, material.answers, extra, seed) for table in tables],
+        "judgings": [_judging(table, material.answers, places, extra, seed) for table in tables],
     }
 
 
@@ -58,7 +60,7 @@ def _run(folder: WorkFolder) -> dict[str, Any]:
                 "seconds": stage.get("seconds"),
                 "summary": (stage.get("result") or {}).get("summary"),
             }
-            for name, stage in folder.run.get("stages", {}).items()
+            for name, stage in _in_order(folder.run.get("stages", {}), STAGES)
             if name != "report"
         },
         "dataset": _dataset(folder.manifest),
@@ -66,6 +68,11 @@ def _run(folder: WorkFolder) -> dict[str, Any]:
         "settings": _settings(folder),
         "outdated_verdicts": folder.outdated,
     }
+
+
+def _in_order(items: Mapping[str, Any], first: Iterable[str]) -> list[tuple[str, Any]]:
+    """The items named in `first` in its order, then the others."""
+    return [(name, items[name]) for name in dict.fromkeys([*first, *items]) if name in items]
 
 
 def _dataset(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,14 +140,19 @@ def _answers(system: str, answers: Sequence[Answered]) -> dict[str, Any]:
 
 
 def _judging(
-    table: ScoreTable, answers: Mapping[str, Mapping[str, Answered]], rubrics: Sequence[str | Path], seed: int
+    table: ScoreTable,
+    answers: Mapping[str, Mapping[str, Answered]],
+    places: Mapping[str, int],
+    rubrics: Sequence[str | Path],
+    seed: int,
 ) -> dict[str, Any]:
     judging = table.judging
     rubric = find_rubric(judging, rubrics)
     axes = {axis.key: axis for axis in rubric.axes} if rubric else {}
-    order = [key for key in axes if key in table.axes] + [key for key in table.axes if key not in axes]
+    order = [key for key, _ in _in_order(table.scores, axes)]
     limits = {key: (float(axis.low), float(axis.high)) for key, axis in axes.items()}
-    few = len(table.systems) <= MOST_COMPARED
+    systems = sorted(table.systems, key=places.__getitem__)
+    few = len(systems) <= MOST_COMPARED
     return {
         "rubric": judging.rubric,
         "rubric_sha256": judging.rubric_sha256,
@@ -149,8 +161,11 @@ def _judging(
         "model": judging.model,
         "returned": sorted(table.returned),
         "axes": [_axis(key, axes.get(key)) for key in order],
-        "systems": [_system(table, system, order, limits, answers.get(system), seed) for system in table.systems],
-        "comparisons": [c.to_row() for c in table.compare(limits, seed=seed)] if few else [],
+        "systems": [
+            {"place": places[system], **_system(table, system, order, limits, answers.get(system), seed)}
+            for system in systems
+        ],
+        "comparisons": [c.to_row() for c in table.compare(limits, order=systems, seed=seed)] if few else [],
         "too_many_to_compare": not few,
         "published": [row._asdict() for row in PUBLISHED.get(judging.rubric, ())],
     }

@@ -44,8 +44,8 @@ def test_a_distribution_fills_its_row_and_shows_the_unscored(judging: dict[str, 
 
 def test_radars_of_measured_and_published_systems(judging: dict[str, Any]) -> None:
     measured, published = figures.radars(judging)
-    assert measured.names == ["adapter", "base"]
-    assert published.names == ["GPT-3.5-turbo", "GPT-4", "KULLM 5.8B", "KULLM 12.8B"]
+    assert [shape.name for shape in measured.shapes] == ["adapter", "base"]
+    assert [shape.name for shape in published.shapes] == ["GPT-3.5-turbo", "GPT-4", "KULLM 5.8B", "KULLM 12.8B"]
     corner = _elements(measured.picture, "circle", "s0")[0]
     mean = judging["systems"][0]["axes"]["understandability"]["mean"]
     assert 142 - float(corner.get("cy") or 0) == pytest.approx(100 * mean, abs=0.06)
@@ -54,7 +54,7 @@ def test_radars_of_measured_and_published_systems(judging: dict[str, Any]) -> No
 def test_a_system_without_scores_is_named_and_not_drawn(judging: dict[str, Any]) -> None:
     for axis in judging["systems"][1]["axes"].values():
         axis.update(mean=None, ci95=None, n_scored=0, distribution=[])
-    assert figures.radars(judging)[0].names == ["adapter"]
+    assert [shape.name for shape in figures.radars(judging)[0].shapes] == ["adapter"]
     assert "점수 없음" in figures.bars(judging, judging["axes"][0])
 
 

@@ -69,6 +69,20 @@ def test_systems_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert names == [f"adapter ({first})", "base", f"adapter ({same_name})"]
 
 
+def test_order_is_that_of_the_answers_and_of_the_stages(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=4)
+    lines = (folder / "verdicts.jsonl").read_text().splitlines(keepends=True)
+    (folder / "verdicts.jsonl").write_text("".join(reversed(lines)))
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(run, sort_keys=True))
+    summary = _summary(folder)
+    (judging,) = summary["judgings"]
+    assert [(system["system"], system["place"]) for system in judging["systems"]] == [("adapter", 0), ("base", 1)]
+    assert {(c["first"], c["second"]) for c in judging["comparisons"]} == {("adapter", "base")}
+    stages = list(summary["runs"][0]["stages"])
+    assert stages == ["dataset", "evaluation", "base", "adapter", "answers", "verdicts"]
+
+
 def test_flags_are_counted_by_system(tmp_path: Path) -> None:
     answers = {("adapter", 0): "네, 알겠습니다. " * 30, ("adapter", 1): "I do not know.", ("adapter", 2): " "}
     folder = make_work_folder(tmp_path / "run", tasks=4, systems={"adapter": 1.0}, answers=answers)

@@ -98,7 +98,7 @@
 
   const say = (found, all, done) => {
     const count = (value) => value.toLocaleString("ko-KR");
-    byId("count").textContent = `${count(found)} / ${count(all)}${done ? "" : " …"}`;
+    byId("count").textContent = `${labels.shown.join(" ")} ${count(found)} / ${count(all)}${done ? "" : " …"}`;
   };
 
   // Walks the candidates, showing matches as they are found; stops after SHOWN until `more` is pressed.
