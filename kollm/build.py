@@ -41,6 +41,7 @@ from kollm.tables import to_records
 from kollm.translate import MemoryTranslator, Translator, translate_stream
 from kollm.translate.budget import Budget
 from kollm.translate.engines import make_translator
+from kollm.translate.review import Correction, read_review
 from kollm.translate.routing import Router
 
 BATCH_ROWS = 1_000
@@ -111,6 +112,8 @@ class Settings:
         against: evaluation sets to look for.
         limit: rows to read of each source.
         seed: of the sample of a huge source.
+        corrections: path of a review file whose decisions are replayed; empty for none.
+        keep_english: whether each translated row is followed by its English original.
     """
 
     filters: str = "default"
@@ -122,6 +125,8 @@ class Settings:
     against: tuple[str, ...] = (EVALUATION,)
     limit: int | None = None
     seed: int = 0
+    corrections: str = ""
+    keep_english: bool = False
 
 
 @dataclass(slots=True)
@@ -163,6 +168,8 @@ def build_dataset(
     against: Sequence[str] = (EVALUATION,),
     limit: int | None = None,
     seed: int = 0,
+    corrections: str | Path = "",
+    keep_english: bool = False,
     max_characters: int | None = None,
     max_cost: float | None = None,
     translator_model: str | None = None,
@@ -187,6 +194,8 @@ def build_dataset(
             a Hub id; those among the sources are looked for in any case.
         limit: rows to read of each source: the first, or of a huge source a sample over its files.
         seed: of that sample.
+        corrections: a review file (`kollm data review`) whose decisions are replayed.
+        keep_english: whether each translated row is followed by its English original, as in KORani's data.
         max_characters: cap on the characters billed for these rows.
         max_cost: cap on their price in USD.
         translator_model: the engine's model, where it has a choice.
@@ -198,7 +207,9 @@ def build_dataset(
         InputError: a source, file or option that cannot be used, no row at all, or a leak that is to be refused.
         QuotaError, ServiceError: as the engine raises them; what was answered is in the ledger, and no folder is left.
     """
-    settings = Settings(filters, turns, mode, privacy, near, leaks, tuple(against), limit, seed)
+    settings = Settings(
+        filters, turns, mode, privacy, near, leaks, tuple(against), limit, seed, str(corrections), keep_english
+    )
     inputs = [SourceInput(item) if isinstance(item, str) else item for item in sources]
     if not inputs:
         raise InputError("No source was named - name one or more, e.g. dolly.")
@@ -294,6 +305,7 @@ class Build:
         found = find_filters(settings.filters)
         self.compared = settings.filters in ("default", "none") and _has_langid()
         tasks = _tasks(inputs, settings)
+        corrections = read_review(Path(settings.corrections)) if settings.corrections else {}
         for item in inputs:
             source = find_source(item.name)
             engine = engines.of(item, settings.turns) if engines is not None else None
@@ -320,7 +332,7 @@ class Build:
                     (engine is not None and engine.kept) or (billed and english),
                 )
             )
-            self.finishing.append(_finish_plan(source, engine, settings, found, tasks, self.compared))
+            self.finishing.append(_finish_plan(source, engine, settings, found, tasks, self.compared, corrections))
 
     def jobs(self) -> Iterator[_Job]:
         """The raw batches of all sources, in order."""
@@ -336,12 +348,21 @@ class Build:
 
 
 def _finish_plan(
-    source: Source, engine: Translator | None, settings: Settings, filters: FilterSet, tasks: Tasks, compared: bool
+    source: Source,
+    engine: Translator | None,
+    settings: Settings,
+    filters: FilterSet,
+    tasks: Tasks,
+    compared: bool,
+    corrections: Mapping[str, Correction],
 ) -> FinishPlan:
     training = source.split == "train"
     # rows that stay as they are were checked for leaks in the first pass
     looked_for = tasks if training and engine is not None and len(tasks) else None
-    return FinishPlan(source, engine, settings.mode, filters, looked_for, settings.leaks, compared)
+    english = settings.keep_english and training
+    return FinishPlan(
+        source, engine, settings.mode, filters, looked_for, settings.leaks, compared, corrections, english
+    )
 
 
 def _tasks(inputs: Sequence[SourceInput], settings: Settings) -> Tasks:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kollm import __version__
 from kollm.dataset import REJECTED, Part
 from kollm.dataset_card import CardPart, render_card
+from kollm.files import file_sha256
 from kollm.sources import find_source
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def make_manifest(
     inputs: Sequence[SourceInput], translator: str, settings: Settings, tally: Tally, rows: Mapping[Part, int]
 ) -> dict[str, Any]:
     """Sources, settings and counts; nothing in it depends on when or where the build ran."""
+    corrections = file_sha256(Path(settings.corrections)) if settings.corrections else ""
     return {
         "kollm": __version__,
         "sources": [
@@ -38,7 +41,7 @@ def make_manifest(
             for item in inputs
         ],
         "translator": {"name": translator, "terms": TERMS.get(translator, "")},
-        "settings": {**asdict(settings), "against": list(settings.against)},
+        "settings": {**asdict(settings), "against": list(settings.against), "corrections": corrections},
         "filters": settings.filters,
         "turns": settings.turns,
         "mode": settings.mode,

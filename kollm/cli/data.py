@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def data() -> None:
     """Plan, build and check Korean instruction datasets."""
 
 
+data.add_command(review)
 data.add_command(synthesize)
 
 
@@ -72,6 +74,8 @@ def plan(sources: tuple[str, ...], translator: str, price: float | None, **optio
 @click.option("--mode", type=click.Choice(["row", "field"]), default="row", show_default=True, help="A row as one document, or its fields apart.")  # fmt: skip
 @click.option("--filters", default="default", show_default=True, help="default, paper, paper-all or none.")
 @click.option("--leaks", type=click.Choice(["refuse", "drop", "keep"]), default="refuse", show_default=True, help="Rows that hold an evaluation task.")  # fmt: skip
+@click.option("--corrections", type=click.Path(), default="", help="Review file to replay (kollm data review).")  # fmt: skip
+@click.option("--keep-english", is_flag=True, help="Each translated row is followed by its English original.")
 @click.option("--max-characters", type=click.IntRange(min=0), help="Cap on the characters billed.")
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Cap on their price in USD.")
 @click.option("--processes", type=click.IntRange(min=0), help="Worker processes; chosen by the input's size.")
@@ -95,7 +99,8 @@ def build(
     from kollm.build import build_dataset
     from kollm.data_plan import plan_build
 
-    settings = _settings(options, filters=filters, mode=options["mode"], leaks=options["leaks"])
+    names = ("mode", "leaks", "corrections", "keep_english")
+    settings = _settings(options, filters=filters, **{name: options[name] for name in names})
     inputs = _inputs(sources, options)
     if dry_run:
         _show_plan(plan_build(inputs, translator=translator, settings=settings, processes=processes))
