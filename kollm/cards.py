@@ -6,23 +6,21 @@ A figure that is missing or empty is an error, never a blank. (A dataset's card 
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from kollm import __version__
+from kollm.card_template import render_template, to_yaml
 from kollm.errors import InputError, MissingExtraError
 from kollm.files import read_json
 from kollm.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
 from kollm.prompts import PromptTemplate
 from kollm.pull import Reference
 from kollm.report.markdown import markdown_tables
-from kollm.resources import resource_folder
 
 QUESTION = "건강을 지키는 세 가지 방법을 알려 주세요."
 CURVE = "loss.png"
@@ -62,13 +60,13 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
     prompt = PromptTemplate.load(training["prompt"])
     toy = recipe["base"]["toy"] if lineage.base_folder is not None else None
     eos = str(read_json(folder / "tokenizer_config.json")["eos_token"])
-    text = _render(
+    text = render_template(
         f"{kind}.md.jinja",
         f"the {kind} '{folder}'",
         front_matter=to_yaml(_front_matter(kind, recipe, lineage)),
         name=repository.partition("/")[2],
         repository=repository,
-        kollm=training["versions"].get("kollm", _kollm()),
+        kollm=training["versions"].get("kollm", __version__),
         toy=toy,
         base=lineage.base.repository,
         base_revision=lineage.base.revision or "",
@@ -113,14 +111,14 @@ def toy_base_card(folder: Path, repository: str, licence: str) -> Card:
     if licence == "other":
         front["license_name"] = "mixed-by-part"
     about = {**read_json(folder / TOY), "config": read_json(folder / "config.json")}
-    text = _render(
+    text = render_template(
         "toy_base.md.jinja",
         f"the base '{folder}'",
         front_matter=to_yaml(front),
         name=repository.partition("/")[2],
         repository=repository,
         about=about,
-        kollm=_kollm(),
+        kollm=__version__,
     )
     return Card(text, {})
 
@@ -238,63 +236,3 @@ def _curve(metrics: Mapping[str, Any], folder: Path) -> bytes:
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110, metadata={"Software": None})
     return image.getvalue()
-
-
-def _render(template: str, what: str, **values: Any) -> str:
-    environment = ImmutableSandboxedEnvironment(
-        loader=jinja2.FileSystemLoader(resource_folder("model_cards")),
-        undefined=jinja2.StrictUndefined,
-        finalize=_present,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(count=_count, decimal=_decimal, duration=_duration)
-    try:
-        return environment.get_template(template).render(values)
-    except (jinja2.UndefinedError, MissingFigureError) as error:
-        raise InputError(
-            f"The card of {what} misses a figure ({error}) - run the stage again that writes it."
-        ) from error
-
-
-class MissingFigureError(Exception):
-    """A value in a card is empty."""
-
-
-def _present(value: Any) -> Any:
-    if value is None:
-        raise MissingFigureError("a value is null")
-    return value
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, jinja2.Undefined):
-        value = str(value)  # raises, naming what is undefined
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise MissingFigureError(f"{value!r} is no number")
-    return value
-
-
-def _count(value: Any) -> str:
-    return f"{int(_number(value)):,}"
-
-
-def _decimal(value: Any) -> str:
-    return f"{_number(value):.3f}"
-
-
-def _duration(value: Any) -> str:
-    seconds = _number(value)
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.2f} h"
-
-
-def to_yaml(value: Mapping[str, Any] | Sequence[Any]) -> str:
-    """YAML as people write it: in the order given, Korean readable."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000).strip()
-
-
-def _kollm() -> str:
-    from kollm import __version__
-
-    return __version__

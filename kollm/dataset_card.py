@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jinja2
-import yaml
-
+from kollm.card_template import render_template, to_yaml
 from kollm.dataset import REJECTED
 from kollm.licences import common_licence
-from kollm.resources import resource_folder
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -45,7 +42,7 @@ def render_card(title: str, parts: Sequence[CardPart], manifest: Mapping[str, An
     """The card of a dataset whose rejected rows, if any, are the last of the parts.
 
     Raises:
-        jinja2.UndefinedError: the template names what is not given.
+        InputError: the template names what is not given.
     """
     kept = [part for part in parts if part.config != REJECTED]
     licence = common_licence(name for part in parts for name in part.licences)
@@ -59,10 +56,10 @@ def render_card(title: str, parts: Sequence[CardPart], manifest: Mapping[str, An
     }
     if licence == "other":
         front["license_name"] = "mixed-by-row"
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    text = (resource_folder("model_cards") / "dataset.md.jinja").read_text(encoding="utf-8")
-    return environment.from_string(text).render(
-        front_matter=yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
+    return render_template(
+        "dataset.md.jinja",
+        f"the dataset '{title}'",
+        front_matter=to_yaml(front),
         title=title,
         parts=parts,
         licence=licence,

@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi
 
-from kollm.cards import Card, public_recipe, to_yaml, toy_base_card, trained_card
+from kollm.card_template import to_yaml
+from kollm.cards import Card, public_recipe, toy_base_card, trained_card
 from kollm.dataset import CARD, MANIFEST, REJECTED, read_manifest, read_records
 from kollm.errors import InputError, StateError
 from kollm.files import file_sha256, read_json
