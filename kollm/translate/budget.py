@@ -41,7 +41,7 @@ class Spending:
 
 
 class Budget:
-    """Caps on what the texts of a run may cost, whoever bought them and when; safe to use from several threads.
+    """Caps on what the texts of a run may cost, whoever bought them and when; for one or more streams, of any threads.
 
     What earlier runs paid for the same texts counts, and so does what was sent without an answer: the same command,
     run again after a kill, never spends past its cap.
@@ -58,23 +58,33 @@ class Budget:
         for name, cap in (("characters", max_characters), ("cost", max_cost)):
             if cap is not None and cap < 0:
                 raise InputError(f"The cap on {name} is {cap} - give zero or more.")
-        self._max_characters, self._max_cost = max_characters, max_cost
+        self.max_characters, self.max_cost = max_characters, max_cost
         self._lock = threading.Lock()
         self._characters, self._cost = 0, 0.0
         self._reserved, self._reserved_cost = 0, 0.0
         self._lost, self._lost_cost = 0, 0.0
         self._bought, self._requests = 0, 0
+        self._seen: set[int] = set()
         self._start: Usage | None = None
         self._grown: int | None = None
 
     def set_usage(self, usage: Usage | None) -> None:
-        """The service's own count before the first request; its quota is a cap too."""
-        self._start = usage
+        """The service's own count before the first request; its quota is a cap too. Later calls change nothing."""
+        self._start = self._start or usage
 
     def close_usage(self, usage: Usage | None) -> None:
         """The service's own count after the last request."""
         if usage is not None and self._start is not None:
             self._grown = usage.used - self._start.used
+
+    def claim(self, key: str) -> bool:
+        """True the first time that a text comes up in this run: only then is it counted."""
+        short = int(key[-16:], 16)  # 64 of the 256 bits: memory for millions of keys; a collision miscounts one text
+        with self._lock:
+            if short in self._seen:
+                return False
+            self._seen.add(short)
+            return True
 
     def add_earlier(self, paid: Charge, lost: Charge) -> None:
         """Count what was paid, or may have been, for texts of this run before."""
@@ -93,12 +103,12 @@ class Budget:
         with self._lock:
             characters = self._characters + self._lost + self._reserved + charge.characters
             cost = self._cost + self._lost_cost + self._reserved_cost + charge.cost
-            if self._max_characters is not None and characters > self._max_characters:
+            if self.max_characters is not None and characters > self.max_characters:
                 raise QuotaError(
-                    self._stopped(f"{self._max_characters:,} characters", f"{characters:,}", "--max-characters")
+                    self._stopped(f"{self.max_characters:,} characters", f"{characters:,}", "--max-characters")
                 )
-            if self._max_cost is not None and cost > self._max_cost:
-                raise QuotaError(self._stopped(f"USD {self._max_cost:.2f}", f"USD {cost:.2f}", "--max-cost"))
+            if self.max_cost is not None and cost > self.max_cost:
+                raise QuotaError(self._stopped(f"USD {self.max_cost:.2f}", f"USD {cost:.2f}", "--max-cost"))
             used = self._bought + self._reserved + charge.characters
             if (
                 self._start is not None

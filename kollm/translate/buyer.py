@@ -20,6 +20,7 @@ from kollm.translate.translator import RefusedError, TransientError, Translation
 MOST_REFUSALS = 10
 """Batches of one text refused in a row, without an answer between, before the run stops: then it is not the texts."""
 LONGEST_WAIT = 60.0
+_STRIPES = 512
 
 
 class Buyer:
@@ -40,7 +41,7 @@ class Buyer:
         self._lock = threading.Lock()
         self._waiting: list[Part] = []
         self._flying: dict[str, Part] = {}
-        self._seen: set[int] = set()
+        self._stripes = [threading.Lock() for _ in range(_STRIPES)]
         self._refusals = 0
         self._sent = False
         self._error: BaseException | None = None
@@ -93,7 +94,7 @@ class Buyer:
         """Answer parts from the ledger; those that it lacks, and those whose answer was broken, for their next attempt."""
         if self._ledger is None:
             return list(parts), []
-        first_seen = [part.key for part in parts if self._claim(part.key)]
+        first_seen = [part.key for part in parts if self._budget.claim(part.key)]
         answers = self._ledger.find(part.key for part in parts)
         paid = [answers[key] for key in first_seen if key in answers]
         self._budget.add_earlier(
@@ -106,25 +107,19 @@ class Buyer:
             if answer is None:
                 missing.append(part)
                 continue
-            if part.key in claimed:
+            # Which of two rows pays for a later attempt that they share depends on threads, so both say what it cost.
+            if part.attempt > 1 or part.key in claimed:
                 part.characters += answer.characters
             if not part.accept(answer.content["text"], answer.content.get("reason", "")):
                 part.escalate()
                 broken.append(part)
         return missing, broken
 
-    def _claim(self, key: str) -> bool:
-        short = int(key[-16:], 16)  # 64 of the 256 bits: memory for millions of keys, a collision miscounts one row
-        with self._lock:
-            if short in self._seen:
-                return False
-            self._seen.add(short)
-            return True
-
     def _submit_full_batches(self) -> None:
         for part in [part for part in self._waiting if part.attempt > 1]:
             self._waiting.remove(part)
-            self._submit([part])
+            self._first_send()
+            self._pool.submit(self._buy_again, part)
         while (
             len(self._waiting) >= self._limits.batch_texts
             or sum(part.size for part in self._waiting) > self._limits.batch_bytes
@@ -143,33 +138,54 @@ class Buyer:
         return batch
 
     def _submit(self, batch: list[Part]) -> None:
+        self._first_send()
+        self._pool.submit(self._buy, batch)
+
+    def _first_send(self) -> None:
         if not self._sent:
             self._sent = True
             self._budget.set_usage(self._translator.usage())
-        self._pool.submit(self._buy, batch)
 
     def _buy(self, batch: list[Part]) -> None:
         """In a worker: buy one batch, and what its answers ask to be tried again."""
         try:
-            for part, translation in self._ask(batch):
-                self._accept(part, translation)
+            again = [part for part, translation in self._ask(batch) if not self._accept(part, translation)]
         except BaseException as error:
-            with self._lock:
-                self._error = self._error or error
-            self._stop.set()
-            for part in batch:
-                if not part.future.done():
-                    part.future.set_exception(error)
+            return self._fail(batch, error)
+        # What broke an answer may have been the company of others: each goes alone.
+        if self._limits.texts_apart and again:
+            self._buy(again)
+        else:
+            for part in again:
+                self._buy_again(part)
 
-    def _accept(self, part: Part, translation: Translation) -> None:
+    def _buy_again(self, part: Part) -> None:
+        """Buy a later attempt. Texts that differed by a number only are now the same: the second waits for the first."""
+        with self._stripes[hash(part.key) % _STRIPES]:
+            try:
+                missing, _ = self._replay([part])
+            except BaseException as error:
+                return self._fail([part], error)
+            if missing:
+                self._buy([part])
+
+    def _fail(self, parts: Sequence[Part], error: BaseException) -> None:
+        with self._lock:
+            self._error = self._error or error
+        self._stop.set()
+        for part in parts:
+            if not part.future.done():
+                part.future.set_exception(error)
+
+    def _accept(self, part: Part, translation: Translation) -> bool:
+        """False if the part is to be asked again, in its next attempt."""
         part.characters += translation.characters
         if part.accept(translation.text, translation.reason):
-            return
+            return True
         part.escalate()
         missing, broken = self._replay([part])
         assert not broken, "the last attempt is never broken"
-        for again in missing:  # alone: what broke it may be its company
-            self._buy([again])
+        return not missing
 
     def _ask(self, batch: list[Part]) -> list[tuple[Part, Translation]]:
         """Ask for a batch, or for its halves if it is refused; a text refused alone gets its reason."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kollm.errors import InputError, MissingExtraError, MissingKeyError, QuotaError, ServiceError
+from kollm.ledger import Ledger
+from kollm.translate.budget import Budget
 from kollm.translate.masking import visible_length
 from kollm.translate.translator import Limits, RefusedError, Segment, TransientError, Translation, Usage
 
@@ -52,6 +54,7 @@ class DeepLTranslator:
 
     name = "deepl"
     kept = True
+    books_itself = False
     markup = True
 
     def __init__(
@@ -94,6 +97,9 @@ class DeepLTranslator:
             batch_bytes=BODY_BYTES - MARGIN_BYTES - len(json.dumps(self.options)),
             requests_per_second=requests_per_second,
         )
+
+    def start(self, ledger: Ledger | None, budget: Budget) -> None:
+        """Nothing to prepare."""
 
     def translate(self, batch: Sequence[Segment]) -> list[Translation]:
         """One request; see Translator for what is raised."""

@@ -109,7 +109,7 @@ def _core(element: ElementTree.Element, masked: Masked) -> str:
     core = _text_of(element, masked).strip()
     if not core:
         raise ValueError("empty: nothing came back")
-    lost = lost_numbers(masked.markup, " ".join(element.itertext()))
+    lost = lost_numbers(TAGS.sub(" ", masked.markup), " ".join(element.itertext()))
     if lost:
         more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         raise ValueError(f"numbers: lost {', '.join(lost[:5])}{more}")
@@ -159,13 +159,13 @@ def lost_numbers(source: str, target: str) -> list[str]:
     and ordinals. Thousands separators do not count.
 
     Args:
-        source: text or markup without its structure; numbers in the tags of placeholders do not count.
-        target: the same of the translation.
+        source: the text; leave structure out where its numbers are not to count.
+        target: its translation.
     """
-    if not NUMBER.search(source):
+    wanted = _numbers(source, scaled=False)
+    if not wanted:
         return []
-    wanted = _numbers(TAGS.sub(" ", source), scaled=False)
-    have = Counter(_numbers(TAGS.sub(" ", target), scaled=True))
+    have = Counter(_numbers(target, scaled=True))
     lost = []
     for number in wanted:
         if have[number] > 0:

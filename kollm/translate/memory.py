@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kollm.ledger import Ledger
 from kollm.records import Record
+from kollm.translate.budget import Budget
 from kollm.translate.fields import record_fields
 from kollm.translate.translator import Limits, Segment, Translation, Usage
 
@@ -23,12 +25,16 @@ class MemoryTranslator:
     base_url = ""
     model = ""
     kept = False
+    books_itself = False
     markup = False
     limits = Limits(batch_texts=1000)
 
     def __init__(self, records: Mapping[str, Record]) -> None:
         self._records = records
         self.options: Mapping[str, Any] = {}
+
+    def start(self, ledger: Ledger | None, budget: Budget) -> None:
+        """Nothing to prepare."""
 
     def translate(self, batch: Sequence[Segment]) -> list[Translation]:
         """The memory's text of each segment; without a text, and with the reason, where it has none."""

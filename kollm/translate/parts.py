@@ -92,7 +92,7 @@ def make_parts(record: str, fields: Mapping[str, str], translator: Translator, m
     Returns:
         The parts, none if there is nothing to translate; or the reason why the row fits into no request.
     """
-    most = translator.limits.batch_bytes
+    most = min(translator.limits.batch_bytes, translator.limits.text_bytes)
     for name, text in fields.items():
         if len(text) > most:  # not even masked: it cannot be sent
             return f"too_long: {name} has {len(text):,} characters, a request holds {most:,} bytes"

@@ -109,9 +109,11 @@ def _marked_up_stream(
     limits = translator.limits
     ahead = max(2 * _GROUP_ROWS, 4 * limits.workers * limits.batch_texts)
     opened = Ledger.open() if translator.kept and ledger is None else None
+    book = (ledger or opened) if translator.kept else None
+    translator.start(book, budget)
     window: deque[_Row] = deque()
     try:
-        with Buyer(translator, ledger or opened if translator.kept else None, budget) as buyer:
+        with Buyer(translator, None if translator.books_itself else book, budget) as buyer:
             while True:
                 group = list(islice(source, _GROUP_ROWS))
                 window.extend(_begin(group, translator, mode, router, buyer))

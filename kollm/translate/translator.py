@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from kollm.ledger import Ledger
+    from kollm.translate.budget import Budget
 
 
 class Segment(NamedTuple):
@@ -60,6 +64,8 @@ class Limits:
         workers: calls of `translate` at once, each from its own thread.
         batch_texts: segments in one call.
         batch_bytes: bytes of one call's texts, as `encoded_size` counts them.
+        text_bytes: bytes of one text, where that is less.
+        texts_apart: True if each text of a call is a request of its own.
         requests_per_second: calls a second in all; None for no limit.
         tries: calls for one batch, the first included, before the run gives up.
         backoff: seconds before the second try; half as much again before each later one.
@@ -68,6 +74,8 @@ class Limits:
     workers: int = 1
     batch_texts: int = 50
     batch_bytes: int = 1 << 30
+    text_bytes: int = 1 << 30
+    texts_apart: bool = False
     requests_per_second: float | None = None
     tries: int = 8
     backoff: float = 1.0
@@ -82,6 +90,7 @@ class Translator(Protocol):
         model: model that translates; empty where there is no choice.
         options: JSON-able; all else that changes a translation. No account keys.
         kept: True if answers go to the ledger and count against caps.
+        books_itself: True if the engine writes the ledger and keeps the cap on cost by itself (through chat.py).
         markup: True if the engine takes XML documents with placeholders; False if it takes plain fields.
         limits: how it may be called.
     """
@@ -91,8 +100,13 @@ class Translator(Protocol):
     model: str
     options: Mapping[str, Any]
     kept: bool
+    books_itself: bool
     markup: bool
     limits: Limits
+
+    def start(self, ledger: Ledger | None, budget: Budget) -> None:
+        """Called once before the first batch of a stream."""
+        ...
 
     def translate(self, batch: Sequence[Segment]) -> list[Translation]:
         """One request: one Translation a Segment, in their order.

@@ -177,15 +177,18 @@ def test_twice_broken_is_rejected_with_the_reason(
     server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows
 ) -> None:
     server.state.spoil = lambda answers: [text.replace('<x id="0"/>', "") for text in answers]
-    outcomes = translate_records(rows(2), engine(), ledger=ledger)
+    outcomes = translate_records(rows(3)[1:], engine(), ledger=ledger)
+    assert [len(request["text"]) for request in server.state.requests] == [2, 1], (
+        "with numbers masked they are one text"
+    )
     lost = "placeholder: lost '{}' in instruction"
-    assert [item.reason for item in outcomes] == [lost.format(0), lost.format(1)], (
+    assert [item.reason for item in outcomes] == [lost.format(1), lost.format(2)], (
         "of the retry, where numbers are masked"
     )
     assert [item.record.lang for item in outcomes] == ["en", "en"]
-    assert outcomes[0].record.instruction == "Explain item 0 with `code_0`.", "English stays where Korean is broken"
+    assert outcomes[0].record.instruction == "Explain item 1 with `code_1`.", "English stays where Korean is broken"
     requests = len(server.state.requests)
-    assert translate_records(rows(2), engine(), ledger=ledger) == outcomes
+    assert translate_records(rows(3)[1:], engine(), ledger=ledger) == outcomes
     assert len(server.state.requests) == requests, "a rejected row is not bought again either"
 
 
