@@ -42,7 +42,7 @@ from kollm.translate import MemoryTranslator, Translator, translate_stream
 from kollm.translate.budget import Budget
 from kollm.translate.engines import make_translator
 from kollm.translate.review import Correction, read_review
-from kollm.translate.routing import Router
+from kollm.translate.routing import Router, fresh_answer_rules
 
 BATCH_ROWS = 1_000
 """Outcomes of a paid engine that are filtered and written together."""
@@ -50,7 +50,7 @@ POOL_BYTES = 16 << 20
 """Bytes of local input from which on worker processes pay: they take a quarter of a second to start."""
 MAX_PROCESSES = 4
 """More do not help: the parent, which cuts, compresses and writes, is then the slowest."""
-COMPARED_KEYS = ("paper_drops", "paper_alone_drops", "paper_keeps_dropped")
+COMPARED_KEYS = ("compared", "paper_drops", "paper_alone_drops", "paper_keeps_dropped")
 
 
 class SourceInput(NamedTuple):
@@ -81,8 +81,9 @@ class BuildReport:
         characters: characters billed.
         cost: USD paid for them, by this and earlier builds.
         leaks: kept rows that hold an evaluation task, as `row id: task id`.
-        compared: rows of training sources that `paper-all` would drop (`paper_drops`), of these those that were kept
-            (`paper_alone_drops`), and dropped rows that it would keep (`paper_keeps_dropped`); empty where not counted.
+        compared: of the first rows of each training source (`compared`), those that `paper-all` would drop
+            (`paper_drops`), of these those that were kept (`paper_alone_drops`), and dropped ones that it would keep
+            (`paper_keeps_dropped`); empty where not counted.
         bill: one line on requests and characters of a paid engine; empty without one.
         manifest_sha256: hash of the manifest, which holds the hash of every file.
     """
@@ -114,6 +115,7 @@ class Settings:
         seed: of the sample of a huge source.
         corrections: path of a review file whose decisions are replayed; empty for none.
         keep_english: whether each translated row is followed by its English original.
+        fresh_answers: whether only questions are translated, and rows set aside for `kollm data synthesize regenerate`.
     """
 
     filters: str = "default"
@@ -127,6 +129,7 @@ class Settings:
     seed: int = 0
     corrections: str = ""
     keep_english: bool = False
+    fresh_answers: bool = False
 
 
 @dataclass(slots=True)
@@ -170,6 +173,7 @@ def build_dataset(
     seed: int = 0,
     corrections: str | Path = "",
     keep_english: bool = False,
+    fresh_answers: bool = False,
     max_characters: int | None = None,
     max_cost: float | None = None,
     translator_model: str | None = None,
@@ -196,6 +200,7 @@ def build_dataset(
         seed: of that sample.
         corrections: a review file (`kollm data review`) whose decisions are replayed.
         keep_english: whether each translated row is followed by its English original, as in KORani's data.
+        fresh_answers: translate questions alone and set the rows aside for answers of a model, as KoAlpaca did.
         max_characters: cap on the characters billed for these rows.
         max_cost: cap on their price in USD.
         translator_model: the engine's model, where it has a choice.
@@ -208,7 +213,18 @@ def build_dataset(
         QuotaError, ServiceError: as the engine raises them; what was answered is in the ledger, and no folder is left.
     """
     settings = Settings(
-        filters, turns, mode, privacy, near, leaks, tuple(against), limit, seed, str(corrections), keep_english
+        filters,
+        turns,
+        mode,
+        privacy,
+        near,
+        leaks,
+        tuple(against),
+        limit,
+        seed,
+        str(corrections),
+        keep_english,
+        fresh_answers,
     )
     inputs = [SourceInput(item) if isinstance(item, str) else item for item in sources]
     if not inputs:
@@ -306,6 +322,7 @@ class Build:
         self.compared = settings.filters in ("default", "none") and _has_langid()
         tasks = _tasks(inputs, settings)
         corrections = read_review(Path(settings.corrections)) if settings.corrections else {}
+        rules = fresh_answer_rules() if settings.fresh_answers else None
         for item in inputs:
             source = find_source(item.name)
             engine = engines.of(item, settings.turns) if engines is not None else None
@@ -326,7 +343,7 @@ class Build:
                     opened.place,
                     settings.privacy if source.personal and training else "off",
                     tasks if training and len(tasks) else None,
-                    Router(evaluation=not training)
+                    Router(rules, evaluation=not training)
                     if (engine is not None and engine.markup) or (billed and english)
                     else None,
                     (engine is not None and engine.kept) or (billed and english),

@@ -13,9 +13,7 @@ from typing import NamedTuple
 
 from kollm.errors import InputError, MissingExtraError
 from kollm.flags import repeated_share
-from kollm.records import Record
-from kollm.translate.english import english_fields
-from kollm.translate.fields import record_fields
+from kollm.records import Original, Record
 from kollm.translate.masking import lost_numbers
 from kollm.translate.structure import plain
 
@@ -56,8 +54,8 @@ class View:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self.korean = {name: text for name, text in record_fields(record).items() if text.strip()}
-        self.english = english_fields(record) if record.original is not None else {}
+        self.korean = {name: text for name, text in fields_of(record).items() if text and not text.isspace()}
+        self.english = fields_of(record.original) if record.original is not None else {}
         self.left = record.provenance.route == "keep"
 
     def prose(self, name: str) -> str:
@@ -85,6 +83,15 @@ class View:
         ]
 
 
+def fields_of(row: Record | Original) -> dict[str, str]:
+    """Name -> text, by the names that translation uses; the same for both sides of a row."""
+    fields = {"instruction": row.instruction, "input": row.input, "output": row.output}
+    for number, (user, assistant) in enumerate(row.history):
+        fields[f"history.{number}.user"] = user
+        fields[f"history.{number}.assistant"] = assistant
+    return fields
+
+
 Rule = Callable[[View], str | None]
 
 
@@ -104,7 +111,7 @@ def not_korean(view: View) -> str | None:
     for name, text in view.korean.items():
         if view.left and text == view.english.get(name):
             continue
-        if hangul_share(text) >= LEAST_HANGUL or view.wants_english:
+        if _mostly_hangul(text) or hangul_share(text) >= LEAST_HANGUL or view.wants_english:
             continue
         prose = view.prose(name)
         if hangul_share(prose) < LEAST_HANGUL and _letters(prose) >= FEW_LETTERS:
@@ -223,7 +230,8 @@ def paper_would_drop(view: View) -> bool:
     """
     if under_ten_characters(view) is not None:
         return True
-    mixed = any(hangul_share(view.korean.get(name, "")) < 2 / 3 for name in ("instruction", "output"))
+    texts = [view.korean.get(name, "") for name in ("instruction", "output")]
+    mixed = any(not _mostly_hangul(text) and hangul_share(text) < 2 / 3 for text in texts)
     return mixed and langid_english(view) is not None
 
 
@@ -250,6 +258,11 @@ def hangul_share(text: str) -> float:
     hangul = sum(map(len, _HANGUL.findall(text)))
     latin = sum(map(len, _LATIN.findall(text)))
     return hangul / (hangul + latin) if hangul + latin else 1.0
+
+
+def _mostly_hangul(text: str) -> bool:
+    """A quick yes for what `hangul_share` would find: a Hangul syllable is three bytes of UTF-8, a Latin letter one."""
+    return len(text.encode("utf-8", "replace")) > 1.9 * len(text) and _HANGUL.search(text) is not None
 
 
 def _letters(text: str) -> int:

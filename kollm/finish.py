@@ -21,6 +21,9 @@ from kollm.translate.review import Correction, replay
 LeakPolicy = Literal["refuse", "drop", "keep"]
 """What becomes of a build whose rows hold evaluation tasks: it stops, drops those rows, or keeps them, counted."""
 
+COMPARED_ROWS = 2_000
+"""Rows of each source, the first, on which the paper's rules are tried for comparison: langid takes 10 ms a text."""
+
 
 @dataclass(frozen=True, slots=True)
 class FinishPlan:
@@ -124,7 +127,8 @@ def _filter(plan: FinishPlan, outcome: Outcome, flags: Counter[str]) -> str | No
         return "needs_fresh_answer: its output must be asked of a model in Korean"
     view = View(outcome.record)
     reason = drop_reason(view, plan.filters)
-    if plan.compared:
+    if plan.compared and outcome.record.provenance.index < COMPARED_ROWS:
+        flags["compared"] += 1
         paper = paper_would_drop(view)
         flags["paper_drops"] += paper
         flags["paper_alone_drops"] += paper and reason is None

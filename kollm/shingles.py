@@ -18,8 +18,6 @@ Offsets = npt.NDArray[np.int64]
 
 SPACE = 32
 _PLANE = 0x10000
-_ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
-"""Odd 64-bit constants of well mixed bits: the golden ratio's fraction and two primes of xxHash."""
 
 
 class Folded(NamedTuple):
@@ -59,13 +57,12 @@ def fold_letters(texts: Sequence[str]) -> Folded:
 def grams(folded: Folded, size: int) -> Grams:
     """Hashes of all n-grams of `size` characters; a text shorter than that has none."""
     codes, offsets = folded
-    lengths = np.diff(offsets)
-    counts = np.maximum(lengths - size + 1, 0)
-    hashes = _windows(codes.astype(np.uint64), size)
-    starts = np.repeat(offsets[:-1], counts)
-    new_offsets = _offsets(counts)
-    within = np.arange(new_offsets[-1]) - np.repeat(new_offsets[:-1], counts)
-    return Grams(hashes[starts + within], new_offsets)
+    counts = np.maximum(np.diff(offsets) - size + 1, 0)
+    whole = np.ones(max(len(codes) - size + 1, 0), dtype=bool)
+    for distance in range(1, size):  # a window that begins so close to its text's end reaches into the next one
+        crossing = offsets[1:] - distance
+        whole[crossing[(crossing >= 0) & (crossing < len(whole))]] = False
+    return Grams(mix(_windows(codes.astype(np.uint64), size)[whole]), _offsets(counts))
 
 
 def mix(values: Hashes) -> Hashes:
@@ -76,15 +73,23 @@ def mix(values: Hashes) -> Hashes:
 
 
 def _windows(values: Hashes, size: int) -> Hashes:
-    """A hash of each window of `size` values, built from windows of half the size: log2(size) passes, not size."""
+    """A number for each window of `size` values, built from windows of half the size: log2(size) passes, not size.
+
+    It is linear in the values, with unrelated odd factors; `mix` makes a hash of it.
+    """
     if size == 1:
-        return mix(values * np.uint64(_ODD[0]))
+        return values * _factor(1)
     half = size // 2
     short = _windows(values, half)
-    joined = short[: len(values) - 2 * half + 1] * np.uint64(_ODD[1]) + short[half : len(values) - half + 1]
+    joined = short[: len(values) - 2 * half + 1] * _factor(2 * size) + short[half : len(values) - half + 1]
     if size % 2:
-        joined = joined[: len(values) - size + 1] * np.uint64(_ODD[2]) + values[size - 1 :]
-    return mix(joined)
+        joined = joined[: len(values) - size + 1] * _factor(2 * size + 1) + values[size - 1 :]
+    return joined
+
+
+def _factor(number: int) -> np.uint64:
+    """An odd number of well mixed bits for each number from 1 on."""
+    return np.uint64(int(mix(np.array([number], dtype=np.uint64))[0]) | 1)
 
 
 def _codes(texts: Sequence[str]) -> tuple[Codes, Offsets]:

@@ -76,6 +76,7 @@ def plan(sources: tuple[str, ...], translator: str, price: float | None, **optio
 @click.option("--leaks", type=click.Choice(["refuse", "drop", "keep"]), default="refuse", show_default=True, help="Rows that hold an evaluation task.")  # fmt: skip
 @click.option("--corrections", type=click.Path(), default="", help="Review file to replay (kollm data review).")  # fmt: skip
 @click.option("--keep-english", is_flag=True, help="Each translated row is followed by its English original.")
+@click.option("--fresh-answers", is_flag=True, help="Translate questions alone; answers come from `synthesize regenerate`.")  # fmt: skip
 @click.option("--max-characters", type=click.IntRange(min=0), help="Cap on the characters billed.")
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Cap on their price in USD.")
 @click.option("--processes", type=click.IntRange(min=0), help="Worker processes; chosen by the input's size.")
@@ -99,7 +100,7 @@ def build(
     from kollm.build import build_dataset
     from kollm.data_plan import plan_build
 
-    names = ("mode", "leaks", "corrections", "keep_english")
+    names = ("mode", "leaks", "corrections", "keep_english", "fresh_answers")
     settings = _settings(options, filters=filters, **{name: options[name] for name in names})
     inputs = _inputs(sources, options)
     if dry_run:
@@ -123,7 +124,8 @@ def build(
         click.echo(f"kept although they hold an evaluation task: {len(report.leaks):,}")
     if report.compared:
         click.echo(
-            f"the paper's rules on every source would drop {report.compared['paper_drops']:,} rows, "
+            f"of {report.compared['compared']:,} rows compared, the paper's rules on every source would drop "
+            f"{report.compared['paper_drops']:,}, "
             f"{report.compared['paper_alone_drops']:,} of them kept here, "
             f"and keep {report.compared['paper_keeps_dropped']:,} of those dropped here"
         )
