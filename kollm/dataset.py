@@ -180,6 +180,17 @@ def read_records(
     return _folder_records(locate(folder_or_hub_id, "dataset", revision).folder, config, split)
 
 
+def read_any_records(folder_or_hub_id: str | Path, config: str | None = None) -> list[Record]:
+    """As `read_records`, but nothing where the dataset has no such config: its rejected rows, say.
+
+    Raises:
+        InputError: there is no such dataset.
+    """
+    folder = locate(folder_or_hub_id, "dataset").folder
+    there = any(_wanted(name, config, None) for name in read_manifest(folder)["files"])
+    return list(_folder_records(folder, config, None)) if there else []
+
+
 def dataset_fingerprint(folder_or_hub_id: str | Path) -> str:
     """What identifies a dataset's content, in a folder or on the Hub: its manifest's hash."""
     return content_id(read_manifest(locate(folder_or_hub_id, "dataset").folder))

@@ -10,21 +10,21 @@ import click
 @click.command()
 @click.argument("dataset")
 @click.option("-o", "--output", default="review.jsonl", type=click.Path(path_type=Path), show_default=True)
-@click.option("--config", help="One config of the dataset [default: all but the rejected rows].")
-def review(dataset: str, output: Path, config: str | None) -> None:
+def review(dataset: str, output: Path) -> None:
     """Look for five kinds of translation error in DATASET and write the rows that have any, worst first.
 
+    Rows that the build left out are looked at too: a corrected one is kept by the next build.
     Fill `corrected` with the fields that are to change, or set `decision` to keep or drop. Then build again with
     --corrections FILE. Run again, the file keeps what was decided.
     """
     from collections import Counter
 
-    from kollm.dataset import read_records
+    from kollm.dataset import REJECTED, read_any_records
     from kollm.errors import InputError
     from kollm.files import ensure_folder
     from kollm.translate.review import read_review, write_review
 
-    records = list(read_records(dataset, config))
+    records = [*read_any_records(dataset), *read_any_records(dataset, REJECTED)]
     if not any(record.original for record in records):
         raise InputError(f"'{dataset}' has no translated rows - build it with a translator first.")
     ensure_folder(output.absolute().parent)

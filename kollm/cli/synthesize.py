@@ -102,19 +102,21 @@ def self_chat(
 
 @synthesize.command("regenerate")
 @click.argument("dataset")
-@click.option("--all", "everything", is_flag=True, help="All rows (KoAlpaca's way), not only those routed here.")
+@click.option("--all", "everything", is_flag=True, help="All rows, not only those set aside.")
 @click.option("--system", default="", help="System message [default: none].")
 @click.option("--limit", type=click.IntRange(1), help="Answer the first N rows only.")
 @model_options
 def regenerate(
     dataset: str, everything: bool, system: str, limit: int | None, options: tuple[str, ...], **rest: Any
 ) -> None:
-    """Answers asked anew for the rows of DATASET that routing set aside for it."""
-    from kollm.dataset import read_records
+    """Answers asked anew for the rows of DATASET that routing, or `build --fresh-answers`, set aside for it."""
+    from kollm.dataset import REJECTED, read_any_records
     from kollm.errors import InputError
     from kollm.synthesize.regenerate import ROUTE, answer_requests, regenerate
 
-    records = [row for row in read_records(dataset) if everything or row.provenance.route == ROUTE][:limit]
+    kept = read_any_records(dataset) if everything else []
+    aside = (row for row in read_any_records(dataset, REJECTED) if row.provenance.route == ROUTE)
+    records = [*kept, *aside][:limit]
     if not records:
         raise InputError(f"'{dataset}' has no rows that wait for an answer - add --all to answer every row anew.")
     client, decoding = _client(rest), _options(options)

@@ -41,7 +41,9 @@ async def regenerate(
             continue
         engine = "+".join(name for name in (record.provenance.engine, client.model) if name)
         provenance = replace(record.provenance, route=ROUTE, engine=engine)
-        made.append(replace(record, output=reply.text.strip(), provenance=provenance))
+        # The English answer is not what this one was translated from: filters are not to compare the two.
+        original = replace(record.original, output="") if record.original else None
+        made.append(replace(record, output=reply.text.strip(), original=original, provenance=provenance))
     return Made(made, dropped)
 
 

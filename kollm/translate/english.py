@@ -9,9 +9,10 @@ from kollm.translate.fields import record_fields
 
 
 def english_record(record: Record) -> Record | None:
-    """The record before translation, as a row beside the Korean one: id `...-en`; None where there is no English."""
+    """The record before translation, as a row beside the Korean one: id `...-en`; None where there is no English, or
+    where the answer is one that a model gave in Korean."""
     source = record.original
-    if source is None:
+    if source is None or not source.output.strip():
         return None
     return replace(
         record,
@@ -28,4 +29,11 @@ def english_record(record: Record) -> Record | None:
 
 def english_fields(record: Record) -> dict[str, str]:
     """The fields before translation, by name; those of an untranslated record as they are."""
-    return record_fields(english_record(record) or record)
+    source = record.original
+    if source is None:
+        return record_fields(record)
+    return record_fields(
+        replace(
+            record, instruction=source.instruction, input=source.input, output=source.output, history=source.history
+        )
+    )

@@ -112,6 +112,13 @@ def load_rules(path: Path = RULES_FILE) -> tuple[Rule, ...]:
         raise InputError(f"The rule table '{path}': {where}: {first['msg']} - compare it with {RULES_FILE}.") from error
 
 
+def fresh_answer_rules() -> tuple[Rule, ...]:
+    """The shipped rules, and for all other single-turn rows an answer asked anew: KoAlpaca's way."""
+    reason = "every answer is asked of a model, and only the question is translated"
+    every = Rule.model_validate({"name": "fresh-answers", "instruction": ".", "route": "regenerate", "reason": reason})
+    return (*load_rules(), every)
+
+
 def _of_conversation(fitting: Sequence[Rule | None]) -> Decision:
     leave: set[str] = set()
     last = len(fitting) - 1
