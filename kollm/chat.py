@@ -90,6 +90,7 @@ class ChatClient:
         timeout: seconds that one request may take.
         tries: sends of one request after failures, the first included; waits that the service asks for are not counted.
         backoff: seconds before the second try, doubled each time up to 16 times.
+        key: for a program that serves several people, each with a key of their own; else `$OPENAI_API_KEY`. Kept nowhere.
 
     Raises:
         InputError: a cap without a known price, or one below zero.
@@ -108,6 +109,7 @@ class ChatClient:
         timeout: float = 180.0,
         tries: int = 5,
         backoff: float = 1.0,
+        key: str | None = None,
     ) -> None:
         self.model, self.kind = model, kind
         self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
@@ -121,7 +123,7 @@ class ChatClient:
                 f"No price of the model '{model}' is known, so a cap of USD {max_cost} cannot be kept - give --price IN OUT "
                 "(USD for a million tokens; 0 0 for a server of your own), or leave out --max-cost."
             )
-        self.max_cost = max_cost
+        self.max_cost, self._key = max_cost, key
         self._budget = _Budget(max_cost)
 
     def room(self, requests: Sequence[ChatRequest]) -> float | None:
@@ -172,7 +174,7 @@ class ChatClient:
             ServiceError: the service refuses a call, or cannot be reached.
         """
         try:
-            with openai.OpenAI(api_key=api_key(), base_url=self.base_url, max_retries=4) as service:
+            with openai.OpenAI(api_key=self._key or api_key(), base_url=self.base_url, max_retries=4) as service:
                 yield service
         except openai.APIStatusError as error:
             raise ServiceError(f"{self.base_url} refuses the call: {_one_line(error)}") from error
@@ -203,7 +205,7 @@ class ChatClient:
             places.setdefault(purchase.key, []).append(index)
         answered = self.ledger.find(places)
         missing = [indices[0] for key, indices in places.items() if key not in answered]
-        key = api_key() if missing else ""
+        key = (self._key or api_key()) if missing else ""
         self._budget.add_earlier(places, answered, self.ledger)
         for purchase_key, answer in answered.items():
             reply = reply_of(answer.content, answer.cost, replayed=True)

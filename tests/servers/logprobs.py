@@ -25,6 +25,7 @@ class LogprobServer:
     def __init__(self, reply: str, chances: Mapping[str, Mapping[str, float]], reports: bool = True) -> None:
         self.reply, self.chances, self.reports = reply, chances, reports
         self.bodies: list[dict[str, Any]] = []
+        self.authorizations: list[str] = []
 
     def __enter__(self) -> Self:
         owner = self
@@ -34,6 +35,7 @@ class LogprobServer:
 
             def do_POST(self) -> None:
                 owner.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                owner.authorizations.append(self.headers["authorization"])
                 data = json.dumps(owner.completion(owner.bodies[-1])).encode()
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
