@@ -470,7 +470,7 @@ def _second_pass(
                 writer.write(Part(plan.source.config, plan.source.split), finished.kept)
                 writer.write(REJECTED_PART, finished.rejected)
                 tally.add(plan.source, finished._replace(leaks=[leak for leak in finished.leaks if leak not in known]))
-                progress.advance(finished.kept.num_rows + finished.rejected.num_rows)
+                progress.advance(finished.rows)
 
 
 def _finished(

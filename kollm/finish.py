@@ -63,6 +63,7 @@ class Finished(NamedTuple):
         characters: characters billed for all of them.
         leaks: `row id: task id` of each leak.
         flags: rows flagged but kept, by flag, and what the paper's rules would do differently.
+        rows: rows that came in; more are kept where English stands beside Korean.
     """
 
     kept: pa.Table
@@ -72,6 +73,7 @@ class Finished(NamedTuple):
     characters: int
     leaks: list[str]
     flags: Counter[str]
+    rows: int
 
 
 def translate_and_finish(plan: FinishPlan, table: pa.Table) -> Finished:
@@ -114,6 +116,7 @@ def finish(plan: FinishPlan, outcomes: Sequence[Outcome]) -> Finished:
         sum(outcome.record.provenance.characters for outcome in outcomes),
         leaks,
         flags,
+        len(outcomes),
     )
 
 
