@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -396,6 +396,8 @@ def _answers(run: Run) -> dict[str, Any]:
             dtype=recipe.base.dtype,
             revision=None if name == "adapter" else recipe.base.revision,
         )
+        # The names that a reader can look up, rather than paths of this machine.
+        system = replace(system, model=recipe.base.model, adapter="adapter" if system.adapter else "")
         generate_answers(
             records,
             system,
@@ -432,12 +434,23 @@ def _verdicts(run: Run) -> dict[str, Any]:
 
 
 def _judge(run: Run) -> Any:
+    from kollm.judge.make import make_judge
+
     settings = run.recipe.judge
     if settings.engine == "local":
         from kollm.judge.local import LocalJudge
 
-        return LocalJudge(settings.model or run.location("base"), settings.rubric)
-    raise RecipeError("not yet")
+        where = settings.model or run.location("base")
+        return LocalJudge(where, settings.rubric, name=settings.model or run.recipe.base.model)
+    return make_judge(
+        "openai",
+        settings.rubric,
+        model=settings.model,
+        mode=settings.mode,
+        samples=settings.samples,
+        base_url=settings.base_url,
+        max_cost=run.options.max_cost,
+    )
 
 
 def _report_inputs(run: Run) -> dict[str, Any]:

@@ -26,6 +26,7 @@ import click
 @click.option("--dry-run", is_flag=True, help="Show what would be answered, load nothing.")
 @click.option("--api", is_flag=True, help="MODEL is served by an OpenAI-compatible server; costs money.")
 @click.option("--base-url", help="The server, if not OpenAI's [env: OPENAI_BASE_URL].")
+@click.option("--price", nargs=2, type=float, help="USD for a million tokens in and out, if kollm does not know them.")
 @click.option("--max-cost", type=float, help="Stop before spending more than this many USD (with --api).")
 def generate(
     model: str,
@@ -44,6 +45,7 @@ def generate(
     dry_run: bool,
     api: bool,
     base_url: str | None,
+    price: tuple[float, float] | None,
     max_cost: float | None,
 ) -> None:
     """Answer the tasks of a dataset with MODEL: an adapter, a merged model or a base; a folder or ORG/NAME@REVISION.
@@ -58,16 +60,20 @@ def generate(
         raise InputError(f"--shots is {shots} and nothing says where they come from - add --shots-from DATASET.")
     records = list(read_records(dataset))[:limit]
     examples = [record for _, record in zip(range(shots), read_records(shots_from), strict=False)] if shots_from else []
-    if dry_run:
+    if dry_run and not api:
         click.echo(f"{model} would answer {len(records)} tasks of {dataset} ({preset}) into {output}.")
         return
     ensure_folder(output.parent)
     if api:
+        from kollm.chat import ChatClient
         from kollm.generate_api import answer_by_api
 
+        client = ChatClient(model, kind="answer", base_url=base_url, max_cost=max_cost, price=price)
         kept = answer_by_api(
-            records, model, output, system=system, base_url=base_url, max_cost=max_cost, shots=examples
+            records, client, output, system=system, max_new_tokens=max_new_tokens, shots=examples, dry_run=dry_run
         )
+        if dry_run:
+            return
     else:
         from kollm.generate import generate_answers, load_system
 

@@ -63,6 +63,7 @@ class LocalJudge:
         model: folder or Hub id; only safetensors are read, and no code of the model's repository runs.
         rubric: a Rubric, the name of a shipped one, or the path of a rubric file.
         revision: commit of the Hub model.
+        name: what verdicts call the model, if not where it is.
         batch_tokens: padded tokens of one batch.
         device: where to run; by default a GPU where there is one.
 
@@ -79,11 +80,12 @@ class LocalJudge:
         rubric: str | Path | Rubric,
         *,
         revision: str | None = None,
+        name: str | None = None,
         batch_tokens: int = 8192,
         device: str | None = None,
     ) -> None:
         self.rubric = load_rubric(rubric)
-        self.name = str(model)
+        self.name = name or str(model)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.batch_tokens = batch_tokens
         self.tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)

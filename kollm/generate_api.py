@@ -1,0 +1,132 @@
+"""Answers of a served model (GPT-3.5, GPT-4, vLLM, `transformers serve`): the same Generations, through the chat client.
+
+Every answer is in the ledger before it is used, so that a stopped run goes on and nothing is paid twice. The model gets
+the task as a person would type it, instruction, blank line, input; its own chat template is the server's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kollm.chat import ChatClient, ChatReply, ChatRequest, run_async
+from kollm.errors import InputError, ServiceError, StateError
+from kollm.files import json_line, read_jsonl, write_atomic
+from kollm.progress import Progress, say
+from kollm.records import Generation, Record
+
+MAX_NEW_TOKENS = 400
+"""As in the paper's decoding, so that served rows stand beside its own."""
+TEMPERATURE = 0.0
+
+
+def answer_by_api(
+    records: Sequence[Record],
+    client: ChatClient,
+    output: Path,
+    *,
+    system: str | None = None,
+    max_new_tokens: int | None = None,
+    shots: Sequence[Record] = (),
+    dry_run: bool = False,
+) -> int:
+    """Answer every record by a served model; rows of other systems in `output` stay.
+
+    Args:
+        records: the tasks.
+        client: the service and the model; its kind should be `answer`.
+        output: the generations.jsonl to write or to add to, once every task is answered.
+        system: name in reports; by default the model's.
+        max_new_tokens: cap on an answer's tokens.
+        shots: solved examples, put before each task as earlier turns.
+        dry_run: say what it would cost at most, and ask nobody.
+
+    Returns:
+        How many answers came from the ledger.
+
+    Raises:
+        InputError: no records.
+        MissingKeyError, QuotaError: as ChatClient raises them.
+        ServiceError: as ChatClient raises it, or tasks that got no answer; those that did are in the ledger.
+    """
+    if not records:
+        raise InputError("There are no tasks to answer - the evaluation dataset has zero rows.")
+    options = client.facts.options(max_tokens=max_new_tokens or MAX_NEW_TOKENS, temperature=TEMPERATURE, seed=0)
+    requests = [ChatRequest(_messages(record, shots), options) for record in records]
+    say(f"{client.model}: {client.estimate(requests)}")
+    if dry_run:
+        return 0
+    name = system or client.model
+    others = [row for row in read_jsonl(output) if row["system"] != name] if output.exists() else []
+    _refuse_another_model(output, name, client.model)
+    replies = run_async(_ask(client, requests))
+    failed = [record.id for record, reply in zip(records, replies, strict=True) if reply.status == "api_error"]
+    if failed:
+        raise ServiceError(
+            f"{len(failed)} of {len(records)} tasks got no answer from {client.base_url} (first: {failed[0]}) - run the "
+            "same command again; what was answered is in the ledger and not paid again."
+        )
+    params: dict[str, Any] = {
+        "preset": "api",
+        "base_url": client.base_url,
+        **options,
+        "shots": [shot.id for shot in shots],
+    }
+    rows = [
+        _generation(record, reply, name, client.model, params).to_row()
+        for record, reply in zip(records, replies, strict=True)
+    ]
+    write_atomic(output, "".join(map(json_line, [*others, *rows])))
+    return sum(reply.replayed for reply in replies)
+
+
+async def _ask(client: ChatClient, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+    replies: dict[int, ChatReply] = {}
+    with Progress(f"answers ({client.model})", len(requests), "answers") as progress:
+        async with contextlib.aclosing(client.stream(requests)) as stream:
+            async for index, reply in stream:
+                replies[index] = reply
+                progress.advance()
+    return [replies[index] for index in range(len(requests))]
+
+
+def _messages(record: Record, shots: Sequence[Record]) -> list[dict[str, str]]:
+    turns = [(_task(shot), shot.output) for shot in shots] + list(record.history)
+    messages = [
+        {"role": role, "content": text}
+        for turn in turns
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
+    return [*messages, {"role": "user", "content": _task(record)}]
+
+
+def _task(record: Record) -> str:
+    return f"{record.instruction}\n\n{record.input}" if record.input else record.instruction
+
+
+def _refuse_another_model(output: Path, name: str, model: str) -> None:
+    if not output.exists():
+        return
+    for row in read_jsonl(output):
+        if row["system"] == name and row["model"] != model:
+            raise StateError(
+                f"{output} holds answers of '{row['model']}' under the name '{name}' - choose another name with --system, "
+                "or write to another file."
+            )
+
+
+def _generation(record: Record, reply: ChatReply, system: str, model: str, params: dict[str, Any]) -> Generation:
+    """An answer; a refusal is an empty one with the finish reason `refusal`."""
+    return Generation(
+        id=record.id,
+        instruction=record.instruction,
+        input=record.input,
+        response=reply.text.strip(),
+        model=model,
+        adapter="",
+        params={**params, "model_returned": reply.model_returned},
+        finish_reason="refusal" if reply.status == "refusal" else reply.finish_reason,
+        system=system,
+    )
