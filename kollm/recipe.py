@@ -31,15 +31,15 @@ class _Section(BaseModel):
 class ToyBase(_Section):
     """Shape and pre-training of a base that is made on the spot."""
 
-    hidden_size: int = Field(192, ge=8)
-    layers: int = Field(4, ge=1)
-    heads: int = Field(3, ge=1)
-    vocab_size: int = Field(4096, ge=300)
+    hidden_size: int = Field(160, ge=8)
+    layers: int = Field(3, ge=1)
+    heads: int = Field(5, ge=1)
+    vocab_size: int = Field(2500, ge=300)
     context: int = Field(2048, ge=64)
-    pretrain_steps: int = Field(150, ge=0)
+    pretrain_steps: int = Field(120, ge=0)
     pretrain_batch: int = Field(8, ge=1)
-    pretrain_block: int = Field(256, ge=16)
-    learning_rate: float = Field(2e-3, gt=0)
+    pretrain_block: int = Field(128, ge=16)
+    learning_rate: float = Field(3e-3, gt=0)
     seed: int = 0
 
 

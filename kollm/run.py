@@ -303,19 +303,20 @@ def _make_toy_base(run: Run) -> None:
     from kollm.judge import load_rubric
     from kollm.prompts import PromptTemplate
     from kollm.train.data import split_heldout
-    from kollm.train.toy import make_base
+    from kollm.train.toy import answer_texts, make_base, plain_texts
 
     recipe = run.recipe
     records = read_records(str(run.location("dataset")))
     rows = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed).train
-    texts = [
-        text
-        for row in rows
-        for text in (*(part for turn in row.history for part in turn), row.instruction, row.input, row.output)
-    ]
     wording = [load_rubric(recipe.judge.rubric).prompt("", "", ""), PromptTemplate.load(recipe.prompt).prompt("", " ")]
     architecture = recipe.base.model.removeprefix(TOY_PREFIX)
-    make_base(architecture, recipe.base.toy or ToyBase(), texts, run.folder / "base", vocabulary_texts=wording)
+    make_base(
+        architecture,
+        recipe.base.toy or ToyBase(),
+        plain_texts(rows),
+        run.folder / "base",
+        vocabulary_texts=[*wording, *answer_texts(rows)],
+    )
 
 
 def _adapter_inputs(run: Run) -> dict[str, Any]:

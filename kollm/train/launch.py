@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -72,7 +73,8 @@ def launch(command: Sequence[str]) -> None:
     Raises:
         StateError: it failed; what went wrong stands above, printed by the command itself.
     """
-    finished = subprocess.run(command, check=False)
+    # Spinning threads starve each other where processes outnumber cores; set before torch starts its threads.
+    finished = subprocess.run(command, check=False, env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ})
     if finished.returncode != 0:
         raise StateError(
             f"Training ended with exit code {finished.returncode} - the lines above say why; "

@@ -21,6 +21,7 @@ from kollm.progress import say
 from kollm.recipe import Recipe
 from kollm.train.batches import Collator, Layout, StepBatches
 from kollm.train.data import Example
+from kollm.train.head import add_compact_head
 from kollm.train.heldout import TokenLoss, token_loss
 
 COMPLETE = "complete.json"
@@ -124,6 +125,8 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
             peft_config=peft_config,
         )
         self.train_dataset = Examples(examples)
+        if self.accelerator.device.type == "cpu":
+            add_compact_head(self.model.get_base_model() if peft_config else self.model)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(Lines())
@@ -138,6 +141,19 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         )
         prepared: DataLoader[Example] = self.accelerator.prepare(loader)
         return prepared
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The microbatch's share of the step's loss: its summed loss over the supervised tokens of the whole step.
+
+        TRL's own also gathers entropy and accuracy from all processes for every microbatch, which costs a
+        synchronisation each.
+        """
+        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        loss = -outputs.log_probs.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        # num_items_in_batch counts all processes' tokens, and DDP averages the gradients over the processes.
+        return loss * self.accelerator.num_processes
 
     def heldout_loss(self) -> TokenLoss:
         """The held-out rows' loss, over all processes."""

@@ -25,6 +25,7 @@ from kollm.files import ensure_folder, write_json
 from kollm.progress import say
 from kollm.prompts import EOS_TOKEN
 from kollm.recipe import ToyBase
+from kollm.records import Record
 
 PAD_TOKEN = "<|padding|>"
 MARKER = "toy.json"
@@ -70,6 +71,27 @@ def make_base(
     write_json(output / MARKER, {"architecture": architecture, "toy": spec.model_dump()})
 
 
+def plain_texts(rows: Iterable[Record]) -> Iterator[str]:
+    """What a toy base reads in its pre-training: the rows' Korean questions and their whole English originals.
+
+    Leaving the Korean answers out makes the toy what a real base is, a model that knows the language and has not seen
+    how the dataset answers, so that training has something to teach.
+    """
+    for row in rows:
+        yield from (user for user, _ in row.history)
+        yield from (row.instruction, row.input)
+        if row.original is not None:
+            yield from (text for turn in row.original.history for text in turn)
+            yield from (row.original.instruction, row.original.input, row.original.output)
+
+
+def answer_texts(rows: Iterable[Record]) -> Iterator[str]:
+    """The rows' answers, which the tokenizer alone gets to see."""
+    for row in rows:
+        yield from (assistant for _, assistant in row.history)
+        yield row.output
+
+
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer (every text can be written with it), with EOS `<|endoftext|>` and its own pad."""
     tokenizer = Tokenizer(models.BPE())
@@ -113,6 +135,8 @@ def _neox(spec: ToyBase) -> dict[str, Any]:
         "num_attention_heads": spec.heads,
         "intermediate_size": 4 * spec.hidden_size,
         "max_position_embeddings": spec.context,
+        "initializer_range": spec.hidden_size
+        ** -0.5,  # the usual 0.02 is for wide models; here attention would stay idle
     }
 
 
