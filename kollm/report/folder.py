@@ -150,7 +150,12 @@ def _object(path: Path) -> dict[str, Any]:
 def _check_texts(path: Path, row: Mapping[str, Any], columns: Sequence[str]) -> None:
     for column in columns:
         if not isinstance(row[column], str):
-            raise InputError(f"{path}, task {row['id']}: {column} is {row[column]!r}, not text - write the row again.")
+            raise InputError(
+                f"{path}, task {row['id']!r}: {column} is {row[column]!r}, not text - write the row again."
+            )
+    for column in ("id", "system"):
+        if not row[column].isprintable():
+            raise InputError(f"{path}: the {column} {row[column]!r} cannot be shown - use letters that can be printed.")
 
 
 def _check_scores(path: Path, verdict: Verdict) -> None:

@@ -141,6 +141,7 @@ def test_dataset_counts(tmp_path: Path) -> None:
         ("verdicts.jsonl", {"scores": {"coherence": "3"}}, "coherence is '3' - a score is a number or null"),
         ("verdicts.jsonl", {"status": "fine"}, "unknown status 'fine'"),
         ("verdicts.jsonl", {"raw": None}, "raw is None, not text"),
+        ("generations.jsonl", {"system": "\ud800"}, r"the system '\\ud800' cannot be shown"),
         ("generations.jsonl", {"response": None}, "response is None, not text"),
         ("generations.jsonl", {"extra": 1}, "not a Generation row: unknown extra"),
     ],

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from kollm.cli import cli
 from kollm.errors import InputError
 from kollm.report import write_report
 from tests.report.fabricate import make_work_folder
@@ -34,6 +36,62 @@ def test_bytes_are_the_same_for_the_same_folder(tmp_path: Path) -> None:
     folder = make_work_folder(tmp_path / "run")
     first = write_report([folder]).read_bytes()
     assert write_report([folder]).read_bytes() == first
+
+
+def test_the_command_names_what_it_wrote(tmp_path: Path) -> None:
+    folders = [make_work_folder(tmp_path / name, tasks=3) for name in ("a", "b")]
+    output = tmp_path / "new" / "both.html"
+    result = CliRunner().invoke(cli, ["report", *map(str, folders), "-o", str(output), "--samples", "4"])
+    assert result.exit_code == 0, result.output
+    assert result.output.split() == [str(output.with_suffix(suffix)) for suffix in (".html", ".json", ".md")]
+    assert "4/12" in output.read_text()
+    assert not (folders[0] / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "left", ["run.json", "generations.jsonl", "verdicts.jsonl", "adapter/metrics.json", "dataset/manifest.json"]
+)
+def test_one_file_of_a_work_folder_is_enough(tmp_path: Path, left: str) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=3)
+    for path in [path for path in folder.rglob("*") if path.is_file() and path != folder / left]:
+        path.unlink()
+    assert "kollm 보고서" in write_report([folder]).read_text()
+    assert write_report([folder]).with_suffix(".md").read_text()
+
+
+def test_names_with_markup_are_escaped_everywhere(tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)>|`x`"
+    page = write_report([make_work_folder(tmp_path / "run", tasks=3, systems={name: 0.5, "base": 0.4})])
+    assert "<img" not in page.read_text()
+    row = next(line for line in page.with_suffix(".md").read_text().splitlines() if "onerror" in line)
+    assert row.startswith("| \\<img src=x onerror=alert(1)>\\|\\`x\\` |")
+
+
+def test_many_systems_are_not_compared_in_pairs(tmp_path: Path) -> None:
+    systems = {f"s{number}": 0.5 for number in range(9)}
+    page = write_report([make_work_folder(tmp_path / "run", tasks=4, systems=systems)])
+    assert "use kollm compare" in page.read_text()
+
+
+def test_a_rubric_of_ones_own_lends_its_ranges(tmp_path: Path) -> None:
+    rubric = tmp_path / "mine.yaml"
+    rubric.write_text(
+        "name: mine\nlanguage: ko\naxes: [{key: wit, label: 재치, low: 0, high: 9}]\n"
+        "prompt: '{instruction} {input} {response}'\nreply_form: '- 재치:'\n"
+    )
+    folder = make_work_folder(tmp_path / "run", tasks=8, rubric=str(rubric))
+    unknown = json.loads(write_report([folder]).with_suffix(".json").read_text())["judgings"][0]
+    known = json.loads(write_report([folder], rubrics=[rubric]).with_suffix(".json").read_text())["judgings"][0]
+    assert (unknown["axes"][0]["high"], unknown["systems"][0]["axes"]["wit"]["bounds"]) == (None, None)
+    assert known["axes"] == [{"key": "wit", "label": "재치", "low": 0, "high": 9}]
+    assert known["systems"][0]["axes"]["wit"]["mean"] == unknown["systems"][0]["axes"]["wit"]["mean"]
+
+
+def test_an_output_that_cannot_be_written_gets_one_sentence(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=3)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report([folder], tmp_path / "file" / "report.html")
 
 
 def test_bad_input_gets_one_sentence(tmp_path: Path) -> None:
