@@ -6,6 +6,7 @@ A figure that is missing or empty is an error, never a blank. (A dataset's card 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +60,7 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
     recipe = public_recipe(folder)
     prompt = PromptTemplate.load(training["prompt"])
     toy = recipe["base"]["toy"] if lineage.base_folder is not None else None
+    report = None if lineage.report is None else _public_report(lineage.report, training, lineage)
     eos = str(read_json(folder / "tokenizer_config.json")["eos_token"])
     text = render_template(
         f"{kind}.md.jinja",
@@ -81,14 +83,23 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
         question=QUESTION,
         stop=list(prompt.stop),
         eos=eos,
-        scores=_scores(lineage.report),
-        limits=list(_limits(recipe, lineage.report)),
+        scores="Not judged." if report is None else markdown_tables(report).strip(),
+        limits=list(_limits(recipe, report)),
         licence_text=_licence_text(lineage),
     )
     files = {CURVE: _curve(metrics, folder)}
-    if lineage.report is not None and lineage.evaluation is not None:
-        files[EVAL_RESULTS] = eval_results(lineage.report, lineage.evaluation)
+    if report is not None and lineage.evaluation is not None:
+        files[EVAL_RESULTS] = eval_results(report, lineage.evaluation)
     return Card(text, files)
+
+
+def _public_report(report: Mapping[str, Any], training: Mapping[str, Any], lineage: Lineage) -> dict[str, Any]:
+    """The report with the base's public name in place of the folder that it was: a toy base is its own judge."""
+    public: dict[str, Any] = json.loads(json.dumps(report))
+    for judging in public["judgings"]:
+        if lineage.base_folder is not None and judging["model"] == training["location"]:
+            judging["model"] = lineage.base.repository
+    return public
 
 
 def public_recipe(folder: Path) -> dict[str, Any]:
@@ -183,12 +194,6 @@ def _settings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _inline(value: Any) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
     return text.removesuffix("\n...\n").strip().replace("|", "\\|")
-
-
-def _scores(report: Mapping[str, Any] | None) -> str:
-    if report is None:
-        return "Not judged."
-    return markdown_tables(report).strip()
 
 
 def _limits(recipe: Mapping[str, Any], report: Mapping[str, Any] | None) -> Iterator[str]:

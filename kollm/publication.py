@@ -151,9 +151,13 @@ def check_secrets(publication: Publication, folder: Path, allowed: tuple[str, ..
     Raises:
         InputError: something of the kind stands in a file; the message says where, and not what.
     """
-    hidden = {**environment_secrets(os.environ), "a path of this machine": str(folder.resolve())}
-    if len(Path.home().parts) > 2:
-        hidden["your home folder"] = f"{Path.home()}/"
+    hidden = environment_secrets(os.environ)
+    places = {
+        "the folder's own path": folder.resolve(),
+        "a path beside it": folder.resolve().parent,
+        "your home": Path.home(),
+    }
+    hidden |= {what: f"{path}/" for what, path in places.items() if len(path.parts) > 2}  # /tmp alone tells nothing
     found = [
         finding
         for name, content in publication.files.items()
