@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from kollm.errors import InputError, MissingExtraError
 from kollm.flags import repeated_share
-from kollm.records import Original, Record
+from kollm.records import Record
+from kollm.translate.fields import record_fields
 from kollm.translate.masking import lost_numbers
 from kollm.translate.structure import plain
 
@@ -54,8 +55,8 @@ class View:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self.korean = {name: text for name, text in fields_of(record).items() if text and not text.isspace()}
-        self.english = fields_of(record.original) if record.original is not None else {}
+        self.korean = {name: text for name, text in record_fields(record).items() if text and not text.isspace()}
+        self.english = record_fields(record.original) if record.original is not None else {}
         self.left = record.provenance.route == "keep"
 
     def prose(self, name: str) -> str:
@@ -81,15 +82,6 @@ class View:
             for name, text in self.korean.items()
             if (english := self.english.get(name, "")) and not (self.left and english == text)
         ]
-
-
-def fields_of(row: Record | Original) -> dict[str, str]:
-    """Name -> text, by the names that translation uses; the same for both sides of a row."""
-    fields = {"instruction": row.instruction, "input": row.input, "output": row.output}
-    for number, (user, assistant) in enumerate(row.history):
-        fields[f"history.{number}.user"] = user
-        fields[f"history.{number}.assistant"] = assistant
-    return fields
 
 
 Rule = Callable[[View], str | None]

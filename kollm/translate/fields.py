@@ -9,7 +9,7 @@ from kollm.records import Original, Record
 from kollm.translate.masking import translatable
 
 
-def record_fields(record: Record) -> dict[str, str]:
+def record_fields(record: Record | Original) -> dict[str, str]:
     """Name -> text: `history.0.user`, `history.0.assistant`, ..., `instruction`, `input`, `output`; blank ones too."""
     fields = {}
     for number, (user, assistant) in enumerate(record.history):
@@ -45,10 +45,5 @@ def untranslated_fields(record: Record) -> tuple[str, ...]:
     """
     if record.original is None:
         return ()
-    original = record.original
-    before = record_fields(replace(record, **{name: getattr(original, name) for name in _COPIED}))
-    after = record_fields(record)
+    before, after = record_fields(record.original), record_fields(record)
     return tuple(name for name, text in after.items() if text == before.get(name) and translatable(text))
-
-
-_COPIED = ("instruction", "input", "output", "history")

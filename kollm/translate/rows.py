@@ -178,9 +178,8 @@ def _translated(
         attempt=max((result.attempt for result, _ in results), default=0),
         characters=sum(result.characters for result, owned in results if owned),
     )
-    changed = replace(with_fields(record, texts), original=original_of(record), provenance=provenance)
-    if reason is None:
-        changed = replace(changed, lang="ko")
+    lang = "ko" if reason is None else record.lang
+    changed = replace(with_fields(record, texts), original=original_of(record), provenance=provenance, lang=lang)
     return Outcome(changed, reason, route, untranslated_fields(changed))
 
 
