@@ -51,7 +51,7 @@ def mask(text: str, first: int = 0, numbers: bool = False) -> Masked:
     position, words = 0, False
     for start, end in [*structure_spans(text, numbers), (len(text), len(text))]:
         words = words or bool(_LETTER.search(text, position, start))
-        parts.append(_escape(text[position:start]))
+        parts.append(escape(text[position:start]))
         if start < end:
             parts.append(f'<x id="{first + len(originals)}"/>')
             originals.append(text[start:end])
@@ -184,7 +184,8 @@ def _numbers(text: str, scaled: bool) -> list[str]:
     return found
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """The text as XML content."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -1,0 +1,254 @@
+"""A translation model from the Hub, or a folder, on this machine: sequence-to-sequence or causal, batched.
+
+A sequence-to-sequence model knows no tags, so that the text between placeholders is translated line by line and put
+back: structure survives by construction. A causal model gets the whole document with the prompt that the chat engine
+uses, and its answer is checked like any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from kollm.errors import InputError, MissingExtraError
+from kollm.files import file_sha256
+from kollm.ledger import Ledger
+from kollm.pull import locate
+from kollm.records import content_id, text_sha256
+from kollm.translate.budget import Budget
+from kollm.translate.masking import escape
+from kollm.translate.translator import Limits, Segment, Translation, Usage
+
+try:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+except ImportError as error:
+    raise MissingExtraError("transformers", "train") from error
+
+PROMPT = Path(__file__).with_name("prompt.txt").read_text(encoding="utf-8")
+_LETTER = re.compile(r"[^\W\d_]")
+_DOCUMENT = re.compile(r"<d>.*?</d>", re.DOTALL)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+class LocalTranslator:
+    """Translates XML documents by a model on this machine; greedy or by beams, so that a run can be repeated.
+
+    Args:
+        model: `ORG/NAME`, `ORG/NAME@REVISION` or a folder; safetensors only, no code from the Hub.
+        revision: branch, tag or commit of the Hub model.
+        source_lang: source language as the tokenizer calls it, e.g. `eng_Latn` for NLLB; None where it needs none.
+        target_lang: likewise, e.g. `kor_Hang`.
+        device: e.g. `cuda:0`; None for a GPU if there is one.
+        batch_size: texts in one forward pass.
+        num_beams: beams; 1 is greedy.
+        max_new_tokens: most tokens of one translated text.
+
+    Raises:
+        InputError: the model cannot be found or loaded, or does not know a language.
+        ServiceError: the Hub cannot be reached.
+    """
+
+    name = "local"
+    base_url = ""
+    kept = True
+    books_itself = False
+    markup = True
+
+    def __init__(
+        self,
+        model: str = "facebook/nllb-200-distilled-600M",
+        *,
+        revision: str | None = None,
+        source_lang: str | None = None,
+        target_lang: str | None = None,
+        device: str | None = None,
+        batch_size: int = 16,
+        num_beams: int = 1,
+        max_new_tokens: int = 512,
+    ) -> None:
+        found = locate(model, "model", revision)
+        self.model = found.name
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._batch_size, self._num_beams, self._max_new_tokens = batch_size, num_beams, max_new_tokens
+        try:
+            config = AutoConfig.from_pretrained(found.folder)
+            self._seq2seq = bool(config.is_encoder_decoder)
+            languages = {"src_lang": source_lang, "tgt_lang": target_lang} if source_lang else {}
+            side = "right" if self._seq2seq else "left"
+            self._tokenizer = AutoTokenizer.from_pretrained(found.folder, padding_side=side, **languages)
+            family = AutoModelForSeq2SeqLM if self._seq2seq else AutoModelForCausalLM
+            dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
+            network = family.from_pretrained(found.folder, use_safetensors=True, dtype=dtype)
+        except (OSError, ValueError) as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"The model '{model}' cannot be loaded ({first_line}) - check its name and files."
+            ) from error
+        self._network = network.to(self._device).eval()
+        if self._tokenizer.pad_token_id is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._forced = self._language_token(target_lang)
+        self.options: Mapping[str, Any] = {
+            # A repository's name holds its commit; a folder may be trained anew under the same name.
+            "weights": _weights_id(found.folder) if Path(model).is_dir() else "",
+            "dtype": str(dtype),
+            "source_lang": source_lang,
+            "target_lang": target_lang,
+            "num_beams": num_beams,
+            "max_new_tokens": max_new_tokens,
+            "prompt_sha256": None if self._seq2seq else text_sha256(PROMPT),
+        }
+        self._longest = _context(self._tokenizer, config)
+        self.limits = Limits(workers=1, batch_texts=4 * batch_size, texts_apart=True)
+
+    def start(self, ledger: Ledger | None, budget: Budget) -> None:
+        """Nothing to prepare."""
+
+    def translate(self, batch: Sequence[Segment]) -> list[Translation]:
+        """One Translation a Segment; a text that the model did not end within its limit has none."""
+        if not self._seq2seq:
+            return self._translate_whole([segment.text for segment in batch])
+        roots = [ElementTree.fromstring(segment.text) for segment in batch]
+        lines = sorted({line for root in roots for text in _texts(root) for line in self._lines(text)})
+        answers = dict(zip(lines, self._generate(lines), strict=True))
+        return [self._assembled(root, answers) for root in roots]
+
+    def price(self, text: str) -> tuple[int, float]:
+        """Nothing: it runs here."""
+        return 0, 0.0
+
+    def usage(self) -> Usage | None:
+        """There is no account."""
+        return None
+
+    def _translate_whole(self, documents: Sequence[str]) -> list[Translation]:
+        prompts = [self._prompt(document) for document in documents]
+        translations = []
+        for answer in self._generate(prompts):
+            found = _DOCUMENT.search(answer) if answer is not None else None
+            if found is not None:
+                translations.append(Translation(found.group()))
+            else:
+                reason = (
+                    "truncated: the model did not end" if answer is None else "parse_error: no document in the answer"
+                )
+                translations.append(Translation(None, reason=reason))
+        return translations
+
+    def _prompt(self, document: str) -> str:
+        if not self._tokenizer.chat_template:
+            return f"{PROMPT}\n{document}\n\n"
+        messages = [{"role": "system", "content": PROMPT}, {"role": "user", "content": document}]
+        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    def _assembled(self, root: ElementTree.Element, answers: Mapping[str, str | None]) -> Translation:
+        parts = ["<d>"]
+        for field in root:
+            parts.append(f'<t n="{field.get("n")}">')
+            for element, text in [(None, field.text or ""), *((item, item.tail or "") for item in field)]:
+                if element is not None:
+                    parts.append(f'<x id="{element.get("id")}"/>')
+                translated = self._replaced(text, answers)
+                if translated is None:
+                    return Translation(None, reason="truncated: the model did not end a line, or left one empty")
+                parts.append(escape(translated))
+            parts.append("</t>")
+        return Translation("".join([*parts, "</d>"]))
+
+    def _replaced(self, text: str, answers: Mapping[str, str | None]) -> str | None:
+        """The text with its lines replaced by their answers, the rest as it was; None if a line has no answer."""
+        result, position = [], 0
+        for line in self._lines(text):
+            start = text.index(line, position)
+            answer = answers[line]
+            if not answer or not answer.strip():
+                return None
+            result += [text[position:start], answer.strip()]
+            position = start + len(line)
+        return "".join([*result, text[position:]])
+
+    def _lines(self, text: str) -> list[str]:
+        """What is translated of a text, in order: its lines with words, without markers and surrounding spaces."""
+        lines: list[str] = []
+        for raw in text.split("\n"):
+            line = re.sub(r"^\s*(?:[-*+•]|\d+[.)])?\s*", "", raw).rstrip()
+            if _LETTER.search(line):
+                lines += self._fitting(line)
+        return lines
+
+    def _fitting(self, line: str) -> list[str]:
+        """The line, or where it is too long for the model its sentences, or their halves."""
+        if len(line) < self._longest or len(self._tokenizer(line)["input_ids"]) <= self._longest:
+            return [line]
+        pieces = _SENTENCE_END.split(line)
+        if len(pieces) == 1:
+            words = line.split(" ")
+            middle = len(words) // 2
+            if not middle:
+                return [line]  # one endless word: the tokenizer cuts it
+            pieces = [" ".join(words[:middle]), " ".join(words[middle:])]
+        return [part for piece in pieces if _LETTER.search(piece) for part in self._fitting(piece.strip())]
+
+    def _generate(self, texts: Sequence[str]) -> list[str | None]:
+        """The model's answer to each text; None where it did not end within the limit."""
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # alike lengths need little padding
+        answers: list[str | None] = [None] * len(texts)
+        for start in range(0, len(order), self._batch_size):
+            chosen = order[start : start + self._batch_size]
+            with torch.inference_mode():
+                found = self._generate_batch([texts[index] for index in chosen])
+            for index, answer in zip(chosen, found, strict=True):
+                answers[index] = answer
+        return answers
+
+    def _generate_batch(self, texts: Sequence[str]) -> list[str | None]:
+        inputs = self._tokenizer(
+            list(texts), return_tensors="pt", padding=True, truncation=self._seq2seq, max_length=self._longest
+        ).to(self._device)
+        inputs.pop("token_type_ids", None)
+        output = self._network.generate(
+            **inputs,
+            do_sample=False,
+            num_beams=self._num_beams,
+            max_new_tokens=self._max_new_tokens,
+            pad_token_id=self._tokenizer.pad_token_id,
+            **({"forced_bos_token_id": self._forced} if self._forced is not None else {}),
+        )
+        answers = output[:, 1:] if self._seq2seq else output[:, inputs["input_ids"].shape[1] :]
+        # A text that ends with the very last token may have been ended by force.
+        ends = set(_as_list(self._network.generation_config.eos_token_id))
+        before_last = answers[:, : self._max_new_tokens - 1]
+        decoded: list[str] = self._tokenizer.batch_decode(answers, skip_special_tokens=True)
+        ended = [not ends.isdisjoint(row.tolist()) for row in before_last]
+        return [text if whole else None for text, whole in zip(decoded, ended, strict=True)]
+
+    def _language_token(self, language: str | None) -> int | None:
+        if language is None:
+            return None
+        token = self._tokenizer.convert_tokens_to_ids(language)
+        if token is None or token == self._tokenizer.unk_token_id:
+            raise InputError(f"The model '{self.model}' does not know the language '{language}' - see its model card.")
+        return int(token)
+
+
+def _weights_id(folder: Path) -> str:
+    return content_id([file_sha256(path) for path in sorted(folder.glob("*.safetensors"))])
+
+
+def _texts(root: ElementTree.Element) -> list[str]:
+    return [text for field in root for text in (field.text, *(item.tail for item in field)) if text]
+
+
+def _as_list(value: int | list[int] | None) -> list[int]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _context(tokenizer: Any, config: Any) -> int:
+    """Tokens that the model takes: the tokenizer's own limit where it is a real one, else the configuration's."""
+    if tokenizer.model_max_length < 1 << 30:
+        return int(tokenizer.model_max_length)
+    return int(getattr(config, "max_position_embeddings", None) or 512)
