@@ -58,3 +58,7 @@ def rows() -> Callable[..., list[Record]]:
         ]
 
     return make
+
+
+Engine = Callable[..., DeepLTranslator]
+Rows = Callable[..., list[Record]]

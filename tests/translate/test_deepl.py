@@ -13,13 +13,10 @@ import pytest
 
 from kollm.errors import InputError, MissingKeyError, QuotaError, ServiceError
 from kollm.ledger import Ledger
-from kollm.records import Record
 from kollm.translate import Budget, Outcome, make_translator, translate_records, translate_stream
 from kollm.translate.deepl import DeepLTranslator
 from tests.servers.deepl import KEY, DeepLServer, Fault
-
-Engine = Callable[..., DeepLTranslator]
-Rows = Callable[..., list[Record]]
+from tests.translate.conftest import Engine, Rows
 
 
 def texts(outcomes: list[Outcome]) -> list[tuple[str, str, str]]:
@@ -350,6 +347,18 @@ def test_a_budget_is_reconciled_with_the_service(
     spending = budget.spending()
     assert spending.usage == spending.bought == server.state.used and spending.requests == 2
     assert spending.reconciliation().endswith(f"{server.state.used:,} by the service's own count")
+
+
+def test_one_budget_for_several_streams(server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows) -> None:
+    server.state.limit = 10_000
+    budget, translator = Budget(max_characters=10_000), engine()
+    translate_records(rows(40), translator, ledger=ledger, budget=budget)
+    translate_records(rows(60), translator, ledger=ledger, budget=budget)
+    spending = budget.spending()
+    assert spending.characters == spending.bought == spending.usage == server.state.used, "shared texts count once"
+    with pytest.raises(QuotaError):
+        translate_records(rows(400), translator, ledger=ledger, budget=budget)
+    assert server.state.used <= 10_000
 
 
 def test_a_negative_cap() -> None:

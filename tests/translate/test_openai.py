@@ -11,13 +11,11 @@ import pytest
 
 from kollm.errors import InputError, MissingKeyError, QuotaError, ServiceError
 from kollm.ledger import Ledger
-from kollm.records import Record
 from kollm.translate import Budget, make_translator, translate_records
 from kollm.translate.openai import OpenAITranslator
 from tests.servers.chat import LoopbackChat, Said
 from tests.servers.deepl import pseudo_korean
-
-Rows = Callable[..., list[Record]]
+from tests.translate.conftest import Rows
 
 
 @pytest.fixture(autouse=True)
