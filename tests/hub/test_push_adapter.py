@@ -107,6 +107,22 @@ def test_nothing_of_this_machine_is_published(hub: LoopbackHub, work: Path) -> N
     assert [(item.commit, item.sent) for item in again] == [(base.commit, ()), (adapter.commit, ())]
 
 
+def test_kollm_generate_by_name_records_commits(hub: LoopbackHub, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    from kollm.generate import load_system
+
+    base, adapter = push("adapter", work / "adapter", REPO, names=UNJUDGED)
+    for offline in (False, True):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        system = load_system(f"{REPO}@v1")
+        assert (system.adapter, system.model) == (f"{REPO}@{adapter.commit}", f"{base.repository}@{base.commit}")
+        assert system.template.name == "kullm-2023"
+    with pytest.raises(InputError, match="no revision 'v7'"):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        load_system(f"{REPO}@v7")
+
+
 def report() -> dict[str, Any]:
     axis = {"mean": 1.5, "ci95": [1.25, 1.75], "bounds": [1.0, 2.0], "n": 24, "n_scored": 23}
     system = {"system": "adapter", "n": 24, "axes": {"overall_quality": axis}}
