@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kollm import __version__
+from kollm.build_settings import Settings, SourceInput, Tally
 from kollm.dataset import REJECTED, Part
 from kollm.dataset_card import CardPart, render_card
 from kollm.files import file_sha256
 from kollm.sources import find_source
-
-if TYPE_CHECKING:
-    from kollm.build import Settings, SourceInput, Tally
 
 TERMS = {
     "deepl": "by DeepL, whose terms of service apply; read them before training a translation system on these rows.",

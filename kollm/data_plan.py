@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from kollm.build import Build, Settings, SourceInput, Tally, find_processes, first_pass
+from kollm.build import find_processes
+from kollm.build_passes import Build, first_pass
+from kollm.build_settings import Settings, SourceInput, Tally
 from kollm.errors import InputError
 from kollm.pool import Pool
 from kollm.scratch import Remaining, Scratch

@@ -1,0 +1,125 @@
+"""What a build is asked to do: its sources, its settings, its translators; and what it counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kollm.dataset import REJECTED, Part
+from kollm.dedup import NEAR
+from kollm.errors import InputError
+from kollm.finish import Finished, LeakPolicy
+from kollm.leak_check import EVALUATION
+from kollm.privacy import Privacy
+from kollm.records import Record
+from kollm.sources import SAMPLE, Source, Turns, find_source, read_source, sample_file
+from kollm.translate import MemoryTranslator, Translator
+from kollm.translate.engines import make_translator
+
+REJECTED_PART = Part(REJECTED, "train")
+
+
+class SourceInput(NamedTuple):
+    """One source of a build.
+
+    Attributes:
+        name: a key of SOURCES.
+        input: a path, a Hub id, `sample`, or None for the source's pinned place on the Hub.
+        revision: another commit on the Hub than the pinned one.
+        memory: for the memory translator, the Korean rows in the source's own form; with the input `sample`,
+            those that come with it.
+    """
+
+    name: str
+    input: str | Path | None = None
+    revision: str | None = None
+    memory: str | Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a build does to every source; stands in the manifest.
+
+    Attributes:
+        filters: name of the filter set.
+        turns: what becomes of conversations.
+        mode: `row` or `field`.
+        privacy: what becomes of personal data in sources that carry it.
+        near: least similarity of a near duplicate; above 1 for none.
+        leaks: what becomes of rows that hold an evaluation task.
+        against: evaluation sets to look for.
+        limit: rows to read of each source.
+        seed: of the sample of a huge source.
+        corrections: path of a review file whose decisions are replayed; empty for none.
+        keep_english: whether each translated row is followed by its English original.
+        fresh_answers: whether only questions are translated, and rows set aside for `kollm data synthesize regenerate`.
+    """
+
+    filters: str = "default"
+    turns: Turns = "conversation"
+    mode: str = "row"
+    privacy: Privacy = "mask"
+    near: float = NEAR
+    leaks: LeakPolicy = "refuse"
+    against: tuple[str, ...] = (EVALUATION,)
+    limit: int | None = None
+    seed: int = 0
+    corrections: str = ""
+    keep_english: bool = False
+    fresh_answers: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been counted so far: by source, by part, and in all."""
+
+    read: Counter[str] = field(default_factory=Counter)
+    revisions: dict[str, str] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
+    licences: dict[Part, set[str]] = field(default_factory=dict)
+    mended: Counter[str] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
+    leaks: list[str] = field(default_factory=list)
+    characters: int = 0
+
+    def add(self, source: Source, finished: Finished) -> None:
+        self.dropped.update(finished.reasons)
+        self.flags.update(finished.flags)
+        self.leaks.extend(finished.leaks)
+        self.characters += finished.characters
+        for part, licences in zip((Part(source.config, source.split), REJECTED_PART), finished.licences, strict=True):
+            self.licences.setdefault(part, set()).update(licences)
+
+
+class Engines:
+    """The translator of each source: one for all, or for `memory` one that holds the source's own Korean rows."""
+
+    def __init__(
+        self, translator: str | Translator, model: str | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
+        self.name = translator if isinstance(translator, str) else translator.name
+        self._engine: Translator | None = None
+        if not isinstance(translator, str):
+            self._engine = translator
+        elif translator not in ("memory", "none"):
+            chosen = {"model_type" if translator == "deepl" else "model": model} if model else {}
+            self._engine = make_translator(translator, **chosen, **(options or {}))
+
+    def of(self, item: SourceInput, turns: Turns) -> Translator | None:
+        """The translator of one source; None for one that stays as it is."""
+        if self.name == "none" or find_source(item.name).lang == "ko":
+            return None
+        if self._engine is not None:
+            return self._engine
+        memory = item.memory
+        if memory == SAMPLE or (memory is None and item.input == SAMPLE):
+            memory = sample_file(item.name, "ko")
+        if memory is None:
+            raise InputError(
+                f"The memory translator needs the Korean rows of '{item.name}' - name their file with --memory."
+            )
+        rows = read_source(item.name, memory, turns=turns)
+        return MemoryTranslator({row.id: row for row in rows if isinstance(row, Record)})
