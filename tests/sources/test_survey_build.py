@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from kollm.cli import main
+from kollm.cli.data import data
+from kollm.cli.synthesize import synthesize
 from kollm.dataset import read_manifest, read_records
 from kollm.sources import SOURCES
 
@@ -93,6 +97,20 @@ def test_the_command_builds_a_dataset(name: str, tmp_path: Path, capsys: pytest.
     assert manifest["sources"][0]["revision"].startswith("sha256:")
     card = (output / "README.md").read_text(encoding="utf-8")
     assert source.title in card and (not source.terms or source.terms[:40] in " ".join(card.split()))
+
+
+@pytest.mark.parametrize("page", ["survey.md", "survey.ko.md"])
+def test_the_survey_page_has_a_row_for_every_set_with_a_command_that_exists(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"`kollm data build (\w+)", text))
+    assert named == set(SOURCES) - {"human_eval"}
+    options = {option for command in (data, *synthesize.commands.values()) for option in _options(command)}
+    assert set(re.findall(r"(?<=[ `])--[a-z-]+", text)) <= options
+
+
+def _options(command: click.Command) -> set[str]:
+    commands = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+    return {name for each in commands for parameter in each.params for name in parameter.opts}
 
 
 def test_every_source_is_built_here_but_the_evaluation_tasks() -> None:
