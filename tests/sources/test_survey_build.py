@@ -102,10 +102,11 @@ def test_the_command_builds_a_dataset(name: str, tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize("page", ["survey.md", "survey.ko.md"])
 def test_the_survey_page_has_a_row_for_every_set_with_a_command_that_exists(page: str) -> None:
     text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
-    named = set(re.findall(r"`kollm data build (\w+)", text))
+    named = set(re.findall(r"`kollm data build ([a-z0-9_]+)", text))
     assert named == set(SOURCES) - {"human_eval"}
     options = {option for command in (data, *synthesize.commands.values()) for option in _options(command)}
-    assert set(re.findall(r"(?<=[ `])--[a-z-]+", text)) <= options
+    commands = " ".join(re.findall(r"`(kollm data [^`]+)`", text))
+    assert set(re.findall(r"(?<= )--[a-z-]+", commands)) <= options
 
 
 def _options(command: click.Command) -> set[str]:
