@@ -25,6 +25,8 @@ _FULL_WIDTH = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _SIGNS = {"½": ".5", "⁄": "/", "∕": "/", "\u3000": " ", "\u00a0": " ", "ː": ":"} | dict.fromkeys("‐‑‒–—―−~∼〜", "-")
 _PLAIN = str.maketrans(_FULL_WIDTH | {"～": "-"} | _SIGNS)
 _NUMBER = r"[0-9]{1,6}(?:\.[0-9]{1,6})?|\.5"
+_DIGIT = re.compile("[0-9]")
+_PAIR = re.compile(rf"[\s*_`\"']*[:=][\s*_`\"']*(?:{_NUMBER})\s*점?[\s*_`\"']*")
 _BULLETS = " \t>#*+-•·●▪◦‣■□*_\"'`|{[(<"
 _NUMBERING = re.compile(r"(?:[0-9]{1,2}|[A-Za-z가-하])[.)]|[①-⑳]")
 _BRACKET = re.compile(r"[\s*_`\"']{0,8}[(\[]([^()\[\]\n]{0,80})[)\]]")
@@ -111,7 +113,7 @@ def score_places(text: str, rubric: Rubric) -> dict[str, int]:
         content = line.rstrip("\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029")
         parts = _parts(content, label)
         if len(parts) == 1 and (match := label.match(parts[0])):
-            reading = _read(by_label[_fold(match[0])], parts[0][match.end() :], "")
+            reading = _read(by_label[_fold(match[0])], parts[0][match.end() :], ())
             if reading.from_end is not None and reading.score == scores[reading.axis.key]:
                 places[reading.axis.key] = end - (len(line) - len(content)) - reading.from_end
     return places
@@ -146,8 +148,7 @@ def _readings(text: str, rubric: Rubric) -> Iterator[_Reading]:
                 continue
             axis = by_label[_fold(match[0])]
             rest = part[match.end() :]
-            following = next((later for later in lines[number + 1 : number + 3] if later.strip()), "")
-            yield _read(axis, rest, following)
+            yield _read(axis, rest, lines[number + 1 : number + 3])
 
 
 @lru_cache(maxsize=64)
@@ -191,20 +192,20 @@ def _is_pair(piece: str, label: re.Pattern[str]) -> bool:
     if match is None:
         return False
     _, rest = _brackets(piece[match.end() :])
-    return re.fullmatch(rf"[\s*_`\"']*[:=][\s*_`\"']*(?:{_NUMBER})\s*점?[\s*_`\"']*", rest) is not None
+    return _PAIR.fullmatch(rest) is not None
 
 
 def _brackets(rest: str) -> tuple[str | None, str]:
     """The text of the first bracket with a digit in it, and what follows the brackets."""
     found = None
-    while (match := _BRACKET.match(rest)) is not None and (found is None or not re.search("[0-9]", match[1])):
-        if re.search("[0-9]", match[1]):
+    while (match := _BRACKET.match(rest)) is not None and (found is None or not _DIGIT.search(match[1])):
+        if _DIGIT.search(match[1]):
             found = match[1]
         rest = rest[match.end() :]
     return found, rest
 
 
-def _read(axis: Axis, rest: str, following: str) -> _Reading:
+def _read(axis: Axis, rest: str, following: Sequence[str]) -> _Reading:
     bracket, after = _brackets(rest)
     value, departs, echoes = _read_bracket(axis, bracket)
     if _NOT_APPLICABLE.match(after):
@@ -212,8 +213,10 @@ def _read(axis: Axis, rest: str, following: str) -> _Reading:
     found, from_end = _read_score(axis, after), None
     if found.score is not None:
         from_end = len(after) - found.start
-    elif not found.void and not after.strip(" \t:=*_`\"'|") and _BARE_LINE.fullmatch(following):
-        found = _read_score(axis, f": {following.strip()}")
+    elif not found.void and not after.strip(" \t:=*_`\"'|"):
+        line = next((line for line in following if line.strip()), "")
+        if _BARE_LINE.fullmatch(line):
+            found = _read_score(axis, f": {line.strip()}")
     score, void = found.score, found.void
     if score is not None and value is not None and not echoes and not departs and value not in (score, axis.high):
         void = True  # `(4): 3` gives two scores; `(5): 3` echoes the maximum
