@@ -109,7 +109,8 @@ def _core(element: ElementTree.Element, masked: Masked) -> str:
     core = _text_of(element, masked).strip()
     if not core:
         raise ValueError("empty: nothing came back")
-    lost = lost_numbers(TAGS.sub(" ", masked.markup), " ".join(element.itertext()))
+    source = TAGS.sub(" ", masked.markup) if masked.originals else masked.markup
+    lost = lost_numbers(source, " ".join(element.itertext()))
     if lost:
         more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         raise ValueError(f"numbers: lost {', '.join(lost[:5])}{more}")
@@ -176,11 +177,12 @@ def lost_numbers(source: str, target: str) -> list[str]:
 
 
 def _numbers(text: str, scaled: bool) -> list[str]:
-    found = []
+    found: list[str] = []
     for match in NUMBER.finditer(text):
         if scaled or not _SCALED.match(text, match.end()):
             # Dates, times and ratios are compared part by part, since their order changes in Korean.
-            found += re.split(r"[:/]", re.sub(r",(?=\d{3}(?!\d))", "", match.group()))
+            number = match.group()
+            found += [number] if number.isdigit() else re.split(r"[:/]", re.sub(r",(?=\d{3}(?!\d))", "", number))
     return found
 
 
@@ -199,6 +201,8 @@ def _parse(markup: str) -> ElementTree.Element:
 
 
 def _text_of(element: ElementTree.Element, masked: Masked) -> str:
+    if not masked.originals and not len(element):
+        return element.text or ""
     ids = [str(masked.first + number) for number in range(len(masked.originals))]
     originals = dict(zip(ids, masked.originals, strict=True))
     parts, seen = [element.text or ""], Counter[str]()

@@ -40,7 +40,7 @@ def _compile(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     # The line breaks of a folded pattern are for the reader.
-    return re.compile(re.sub(r"\s*\n\s*|\s+(?=\|)", "", value.strip()), re.IGNORECASE | re.DOTALL)
+    return re.compile(re.sub(r"\s*\n\s*|\s+(?=\|)", "", value.strip()), re.DOTALL)
 
 
 class Rule(BaseModel):
@@ -88,7 +88,7 @@ class Router:
         return Decision(rule.route, leave, rule.reason, rule.name)
 
     def _rule(self, instruction: str, has_input: bool) -> Rule | None:
-        head = instruction[:_READ]
+        head = instruction[:_READ].lower()
         return next((rule for rule in self._rules if rule.fits(head, has_input)), None)
 
 

@@ -58,7 +58,7 @@ _ENVIRONMENTS = (
     "|verbatim|lstlisting|minted|tikzpicture|algorithmic"
 )
 _NAMING_COMMANDS = (
-    "begin|end|documentclass|usepackage|label|ref|eqref|pageref|cite[pt]?|bibliography|bibliographystyle|input|include"
+    "begin|end|addcontentsline|documentclass|usepackage|label|ref|eqref|pageref|cite[pt]?|bibliography|bibliographystyle|input|include"
     "|includegraphics|url|hspace|vspace|setlength|newcommand|renewcommand|geometry|pagestyle|color|textcolor"
 )
 _TAG_ATTRIBUTES = r"""(?:\s (?:"[^"<]{0,400}" | '[^'<]{0,400}' | [^<>"']){0,400}+ )?+"""
@@ -108,7 +108,8 @@ STRUCTURES = (
     ),
     _pattern("tag", "<", rf"</?[A-Za-z_][\w:.-]{{0,60}} {_TAG_ATTRIBUTES} /?> | <[!?][A-Za-z][^<>]{{0,400}}>"),
     _pattern("character reference", "&", r"&(?:\#\d{1,7}|\#x[0-9A-Fa-f]{1,6}|[A-Za-z]{2,12});"),
-    _pattern("slot", "{", r"\{\{[^{}\n]{0,80}\}\} | \$?\{[^{}\n]{0,80}\}"),
+    # Braces right after a LaTeX command are its arguments, whose text is translated.
+    _pattern("slot", "{", r"\{\{[^{}\n]{0,80}\}\} | (?<!\ue000) \$?\{[^{}\n]{0,80}\}"),
     _pattern("brace", "{ }", r"[{}]+"),
     _pattern(
         "format string",
@@ -128,6 +129,12 @@ FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff\ufffe\uffff]+")
 """What XML forbids or changes: \r is read back as \n; tabs, which are allowed, are collapsed by translators."""
 NUMBER = re.compile(r"[0-9]+(?:[.,:/][0-9]+)*")
 
+_MARKS = {
+    next(filter(lambda c: not c.isalnum() and c not in " .", needle), "") for s in STRUCTURES for needle in s.needles
+}
+_ANY_MARK = re.compile(f"[{re.escape(''.join(sorted(_MARKS)))}]")
+_WORDS = tuple(needle for s in STRUCTURES for needle in s.needles if not _ANY_MARK.search(needle))
+_NOTHING_TO_READ = re.compile(r"[ \n]*|[ \n]*[$+-]?[0-9][0-9.,:/%]*[ \n]*")
 _BLANK = "\ue000"
 """Stands for what was found; a private-use character, which no pattern looks for."""
 
@@ -141,7 +148,7 @@ def structure_spans(text: str, numbers: bool = False) -> list[tuple[int, int]]:
     """
     spans: list[tuple[int, int]] = []
     rest = text
-    for _, needles, find in STRUCTURES:
+    for _, needles, find in STRUCTURES if _may_hold_structure(text) else ():
         for needle in needles:
             if needle in rest:
                 break
@@ -155,6 +162,11 @@ def structure_spans(text: str, numbers: bool = False) -> list[tuple[int, int]]:
     if numbers:
         spans += [match.span() for match in NUMBER.finditer(rest)]
     return _merge(text, spans)
+
+
+def _may_hold_structure(text: str) -> bool:
+    """One cheap look for all needles together: half of the fields of instruction data hold none of them."""
+    return bool(_ANY_MARK.search(text)) or any(word in text for word in _WORDS)
 
 
 def plain(text: str) -> str:
@@ -176,9 +188,10 @@ def _blank(text: str, spans: Iterable[tuple[int, int]]) -> str:
 
 
 def _merge(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Make one of neighbours: between them is only whitespace, or numbers as in the cells of a table."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
-        if merged and not text[merged[-1][1] : start].strip(" \n"):
+        if merged and _NOTHING_TO_READ.fullmatch(text, merged[-1][1], max(start, merged[-1][1])):
             merged[-1] = (merged[-1][0], max(merged[-1][1], end))
         else:
             merged.append((start, end))
