@@ -228,8 +228,8 @@ class _Text:
                 raise self.error(what, counted=True) from error
             except RecursionError as error:
                 raise self.error("a row is nested too deep") from error
-            if end == len(self._buffer) and self._more():
-                continue  # a number at the end of the buffer may go on
+            if self._buffer[end : end + 1] not in (",", "]", " ", "\n", "\r", "\t") and self._more():
+                continue  # a number at the end of the buffer may go on: 1, 1.5, 1.5e3
             self._position = end
             return value
 
