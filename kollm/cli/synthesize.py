@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kollm.chat import ChatClient
     from kollm.chat_messages import ChatRequest
@@ -152,13 +152,20 @@ def templates(
     """ROWS of annotated data (JSON, JSON Lines, parquet, KorQuAD's form) as instructions. No model is asked."""
     import itertools
 
-    from kollm.sources.annotated import read
+    from kollm.sources.annotated import read, read_annotations
     from kollm.synthesize.templates import fill_templates
     from kollm.tasks import load_task
 
+    chosen = load_task(task)
+
+    def fields(row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The row, and where its form is known the task's fields in it, such as the answer in KorQuAD's."""
+        found = [item.values for item in read_annotations(row) if item.task == chosen.name]
+        return {**row, **found[0]} if found else row
+
     made = fill_templates(
-        itertools.islice(read(rows), limit),
-        load_task(task),
+        (fields(row) for row in itertools.islice(read(rows), limit)),
+        chosen,
         columns=_pairs(columns, "--map"),
         constants=_pairs(constants, "--set"),
         phrasings=phrasings,

@@ -57,7 +57,8 @@ KULLM_V2 = Source(
     licence=OPENAI_TERMS,
     adapt=adapt_kullm,
     hub_id="nlpai-lab/kullm-v2",
-    revision="main",
+    hub_files="kullm-v2.jsonl",
+    revision="3485701c55c30d6e77ab9c167313dd8e364d3fc1",
     lang="ko",
     terms="A Korean translation of GPT-4-LLM, Dolly and shared conversations with OpenAI's models. Its own card says "
     "Apache-2.0; the licence of each row here is that of the part it was made of.",

@@ -18,7 +18,7 @@ from kollm.tasks import load_task
 LANGUAGES = {"ko": "한국어", "en": "영어"}
 
 
-class _Annotation(NamedTuple):
+class Annotation(NamedTuple):
     """What a row says: a task of templates/tasks, its fields, and what tells it from others of the same row."""
 
     task: str
@@ -50,12 +50,12 @@ def read(path: Path) -> Iterator[Row]:
 
 def adapt(row: Row, place: Place) -> Adapted:
     """One Record for each annotation that the row holds, in a phrasing chosen by its id."""
-    annotations = _annotations(row)
-    if not annotations:
+    found = read_annotations(row)
+    if not found:
         return place.reject(row, "no_known_annotation")
     own_id = next((str(row[key]) for key in ("id", "sn", "doc_id") if row.get(key)), str(place.index))
     parts = []
-    for task, values, suffix in annotations:
+    for task, values, suffix in found:
         rendered = load_task(task).render(values, f"{own_id}{suffix}")
         if not rendered:
             parts.append(place.reject(row, "no_answer"))
@@ -75,33 +75,34 @@ def _questions(article: Mapping[str, Any]) -> Iterator[Row]:
             yield {"title": article.get("title"), "context": paragraph.get("context"), **question}
 
 
-def _annotations(row: Row) -> list[_Annotation]:
+def read_annotations(row: Row) -> list[Annotation]:
+    """What a row of one of the known forms says; nothing for other rows."""
     if "context" in row and "question" in row:
         values = _texts({"context": row["context"], "question": row["question"], "title": row.get("title")})
-        return [_Annotation("reading_comprehension", {**values, "answer": _answer(row)})]
+        return [Annotation("reading_comprehension", {**values, "answer": _answer(row)})]
     if isinstance(row.get("abstractive"), Sequence):
         summary = "\n".join(item for item in row["abstractive"] if isinstance(item, str))
         values = _texts({"document": _sentences(row.get("text")), "summary": summary, "title": row.get("title")})
-        return [_Annotation("summarization", values)]
+        return [Annotation("summarization", values)]
     if "summary_entire" in row or "summary_section" in row:
         return list(_paper_summaries(row))
     if "ko" in row and "en" in row:
         source, target = ("en", "ko") if row.get("source_language") == "en" else ("ko", "en")
         values = _texts({"source": row[source], "target": row[target]})
         languages = {"source_language": LANGUAGES[source], "target_language": LANGUAGES[target]}
-        return [_Annotation("translation", {**values, **languages})]
+        return [Annotation("translation", {**values, **languages})]
     for text, label in (("text", "label"), ("sentence", "tag"), ("sentence", "label")):
         if text in row and label in row:
-            return [_Annotation("classification", _texts({"text": row[text], "label": row[label]}))]
+            return [Annotation("classification", _texts({"text": row[text], "label": row[label]}))]
     return []
 
 
-def _paper_summaries(row: Row) -> Iterator[_Annotation]:
+def _paper_summaries(row: Row) -> Iterator[Annotation]:
     """Summaries of a paper: of all of it, and of its sections. The key `orginal_text` is spelt so in the data."""
     for part in ("summary_entire", "summary_section"):
         for number, item in enumerate(row.get(part) or (), start=1):
             values = {"document": item.get("orginal_text"), "summary": item.get("summary_text")}
-            yield _Annotation("summarization", _texts(values), f"-{part.removeprefix('summary_')}-{number}")
+            yield Annotation("summarization", _texts(values), f"-{part.removeprefix('summary_')}-{number}")
 
 
 def _answer(row: Row) -> str:
@@ -136,7 +137,8 @@ KORQUAD = Source(
     licence="CC-BY-ND-4.0",
     adapt=adapt,
     hub_id="KorQuAD/squad_kor_v1",
-    revision="main",
+    revision="01aad23853355e5f4f6317eeaaa8186811424834",
+    hub_files="squad_kor_v1/train-*.parquet",
     lang="ko",
     read=read,
     terms="No derivatives may be passed on (the project's page says CC BY-ND 2.0 KR, the Hub's card CC-BY-ND-4.0): "

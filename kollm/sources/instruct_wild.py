@@ -17,6 +17,7 @@ INSTRUCT_WILD = Source(
     adapt=adapt,
     hub_id="",
     revision="",
+    personal=True,
     terms="For non-commercial research only, says its LICENSE; the answers come from an OpenAI model. Get "
     "instinwild_en.json from the project's page and name it with --input.",
 )

@@ -17,6 +17,7 @@ KOALPACA_V1 = Source(
     adapt=adapt,
     hub_id="Bingsu/ko_alpaca_data",
     revision="main",
+    hub_files="data/train-*.parquet",
     lang="ko",
     terms="Instructions translated by DeepL, answers by gpt-3.5-turbo; OpenAI's terms of use apply to the answers.",
 )
@@ -27,6 +28,8 @@ KOALPACA_V1_1 = Source(
     adapt=adapt,
     hub_id="beomi/KoAlpaca-v1.1a",
     revision="main",
+    hub_files="data/train-*.parquet",
     lang="ko",
+    personal=True,
     terms="Questions from Naver's Q&A site rewritten by an OpenAI model; the card names no licence.",
 )

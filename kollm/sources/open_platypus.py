@@ -36,6 +36,7 @@ OPEN_PLATYPUS = Source(
     adapt=adapt,
     hub_id="garage-bAInd/Open-Platypus",
     revision="37141edbdb7826378cce118c46a109b813e1f038",
+    hub_files="data/train-*.parquet",
     terms="A collection of eleven sets, some for non-commercial use only; each row has the licence of its part.",
 )
 KOPEN_PLATYPUS = Source(

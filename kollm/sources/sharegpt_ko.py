@@ -17,5 +17,6 @@ SHAREGPT_KO = Source(
     revision="3dd21720e1b7a1f480d14d333f5e06e7cfad8ba2",
     hub_files="ko_dataset_2.json",
     lang="ko",
+    personal=True,
     terms="The card names no licence: conversations that people shared with ChatGPT's answers, translated by DeepL.",
 )

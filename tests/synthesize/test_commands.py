@@ -119,6 +119,18 @@ def test_annotated_rows_become_instructions(tmp_path: Path, capsys: pytest.Captu
     assert {record.licence for record in read_records(tmp_path / "dataset")} == {"CC-BY-4.0"}
 
 
+def test_korquads_own_file_fits_the_task_as_it_is(tmp_path: Path) -> None:
+    answer = {"text": "남해", "answer_start": 5}
+    questions = [{"id": "q", "question": "낙동강은 어디로 흐르는가?", "answers": [answer]}]
+    article = {"title": "강", "paragraphs": [{"context": "낙동강은 남해로 흐른다.", "qas": questions}]}
+    source, rows = tmp_path / "KorQuAD_v1.0_train.json", tmp_path / "rows.jsonl"
+    source.write_text(json.dumps({"version": "x", "data": [article]}), encoding="utf-8")
+    arguments = [str(source), "--task", "reading_comprehension", "--phrasings", "9", "--licence", "CC-BY-ND-4.0"]
+    main(["data", "synthesize", "templates", *arguments, "-o", str(rows)])
+    made = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+    assert len(made) == 6 and sum(row["output"] == "남해" for row in made) == 5
+
+
 def test_a_reviewed_dataset_is_built_again_with_its_corrections_and_its_english(tmp_path: Path) -> None:
     english, korean = tmp_path / "en.json", tmp_path / "ko.json"
     pairs = [
