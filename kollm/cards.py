@@ -199,8 +199,8 @@ def _inline(value: Any) -> str:
 def _limits(recipe: Mapping[str, Any], report: Mapping[str, Any] | None) -> Iterator[str]:
     if recipe["base"]["model"].split("/")[0] == "EleutherAI":
         yield (
-            "In transformers 4 the output layer of GPT-NeoX is called `embed_out`, in transformers 5 `lm_head`. "
-            "An adapter on `query_key_value` alone loads in both; one that saves the output layer needs transformers 5."
+            "In memory, GPT-NeoX's output layer is called `embed_out` in transformers 4 and `lm_head` in transformers 5; on disk it is "
+            "`embed_out` for both. An adapter on `query_key_value` does not touch it and loads in both."
         )
     for answers in report["answers"] if report is not None else ():
         if answers["system"] == "adapter":

@@ -78,6 +78,8 @@ def prepare(kind_name: str, folder: Path, repository: str, names: Names, base_co
     """
     check_repository_name(repository)
     publication = gather(KINDS[kind_name], folder, repository)
+    if "tokenizer_config.json" in publication.files:
+        publication = _portable(publication)
     if kind_name == "dataset":
         publication = _dataset(publication, folder)
     elif kind_name == "adapter":
@@ -112,7 +114,7 @@ def _dataset(plain: Publication, folder: Path) -> Publication:
     _check_row_licences(front_matter(card), folder, list(manifest["files"]))
     _check_leaks(folder, list(manifest["files"]))
     files["dataset_info.json"] = _llama_factory(plain.repository, list(manifest["files"]))
-    return Publication(plain.kind, plain.repository, files, plain.left_out)
+    return replace(plain, files=files)
 
 
 def _check_row_licences(front: Mapping[str, Any], folder: Path, names: list[str]) -> None:
@@ -185,7 +187,7 @@ def _adapter(plain: Publication, folder: Path, names: Names, base_commit: str | 
                 "`kollm push model` and name it with --base ORG/NAME."
             )
         base = Reference(f"{plain.repository}-base", base_commit)
-        needs = gather(KINDS["model"], base_folder, base.repository)
+        needs = _portable(gather(KINDS["model"], base_folder, base.repository))
     assert base is not None
     lineage = _lineage(folder, training, base, base_folder, names)
     if needs is not None and base_folder is not None:
@@ -197,7 +199,7 @@ def _adapter(plain: Publication, folder: Path, names: Names, base_commit: str | 
     )
     files[TRAINING] = _json({**training, "location": str(base)})
     files[RECIPE] = _public_recipe(folder)
-    made = Publication(plain.kind, plain.repository, files, plain.left_out, needs)
+    made = replace(plain, files=files, needs=needs)
     return _with_card(made, trained_card("adapter", folder, plain.repository, lineage))
 
 
@@ -211,7 +213,7 @@ def _model(plain: Publication, folder: Path, names: Names) -> Publication:
         base = Reference(str(training["recipe"]["base"]["model"]))
     lineage = _lineage(folder, training, base, base_folder, names)
     files = {**plain.files, TRAINING: _json({**training, "location": str(base)}), RECIPE: _public_recipe(folder)}
-    made = Publication(plain.kind, plain.repository, files, plain.left_out)
+    made = replace(plain, files=files)
     return _with_card(made, trained_card("model", folder, plain.repository, lineage))
 
 
@@ -254,6 +256,17 @@ def _hub_licence(base: Reference) -> str:
     return str(licence)
 
 
+def _portable(publication: Publication) -> Publication:
+    """With a tokenizer configuration that transformers 4 reads too: it does not know the class name that 5 writes."""
+    name = "tokenizer_config.json"
+    config = json.loads(as_bytes(publication.files[name]))
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    for key in ("is_local", "local_files_only"):  # how it was loaded here
+        config.pop(key, None)
+    return replace(publication, files={**publication.files, name: _json(config)})
+
+
 def _public_recipe(folder: Path) -> bytes:
     """The recipe with the names of local files in place of their paths, which mean nothing elsewhere."""
     return to_yaml(public_recipe(folder)).encode("utf-8") + b"\n"
@@ -261,7 +274,7 @@ def _public_recipe(folder: Path) -> bytes:
 
 def _with_card(publication: Publication, card: Card) -> Publication:
     files = {**publication.files, **card.files, CARD: card.text.encode("utf-8")}
-    return Publication(publication.kind, publication.repository, files, publication.left_out, publication.needs)
+    return replace(publication, files=files)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
@@ -283,4 +296,4 @@ def _metric(plain: Publication, folder: Path) -> Publication:
         )
     card = as_bytes(plain.files[CARD]).decode("utf-8").replace(f"ORG/{name}", plain.repository)
     files = {**plain.files, CARD: card.encode("utf-8")}
-    return Publication(plain.kind, plain.repository, files, plain.left_out)
+    return replace(plain, files=files)

@@ -100,6 +100,9 @@ def test_nothing_of_this_machine_is_published(hub: LoopbackHub, work: Path) -> N
     config = json.loads(fetched("adapter_config.json"))
     assert (config["base_model_name_or_path"], config["revision"]) == (f"{REPO}-base", base.commit)
     assert json.loads(fetched("training.json"))["location"] == f"{REPO}-base@{base.commit}"
+    tokenizer = json.loads(fetched("tokenizer_config.json"))
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast", "transformers 4 knows no TokenizersBackend"
+    assert "is_local" not in tokenizer
     for commit in hub.repository("models", REPO).commits.values():
         for name, blob in commit.files.items():
             assert str(work).encode() not in blob.content, name
