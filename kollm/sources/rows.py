@@ -125,14 +125,18 @@ def first_rows(batches: Iterable[Batch], limit: int | None) -> Iterator[Batch]:
 
 
 def _line_batches(file: BinaryIO, name: str, first: int) -> Iterator[Batch]:
-    number = 1
-    while lines := file.readlines(BATCH_BYTES):
+    number, rest, ended = 1, b"", False
+    while not ended:
+        chunk = file.read(BATCH_BYTES)
+        ended = not chunk
+        lines = (rest + chunk).split(b"\n")
+        rest = b"" if ended else lines.pop()
         for start in range(0, len(lines), BATCH_ROWS):
             part = lines[start : start + BATCH_ROWS]
             numbers: range | list[int] = range(number, number + len(part))
             number += len(part)
-            if any(line.isspace() for line in part):
-                kept = [(at, line) for at, line in zip(numbers, part, strict=True) if not line.isspace()]
+            if not all(part) or any(line.isspace() for line in part):
+                kept = [(at, line) for at, line in zip(numbers, part, strict=True) if line.strip()]
                 numbers, part = [at for at, _ in kept], [line for _, line in kept]
             if part:
                 yield Batch(first, Lines(name, numbers, part))
