@@ -55,7 +55,10 @@ def find_base(folder: Path, training: Mapping[str, Any]) -> tuple[Reference | No
         InputError: it was a folder, and that folder is gone.
     """
     location = str(training["location"])
-    for candidate in (Path(location), folder.resolve().parent / Path(location).name):
+    for candidate in (
+        folder.resolve().parent / Path(location).name,
+        Path(location),
+    ):  # a work folder may have been moved
         if candidate.is_dir():
             return None, candidate
     if location.count("/") == 1 and not location.startswith((".", "/")):
