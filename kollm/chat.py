@@ -296,11 +296,12 @@ class _Run:
                     if not charged:
                         await self.book.release(purchase.key)
                     _raise_if_fatal(error, client, request)
-                    wait = _retry_after(error) if error.status_code == 429 else None
-                    if wait is not None and waited < PATIENCE:
-                        self.governor.pause(max(wait, 0.05))
-                        waited += wait
-                        continue
+                    if error.status_code == 429:
+                        wait = _retry_after(error)
+                        self.governor.pause(client._backoff if wait is None else max(wait, 0.05))
+                        if wait is not None and waited < PATIENCE:
+                            waited += wait
+                            continue
                     if error.status_code < 500 and error.status_code not in (408, 409, 429):
                         return ChatReply("", "api_error", error=failure)
                 except (openai.APIConnectionError, openai.APIResponseValidationError, _NoAnswerError) as error:

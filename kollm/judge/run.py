@@ -50,7 +50,7 @@ class JudgeReport:
         verdicts: verdicts asked for, those found in the file included.
         reused: those found in the file.
         statuses: how many ended in each status.
-        scores: system to axis to mean over its rows with status `ok`; None where no row has it.
+        scores: system to axis to mean over the verdicts in which the axis was read; None where there is none.
     """
 
     output: str
@@ -167,10 +167,9 @@ def _report(judge: Judge, found: Mapping[Any, Verdict], reused: int, output: Pat
 
 
 def mean_scores(verdicts: Sequence[Verdict], rubric: Rubric) -> dict[str, float | None]:
-    """Mean of each axis over the verdicts with status `ok`; None where there is none."""
-    scored = [verdict.scores for verdict in verdicts if verdict.status == "ok"]
+    """Mean of each axis over the verdicts in which it was read; None where there is none."""
     means: dict[str, float | None] = {}
     for axis in rubric.axes:
-        values = [score for scores in scored if (score := scores[axis.key]) is not None]
+        values = [score for verdict in verdicts if (score := verdict.scores[axis.key]) is not None]
         means[axis.key] = fsum(values) / len(values) if values else None
     return means

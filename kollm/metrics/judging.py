@@ -84,13 +84,13 @@ def summary(verdicts: Sequence[Verdict], judge: Judge) -> dict[str, Any]:
     """The metric's result.
 
     Returns:
-        For every axis the mean over the scored verdicts (None for none); `ci95`, bootstrap intervals; `bounds`, the means
-        if every failed verdict had the lowest and the highest score; counts, statuses, parse rate, what was asked of
-        whom, the cost in USD, and every verdict.
+        For every axis the mean over the verdicts in which it was read (None for none); `ci95`, bootstrap intervals;
+        `bounds`, the means if it had been the lowest and the highest score in the others; `n_scored`, verdicts in which
+        every axis was read; statuses, parse rate, what was asked of whom, the cost in USD, and every verdict.
     """
     rubric: Rubric = judge.rubric
     estimates = {
-        axis.key: estimate([v.scores[axis.key] if v.status == "ok" else None for v in verdicts], (axis.low, axis.high))
+        axis.key: estimate([verdict.scores[axis.key] for verdict in verdicts], (axis.low, axis.high))
         for axis in rubric.axes
     }
     scored = sum(verdict.status == "ok" for verdict in verdicts)
