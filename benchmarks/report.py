@@ -2,7 +2,7 @@
 
     python benchmarks/report.py --tasks ../shared/data/self_instruct_user_oriented_ko.jsonl
 
-Each case runs in a process of its own: it reads the recorded replies, parses each, writes verdicts.jsonl and the report.
+Without --tasks the bundled sample's tasks lend their text. Each case runs in a process of its own: it reads the recorded replies, parses each, writes verdicts.jsonl and the report.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from kollm.judge.parse import parse_verdict
 from kollm.judge.rubric import load_rubric
 from kollm.records import Generation, Verdict, text_sha256
 from kollm.report import write_report
+from kollm.resources import resource_folder
 
 RUBRIC = load_rubric("kullm2023")
 CASES = {"20 systems x 252 tasks x 20 samples": (20, 252, 20), "8 systems x 12,500 tasks x 1 sample": (8, 12_500, 1)}
@@ -31,7 +32,12 @@ ENDINGS = ["", " (4/5)", "\n\n전반적으로 자연스러운 응답입니다."]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=Path, help="the 252 Korean tasks, Self-Instruct's user-oriented schema")
+    parser.add_argument(
+        "--tasks",
+        type=Path,
+        default=resource_folder("sample") / "human_eval.ko.jsonl",
+        help="Korean tasks in Self-Instruct's user-oriented schema [default: the bundled sample]",
+    )
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:

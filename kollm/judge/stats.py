@@ -136,12 +136,13 @@ def _affordable(resamples: int, draws_each: int) -> int:
     return max(FEWEST_RESAMPLES, min(resamples, DRAWS // draws_each))
 
 
-def worst_case_bounds(values: Sequence[float | None], low: float, high: float) -> Interval | None:
-    """The mean if every None had been the lowest score, and the highest (Manski's bounds); None for no values."""
-    if not values:
+def worst_case_bounds(values: Sequence[float | None] | Floats, low: float, high: float) -> Interval | None:
+    """The mean if every missing score (None or NaN) had been the lowest, and the highest (Manski's bounds); None for no values."""
+    array = np.asarray(values, dtype=np.float64)
+    if not len(array):
         return None
-    total, missing = sum(v for v in values if v is not None), sum(v is None for v in values)
-    return Interval((total + missing * low) / len(values), (total + missing * high) / len(values))
+    total, missing = float(np.nansum(array)), int(np.isnan(array).sum())
+    return Interval((total + missing * low) / len(array), (total + missing * high) / len(array))
 
 
 def estimate(values: Sequence[float | None], limits: tuple[float, float] | None = None, *, seed: int = 0) -> Estimate:
@@ -205,8 +206,8 @@ def compare_pair(
     `p_holm` equals `p_value` here: this is a family of one.
     """
     common = [task for task in first[1] if task in second[1]]
-    both = [(first[1][task], second[1][task]) for task in common]
-    differences = np.array([a - b for a, b in both if a is not None and b is not None], dtype=np.float64)
+    a, b = (np.array([scores[task] for task in common], dtype=np.float64) for _, scores in (first, second))
+    differences = (a - b)[~np.isnan(a - b)]
     if not len(differences):
         return None
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
@@ -217,7 +218,7 @@ def compare_pair(
         second=second[0],
         difference=float(differences.mean()),
         ci95=bootstrap_interval(differences, seed=seed),
-        bounds=_difference_bounds(both, limits),
+        bounds=_difference_bounds(a, b, limits),
         p_value=p_value,
         p_holm=p_value,
         effect=float(differences.mean()) / spread if spread > 0 else None,
@@ -225,17 +226,14 @@ def compare_pair(
         ties=int((differences == 0).sum()),
         losses=int((differences < 0).sum()),
         n=len(differences),
-        n_dropped=len(both) - len(differences),
+        n_dropped=len(common) - len(differences),
     )
 
 
-def _difference_bounds(
-    both: Sequence[tuple[float | None, float | None]], limits: tuple[float, float] | None
-) -> Interval | None:
+def _difference_bounds(a: Floats, b: Floats, limits: tuple[float, float] | None) -> Interval | None:
     if limits is None:
         return None
-    first = worst_case_bounds([a for a, _ in both], *limits)
-    second = worst_case_bounds([b for _, b in both], *limits)
+    first, second = worst_case_bounds(a, *limits), worst_case_bounds(b, *limits)
     return Interval(first.low - second.high, first.high - second.low) if first and second else None
 
 
