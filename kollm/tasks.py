@@ -8,7 +8,6 @@ row's id, so that it is the same on every machine and does not depend on the row
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kollm.errors import InputError
+from kollm.records import text_sha256
 from kollm.resources import resource_folder
 
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -83,7 +83,7 @@ class Task(BaseModel):
         """
         there = {name for name, text in values.items() if text.strip()}
         fitting = [number for number, phrasing in enumerate(self.phrasings, start=1) if phrasing.fields <= there]
-        fitting.sort(key=lambda number: hashlib.sha256(f"{seed}\n{self.name}\n{key}\n{number}".encode()).digest())
+        fitting.sort(key=lambda number: text_sha256(f"{seed}\n{self.name}\n{key}\n{number}"))
         return [self.phrasings[number - 1].render(values, number) for number in fitting[:count]]
 
 

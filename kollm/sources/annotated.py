@@ -70,8 +70,8 @@ def adapt(row: Row, place: Place) -> Adapted:
 
 def _questions(article: Mapping[str, Any]) -> Iterator[Row]:
     """The questions of an article in SQuAD's nested form, flat."""
-    for paragraph in article["paragraphs"]:
-        for question in paragraph.get("qas", ()):
+    for paragraph in _objects(article["paragraphs"]):
+        for question in _objects(paragraph.get("qas")):
             yield {"title": article.get("title"), "context": paragraph.get("context"), **question}
 
 
@@ -100,7 +100,7 @@ def read_annotations(row: Row) -> list[Annotation]:
 def _paper_summaries(row: Row) -> Iterator[Annotation]:
     """Summaries of a paper: of all of it, and of its sections. The key `orginal_text` is spelt so in the data."""
     for part in ("summary_entire", "summary_section"):
-        for number, item in enumerate(row.get(part) or (), start=1):
+        for number, item in enumerate(_objects(row.get(part)), start=1):
             values = {"document": item.get("orginal_text"), "summary": item.get("summary_text")}
             yield Annotation("summarization", _texts(values), f"-{part.removeprefix('summary_')}-{number}")
 
@@ -123,8 +123,13 @@ def _sentences(text: object) -> str:
     """A document in sentences: a list of paragraphs, each a list of `{index, sentence}`; or text as it is."""
     if not isinstance(text, Sequence) or isinstance(text, str):
         return as_text(text) or ""
-    paragraphs = [[part] if isinstance(part, Mapping) else part for part in text]
+    paragraphs = [_objects([part] if isinstance(part, Mapping) else part) for part in text]
     return "\n".join(" ".join(str(item.get("sentence", "")).strip() for item in part) for part in paragraphs)
+
+
+def _objects(value: object) -> list[Mapping[str, Any]]:
+    """The objects of a list; nothing else in the files is one."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list | tuple) else []
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:

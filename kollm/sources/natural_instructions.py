@@ -68,10 +68,11 @@ def _instruction(task: Mapping[str, Any]) -> str:
     if "Title" not in task:
         return _given(_first(task.get("Definition")))
     parts = [f"{name}: {text}" for name in _PARTS if (text := _given(task.get(name)))]
-    examples = task.get("Examples") or {}
+    examples = task.get("Examples")
     for kind in ("Positive", "Negative"):
-        shown = [item for item in examples.get(f"{kind} Examples", ()) if isinstance(item, dict)][:EXAMPLES]
-        for number, item in enumerate(shown, start=1):
+        listed = examples.get(f"{kind} Examples") if isinstance(examples, dict) else None
+        shown = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+        for number, item in enumerate(shown[:EXAMPLES], start=1):
             parts.append(f"{kind} Example {number}\n{_example(item)}")
     return "\n\n".join(parts)
 

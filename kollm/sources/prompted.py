@@ -13,7 +13,8 @@ def adapt(row: Row, place: Place) -> Adapted:
     """
     if row.get("is_correct") is False:
         return place.reject(row, "wrong_answer_option")
-    choices = [text for item in row.get("answer_choices") or () if (text := str(item).strip())]
+    offered = row.get("answer_choices")
+    choices = [text for item in offered if (text := str(item).strip())] if isinstance(offered, list) else []
     prompt, target = row.get("inputs_pretokenized"), row.get("targets_pretokenized")
     flat = {"inputs_pretokenized": prompt, "targets_pretokenized": target, "choices": ""}
     if isinstance(prompt, str) and isinstance(target, str):
