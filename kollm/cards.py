@@ -21,6 +21,7 @@ from kollm.files import read_json
 from kollm.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
 from kollm.prompts import PromptTemplate
 from kollm.pull import Reference
+from kollm.recipe import TOY_PREFIX
 from kollm.report.markdown import markdown_tables
 
 QUESTION = "건강을 지키는 세 가지 방법을 알려 주세요."
@@ -59,7 +60,6 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
     training, metrics = read_json(folder / TRAINING), read_json(folder / METRICS)
     recipe = public_recipe(folder)
     prompt = PromptTemplate.load(training["prompt"])
-    toy = recipe["base"]["toy"] if lineage.base_folder is not None else None
     report = None if lineage.report is None else _public_report(lineage.report, training, lineage)
     eos = str(read_json(folder / "tokenizer_config.json")["eos_token"])
     text = render_template(
@@ -68,8 +68,7 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
         front_matter=to_yaml(_front_matter(kind, recipe, lineage)),
         name=repository.partition("/")[2],
         repository=repository,
-        kollm=training["versions"].get("kollm", __version__),
-        toy=toy,
+        is_toy=recipe["base"]["model"].startswith(TOY_PREFIX),
         base=lineage.base.repository,
         base_revision=lineage.base.revision or "",
         recipe=recipe,

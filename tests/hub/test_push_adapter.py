@@ -17,6 +17,7 @@ from kollm.files import write_json
 from kollm.hub import push
 from kollm.preparation import Names
 from kollm.prompts import PromptTemplate
+from kollm.pull import pull
 from tests.hub.conftest import Client
 from tests.hub.folders import QUESTION, make_adapter, make_base, make_dataset
 from tests.servers.hub import LoopbackHub
@@ -69,6 +70,21 @@ def local_logits(work: Path) -> Any:
         return text, model(input_ids=ids).logits[0, -1].tolist()
 
 
+def make_merged(folder: Path, work: Path) -> Path:
+    """The adapter merged into its base, with the files of its training."""
+    import shutil
+
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(work / "base"), work / "adapter")
+    model.merge_and_unload().save_pretrained(folder)
+    for path in (work / "adapter").iterdir():
+        if not path.name.startswith("adapter_"):
+            shutil.copy(path, folder / path.name)
+    return folder
+
+
 def code_block(card: str) -> str:
     found = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert found is not None
@@ -83,10 +99,13 @@ def fetched(name: str, repository: str = REPO) -> str:
 def test_four_lines_give_the_same_logits_then_offline(
     hub: LoopbackHub, work: Path, client: Client, tmp_path: Path
 ) -> None:
-    """The snippets of both cards run too, in the first of the two processes."""
+    """The snippets of the cards of adapter, base and merged model run too, in the first of the two processes."""
     base, adapter = push("adapter", work / "adapter", REPO, names=UNJUDGED)
     assert base.repository == f"{REPO}-base"
-    cards = code_block(fetched("README.md")) + code_block(fetched("README.md", base.repository))
+    push("dataset", work / "dataset", "maker/ko-toy")
+    merged = Names(unjudged=True, dataset="maker/ko-toy", base=base.repository)
+    push("model", make_merged(tmp_path / "merged", work), f"{REPO}-merged", names=merged)
+    cards = "".join(code_block(fetched("README.md", name)) for name in (REPO, base.repository, f"{REPO}-merged"))
     home, (text, logits) = tmp_path / "home", local_logits(work)
     for before, offline in ((cards, "0"), ("", "1")):
         printed = client(before + adapter.snippet + LOGITS, home=home, HF_HUB_OFFLINE=offline)
@@ -174,6 +193,30 @@ def test_the_card_says_what_the_files_say(hub: LoopbackHub, spoilable: Path) -> 
     assert entry["value"] == 1.5 and "1.250 to 1.750" in entry["notes"]
     image = Path(HfApi().hf_hub_download(REPO, "loss.png")).read_bytes()
     assert image.startswith(b"\x89PNG")
+
+
+def test_a_merged_model(hub: LoopbackHub, work: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    push("dataset", work / "dataset", "maker/ko-toy")
+    push("model", work / "base", "maker/toy-base")
+    names = Names(unjudged=True, dataset="maker/ko-toy@v1", base="maker/toy-base")
+    folder = make_merged(tmp_path / "merged", work)
+    with pytest.raises(InputError, match=r"names no licence"):
+        hub.repository("models", "maker/toy-base").head.files.pop("README.md")
+        push("model", folder, "maker/merged", names=names)
+    push("model", work / "base", "maker/toy-base")
+    push("model", folder, "maker/merged", names=names)
+
+    front = yaml.safe_load(fetched("README.md", "maker/merged").split("---\n")[1])
+    assert (front["base_model_relation"], front["license"]) == ("merge", "other")
+    pulled = pull("maker/merged", "model").folder
+    text, logits = local_logits(work)
+    ids = AutoTokenizer.from_pretrained(pulled)(text, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        merged = AutoModelForCausalLM.from_pretrained(pulled).eval()(input_ids=ids).logits[0, -1].tolist()
+    assert merged == pytest.approx(logits, abs=1e-4)
 
 
 def without(name: str, *keys: str) -> Callable[[Path], None]:
