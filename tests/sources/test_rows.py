@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kollm.errors import InputError
@@ -28,6 +28,7 @@ def _rows(content: bytes, name: str = "rows.json") -> list[Any]:
     return [row for batch in file_batches(io.BytesIO(content), name) for row in batch.rows()]
 
 
+@settings(deadline=None)
 @given(st.lists(JSON, max_size=6), st.sampled_from([None, 2]), st.sampled_from([1, 7, 64]))
 def test_a_list_is_read_item_by_item_whatever_the_pieces(rows: list[Any], indent: int | None, piece: int) -> None:
     content = json.dumps(rows, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")

@@ -1,0 +1,79 @@
+"""Exact and near duplicates, and what is none."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from kollm.dedup import NOT_A_DUPLICATE, find_duplicates, join, prints, record_text, similarity
+from kollm.records import Record
+
+TEXT = (
+    "The ferry to the island leaves at nine in the morning and takes about forty minutes; bring warm clothes, "
+    "since the deck is windy even in June, and buy the ticket for the way back at the harbour before you sail."
+)
+
+
+def _first(texts: list[str], near: float = 0.8) -> tuple[list[int], list[int]]:
+    found = find_duplicates(prints(texts), near)
+    return found.exact.tolist(), found.near.tolist()
+
+
+def test_the_first_of_equal_texts_stays_whatever_their_white_space() -> None:
+    exact, near = _first(["a b c d e f", TEXT, "a  b c\nd e f ", TEXT, "A b c d e f"])
+    assert exact == [-1, -1, 0, 1, -1]
+    assert near == [-1, -1, -1, -1, 0]
+
+
+def test_one_word_changed_is_a_near_duplicate_and_half_a_text_is_none() -> None:
+    exact, near = _first([TEXT, TEXT.replace("forty", "fifty"), TEXT[: len(TEXT) // 2], "Something else altogether."])
+    assert exact == [NOT_A_DUPLICATE] * 4
+    assert near == [NOT_A_DUPLICATE, 0, NOT_A_DUPLICATE, NOT_A_DUPLICATE]
+
+
+def test_signs_count() -> None:
+    assert _first(["Compute 3 + 4 now.", "Compute 3 - 4 now."]) == ([-1, -1], [-1, -1])
+
+
+def test_near_duplicates_can_be_left_alone() -> None:
+    assert _first([TEXT, TEXT.replace("forty", "fifty"), TEXT], near=1.01) == ([-1, -1, 0], [-1, -1, -1])
+
+
+def test_short_and_empty_texts_are_exact_duplicates_only() -> None:
+    assert _first(["", "ab", "", "ab", "ba"]) == ([-1, -1, 0, 1, -1], [-1] * 5)
+
+
+def test_batches_make_no_difference() -> None:
+    texts = [TEXT, "x y z w v u", TEXT.upper(), TEXT]
+    whole = find_duplicates(prints(texts))
+    parts = find_duplicates(join([prints(texts[:1]), prints(texts[1:])]))
+    assert np.array_equal(whole.exact, parts.exact)
+    assert np.array_equal(whole.near, parts.near)
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, -0.05, 0.05), (0.5, 0.2, 0.5), (1.0, 1.0, 1.0)])
+def test_the_estimate_follows_the_overlap(share: float, low: float, high: float) -> None:
+    generator = random.Random(1)
+    words = ["".join(generator.choices("abcdefghijklmnop", k=8)) for _ in range(400)]
+    cut = int(200 * share)
+    texts = [" ".join(words[:200]), " ".join(words[:cut] + words[200 : 400 - cut])]
+    found = prints(texts)
+    value = similarity(found.signatures, np.array([0]), np.array([1]))[0]
+    assert low <= value <= high
+
+
+def test_recall_on_planted_near_duplicates() -> None:
+    generator = random.Random(2)
+    words = ["".join(generator.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(3000)]
+    rows = [generator.choices(words, k=60) for _ in range(300)]
+    changed = [[*row[:30], "changed", *row[31:]] for row in rows]
+    found = find_duplicates(prints([" ".join(row) for row in (*rows, *changed)]))
+    assert np.array_equal(found.near[300:], np.arange(300))
+    assert (found.near[:300] == NOT_A_DUPLICATE).all()
+
+
+def test_all_turns_belong_to_a_record() -> None:
+    record = Record("x", "s", "c", "i", "d", history=(("a", "b"),))
+    assert record_text(record) == "a\nb\nc\ni\nd"
