@@ -219,7 +219,8 @@ class LocalJudge:
         shared: Ids = _common_beginning([prompt.cuts[0][:-1] for prompt in prompts])
         if not shared:
             return _Opening((), None)
-        cache = self.model(torch.tensor([shared], device=self.device), use_cache=True).past_key_values
+        output = self.model(torch.tensor([shared], device=self.device), use_cache=True)
+        cache = getattr(output, "past_key_values", None)
         plain = isinstance(cache, DynamicCache) and all(type(layer) is DynamicLayer for layer in cache.layers)
         return _Opening(shared, cache) if plain else _Opening((), None)
 

@@ -12,14 +12,7 @@ import pytest
 import torch
 import yaml
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from kollm.errors import InputError
@@ -82,23 +75,26 @@ TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
 }
 
 
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "gpt_neox": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "llama": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 2048},  # learned positions
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 2},  # ALiBi
+    "mistral": {
+        **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+        **{"num_key_value_heads": 1, "sliding_window": 64},
+    },
+    "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},  # no attention, no such cache
+}
+
+
 def save_model(folder: Path, tokenizer: Tokenizer, architecture: str = "gpt_neox", context: int = 2048) -> Path:
     torch.manual_seed(0)
-    shape: dict[str, Any] = {
-        "vocab_size": tokenizer.get_vocab_size(),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "max_position_embeddings": context,
-        "initializer_range": 0.4,
-    }
-    model = (
-        GPTNeoXForCausalLM(GPTNeoXConfig(**shape))
-        if architecture == "gpt_neox"
-        else LlamaForCausalLM(LlamaConfig(**shape))
+    shape = {"max_position_embeddings": context, **ARCHITECTURES[architecture]}
+    config = AutoConfig.for_model(
+        architecture, vocab_size=tokenizer.get_vocab_size(), initializer_range=0.4, pad_token_id=None, **shape
     )
-    model.save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     FastTokenizer(tokenizer_object=tokenizer, eos_token="<eos>").save_pretrained(folder)
     return folder
 
@@ -172,6 +168,15 @@ def test_expected_scores_equal_a_plain_computation(model_folder: Path, name: str
         for axis, (score, mass) in zip(rubric.axes, plain_expectation(model_folder, rubric, answer), strict=True):
             assert verdict.scores[axis.key] == pytest.approx(score, abs=2e-5)
             assert verdict.usage["mass"][axis.key] == pytest.approx(mass, rel=1e-4)
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_any_causal_architecture(architecture: str, tmp_path: Path) -> None:
+    rubric = load_rubric("kullm2023")
+    folder = save_model(tmp_path, byte_level(), architecture)
+    found = judge_all(LocalJudge(folder, rubric), ANSWERS)
+    expected = [score for score, _ in plain_expectation(folder, rubric, ANSWERS[1])]
+    assert list(found["task-1"].scores.values()) == pytest.approx(expected, abs=2e-5)
 
 
 def test_batched_and_one_at_a_time_agree(model_folder: Path) -> None:
