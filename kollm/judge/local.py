@@ -23,6 +23,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from kollm.errors import InputError
 from kollm.judge.rubric import Rubric, load_rubric
 from kollm.judge.run import Question, verdict_of
+from kollm.pull import locate
 from kollm.records import Status, Verdict, canonical_json
 
 Ids = tuple[int, ...]
@@ -60,7 +61,7 @@ class LocalJudge:
     """Judges with a causal model of the Hub or of a folder.
 
     Args:
-        model: folder or Hub id; only safetensors are read, and no code of the model's repository runs.
+        model: folder or `ORG/NAME@REVISION`; only safetensors are read, and no code of the model's repository runs.
         rubric: a Rubric, the name of a shipped one, or the path of a rubric file.
         revision: commit of the Hub model.
         name: what verdicts call the model, if not where it is.
@@ -68,7 +69,8 @@ class LocalJudge:
         device: where to run; by default a GPU where there is one.
 
     Raises:
-        InputError: the model's context does not hold the rubric itself.
+        InputError: no such model, one that is not causal, or one whose context does not hold the rubric itself.
+        ServiceError: the Hub cannot be reached.
     """
 
     mode = "local"
@@ -85,13 +87,21 @@ class LocalJudge:
         device: str | None = None,
     ) -> None:
         self.rubric = load_rubric(rubric)
-        self.name = name or str(model)
+        found = locate(model, "model", revision)
+        self.name = name or found.name
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.batch_tokens = batch_tokens
-        self.tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
-        loaded = AutoModelForCausalLM.from_pretrained(
-            model, revision=revision, trust_remote_code=False, use_safetensors=True, dtype="auto"
-        )
+        dtype = torch.float32 if self.device.type == "cpu" else "auto"
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(found.folder, trust_remote_code=False)
+            loaded = AutoModelForCausalLM.from_pretrained(
+                found.folder, trust_remote_code=False, use_safetensors=True, dtype=dtype
+            )
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"'{model}' cannot be loaded as a causal language model with safetensors ({reason}) - name another."
+            ) from error
         self.model = loaded.to(self.device).eval()
         context = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
         self._opening = _Opening((), None)
@@ -99,11 +109,11 @@ class LocalJudge:
         self.continuations = [self._score_tokens(index) for index in range(len(self.rubric.axes))]
         longest = max(len(ids) for continuation in self.continuations for ids in continuation)
         self.room = context - (longest - 1)
-        shortest = self._cuts("", "", "")[-1]
-        if len(shortest) > self.room:
+        shortest = max(map(len, self._cuts("", "", "")))
+        if shortest > self.room:
             raise InputError(
                 f"The judge model '{model}' reads {context} tokens, and the rubric '{self.rubric.name}' alone takes "
-                f"{len(shortest)} - choose a model with a longer context."
+                f"{shortest} - choose a model with a longer context."
             )
 
     def run(self, questions: Sequence[Question], emit: Callable[[Verdict], None]) -> None:

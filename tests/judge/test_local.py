@@ -248,6 +248,16 @@ def test_a_context_too_short_for_the_rubric_is_one_clear_sentence(tmp_path: Path
         LocalJudge(folder, "kullm2023")
 
 
+@pytest.mark.parametrize("files", [{}, {"config.json": '{"model_type": "t5"}'}, {"config.json": "{"}])
+def test_a_folder_without_a_causal_model(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be loaded as a causal language model"):
+        LocalJudge(tmp_path, "kullm2023")
+    with pytest.raises(InputError, match="There is no folder"):
+        LocalJudge(tmp_path / "nowhere", "kullm2023")
+
+
 def test_a_model_that_gives_no_probabilities_gets_null_scores(plain_folder: Path) -> None:
     judge = LocalJudge(plain_folder, "kullm2023")
     with torch.no_grad():
