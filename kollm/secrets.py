@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kollm.errors import InputError
@@ -31,6 +32,7 @@ _ANY = re.compile("|".join(f"(?P<k{number}>{form})" for number, form in enumerat
 _KINDS = tuple(_FORMS)
 _CHEAP = re.compile(r"hf_|sk-|:fx|AKIA|gh[pousr]_|github_pat|AIza|xox|PRIVATE KEY")
 """What every form holds; texts without it are not searched further."""
+_CHEAP_BYTES = re.compile(_CHEAP.pattern.encode())
 
 _SECRET_NAMES = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD)$")
 _SHORTEST_VALUE = 12
@@ -53,7 +55,7 @@ def find_secrets(name: str, content: Path | bytes, hidden: Mapping[str, str]) ->
         content: the file, or its bytes. Of safetensors the header is read, of parquet every text column.
         hidden: texts that must not be published, by what they are (see `environment_secrets`).
     """
-    for place, text in _texts(name, content):
+    for place, text in _texts(name, content, hidden):
         kinds = {_KINDS[int(str(match.lastgroup)[1:])] for match in _matches(text)}
         kinds |= {what for what, value in hidden.items() if value in text}
         yield from (Finding(place, kind) for kind in sorted(kinds))
@@ -84,10 +86,18 @@ def environment_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _texts(name: str, content: Path | bytes) -> Iterator[tuple[str, str]]:
-    """Pieces of text with their place."""
+def _texts(name: str, content: Path | bytes, hidden: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Pieces of text with their place; of parquet only the batches in which something may be found."""
     if name.endswith(".parquet") and isinstance(content, Path):
-        yield from _rows(name, content)
+        number = 0
+        for batch in pq.ParquetFile(content).iter_batches(batch_size=2000):
+            if _may_hold(batch, hidden):
+                for offset, row in enumerate(batch.to_pylist()):
+                    yield (
+                        f"{name}, row {row.get('id') or number + offset}",
+                        json.dumps(row, ensure_ascii=False, default=str),
+                    )
+            number += batch.num_rows
     elif name.endswith(".safetensors") and isinstance(content, Path):
         yield name, json.dumps(safetensors_header(content))
     else:
@@ -95,12 +105,27 @@ def _texts(name: str, content: Path | bytes) -> Iterator[tuple[str, str]]:
         yield name, data.decode("utf-8", "replace")
 
 
-def _rows(name: str, path: Path) -> Iterator[tuple[str, str]]:
-    number = 0
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=2000):
-        for row in batch.to_pylist():
-            yield f"{name}, row {row.get('id') or number}", json.dumps(row, ensure_ascii=False, default=str)
-            number += 1
+def _may_hold(batch: pa.RecordBatch, hidden: Mapping[str, str]) -> bool:
+    """Whether a batch's text, searched as one piece and without making rows of it, has the mark of a secret."""
+    known = [value.encode("utf-8") for value in hidden.values()]
+    for column in batch.columns:
+        for text in _text_buffers(column):
+            if _CHEAP_BYTES.search(text) or any(text.find(value) >= 0 for value in known):
+                return True
+    return False
+
+
+def _text_buffers(array: pa.Array) -> Iterator[bytes]:
+    """The UTF-8 of every string column inside an array, however deep, each as one piece."""
+    if pa.types.is_struct(array.type):
+        for field in array.flatten():
+            yield from _text_buffers(field)
+    elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        yield from _text_buffers(array.flatten())
+    elif pa.types.is_dictionary(array.type):
+        yield from _text_buffers(array.dictionary)
+    elif (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)) and array.buffers()[2] is not None:
+        yield array.buffers()[2].to_pybytes()
 
 
 def safetensors_header(path: Path) -> dict[str, object]:
