@@ -38,8 +38,10 @@ CREATE TABLE IF NOT EXISTS purchases (
     content TEXT,
     characters INTEGER NOT NULL DEFAULT 0,
     cost REAL NOT NULL DEFAULT 0
-) WITHOUT ROWID;
+);
 CREATE INDEX IF NOT EXISTS unanswered ON purchases (key) WHERE sends > 0;
+CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, code TEXT NOT NULL, value TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS rows_by_code ON rows (code);
 """
 _KEYS_A_QUERY = 500
 
@@ -257,8 +259,34 @@ class Ledger:
 
     def lost(self, keys: Iterable[str]) -> Charge:
         """What the sends of these keys that got no answer may have cost."""
+        with self._lock:
+            if not self._connection.execute("SELECT EXISTS (SELECT 1 FROM purchases WHERE sends > 0)").fetchone()[0]:
+                return Charge()
         rows = self._select("sends * sent_characters, sends * sent_cost", "sends > 0", keys)
         return Charge(sum(characters for characters, _ in rows), sum(cost for _, cost in rows))
+
+    def find_rows(self, keys: Sequence[bytes]) -> dict[bytes, str]:
+        """Finished rows, which whoever added them derived from answers; see translate/memo.py."""
+        with self._lock:
+            marks = ", ".join("?" * len(keys))
+            return dict(self._connection.execute(f"SELECT key, value FROM rows WHERE key IN ({marks})", keys))
+
+    def add_rows(self, code: str, values: Mapping[bytes, str]) -> None:
+        """Keep finished rows, derived by code of that fingerprint."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO rows (key, code, value) VALUES (?, ?, ?)",
+                [(key, code, value) for key, value in values.items()],
+            )
+
+    def forget_rows(self, code: str) -> None:
+        """Drop the finished rows that other code derived."""
+        with self._lock:
+            query = "SELECT EXISTS (SELECT 1 FROM rows WHERE code < ?) + EXISTS (SELECT 1 FROM rows WHERE code > ?)"
+            others = self._connection.execute(query, (code, code)).fetchone()[0]
+        if others:
+            with self._transaction() as connection:
+                connection.execute("DELETE FROM rows WHERE code != ?", (code,))
 
     def stats(self) -> list[Stats]:
         """Totals by kind, engine and model, sorted."""

@@ -94,23 +94,22 @@ class Buyer:
         """Answer parts from the ledger; those that it lacks, and those whose answer was broken, for their next attempt."""
         if self._ledger is None:
             return list(parts), []
-        first_seen = [part.key for part in parts if self._budget.claim(part.key)]
+        # Of a later attempt, which parts may come to share, the budget itself knows whether it was counted.
+        counted = [part.key for part in parts if (part.counted if part.attempt == 1 else self._budget.claim(part.key))]
         answers = self._ledger.find(part.key for part in parts)
-        paid = [answers[key] for key in first_seen if key in answers]
+        paid = [answers[key] for key in counted if key in answers]
         self._budget.add_earlier(
             Charge(sum(answer.characters for answer in paid), sum(answer.cost for answer in paid)),
-            self._ledger.lost(first_seen),
+            self._ledger.lost(counted),
         )
-        claimed, missing, broken = set(first_seen), [], []
+        missing, broken = [], []
         for part in parts:
             answer = answers.get(part.key)
             if answer is None:
                 missing.append(part)
-                continue
-            # Which of two rows pays for a later attempt that they share depends on threads, so both say what it cost.
-            if part.attempt > 1 or part.key in claimed:
-                part.characters += answer.characters
-            if not part.accept(answer.content["text"], answer.content.get("reason", "")):
+            elif not part.accept(
+                answer.content["text"], answer.content.get("reason", ""), answer.characters, answer.cost
+            ):
                 part.escalate()
                 broken.append(part)
         return missing, broken
@@ -179,8 +178,7 @@ class Buyer:
 
     def _accept(self, part: Part, translation: Translation) -> bool:
         """False if the part is to be asked again, in its next attempt."""
-        part.characters += translation.characters
-        if part.accept(translation.text, translation.reason):
+        if part.accept(translation.text, translation.reason, translation.characters, translation.cost):
             return True
         part.escalate()
         missing, broken = self._replay([part])

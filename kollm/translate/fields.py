@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from kollm.records import Original, Record
 from kollm.translate.masking import translatable
@@ -18,18 +19,25 @@ def record_fields(record: Record | Original) -> dict[str, str]:
     return {**fields, "instruction": record.instruction, "input": record.input, "output": record.output}
 
 
-def with_fields(record: Record, texts: Mapping[str, str]) -> Record:
-    """The record with those fields replaced, the others as they were."""
-    fields = {**record_fields(record), **texts}
+def with_fields(record: Record, texts: Mapping[str, str], **changes: Any) -> Record:
+    """The record with those fields replaced, the others as they were.
+
+    Args:
+        record: any record.
+        texts: field name -> new text.
+        changes: attributes of the record to change as well.
+    """
+    history = tuple(
+        (texts.get(f"history.{number}.user", user), texts.get(f"history.{number}.assistant", assistant))
+        for number, (user, assistant) in enumerate(record.history)
+    )
     return replace(
         record,
-        instruction=fields["instruction"],
-        input=fields["input"],
-        output=fields["output"],
-        history=tuple(
-            (fields[f"history.{number}.user"], fields[f"history.{number}.assistant"])
-            for number in range(len(record.history))
-        ),
+        instruction=texts.get("instruction", record.instruction),
+        input=texts.get("input", record.input),
+        output=texts.get("output", record.output),
+        history=history,
+        **changes,
     )
 
 
@@ -46,4 +54,4 @@ def untranslated_fields(record: Record) -> tuple[str, ...]:
     if record.original is None:
         return ()
     before, after = record_fields(record.original), record_fields(record)
-    return tuple(name for name, text in after.items() if text == before.get(name) and translatable(text))
+    return tuple(name for name, text in after.items() if text and text == before.get(name) and translatable(text))

@@ -13,6 +13,20 @@ from kollm.translate.translator import Segment, Translator, encoded_size
 ATTEMPTS = 2
 
 
+class Paid(NamedTuple):
+    """What one attempt cost, whoever bought it.
+
+    Attributes:
+        key: the purchase's key.
+        characters: characters billed.
+        cost: USD.
+    """
+
+    key: str
+    characters: int
+    cost: float
+
+
 class PartResult(NamedTuple):
     """What became of a part.
 
@@ -20,17 +34,18 @@ class PartResult(NamedTuple):
         texts: field name -> Korean text; empty where there is a reason.
         reason: None, or why there is no text, as `what: detail`.
         attempt: the attempt that this comes from.
-        characters: characters billed for all attempts, as far as no part before was billed for them.
+        paid: what each answered attempt cost.
     """
 
     texts: Mapping[str, str]
     reason: str | None
     attempt: int
-    characters: int
+    paid: tuple[Paid, ...]
 
 
 class Part:
-    """Some fields of a record on their way; `future` gives its PartResult, `size` its bytes in a request.
+    """Some fields of a record on their way; `future` gives its PartResult, `size` its bytes in a request, `counted` whether
+    it is the first with its text in this run, so that the budget counts it.
 
     Args:
         record: id of the record.
@@ -43,7 +58,8 @@ class Part:
         self.record = record
         self.fields = {name: fields[name] for name in document.fields}
         self.future: Future[PartResult] = Future()
-        self.characters = 0
+        self.paid: list[Paid] = []
+        self.counted = True
         self._translator = translator
         self._set_attempt(1, document)
 
@@ -53,13 +69,20 @@ class Part:
         assert document is not None, "masking numbers leaves the words"
         self._set_attempt(self.attempt + 1, document)
 
-    def accept(self, text: str | None, reason: str) -> bool:
+    def accept(self, text: str | None, reason: str, characters: int, cost: float) -> bool:
         """Take an answer: the future gets its result, unless the answer is broken and another attempt is left.
+
+        Args:
+            text: the answer, or None.
+            reason: why there is none.
+            characters: characters billed for it.
+            cost: USD paid for it.
 
         Returns:
             False if the part is to be escalated.
         """
         texts: Mapping[str, str] = {}
+        self.paid.append(Paid(self.key, characters, cost))
         if text is not None:
             try:
                 texts, reason = self.document.read(text), ""
@@ -67,12 +90,12 @@ class Part:
                 reason = str(error)
         if reason and self.attempt < ATTEMPTS:
             return False
-        self.future.set_result(PartResult(texts, reason or None, self.attempt, self.characters))
+        self.future.set_result(PartResult(texts, reason or None, self.attempt, tuple(self.paid)))
         return True
 
     def refuse(self, reason: str) -> None:
         """There will be no answer."""
-        self.future.set_result(PartResult({}, reason, self.attempt, self.characters))
+        self.future.set_result(PartResult({}, reason, self.attempt, tuple(self.paid)))
 
     def _set_attempt(self, attempt: int, document: Document) -> None:
         translator = self._translator

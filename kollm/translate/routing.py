@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from kollm.errors import InputError
-from kollm.records import Record
+from kollm.records import Record, content_id
 
 Route = Literal["translate", "keep", "regenerate", "drop"]
 RULES_FILE = Path(__file__).with_name("routing.yaml")
@@ -69,11 +69,15 @@ class Router:
     Args:
         rules: the rules, in order; None for those of routing.yaml.
         evaluation: True for evaluation tasks, of which none is dropped or answered anew.
+
+    Attributes:
+        fingerprint: content id of all that decides.
     """
 
     def __init__(self, rules: Sequence[Rule] | None = None, evaluation: bool = False) -> None:
         self._rules = load_rules() if rules is None else tuple(rules)
         self._evaluation = evaluation
+        self.fingerprint = content_id([evaluation, *(rule.model_dump(mode="json") for rule in self._rules)])
 
     def decide(self, record: Record) -> Decision:
         """What to do with a record, its earlier turns included."""

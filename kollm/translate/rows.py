@@ -9,12 +9,13 @@ from itertools import islice
 from typing import NamedTuple
 
 from kollm.errors import InputError
-from kollm.ledger import Ledger
+from kollm.ledger import Charge, Ledger
 from kollm.records import Record
 from kollm.translate.budget import Budget
 from kollm.translate.buyer import Buyer
 from kollm.translate.fields import original_of, record_fields, untranslated_fields, with_fields
-from kollm.translate.parts import Part, PartResult, make_parts
+from kollm.translate.memo import Finished, RowMemo
+from kollm.translate.parts import Paid, Part, make_parts
 from kollm.translate.routing import Decision, Router
 from kollm.translate.translator import Segment, Translator
 
@@ -90,13 +91,6 @@ def translate_stream(
     return _marked_up_stream(records, translator, mode, ledger, budget or Budget(), router)
 
 
-class _Row(NamedTuple):
-    record: Record
-    decision: Decision
-    reason: str | None
-    parts: list[tuple[Part, bool]]
-
-
 def _marked_up_stream(
     records: Iterable[Record],
     translator: Translator,
@@ -105,82 +99,136 @@ def _marked_up_stream(
     budget: Budget,
     router: Router | None,
 ) -> Iterator[Outcome]:
-    source = iter(records)
-    limits = translator.limits
-    ahead = max(2 * _GROUP_ROWS, 4 * limits.workers * limits.batch_texts)
     opened = Ledger.open() if translator.kept and ledger is None else None
     book = (ledger or opened) if translator.kept else None
-    translator.start(book, budget)
-    window: deque[_Row] = deque()
     try:
-        with Buyer(translator, None if translator.books_itself else book, budget) as buyer:
-            while True:
-                group = list(islice(source, _GROUP_ROWS))
-                window.extend(_begin(group, translator, mode, router, buyer))
-                if not group:
-                    buyer.flush()
-                while window and (not group or len(window) > ahead or _finished(window[0])):
-                    yield _outcome(window.popleft(), translator.name, mode)
-                if not group:
-                    return
+        translator.start(book, budget)
+        yield from _Stream(translator, mode, book, budget, router).run(records)
     finally:
         if opened is not None:
             opened.close()
 
 
-def _begin(
-    group: Sequence[Record], translator: Translator, mode: str, router: Router | None, buyer: Buyer
-) -> Iterator[_Row]:
-    planned = []
-    for record in group:
-        decision = router.decide(record) if router is not None else Decision("translate")
-        made: list[Part] | str = []
-        if decision.route == "drop":
-            made = f"route: {decision.reason}"
-        else:
+class _Row(NamedTuple):
+    """A row on its way.
+
+    Attributes:
+        record: the English record.
+        key: what it is remembered by.
+        finished: what became of it, where that is known already.
+        route: what routing decided.
+        parts: its parts, each with whether this row is the first with that text in this run.
+    """
+
+    record: Record
+    key: bytes
+    finished: Finished | None
+    route: str
+    parts: list[tuple[Part, bool]]
+    characters: int = 0
+
+
+class _Stream:
+    """One pass of records through an engine that takes documents."""
+
+    def __init__(
+        self, translator: Translator, mode: str, book: Ledger | None, budget: Budget, router: Router | None
+    ) -> None:
+        self._translator, self._mode, self._book, self._budget, self._router = translator, mode, book, budget, router
+        # An engine that keeps its own books counts each answer itself, so that it must see each one.
+        self._memo = None if book is None or translator.books_itself else RowMemo(book, translator, mode, router)
+        self._buyer = Buyer(translator, None if translator.books_itself else book, budget)
+
+    def run(self, records: Iterable[Record]) -> Iterator[Outcome]:
+        source = iter(records)
+        limits = self._translator.limits
+        ahead = max(2 * _GROUP_ROWS, 4 * limits.workers * limits.batch_texts)
+        window: deque[_Row] = deque()
+        with self._buyer as buyer:
+            while True:
+                group = list(islice(source, _GROUP_ROWS))
+                window.extend(self._begin(group))
+                if not group:
+                    buyer.flush()
+                while window and (not group or len(window) > ahead or _is_finished(window[0])):
+                    yield self._outcome(window.popleft())
+                if self._memo is not None:
+                    self._memo.flush()
+                if not group:
+                    return
+
+    def _begin(self, group: Sequence[Record]) -> list[_Row]:
+        keys = self._memo.keys(group) if self._memo is not None else [b""] * len(group)
+        known = self._memo.find(keys) if self._memo is not None else {}
+        earlier: list[Paid] = []
+        rows = [
+            self._recall(record, key, known[key], earlier) if key in known else self._plan(record, key)
+            for record, key in zip(group, keys, strict=True)
+        ]
+        if earlier and self._book is not None:
+            paid = Charge(sum(item.characters for item in earlier), sum(item.cost for item in earlier))
+            self._budget.add_earlier(paid, self._book.lost(item.key for item in earlier))
+        chosen = iter(self._buyer.add([part for row in rows for part, _ in row.parts]))
+        return [row._replace(parts=[(next(chosen), counted) for _, counted in row.parts]) for row in rows]
+
+    def _recall(self, record: Record, key: bytes, known: Finished, earlier: list[Paid]) -> _Row:
+        counted = [bool(paid) and self._budget.claim(paid[0].key) for paid in known.paid]
+        for paid, first in zip(known.paid, counted, strict=True):
+            earlier += [item for item in paid[:1] if first] + [
+                item for item in paid[1:] if self._budget.claim(item.key)
+            ]
+        return _Row(record, key, known, known.route, [], _characters(known.paid, counted))
+
+    def _plan(self, record: Record, key: bytes) -> _Row:
+        decision = self._router.decide(record) if self._router is not None else Decision("translate")
+        made: list[Part] | str = f"route: {decision.reason}"
+        if decision.route != "drop":
             fields = {name: text for name, text in record_fields(record).items() if name not in decision.leave}
-            made = make_parts(record.id, fields, translator, mode)
-        planned.append((record, decision, made))
-    chosen = iter(buyer.add([part for _, _, made in planned if not isinstance(made, str) for part in made]))
-    for record, decision, made in planned:
+            made = make_parts(record.id, fields, self._translator, self._mode)
         if isinstance(made, str):
-            yield _Row(record, decision, made, [])
-        else:
-            firsts = [(part, next(chosen)) for part in made]
-            yield _Row(record, decision, None, [(first, first is part) for part, first in firsts])
+            return _Row(record, key, Finished({}, made, decision.route, 0, ()), decision.route, [])
+        for part in made:
+            part.counted = self._budget.claim(part.key)
+        return _Row(record, key, None, decision.route, [(part, part.counted) for part in made])
+
+    def _outcome(self, row: _Row) -> Outcome:
+        if row.finished is not None:
+            return _translated(row.record, row.finished, row.characters, self._translator.name, self._mode)
+        results = [part.future.result() for part, _ in row.parts]
+        finished = Finished(
+            {name: text for result in results for name, text in result.texts.items()},
+            next((result.reason for result in results if result.reason), None),
+            row.route,
+            max((result.attempt for result in results), default=0),
+            tuple(result.paid for result in results),
+        )
+        if self._memo is not None and all(finished.paid):  # what was refused is asked again by the next run
+            self._memo.add(row.key, finished)
+        characters = _characters(finished.paid, [counted for _, counted in row.parts])
+        return _translated(row.record, finished, characters, self._translator.name, self._mode)
 
 
-def _finished(row: _Row) -> bool:
+def _is_finished(row: _Row) -> bool:
     return all(part.future.done() for part, _ in row.parts)
 
 
-def _outcome(row: _Row, engine: str, mode: str) -> Outcome:
-    results = [(part.future.result(), owned) for part, owned in row.parts]
-    texts = {name: text for result, _ in results for name, text in result.texts.items()}
-    reason = row.reason or next((result.reason for result, _ in results if result.reason), None)
-    return _translated(row.record, row.decision.route, texts, reason, engine, mode, results)
+def _characters(paid: Sequence[Sequence[Paid]], counted: Sequence[bool]) -> int:
+    """Characters of the parts that count: a text that a row before brought along was its expense."""
+    return sum(item.characters for part, counts in zip(paid, counted, strict=True) if counts for item in part)
 
 
-def _translated(
-    record: Record,
-    route: str,
-    texts: dict[str, str],
-    reason: str | None,
-    engine: str,
-    mode: str,
-    results: Sequence[tuple[PartResult, bool]],
-) -> Outcome:
+def _translated(record: Record, finished: Finished, characters: int, engine: str, mode: str) -> Outcome:
     provenance = replace(
         record.provenance,
-        route=route,
+        route=finished.route,
         engine=engine,
         mode=mode,
-        attempt=max((result.attempt for result, _ in results), default=0),
-        characters=sum(result.characters for result, owned in results if owned),
+        attempt=finished.attempt,
+        characters=characters,
     )
-    lang = "ko" if reason is None else record.lang
-    changed = replace(with_fields(record, texts), original=original_of(record), provenance=provenance, lang=lang)
-    return Outcome(changed, reason, route, untranslated_fields(changed))
+    lang = "ko" if finished.reason is None else record.lang
+    changed = with_fields(record, finished.texts, original=original_of(record), provenance=provenance, lang=lang)
+    return Outcome(changed, finished.reason, finished.route, untranslated_fields(changed))
 
 
 def _plain_stream(records: Iterable[Record], translator: Translator, mode: str) -> Iterator[Outcome]:
@@ -191,5 +239,4 @@ def _plain_stream(records: Iterable[Record], translator: Translator, mode: str) 
         texts = {name: answer.text for name, answer in zip(fields, answers, strict=True) if answer.text is not None}
         reason = next((answer.reason for answer in answers if answer.text is None), None)
         characters = sum(answer.characters for answer in answers)
-        done = [(PartResult(texts, reason, 1, characters), True)]
-        yield _translated(record, "translate", texts, reason, translator.name, mode, done)
+        yield _translated(record, Finished(texts, reason, "translate", 1, ()), characters, translator.name, mode)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from kollm.errors import InputError, MissingKeyError, QuotaError, ServiceError
 from kollm.ledger import Ledger
-from kollm.translate import Budget, Outcome, make_translator, translate_records, translate_stream
+from kollm.translate import Budget, Outcome, Router, make_translator, translate_records, translate_stream
 from kollm.translate.deepl import DeepLTranslator
 from tests.servers.deepl import KEY, DeepLServer, Fault
 from tests.translate.conftest import Engine, Rows
@@ -115,6 +116,38 @@ def test_a_second_run_asks_nobody(server: DeepLServer, engine: Engine, ledger: L
     assert budget.spending().characters == server.state.used and budget.spending().bought == 0
     translate_records(rows(70), engine(instructions=()), ledger=ledger)
     assert len(server.state.requests) == 2 * requests, "other options are another purchase"
+
+
+@pytest.mark.parametrize("mode", ["row", "field"])
+def test_finished_rows_are_a_shortcut_and_nothing_more(
+    mode: str, server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows
+) -> None:
+    """Broken answers, shared texts and rejected rows come out alike from finished rows and from the purchases alone."""
+    server.state.spoil = lambda answers: [
+        text.replace("<x ", "<y ", 1) if zlib.crc32(text.encode()) % 2 else text for text in answers
+    ]
+    records = [*rows(30), *rows(40), replace(rows(1)[0], id="long", output="w " * 100_000)]
+    first = translate_records(records, engine(), mode=mode, ledger=ledger, router=Router())
+    used, requests = server.state.used, len(server.state.requests)
+    budgets = [Budget(), Budget()]
+    assert translate_records(records, engine(), mode=mode, ledger=ledger, router=Router(), budget=budgets[0]) == first
+    ledger.forget_rows("other code")
+    assert translate_records(records, engine(), mode=mode, ledger=ledger, router=Router(), budget=budgets[1]) == first
+    assert [budget.spending().characters for budget in budgets] == [used, used]
+    assert len(server.state.requests) == requests
+    assert {item.reason and item.reason.split(":")[0] for item in first} == {None, "placeholder", "too_long"}
+
+
+def test_finished_rows_are_those_of_the_same_rules_and_mode(
+    server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows
+) -> None:
+    record = replace(rows(1)[0], instruction="Write a limerick about cats.")
+    routes = [
+        translate_records([record], engine(), ledger=ledger, router=router)[0].route
+        for router in (None, Router(), Router(evaluation=True), Router([]))
+    ]
+    assert routes == ["translate", "regenerate", "translate", "translate"]
+    assert translate_records([record], engine(), mode="field", ledger=ledger)[0].record.provenance.mode == "field"
 
 
 def test_nothing_to_translate_is_not_sent(server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows) -> None:
