@@ -5,8 +5,11 @@ All of it goes to standard error, so that standard output keeps the result.
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
@@ -20,6 +23,21 @@ def say(text: str) -> None:
     """One line for the person who waits."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def quiet_libraries() -> None:
+    """Leave a program's output to what its user can act on; call it before the libraries are imported.
+
+    Bars of a library's own would litter a log file; deprecations inside the libraries are our business, and the tests
+    show them; bitsandbytes 0.50 asks every processor-only user for a package of 4-bit kernels that the demo never calls.
+    Child processes inherit it.
+    """
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning,ignore::DeprecationWarning")
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.simplefilter("ignore", category)
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 class Progress:

@@ -12,6 +12,7 @@ import click
 
 from kollm import __version__
 from kollm.errors import KollmError
+from kollm.progress import quiet_libraries
 
 COMMANDS = {
     "run": ("kollm.cli.run:run", "Everything: dataset, adapter, answers, verdicts, report; resumes."),
@@ -73,6 +74,8 @@ def cli(ctx: click.Context, debug: bool) -> None:
     Start with: kollm run demo -o demo
     """
     ctx.obj = {"debug": debug}
+    if not debug:
+        quiet_libraries()
 
 
 def main(args: list[str] | None = None) -> Any:

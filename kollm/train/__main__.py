@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kollm.errors import KollmError
-from kollm.progress import say
+from kollm.progress import quiet_libraries, say
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -26,6 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train; exit code 1 with one sentence for an error that a user can mend."""
     options = make_parser().parse_args(arguments)
+    quiet_libraries()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts its threads; see kollm.cli.main
     try:
         from kollm.train.job import run
