@@ -73,6 +73,11 @@ class Build:
             source = find_source(item.name)
             engine = engines.of(item, settings.turns) if engines is not None else None
             english = source.lang != "ko"
+            if settings.fresh_answers and english and engines is not None and not (engine and engine.markup):
+                raise InputError(
+                    f"The translator '{engines.name}' translates no question apart from its answer, which fresh answers "
+                    "need - use deepl or openai."
+                )
             opened = open_source(
                 source,
                 item.input,

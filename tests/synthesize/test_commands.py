@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from kollm.build import SourceInput, build_dataset
 from kollm.cli import main
 from kollm.dataset import read_manifest, read_records
+from kollm.errors import InputError
 from kollm.synthesize.wording import load_wording
 from tests.servers.chat import LoopbackChat, Said
 from tests.servers.deepl import KEY, DeepLServer
@@ -104,6 +106,12 @@ def test_koalpacas_way_translates_questions_alone_and_asks_a_model_for_the_answe
     assert all(record.output.startswith("나무와 배와") and record.instruction in record.output for record in records)
     assert {record.provenance.engine for record in records} == {"deepl+gpt-4"}
     assert {record.licence for record in records} == {"CC-BY-NC-4.0"}
+
+
+def test_fresh_answers_with_a_translator_that_cannot_leave_them_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="The translator 'memory' translates no question apart from its answer"):
+        build_dataset([SourceInput("dolly", "sample")], output=tmp_path / "d", fresh_answers=True, against=())
+    assert not (tmp_path / "d").exists()
 
 
 def test_annotated_rows_become_instructions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
