@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from kollm.cards import Card, public_recipe, toy_base_card, trained_card
 from kollm.dataset import CARD, MANIFEST, REJECTED, read_manifest, read_records
 from kollm.errors import InputError, StateError
 from kollm.files import file_sha256, read_json
-from kollm.leaks import load_tasks, row_text
+from kollm.leak_check import EVALUATION, find_leaks, load_references
 from kollm.licences import common_licence
 from kollm.lineage import (
     METRICS,
@@ -138,17 +137,10 @@ def _check_leaks(folder: Path, names: list[str]) -> None:
     """
     if not any(name.split("/")[1].startswith("train-") and not name.startswith(f"{REJECTED}/") for name in names):
         return
-    tasks = load_tasks()
-    leaks: list[str] = []
-    rows = read_records(folder, split="train")
-    while records := list(islice(rows, 1000)):
-        texts = [row_text(record) for record in records]
-        texts += [row_text(replace(record, **asdict(record.original))) for record in records if record.original]
-        owners = [*records, *(record for record in records if record.original)]
-        leaks += [f"{owners[leak.row].id} holds {leak.task}" for leak in tasks.find(texts)]
+    leaks = list(find_leaks(read_records(folder, split="train"), load_references([EVALUATION])))
     if leaks:
         raise InputError(
-            f"{len(leaks)} training rows of '{folder}' hold an evaluation task, e.g. {leaks[0]} - see `kollm data leaks {folder}`, "
+            f"{len(leaks)} training rows of '{folder}' hold an evaluation task, e.g. {leaks[0].row} holds {leaks[0].task} - see `kollm data leaks {folder}`, "
             "and build again without them."
         )
 

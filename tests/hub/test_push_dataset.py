@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
+from kollm.build import SourceInput, build_dataset
 from kollm.dataset import read_records
 from kollm.errors import InputError, KollmError, MissingKeyError, ServiceError, StateError
 from kollm.hub import plan_push, push
+from kollm.leak_check import load_references
 from kollm.preparation import Names
+from kollm.records import Record
+from kollm.sources import read_source
 from tests.hub.conftest import FINE, READER, STRANGER, Client
 from tests.hub.folders import make_dataset
 from tests.servers.hub import Fault, LoopbackHub
@@ -281,3 +285,26 @@ def test_cut_at_random_moments(hub: LoopbackHub, dataset: Path, tmp_path: Path) 
         assert files_at("main") in (old, new)
         assert push("dataset", newer, REPO)[-1].tag == "v2"
         assert files_at("v2") == files_at("main") == new
+
+
+def test_a_row_that_holds_an_evaluation_task_stops_the_push(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build can be told to keep such a row; the bundled tasks stand in for the 252, whose text kollm does not carry."""
+    monkeypatch.setattr("kollm.preparation.load_references", lambda names: load_references(["sample"]))
+    task = next(row for row in read_source("human_eval", "sample") if isinstance(row, Record) and row.input)
+    rows = tmp_path / "rows.json"
+    rows.write_text(
+        json.dumps([{"instruction": task.instruction, "input": task.input, "output": "An answer."}]), encoding="utf-8"
+    )
+    build_dataset(
+        [SourceInput("gpt4_llm", rows)],
+        translator="none",
+        output=tmp_path / "d",
+        leaks="keep",
+        filters="none",
+        against=(),
+    )
+    with pytest.raises(InputError, match=r"1 training rows of .* hold an evaluation task, e\.g\. gpt4_llm-0 holds"):
+        push("dataset", tmp_path / "d", REPO)
+    assert not hub.repositories
