@@ -126,13 +126,10 @@ class ChatClient:
         self.max_cost, self._key = max_cost, key
         self._budget = _Budget(max_cost)
 
-    def room(self, requests: Sequence[ChatRequest]) -> float | None:
-        """USD that the cap leaves for these requests, after what was paid, or may have been, for them before."""
-        if self.max_cost is None:
-            return None
-        places = {self.purchase(request).key: None for request in requests}
-        self._budget.add_earlier(places, self.ledger.find(places), self.ledger)
-        return self.max_cost - self._budget.spent
+    def count_earlier(self, requests: Sequence[ChatRequest]) -> None:
+        """Count what was paid for these requests before, or may have been, as spent."""
+        keys = dict.fromkeys(self.purchase(request).key for request in requests)
+        self._budget.add_earlier(keys, self.ledger.find(keys), self.ledger)
 
     @property
     def spent(self) -> float:

@@ -117,7 +117,8 @@ class ChatBatch:
             purchases[custom] = self.client.purchase(request)
             costs[custom] = facts.cost(prompt_tokens(request), answer_tokens(request))
             lines.append(self._line(custom, request))
-        self._check(lines, sum(costs.values()), self.client.room(requests))
+        self.client.count_earlier(requests)
+        self._check(lines, sum(costs.values()))
         keys = {custom: purchase.key for custom, purchase in purchases.items()}
         state = BatchState("", content_id(sorted(keys.values())), self.client.base_url, self.client.model, keys, costs)
         ensure_folder(self.state.parent)
@@ -176,7 +177,7 @@ class ChatBatch:
         line = canonical_json({"custom_id": custom, "method": "POST", "url": ENDPOINT, "body": body})
         return line + "\n"
 
-    def _check(self, lines: Sequence[str], cost: float, room: float | None) -> None:
+    def _check(self, lines: Sequence[str], cost: float) -> None:
         size = sum(len(line) for line in lines)
         if len(lines) > MOST_REQUESTS or size > MOST_BYTES:
             raise InputError(

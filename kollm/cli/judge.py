@@ -77,7 +77,9 @@ def _ask_service(judge: ChatJudge, answers: Sequence[Generation], output: Path, 
 
     questions = [Question(answer, sample) for answer in answers for sample in range(judge.samples)]
     requests = [judge.request(question) for question in questions]
-    say(f"{judge.name}, {judge.mode}, rubric {judge.rubric.name}: {judge.client.estimate(requests)}")
+    half = ", half of that as a batch" if batch else ""
+    say(f"{judge.name}, {judge.mode}, rubric {judge.rubric.name}: {judge.client.estimate(requests)}{half}")
+    judge.client.count_earlier(requests)
     if judge.client.facts.shutdown is not None:
         say(f"Note: {judge.name} has an announced shutdown on {judge.client.facts.shutdown}.")
     if dry_run:
@@ -119,7 +121,7 @@ def _judge(judge: Any, answers: Sequence[Generation], output: Path) -> None:
     click.echo(
         f"{report.verdicts} verdicts in {output} ({report.reused} were there before), {report.statuses.get('ok', 0)} scored"
         + (f", {failed}" if failed else "")
-        + (f"; these answers cost USD {judge.client.spent:.4f} in all" if hasattr(judge, "client") else "")
+        + (f"; they cost USD {judge.client.spent:.4f} in all" if hasattr(judge, "client") else "")
     )
 
 

@@ -24,8 +24,10 @@ from kollm.records import Status, Verdict
 
 Mode = Literal["text", "structured", "logprob"]
 MODES: tuple[Mode, ...] = ("text", "structured", "logprob")
-REPLY_TOKENS = 1024
-"""Room for the form and for a judge that explains itself; a reply that is cut is a failure."""
+REPLY_TOKENS = 512
+"""Room for the form (about 80 tokens) and for a judge that explains itself; a reply that is cut is a failure."""
+REASONING_TOKENS = 8192
+"""Room beside it for a model that cannot be kept from reasoning first."""
 ALTERNATIVES = 20
 """Most alternatives a token that the service reports."""
 
@@ -116,8 +118,9 @@ class ChatJudge:
         return scores
 
     def _options(self, sample: int) -> dict[str, Any]:
-        options = self.client.facts.options(
-            max_tokens=REPLY_TOKENS,
+        facts = self.client.facts
+        options = facts.options(
+            max_tokens=REPLY_TOKENS + (REASONING_TOKENS if facts.sampling == "never" else 0),
             logprobs=ALTERNATIVES if self.mode == "logprob" else 0,
             temperature=self.temperature,
             seed=sample,

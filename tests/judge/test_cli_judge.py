@@ -44,7 +44,9 @@ def test_judge_again_and_replay(
     assert "5 requests, 0 answered before" in first.err and "USD" in first.err
     assert "5 verdicts" in first.out and "understandability" in first.out and "4.000" in first.out
     assert kollm(generations, "-o", output) == 0
-    assert "(5 were there before)" in capsys.readouterr().out and len(llmock.requests) == 5
+    again = capsys.readouterr().out
+    assert "(5 were there before)" in again and len(llmock.requests) == 5
+    assert again.rpartition("USD")[2] == first.out.rpartition("USD")[2] != " 0.0000 in all\n"
 
 
 def test_dry_run_and_limit_ask_nobody(

@@ -42,7 +42,7 @@ def test_text_mode_asks_as_the_paper_and_reads_the_form(llmock: LLMock, make: Ma
     assert (verdict.mode, verdict.model_requested, verdict.model_returned) == ("text", MODEL, MODEL)
     assert verdict.raw == REPLY and verdict.usage["prompt_tokens"] > 0 and verdict.usage["cost"] > 0
     assert verdict.usage["parameters"] == {
-        "max_completion_tokens": 1024,
+        "max_completion_tokens": 512,
         "temperature": 0.0,
         "seed": 0,
         "reasoning_effort": "none",
