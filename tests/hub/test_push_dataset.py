@@ -287,6 +287,24 @@ def test_cut_at_random_moments(hub: LoopbackHub, dataset: Path, tmp_path: Path) 
         assert files_at("v2") == files_at("main") == new
 
 
+def test_a_first_push_that_is_cut(hub: LoopbackHub, dataset: Path) -> None:
+    """There is no repository, an empty one, or all of it; the next push completes it as v1."""
+    start = hub.bytes_passed
+    push("dataset", dataset, REPO)
+    length, whole = hub.bytes_passed - start, files_at("v1")
+    chance = random.Random(7)
+    for _ in range(5):
+        hub.repositories.clear()
+        hub.cut_after(chance.randrange(length))
+        with pytest.raises(ServiceError, match=r"broke|reach"):
+            push("dataset", dataset, REPO)
+        hub.mend()
+        assert not hub.repositories or files_at("main") in ({}, whole)
+        assert push("dataset", dataset, REPO)[-1].tag == "v1"
+        assert files_at("v1") == whole
+        assert len(hub.repository("datasets", REPO).commits) == 2
+
+
 def test_a_row_that_holds_an_evaluation_task_stops_the_push(
     hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
