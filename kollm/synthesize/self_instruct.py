@@ -52,7 +52,7 @@ class Settings:
     Attributes:
         instructions: new instructions wanted.
         seed: decides what goes into the prompts.
-        most_alike: ROUGE-L with an earlier instruction above which a new one is dropped; 0.7 in the paper.
+        most_alike: ROUGE-L with an earlier instruction from which on a new one is dropped; 0.7 in the paper.
         options: decoding options of all requests, over those of each step.
         licence: SPDX identifier that the rows get.
     """
