@@ -44,11 +44,15 @@ class ToyBase(_Section):
 
 
 class Base(_Section):
-    """The base model: a Hub id, a folder, or `toy:ARCHITECTURE`."""
+    """The base model: a Hub id, a folder, or `toy:ARCHITECTURE`.
+
+    `new_tokens` names a file of tokens, one a line, that extend the vocabulary; embeddings and head are trained then.
+    """
 
     model: str
     revision: str | None = None
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    new_tokens: str | None = None
     toy: ToyBase | None = None
 
     @property
