@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kollm.build_card import make_card, make_manifest
 from kollm.build_passes import Build, announce, first_pass, second_pass
@@ -38,7 +38,24 @@ POOL_BYTES = 16 << 20
 """Bytes of local input from which on worker processes pay: they take a quarter of a second to start."""
 MAX_PROCESSES = 4
 """More do not help: the parent, which cuts, compresses and writes, is then the slowest."""
-COMPARED_KEYS = ("compared", "paper_drops", "paper_alone_drops", "paper_keeps_dropped")
+
+
+class Comparison(NamedTuple):
+    """What another filter set would do to the first rows of each training source.
+
+    Attributes:
+        filters: name of that set.
+        rows: rows compared.
+        drops: rows that it would drop.
+        drops_kept: of these, rows that were kept.
+        keeps_dropped: rows that were dropped and that it would keep.
+    """
+
+    filters: str
+    rows: int
+    drops: int
+    drops_kept: int
+    keeps_dropped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +69,7 @@ class BuildReport:
         characters: characters billed.
         cost: USD paid for them, by this and earlier builds.
         leaks: kept rows that hold an evaluation task, as `row id: task id`.
-        compared: of the first rows of each training source (`compared`), those that `paper-all` would drop
-            (`paper_drops`), of these those that were kept (`paper_alone_drops`), and dropped ones that it would keep
-            (`paper_keeps_dropped`); empty where not counted.
+        comparison: what the other filters would do, the paper's or the default; None where nothing was compared.
         bill: one line on requests and characters of a paid engine; empty without one.
         manifest_sha256: hash of the manifest, which holds the hash of every file.
     """
@@ -65,7 +80,7 @@ class BuildReport:
     characters: int
     cost: float
     leaks: tuple[str, ...]
-    compared: dict[str, int]
+    comparison: Comparison | None
     bill: str
     manifest_sha256: str
 
@@ -170,9 +185,18 @@ def build_dataset(
         tally.characters,
         budget.spending().cost,
         tuple(tally.leaks),
-        {key: tally.flags[key] for key in COMPARED_KEYS} if build.compared else {},
+        _comparison(build.rival, tally),
         budget.spending().reconciliation() if budget.spending().requests else "",
         file_sha256(folder / MANIFEST),
+    )
+
+
+def _comparison(rival: str, tally: Tally) -> Comparison | None:
+    flags = tally.flags
+    if not flags["rows_compared"]:
+        return None
+    return Comparison(
+        rival, flags["rows_compared"], flags["rival_drops"], flags["rival_alone_drops"], flags["rival_keeps_dropped"]
     )
 
 

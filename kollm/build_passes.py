@@ -65,7 +65,7 @@ class Build:
         self.plans: list[SourcePlan] = []
         self.finishing: list[FinishPlan] = []
         found = find_filters(settings.filters)
-        self.compared = settings.filters in ("default", "none") and _has_langid()
+        self.rival = "default" if settings.filters.startswith("paper") else "paper-all" if _has_langid() else ""
         tasks = _tasks(inputs, settings)
         corrections = read_review(Path(settings.corrections)) if settings.corrections else {}
         rules = fresh_answer_rules() if settings.fresh_answers else None
@@ -100,7 +100,7 @@ class Build:
                     (engine is not None and engine.kept) or (billed and english),
                 )
             )
-            self.finishing.append(_finish_plan(source, engine, settings, found, tasks, self.compared, corrections))
+            self.finishing.append(_finish_plan(source, engine, settings, found, tasks, self.rival, corrections))
 
     def jobs(self) -> Iterator[_Job]:
         """The raw batches of all sources, in order."""
@@ -121,16 +121,14 @@ def _finish_plan(
     settings: Settings,
     filters: FilterSet,
     tasks: Tasks,
-    compared: bool,
+    rival: str,
     corrections: Mapping[str, Correction],
 ) -> FinishPlan:
     training = source.split == "train"
     # rows that stay as they are were checked for leaks in the first pass
     looked_for = tasks if training and engine is not None and len(tasks) else None
     english = settings.keep_english and training
-    return FinishPlan(
-        source, engine, settings.mode, filters, looked_for, settings.leaks, compared, corrections, english
-    )
+    return FinishPlan(source, engine, settings.mode, filters, looked_for, settings.leaks, rival, corrections, english)
 
 
 def _tasks(inputs: Sequence[SourceInput], settings: Settings) -> Tasks:

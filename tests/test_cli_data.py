@@ -29,7 +29,7 @@ def test_a_build_tells_rows_and_folder(tmp_path: Path, capsys: pytest.CaptureFix
     assert run("build", "gpt4_llm", "dolly", "--input", "sample", "--limit", "20", "-o", str(folder)) == 0
     out = capsys.readouterr().out
     assert "gpt4-llm: 20 rows" in out
-    assert "the paper's rules on every source would drop" in out
+    assert "of 40 rows compared, --filters paper-all would drop " in out
     assert out.splitlines()[-1] == str(folder)
 
 

@@ -122,12 +122,10 @@ def build(
         click.echo(f"left out, {reason}: {rows:,}")
     if report.leaks:
         click.echo(f"kept although they hold an evaluation task: {len(report.leaks):,}")
-    if report.compared:
+    if (other := report.comparison) is not None:
         click.echo(
-            f"of {report.compared['compared']:,} rows compared, the paper's rules on every source would drop "
-            f"{report.compared['paper_drops']:,}, "
-            f"{report.compared['paper_alone_drops']:,} of them kept here, "
-            f"and keep {report.compared['paper_keeps_dropped']:,} of those dropped here"
+            f"of {other.rows:,} rows compared, --filters {other.filters} would drop {other.drops:,}, "
+            f"{other.drops_kept:,} of them kept here, and keep {other.keeps_dropped:,} of those dropped here"
         )
     if report.bill:
         click.echo(report.bill)
