@@ -184,9 +184,11 @@ class ChatBatch:
                 f"The batch would have {len(lines):,} requests and {size / 1e6:.0f} MB; the Batch API takes {MOST_REQUESTS:,} "
                 f"and {MOST_BYTES // 1_000_000} MB - use --limit and submit it in parts."
             )
-        if room is not None and cost > room:
+        cap, spent = self.client.max_cost, self.client.spent
+        if cap is not None and spent + cost > cap:
             raise QuotaError(
-                f"The batch may cost USD {cost:.4f}, and the cap leaves USD {room:.4f} - raise --max-cost."
+                f"The batch may cost USD {cost:.4f} and USD {spent:.4f} is spent, past the cap of USD {cap:.4f} - "
+                "raise --max-cost."
             )
 
     def _answers(self, lines: Iterable[str], state: BatchState) -> dict[str, Answer]:
