@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from kollm.errors import InputError
 from kollm.files import read_json, read_jsonl
 from kollm.flags import Flag, answer_flags
+from kollm.progress import track
 from kollm.records import Generation, Verdict, text_sha256
 
 PARTS = (
@@ -21,7 +22,9 @@ PARTS = (
     "adapter/training.json",
     "generations.jsonl",
     "verdicts.jsonl",
+    "pairs.jsonl",
 )
+PAIR_COLUMNS = {"system_a", "system_b", "model_requested", "forward", "backward"}
 
 
 @dataclass(slots=True)
@@ -34,6 +37,7 @@ class WorkFolder:
         generations: (system, task id) -> answer; of two with one key the later line counts.
         verdicts: those on the answers as they are now.
         outdated: verdicts left out because their answer has changed since.
+        pairs: rows of pairs.jsonl, `kollm.judge.pairwise.PairVerdict` as JSON.
     """
 
     path: Path
@@ -44,6 +48,7 @@ class WorkFolder:
     generations: dict[tuple[str, str], Generation] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     outdated: int = 0
+    pairs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -87,6 +92,12 @@ def read_work_folder(path: Path) -> WorkFolder:
         else:
             latest[verdict.key()] = verdict
     folder.verdicts = list(latest.values())
+    for row in _rows(path / "pairs.jsonl"):
+        if missing := PAIR_COLUMNS - row.keys():
+            raise InputError(
+                f"{path / 'pairs.jsonl'}: a row has no {', '.join(sorted(missing))} - judge the pairs again."
+            )
+        folder.pairs.append(row)
     return folder
 
 
@@ -166,5 +177,5 @@ def _check_scores(path: Path, verdict: Verdict) -> None:
             )
 
 
-def _rows(path: Path) -> Any:
-    return read_jsonl(path) if path.is_file() else ()
+def _rows(path: Path) -> Iterable[dict[str, Any]]:
+    return track(read_jsonl(path), f"read {path.name}") if path.is_file() else ()

@@ -11,6 +11,7 @@ import numpy as np
 
 from kollm import __version__
 from kollm.flags import FLAGS
+from kollm.judge.agreement import position_bias
 from kollm.judge.rubric import Axis
 from kollm.judge.scores import ScoreTable, find_rubric, score_tables
 from kollm.judge.stats import LEVEL, RESAMPLES, estimate, length_correlation
@@ -43,6 +44,7 @@ def summarize(
         "method": {"interval": "bootstrap percentile", "level": LEVEL, "resamples": RESAMPLES, "seed": seed},
         "runs": [_run(folder) for folder in folders],
         "answers": [_answers(system, list(tasks.values())) for system, tasks in material.answers.items()],
+        "pairwise": [row for folder in folders for row in _pairwise(folder.pairs, seed)],
         "judgings": [_judging(table, material.answers, places, extra, seed) for table in tables],
     }
 
@@ -169,6 +171,22 @@ def _judging(
         "too_many_to_compare": not few,
         "published": [row._asdict() for row in PUBLISHED.get(judging.rubric, ())],
     }
+
+
+def _pairwise(pairs: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """Wins and position bias of each two systems that a judge chose between."""
+    grouped: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for pair in pairs:
+        grouped.setdefault((pair["system_a"], pair["system_b"], pair["model_requested"]), []).append(pair)
+    return [
+        {
+            "first": first,
+            "second": second,
+            "model": model,
+            **position_bias([r["forward"] for r in rows], [r["backward"] for r in rows], seed=seed).to_row(),
+        }
+        for (first, second, model), rows in grouped.items()
+    ]
 
 
 def _axis(key: str, axis: Axis | None) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from kollm.errors import InputError
+from kollm.judge.pairwise import PairVerdict
 from kollm.published import PUBLISHED, SIX_AXES
+from kollm.report import write_report
 from kollm.report.folder import gather, read_work_folder
 from kollm.report.summary import summarize
 from tests.report.fabricate import make_work_folder
@@ -123,6 +125,26 @@ def test_settings_name_versions_and_origins(tmp_path: Path) -> None:
     assert settings["adapter.r"] == {"key": "adapter.r", "value": 16, "origin": "paper"}
     assert settings["versions.torch"]["value"] == "2.13.0"
     assert settings["data.sources.0.name"]["value"] == "dolly"
+
+
+def test_pairs_show_wins_and_position_bias(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=3)
+    choices = [("first", "second"), ("first", "first"), ("second", "first"), (None, "tie")]
+    rows = [
+        PairVerdict(
+            f"t-{n}", "adapter", "base", "sha256:a", "sha256:b", "sha256:p", "m", "m", *choice, None, ("", "")
+        ).to_row()
+        for n, choice in enumerate(choices)
+    ]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (found,) = _summary(folder)["pairwise"]
+    assert (found["first"], found["second"], found["n"], found["n_failed"]) == ("adapter", "base", 3, 1)
+    assert (found["wins"], found["ties"], found["losses"], found["win_rate"]) == (1, 1, 1, 0.5)
+    assert found["first_preferred"] == pytest.approx(1 / 3)
+    assert "맞대결 판정" in write_report([folder]).read_text()
+    (folder / "pairs.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match="a row has no backward"):
+        _summary(folder)
 
 
 def test_dataset_counts(tmp_path: Path) -> None:
