@@ -41,7 +41,8 @@ def run(
     Killed or stopped and run again with the same options, it resumes and says what it skips.
     """
     from kollm.recipe import load_recipe
-    from kollm.run import RunOptions, planned, run_recipe
+    from kollm.run import planned, run_recipe
+    from kollm.stages import RunOptions
 
     loaded = load_recipe(recipe, overrides)
     options = RunOptions(

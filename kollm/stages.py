@@ -1,0 +1,356 @@
+"""The stages of a run: dataset -> evaluation tasks -> base -> adapter -> answers -> verdicts -> report.
+
+A stage names the inputs that decide its result, does its work inside the work folder, and returns a result that is JSON:
+`location` (inside the folder, or the Hub id or folder that stands for it), `summary` (a line for people), and, where
+later stages depend on its content, `fingerprint`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kollm import __version__
+from kollm.build import SourceInput, build_dataset
+from kollm.dataset import dataset_fingerprint, read_records
+from kollm.errors import RecipeError
+from kollm.files import file_sha256, read_json, write_atomic
+from kollm.pull import locate
+from kollm.recipe import TOY_PREFIX, Recipe, Source, ToyBase
+from kollm.train.launch import launch, launch_command
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a user sets for one run beside the recipe.
+
+    Attributes:
+        folder: the work folder.
+        evaluation: dataset folder or Hub id of the tasks to answer, in place of the recipe's.
+        dataset: dataset folder or Hub id to train on, in place of building the recipe's sources.
+        config: accelerate config by name; None picks one for the machine.
+        processes: number of training processes; None leaves it to the config.
+        limit: rows read from each source, and tasks answered.
+        max_characters: cap on characters sent to a paid translator.
+        max_cost: cap in USD on each paid stage.
+    """
+
+    folder: Path
+    evaluation: str | None = None
+    dataset: str | None = None
+    config: str | None = None
+    processes: int | None = None
+    limit: int | None = None
+    max_characters: int | None = None
+    max_cost: float | None = None
+
+
+class Run(NamedTuple):
+    """A recipe at work in a folder, with the results of the stages before."""
+
+    recipe: Recipe
+    options: RunOptions
+    results: dict[str, dict[str, Any]]
+
+    @property
+    def folder(self) -> Path:
+        return self.options.folder
+
+    def location(self, stage: str) -> Path | str:
+        """Where a stage's result is: a path inside the work folder, or the Hub id or folder that stands for it."""
+        where = str(self.results[stage]["location"])
+        inside = self.folder / where
+        return inside if inside.exists() else where
+
+
+class Stage(NamedTuple):
+    """One step: the inputs that decide its result, the work, and the files to clear when it starts afresh."""
+
+    name: str
+    inputs: Callable[[Run], Mapping[str, Any]]
+    work: Callable[[Run], dict[str, Any]]
+    files: tuple[str, ...]
+
+
+def _dataset_inputs(run: Run) -> dict[str, Any]:
+    if _given_dataset(run) is not None:
+        return {"dataset": dataset_fingerprint(str(_given_dataset(run)))}
+    data = run.recipe.data.model_dump(mode="json", exclude={"evaluation", "holdout", "holdout_seed", "dataset"})
+    return {"data": data, "files": _file_hashes(run.recipe.data.sources), "limit": run.options.limit}
+
+
+def _given_dataset(run: Run) -> str | None:
+    return run.options.dataset or run.recipe.data.dataset
+
+
+def _file_hashes(sources: tuple[Source, ...]) -> dict[str, str]:
+    paths = [Path(name) for source in sources for name in (source.input, source.memory) if name and name != "sample"]
+    return {str(path): file_sha256(path) for path in paths if path.is_file()}
+
+
+def _dataset(run: Run) -> dict[str, Any]:
+    given = _given_dataset(run)
+    if given is not None:
+        rows = sum(1 for _ in read_records(given))
+        return {
+            "location": locate(given, "dataset").name,
+            "fingerprint": dataset_fingerprint(given),
+            "rows": rows,
+            "summary": f"{rows:,} rows given in {given}",
+        }
+    return _build(run, run.recipe.data.sources, "dataset")
+
+
+def _build(run: Run, sources: tuple[Source, ...], name: str) -> dict[str, Any]:
+    data, options = run.recipe.data, run.options
+    if not sources:
+        raise RecipeError(
+            f"Recipe {run.recipe.name}: data.sources is empty - name sources, or give a dataset with --dataset."
+        )
+    report = build_dataset(
+        [SourceInput(s.name, s.input, s.revision, s.memory) for s in sources],
+        translator=data.translator,
+        translator_model=data.translator_model,
+        output=run.folder / name,
+        filters=data.filters,
+        turns=data.turns,
+        mode=data.mode,
+        limit=options.limit,
+        max_characters=options.max_characters,
+        max_cost=options.max_cost,
+    )
+    kept, dropped = sum(report.rows.values()), sum(report.dropped.values())
+    return {
+        "location": name,
+        "fingerprint": dataset_fingerprint(str(run.folder / name)),
+        "rows": kept,
+        "dropped": dict(report.dropped),
+        "summary": f"{kept:,} Korean rows kept, {dropped:,} rejected",
+    }
+
+
+def _evaluation_inputs(run: Run) -> dict[str, Any]:
+    if run.options.evaluation is not None:
+        return {"evaluation": dataset_fingerprint(run.options.evaluation), "limit": run.options.limit}
+    source = run.recipe.data.evaluation
+    if source is None:
+        raise RecipeError(
+            f"Recipe {run.recipe.name}: data.evaluation is not set - name a source there, or give --eval DIR."
+        )
+    return {
+        "data.evaluation": source.model_dump(mode="json"),
+        "files": _file_hashes((source,)),
+        "limit": run.options.limit,
+    }
+
+
+def _evaluation(run: Run) -> dict[str, Any]:
+    given = run.options.evaluation
+    if given is None:
+        assert run.recipe.data.evaluation is not None
+        result = _build(run, (run.recipe.data.evaluation,), "evaluation")
+        return {**result, "summary": f"{result['rows']:,} evaluation tasks"}
+    rows = sum(1 for _ in read_records(given))
+    return {
+        "location": locate(given, "dataset").name,
+        "fingerprint": dataset_fingerprint(given),
+        "rows": rows,
+        "summary": f"{rows:,} evaluation tasks given in {given}",
+    }
+
+
+def _base_inputs(run: Run) -> dict[str, Any]:
+    inputs: dict[str, Any] = {"base": run.recipe.base.model_dump(mode="json")}
+    if run.recipe.base.is_toy:
+        inputs |= {"dataset": run.results["dataset"]["fingerprint"], "data.holdout": run.recipe.data.holdout}
+        inputs |= {"data.holdout_seed": run.recipe.data.holdout_seed}
+    return inputs
+
+
+def _base(run: Run) -> dict[str, Any]:
+    base = run.recipe.base
+    if not base.is_toy:
+        return {"location": base.model, "revision": base.revision, "summary": f"{base.model} from the Hub"}
+    _make_toy_base(run)
+    return {"location": "base", "revision": None, "summary": f"made {base.model} on the spot"}
+
+
+def _make_toy_base(run: Run) -> None:
+    """Pre-train on the plain text of the training rows: no prompt template, and none of the held-out conversations."""
+    from kollm.judge import load_rubric
+    from kollm.prompts import PromptTemplate
+    from kollm.train.data import split_heldout
+    from kollm.train.toy import answer_texts, make_base, plain_texts
+
+    recipe = run.recipe
+    records = read_records(str(run.location("dataset")))
+    rows = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed).train
+    wording = [load_rubric(recipe.judge.rubric).prompt("", "", ""), PromptTemplate.load(recipe.prompt).prompt("", " ")]
+    architecture = recipe.base.model.removeprefix(TOY_PREFIX)
+    make_base(
+        architecture,
+        recipe.base.toy or ToyBase(),
+        plain_texts(rows),
+        run.folder / "base",
+        vocabulary_texts=[*wording, *answer_texts(rows)],
+    )
+
+
+def _adapter_inputs(run: Run) -> dict[str, Any]:
+    keys = ("adapter", "quantization", "trainer", "prompt", "global_batch_size", "loss", "attention")
+    values = run.recipe.model_dump(mode="json")
+    return {
+        **{key: values[key] for key in keys},
+        "dataset": run.results["dataset"]["fingerprint"],
+        "data.holdout": run.recipe.data.holdout,
+        "data.holdout_seed": run.recipe.data.holdout_seed,
+    }
+
+
+def _adapter(run: Run) -> dict[str, Any]:
+    recipe_file = run.folder / "recipe.yaml"
+    write_atomic(recipe_file, _yaml(run.recipe))
+    config, processes = _machine(run.options)
+    launch(
+        launch_command(
+            recipe_file,
+            str(run.location("dataset")),
+            run.folder / "adapter",
+            config=config,
+            processes=processes,
+            base=Path(run.location("base")) if run.recipe.base.is_toy else None,
+        )
+    )
+    metrics = read_json(run.folder / "adapter" / "metrics.json")
+    held = metrics["heldout"]
+    loss = f"held-out loss {held['before']:.3f} -> {held['after']:.3f}" if held["rows"] else "no held-out rows"
+    return {
+        "location": "adapter",
+        "fingerprint": file_sha256(run.folder / "adapter" / "training.json"),
+        "heldout": held,
+        "summary": f"{run.recipe.adapter.method} adapter, {loss}",
+    }
+
+
+def _machine(options: RunOptions) -> tuple[str, int | None]:
+    """The accelerate config and number of processes: what the user says, else what this machine has."""
+    if options.config is not None:
+        return options.config, options.processes
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if gpus == 0:
+        return "cpu", options.processes
+    return ("single_gpu", None) if gpus == 1 else ("ddp_4gpu", options.processes or gpus)
+
+
+def _yaml(recipe: Recipe) -> str:
+    import yaml
+
+    return yaml.safe_dump(recipe.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
+
+
+def _answers_inputs(run: Run) -> dict[str, Any]:
+    return {
+        "generation": run.recipe.generation.model_dump(mode="json"),
+        "adapter": run.results["adapter"]["fingerprint"],
+        "evaluation": run.results["evaluation"]["fingerprint"],
+        "limit": run.options.limit,
+    }
+
+
+def _answers(run: Run) -> dict[str, Any]:
+    from kollm.generate import generate_answers, load_system
+
+    recipe, output = run.recipe, run.folder / "generations.jsonl"
+    records = list(read_records(str(run.location("evaluation"))))[: run.options.limit]
+    base = str(run.location("base"))
+    for name in recipe.generation.systems:
+        system = load_system(
+            str(run.folder / "adapter") if name == "adapter" else base,
+            name=name,
+            base=base if name == "adapter" else None,
+            prompt=recipe.prompt,
+            dtype=recipe.base.dtype,
+            revision=None if name == "adapter" else recipe.base.revision,
+        )
+        # The names that a reader can look up, rather than paths of this machine.
+        system = replace(system, model=recipe.base.model, adapter="adapter" if system.adapter else "")
+        generate_answers(
+            records,
+            system,
+            output,
+            preset=recipe.generation.preset,
+            max_new_tokens=recipe.generation.max_new_tokens,
+            batch_size=recipe.generation.batch_size,
+        )
+    systems = len(recipe.generation.systems)
+    return {
+        "location": output.name,
+        "fingerprint": file_sha256(output),
+        "summary": f"{len(records) * systems:,} answers of {systems} systems to {len(records):,} tasks",
+    }
+
+
+def _verdicts_inputs(run: Run) -> dict[str, Any]:
+    return {"judge": run.recipe.judge.model_dump(mode="json"), "generations": run.results["answers"]["fingerprint"]}
+
+
+def _verdicts(run: Run) -> dict[str, Any]:
+    from kollm.generate import read_generations
+    from kollm.judge.run import judge_generations
+
+    output = run.folder / "verdicts.jsonl"
+    generations = list(read_generations(run.folder / "generations.jsonl"))
+    report = judge_generations(generations, _judge(run), output)
+    return {
+        "location": output.name,
+        "fingerprint": file_sha256(output),
+        "statuses": report.statuses,
+        "summary": f"{report.verdicts:,} verdicts of {report.model}, {report.statuses.get('ok', 0):,} scored",
+    }
+
+
+def _judge(run: Run) -> Any:
+    from kollm.judge.make import make_judge
+
+    settings = run.recipe.judge
+    if settings.engine == "local":
+        from kollm.judge.local import LocalJudge
+
+        where = settings.model or run.location("base")
+        return LocalJudge(where, settings.rubric, name=settings.model or run.recipe.base.model)
+    return make_judge(
+        "openai",
+        settings.rubric,
+        model=settings.model,
+        mode=settings.mode,
+        samples=settings.samples,
+        base_url=settings.base_url,
+        max_cost=run.options.max_cost,
+    )
+
+
+def _report_inputs(run: Run) -> dict[str, Any]:
+    return {"kollm": __version__, "verdicts": run.results["verdicts"]["fingerprint"]}
+
+
+def _report(run: Run) -> dict[str, Any]:
+    from kollm.report import write_report
+
+    write_report([run.folder], run.folder / "report.html")
+    return {"location": "report.html", "summary": "report.html and report.json"}
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("dataset", _dataset_inputs, _dataset, ("dataset",)),
+    Stage("evaluation", _evaluation_inputs, _evaluation, ("evaluation",)),
+    Stage("base", _base_inputs, _base, ("base",)),
+    Stage("adapter", _adapter_inputs, _adapter, ("adapter",)),
+    Stage("answers", _answers_inputs, _answers, ("generations.jsonl*",)),
+    Stage("verdicts", _verdicts_inputs, _verdicts, ("verdicts.jsonl*",)),
+    Stage("report", _report_inputs, _report, ("report.html", "report.json")),
+)
+"""The stages in order; `--restart` takes their names."""
