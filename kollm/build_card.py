@@ -35,6 +35,7 @@ def make_manifest(
                 "from": _origin(item),
                 "revision": tally.revisions[item.name],
                 "rows": tally.read[item.name],
+                **({"limit": item.limit} if item.limit is not None else {}),
             }
             for item in inputs
         ],

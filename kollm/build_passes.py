@@ -83,7 +83,7 @@ class Build:
                 item.input,
                 revision=item.revision,
                 turns=settings.turns,
-                limit=settings.limit,
+                limit=item.rows(settings.limit),
                 seed=settings.seed,
             )
             training = source.split == "train"
@@ -136,7 +136,7 @@ def _tasks(inputs: Sequence[SourceInput], settings: Settings) -> Tasks:
     tasks = load_references(settings.against)
     for item in inputs:
         if find_source(item.name).split == "test":
-            rows = read_source(item.name, item.input, revision=item.revision, limit=settings.limit)
+            rows = read_source(item.name, item.input, revision=item.revision, limit=item.rows(settings.limit))
             tasks += tasks_of(row for row in rows if isinstance(row, Record))
     return tasks
 

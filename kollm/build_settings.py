@@ -31,12 +31,18 @@ class SourceInput(NamedTuple):
         revision: another commit on the Hub than the pinned one.
         memory: for the memory translator, the Korean rows in the source's own form; with the input `sample`,
             those that come with it.
+        limit: rows to read of this source, where that is fewer than the build's own limit.
     """
 
     name: str
     input: str | Path | None = None
     revision: str | None = None
     memory: str | Path | None = None
+    limit: int | None = None
+
+    def rows(self, limit: int | None) -> int | None:
+        """Rows to read: its own limit or the build's, whichever is less; None for all."""
+        return min((number for number in (self.limit, limit) if number is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,12 +61,16 @@ class Base(_Section):
 
 
 class Source(_Section):
-    """One source of rows. `input` is a file, a Hub id, or `sample` for the rows that come with kollm."""
+    """One source of rows. `input` is a file, a Hub id, or `sample` for the rows that come with kollm.
+
+    `limit` is how many rows are read: the first, or of a huge source a sample over its files.
+    """
 
     name: str
     input: str | None = None
     revision: str | None = None
     memory: str | None = None
+    limit: int | None = Field(None, ge=1)
 
 
 class Data(_Section):
@@ -80,6 +84,7 @@ class Data(_Section):
     mode: Literal["row", "field"] = "row"
     filters: Literal["default", "paper", "paper-all", "none"] = "default"
     turns: Literal["conversation", "pairs", "first"] = "conversation"
+    keep_english: bool = False
     holdout: float = Field(0.0, ge=0.0, lt=1.0)
     holdout_seed: int = 0
 

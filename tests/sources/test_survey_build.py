@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pytest
 
+from kollm.build import SourceInput, build_dataset
 from kollm.cli import main
 from kollm.cli.data import data
 from kollm.cli.synthesize import synthesize
@@ -97,6 +98,14 @@ def test_the_command_builds_a_dataset(name: str, tmp_path: Path, capsys: pytest.
     assert manifest["sources"][0]["revision"].startswith("sha256:")
     card = (output / "README.md").read_text(encoding="utf-8")
     assert source.title in card and (not source.terms or source.terms[:40] in " ".join(card.split()))
+
+
+def test_each_source_of_a_build_has_a_limit_of_its_own(tmp_path: Path) -> None:
+    inputs = [SourceInput("dolly", "sample", limit=7), SourceInput("gpt4_llm", "sample")]
+    report = build_dataset(inputs, output=tmp_path / "data", limit=20, near=1.01, against=())
+    assert sum(report.rows.values()) + sum(report.dropped.values()) == 27
+    sources = read_manifest(tmp_path / "data")["sources"]
+    assert [(item["rows"], item.get("limit")) for item in sources] == [(7, 7), (20, None)]
 
 
 @pytest.mark.parametrize("page", ["survey.md", "survey.ko.md"])
