@@ -110,13 +110,14 @@ def _build(run: Run, sources: tuple[Source, ...], name: str) -> dict[str, Any]:
             f"Recipe {run.recipe.name}: data.sources is empty - name sources, or give a dataset with --dataset."
         )
     report = build_dataset(
-        [SourceInput(s.name, s.input, s.revision, s.memory) for s in sources],
+        [SourceInput(s.name, s.input, s.revision, s.memory, s.limit) for s in sources],
         translator=data.translator,
         translator_model=data.translator_model,
         output=run.folder / name,
         filters=data.filters,
         turns=data.turns,
         mode=data.mode,
+        keep_english=data.keep_english,
         limit=options.limit,
         max_characters=options.max_characters,
         max_cost=options.max_cost,
