@@ -10,6 +10,10 @@ from kollm.ledger import Charge
 from kollm.translate.translator import Usage
 
 
+class CapError(QuotaError):
+    """The next request would go past a cap; a smaller one may not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spending:
     """What a run spent.
@@ -98,24 +102,24 @@ class Budget:
         """Make room for one request.
 
         Raises:
-            QuotaError: the request would go past a cap or the service's quota; nothing is reserved.
+            CapError: the request would go past a cap or the service's quota; nothing is reserved.
         """
         with self._lock:
             characters = self._characters + self._lost + self._reserved + charge.characters
             cost = self._cost + self._lost_cost + self._reserved_cost + charge.cost
             if self.max_characters is not None and characters > self.max_characters:
-                raise QuotaError(
+                raise CapError(
                     self._stopped(f"{self.max_characters:,} characters", f"{characters:,}", "--max-characters")
                 )
             if self.max_cost is not None and cost > self.max_cost:
-                raise QuotaError(self._stopped(f"USD {self.max_cost:.2f}", f"USD {cost:.2f}", "--max-cost"))
+                raise CapError(self._stopped(f"USD {self.max_cost:.2f}", f"USD {cost:.4f}", "--max-cost"))
             used = self._bought + self._reserved + charge.characters
             if (
                 self._start is not None
                 and self._start.limit is not None
                 and self._start.used + used > self._start.limit
             ):
-                raise QuotaError(
+                raise CapError(
                     f"The service's quota is {self._start.limit:,} characters, {self._start.used:,} were used before, and "
                     f"the next request would be past it - raise the quota or wait for the next period, then run the same "
                     "command again; what was answered is kept."
@@ -156,8 +160,8 @@ class Budget:
         self._reserved_cost -= charge.cost
 
     def _stopped(self, cap: str, next_total: str, option: str) -> str:
+        lost = f", {self._lost:,} characters that were sent without an answer included" if self._lost else ""
         return (
-            f"Stopped before the cap of {cap}: with the next request it would be {next_total}, of which {self._lost:,} "
-            f"characters were sent without an answer - raise {option} and run the same command again; "
-            "what was answered is kept and is not paid for again."
+            f"Stopped before the cap of {cap}: with the next request it would be {next_total}{lost} - raise {option} and "
+            "run the same command again; what was answered is kept and is not paid for again."
         )

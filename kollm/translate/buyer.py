@@ -13,7 +13,7 @@ from typing import Self
 from kollm.errors import KollmError, ServiceError
 from kollm.ledger import Answer, Charge, Ledger
 from kollm.progress import say
-from kollm.translate.budget import Budget
+from kollm.translate.budget import Budget, CapError
 from kollm.translate.parts import Part, PartResult
 from kollm.translate.translator import RefusedError, TransientError, Translation, Translator
 
@@ -142,8 +142,8 @@ class Buyer:
 
     def _first_send(self) -> None:
         if not self._sent:
-            self._sent = True
             self._budget.set_usage(self._translator.usage())
+            self._sent = True
 
     def _buy(self, batch: list[Part]) -> None:
         """In a worker: buy one batch, and what its answers ask to be tried again."""
@@ -186,13 +186,15 @@ class Buyer:
         return not missing
 
     def _ask(self, batch: list[Part]) -> list[tuple[Part, Translation]]:
-        """Ask for a batch, or for its halves if it is refused; a text refused alone gets its reason."""
+        """Ask for a batch, or for its halves if it is refused or past a cap; a text refused alone gets its reason."""
         try:
             answers = self._ask_patiently(batch)
-        except RefusedError as error:
+        except (RefusedError, CapError) as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
                 return self._ask(batch[:middle]) + self._ask(batch[middle:])
+            if isinstance(error, CapError):
+                raise
             with self._lock:
                 self._refusals += 1
                 systematic = self._refusals >= MOST_REFUSALS

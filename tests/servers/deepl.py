@@ -2,10 +2,16 @@
 
 It enforces the key, 50 texts, 128 KiB, well-formed XML, custom instructions and the quota; it bills source code points
 without tags; it answers with a pseudo-Korean that keeps tags, digits and punctuation. Faults are queued one a request.
+
+To try kollm's DeepL engine without a key:
+
+    python -m tests.servers.deepl --port 8765
+    export DEEPL_AUTH_KEY=loopback-key DEEPL_SERVER_URL=http://127.0.0.1:8765
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import threading
@@ -260,3 +266,18 @@ def _problem(body: bytes) -> tuple[int, str] | None:
 
 def _visible(markup: str) -> str:
     return "".join(ElementTree.fromstring(markup).itertext())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=8765)
+    parser.add_argument("--latency", type=float, default=0.05, help="seconds a request")
+    parser.add_argument("--rate", type=float, default=20.0, help="requests a second")
+    options = parser.parse_args()
+    with DeepLServer(port=options.port, latency=options.latency, rate=options.rate) as server:
+        print(f"export DEEPL_AUTH_KEY={KEY} DEEPL_SERVER_URL={server.url}", flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
