@@ -1,40 +1,59 @@
-"""The trainable part of a model: PEFT's configuration for each method of a recipe."""
+"""The trainable part of a model: PEFT's configuration for each method, and what PEFT does not do by itself."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from peft import IA3Config, LoraConfig, PeftConfig, TaskType
+import torch
+from peft import AdaptionPromptConfig, IA3Config, LoraConfig, PeftConfig, TaskType
 
 from kollm.errors import RecipeError
-from kollm.recipe import Adapter
+from kollm.recipe import Recipe
+from kollm.train import adaption_prompt
+
+FUSED = "query_key_value"
+"""GPT-NeoX's and BLOOM's attention matrix: for each head in turn, its query, key and value rows."""
+_ATTENTION = {"gpt_neox": adaption_prompt.TARGET, "llama": "self_attn", "mistral": "self_attn", "gpt2": "attn"}
 
 
-def peft_config(adapter: Adapter) -> PeftConfig | None:
-    """PEFT's configuration of a recipe's adapter; None for full fine-tuning."""
+def peft_config(recipe: Recipe, model: Any) -> PeftConfig | None:
+    """PEFT's configuration of a recipe's adapter for a model; None for full fine-tuning.
+
+    Raises:
+        RecipeError: a target that matches no module, or an architecture that the method does not know.
+    """
+    adapter = recipe.adapter
     if adapter.method == "full":
         return None
-    if adapter.method in ("lora", "dora"):
-        return LoraConfig(
-            r=adapter.r,
-            lora_alpha=adapter.alpha,
-            lora_dropout=adapter.dropout,
-            target_modules=sorted(adapter.targets),
-            use_dora=adapter.method == "dora",
-            bias="none",
-            task_type=TaskType.CAUSAL_LM,
+    common = {"task_type": TaskType.CAUSAL_LM, "revision": recipe.base.revision}
+    if adapter.method == "adaption_prompt":
+        return AdaptionPromptConfig(
+            target_modules=_attention(model.config.model_type),
+            adapter_len=adapter.adapter_len,
+            adapter_layers=adapter.adapter_layers or model.config.num_hidden_layers,
+            **common,
         )
+    check_targets(model, (*adapter.targets, *adapter.feedforward))
+    common["modules_to_save"] = _embeddings(model) if recipe.base.new_tokens else None
     if adapter.method == "ia3":
         return IA3Config(
             target_modules=sorted({*adapter.targets, *adapter.feedforward}),
             feedforward_modules=sorted(adapter.feedforward),
-            task_type=TaskType.CAUSAL_LM,
+            **common,
         )
-    raise RecipeError(f"adapter.method '{adapter.method}' cannot be trained.")
+    return LoraConfig(
+        r=adapter.r,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=sorted(adapter.targets),
+        use_dora=adapter.method == "dora",
+        bias="none",
+        **common,
+    )
 
 
 def check_targets(model: Any, names: tuple[str, ...]) -> None:
-    """Every target must name a module: PEFT accepts a list in which only some of the names match.
+    """Every target must name a module: PEFT accepts a list of which only some match.
 
     Raises:
         RecipeError: a name that matches nothing; the message lists the names that there are.
@@ -44,3 +63,51 @@ def check_targets(model: Any, names: tuple[str, ...]) -> None:
         if not any(name == target or name.endswith(f".{target}") for name in leaves):
             there = sorted({name.rsplit(".", 1)[-1] for name in leaves if not name.rsplit(".", 1)[-1].isdigit()})
             raise RecipeError(f"The adapter's target '{target}' matches no module - the model has {', '.join(there)}.")
+
+
+def finish_adapter(model: Any, recipe: Recipe) -> None:
+    """Put the trainable tensors into fp32, and keep IA3 from scaling queries.
+
+    TRL casts the adapter of a quantised base to bf16. There a step smaller than half a unit in the last place is lost:
+    IA3's scales start at 1.0, where that is 0.004, and never move at the paper's learning rates.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    if recipe.adapter.method == "ia3":
+        _keep_queries(model)
+    if recipe.adapter.method == "adaption_prompt":
+        # PEFT's tuner took a reference to the base's forward before TRL put its head there.
+        model.base_model.forward = model.get_base_model().forward
+
+
+def _keep_queries(model: Any) -> None:
+    """Zero the gradient of IA3's scales of queries on the fused matrix: the paper scales keys and values alone.
+
+    They stay at 1.0, in PEFT's own format.
+    """
+    heads = model.config.num_attention_heads
+    for name, module in model.named_modules():
+        if name.endswith(FUSED) and hasattr(module, "ia3_l"):
+            for scale in module.ia3_l.values():
+                mask = torch.ones_like(scale).view(heads, 3, -1)
+                mask[:, 0] = 0
+                scale.register_hook(_masked(mask.view_as(scale)))
+
+
+def _masked(mask: torch.Tensor) -> Any:
+    return lambda gradient: gradient * mask.to(gradient.device, gradient.dtype)
+
+
+def _attention(architecture: str) -> str:
+    if architecture not in _ATTENTION:
+        raise RecipeError(
+            f"adapter.method adaption_prompt does not know '{architecture}' - it knows {', '.join(sorted(_ATTENTION))}."
+        )
+    return _ATTENTION[architecture]
+
+
+def _embeddings(model: Any) -> list[str]:
+    """Last names of the input embedding and the head, which new tokens need trained."""
+    wanted = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
+    return sorted(name.rsplit(".", 1)[-1] for name, module in model.named_modules() if id(module) in wanted)

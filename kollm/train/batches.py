@@ -11,7 +11,7 @@ import heapq
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +38,13 @@ class Layout:
     max_length: int
     packed: bool
     seed: int
+
+
+class TokenCount(NamedTuple):
+    """Tokens of data, and tokens that the model computed, padding included."""
+
+    real: int
+    computed: int
 
 
 class StepBatches:
@@ -72,6 +79,19 @@ class StepBatches:
         order = np.random.default_rng([self.layout.seed, epoch]).permutation(len(self.lengths))
         for start in range(0, len(order), self.layout.global_batch):
             yield order[start : start + self.layout.global_batch].tolist()
+
+    def tokens(self, first_step: int, last_step: int) -> TokenCount:
+        """Tokens of the optimizer steps `first_step` to `last_step` of a run, counted from 0, the last one excluded."""
+        real = computed = 0
+        wanted = range(first_step, last_step)
+        for epoch in range(math.ceil(last_step / self.steps)):
+            for index, rows in enumerate(self.step_rows(epoch)):
+                if epoch * self.steps + index in wanted:
+                    for part in filter(None, self._microbatches(rows)):
+                        lengths = self.lengths[part]
+                        real += int(lengths.sum())
+                        computed += int(lengths.sum() if self.layout.packed else len(part) * lengths.max())
+        return TokenCount(real, computed)
 
     def _accumulation(self, epochs: int) -> int:
         """Microbatches a process and step: as many as the fullest step of the run needs."""

@@ -14,16 +14,23 @@ import yaml
 from accelerate import PartialState
 from transformers.utils import logging as transformers_logging
 
+from kollm import __version__
+from kollm.bases import facts_from_config
 from kollm.dataset import dataset_fingerprint, read_records
 from kollm.errors import InputError, StateError
 from kollm.files import ensure_folder, read_json, write_atomic, write_json
 from kollm.progress import say
 from kollm.prompts import PromptTemplate
 from kollm.recipe import Recipe, load_recipe
-from kollm.train.adapters import check_targets, peft_config
+from kollm.train.adapters import finish_adapter, peft_config
+from kollm.train.attention import implementation
+from kollm.train.check import check_recipe
 from kollm.train.data import Tokenised, conversations, split_heldout, tokenise
-from kollm.train.model import base_location, load_model, load_tokenizer
-from kollm.train.sft import StepTrainer, layout, train, trainer_config
+from kollm.train.model import add_tokens, base_location, load_config, load_model, load_tokenizer
+from kollm.train.plan import GPUS, flop_per_token
+from kollm.train.precision import Watchdog, check_precision
+from kollm.train.sft import CHECKPOINTS, StepTrainer, layout, throughput, train, trainer_config
+from kollm.train.tracker import Tracker
 
 SECTIONS = (
     "base",
@@ -36,8 +43,16 @@ SECTIONS = (
     "attention",
 )
 """The recipe's keys that decide what is trained; `data` is named by the dataset's fingerprint."""
+WITHOUT_EFFECT = (
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "save_steps",
+    "logging_steps",
+    "report_to",
+)
+"""Trainer keys that may change between a checkpoint and its resumption: the steps stay the same."""
 MARKER = "training.json"
-PACKAGES = ("kollm", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers")
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
 
 def run(
@@ -46,29 +61,52 @@ def run(
     """Train, or say that it is done already.
 
     Raises:
-        KollmError: input that cannot be trained on, said before any weight is loaded where that is possible.
+        KollmError: input that cannot be trained on; said before any weight is loaded where that is possible.
     """
+    train_recipe(load_recipe(recipe_name, overrides), dataset, output, base=base)
+
+
+def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | None = None) -> None:
+    """As `run`, for a recipe in memory."""
     state = PartialState()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    recipe = load_recipe(recipe_name, overrides)
+    check_recipe(recipe)
+    check_precision(recipe)
     identity = _identity(recipe, dataset)
-    if state.is_main_process:
-        ensure_folder(output / "checkpoints")
-    state.wait_for_everyone()
     if _is_done(output, identity):
         say(f"train: {output} is trained already")
         return
     location = base_location(recipe, base)
+    config = load_config(location, recipe.base.revision)
+    implementation(recipe, config.model_type)
+    if state.is_main_process:
+        ensure_folder(output / CHECKPOINTS)
+        _begin(output, identity, recipe)
+    state.wait_for_everyone()
+    trainer, metrics = _prepare(recipe, dataset, output, location, state)
+    metrics = {**train(trainer, output), **metrics, "model": _work(trainer, config, recipe)}
+    metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
+    trainer.save_model(str(output))
+    state.wait_for_everyone()
+    if state.is_main_process:
+        where = {"location": location, "revision": getattr(trainer.model.config, "_commit_hash", None)}
+        _finish(output, metrics, {**identity, "base": where, **_machine(trainer)})
+
+
+def _prepare(
+    recipe: Recipe, dataset: str, output: Path, location: str, state: PartialState
+) -> tuple[StepTrainer, dict[str, Any]]:
+    """The trainer, and what is known of its data; the data is read and checked before the weights are loaded."""
     config = trainer_config(recipe, output)
     template = PromptTemplate.load(recipe.prompt)
     tokenizer = load_tokenizer(location, recipe.base.revision, template)
+    if recipe.base.new_tokens:
+        add_tokens(tokenizer, Path(recipe.base.new_tokens))
     rows, heldout, heldout_conversations = _rows(recipe, dataset, template, tokenizer, config.max_length)
     if state.is_main_process:
-        _begin(output, identity, recipe)
         say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
     model = load_model(recipe, location, recipe.base.revision, tokenizer)
-    check_targets(model, (*recipe.adapter.targets, *recipe.adapter.feedforward))
     trainer = StepTrainer(
         model,
         config,
@@ -76,16 +114,15 @@ def run(
         heldout.examples,
         tokenizer,
         layout(recipe, config, state.num_processes),
-        peft_config(recipe.adapter),
+        peft_config(recipe, model),
+        callbacks=[Watchdog(), Tracker(output)],
     )
-    metrics = train(trainer, output)
-    metrics["heldout"]["conversations"] = heldout_conversations
-    metrics["rows"] = {"train": len(rows.examples), "heldout": len(heldout.examples), **rows.counts}
-    metrics["tokens"] = {"total": rows.tokens, "supervised": rows.supervised}
-    trainer.save_model(str(output))
-    state.wait_for_everyone()
-    if state.is_main_process:
-        _finish(output, metrics, {**identity, "location": location, **_machine(trainer)})
+    finish_adapter(trainer.model, recipe)
+    return trainer, {
+        "rows": {"train": len(rows.examples), "heldout": len(heldout.examples), **rows.counts},
+        "tokens": {"total": rows.tokens, "supervised": rows.supervised},
+        "heldout_conversations": heldout_conversations,
+    }
 
 
 def _rows(
@@ -107,6 +144,7 @@ def _identity(recipe: Recipe, dataset: str) -> dict[str, Any]:
     """What a checkpoint or a finished adapter must agree with, key by key."""
     values = recipe.model_dump(mode="json")
     keys = {key: values[key] for key in SECTIONS}
+    keys["trainer"] = {key: value for key, value in keys["trainer"].items() if key not in WITHOUT_EFFECT}
     keys["data.holdout"] = [recipe.data.holdout, recipe.data.holdout_seed]
     return {
         "recipe": keys,
@@ -124,7 +162,7 @@ def _is_done(output: Path, identity: dict[str, Any]) -> bool:
 
 
 def _begin(output: Path, identity: dict[str, Any], recipe: Recipe) -> None:
-    started = output / "checkpoints" / "identity.json"
+    started = output / CHECKPOINTS / "identity.json"
     if started.is_file():
         _compare(read_json(started), identity, output)
     else:
@@ -141,11 +179,30 @@ def _compare(there: dict[str, Any], wanted: dict[str, Any], output: Path) -> Non
         )
 
 
+def _work(trainer: StepTrainer, config: Any, recipe: Recipe) -> dict[str, Any]:
+    """Parameters, and the work of a token counted for frozen weights; with a known GPU, its share of the peak (MFU)."""
+    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    about: dict[str, Any] = {"trainable_parameters": trainable}
+    if config.model_type not in ("gpt_neox", "bloom", "llama", "mistral"):
+        return about
+    facts = facts_from_config(config.name_or_path, config.to_dict())
+    mean = sum(trainer.batches.lengths) / len(trainer.batches.lengths)
+    flop = flop_per_token(facts, recipe.adapter, bool(trainer.args.gradient_checkpointing), int(mean))
+    about |= {"parameters": facts.parameters, "flop_per_token": flop}
+    if torch.cuda.is_available():
+        about["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
+        name = torch.cuda.get_device_name().lower()
+        peaks = [gpu.tflops for key, gpu in GPUS.items() if key.split("-")[0] in name]
+        speed = throughput(trainer)["tokens_per_second"] / trainer.accelerator.num_processes
+        about["mfu"] = round(speed * flop / (peaks[0] * 1e12), 4) if peaks else None
+    return about
+
+
 def _machine(trainer: StepTrainer) -> dict[str, Any]:
     accelerator = trainer.accelerator
     cuda = torch.cuda.is_available()
     return {
-        "versions": {name: version(name) for name in PACKAGES if name != "kollm"},
+        "versions": {"kollm": __version__, **{name: version(name) for name in PACKAGES}},
         "hardware": {
             "device": torch.cuda.get_device_name() if cuda else platform.machine(),
             "processes": accelerator.num_processes,
@@ -160,4 +217,4 @@ def _finish(output: Path, metrics: dict[str, Any], about: dict[str, Any]) -> Non
         (output / name).unlink(missing_ok=True)
     write_json(output / "metrics.json", metrics)
     write_json(output / MARKER, {**about, "prompt": about["recipe"]["prompt"]})
-    shutil.rmtree(output / "checkpoints")
+    shutil.rmtree(output / CHECKPOINTS)

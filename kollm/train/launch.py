@@ -8,8 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kollm.errors import InputError, StateError
-from kollm.resources import resource_folder
+from kollm.errors import StateError
+from kollm.files import read_json
+from kollm.progress import say
+from kollm.train.check import config_file
 
 
 def launch_command(
@@ -47,36 +49,28 @@ def launch_command(
     return command
 
 
-def config_names() -> list[str]:
-    """Names of the shipped accelerate configs, sorted."""
-    return sorted(path.stem for path in resource_folder("accelerate_configs").glob("*.yaml"))
-
-
-def config_file(config: str | Path) -> Path:
-    """The file of a shipped accelerate config by name, or a file by path.
-
-    Raises:
-        InputError: there is none.
-    """
-    shipped = resource_folder("accelerate_configs") / f"{config}.yaml"
-    path = shipped if str(config) in config_names() else Path(config)
-    if not path.is_file():
-        raise InputError(
-            f"There is no accelerate config '{config}' - use {', '.join(config_names())}, or a file's path."
-        )
-    return path
-
-
 def launch(command: Sequence[str]) -> None:
     """Run the command and wait for it.
+
+    A run that ends for want of device memory is started again from its checkpoint, with half the device batch and the
+    same global batch, until it fits or the device batch is one row.
 
     Raises:
         StateError: it failed; what went wrong stands above, printed by the command itself.
     """
-    # Spinning threads starve each other where processes outnumber cores; set before torch starts its threads.
-    finished = subprocess.run(command, check=False, env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ})
-    if finished.returncode != 0:
-        raise StateError(
-            f"Training ended with exit code {finished.returncode} - the lines above say why; "
-            "the same command resumes from its last checkpoint."
-        )
+    command = list(command)
+    full = Path(command[command.index("-o") + 1]) / "checkpoints" / "out_of_memory.json"
+    while True:
+        full.unlink(missing_ok=True)
+        # Spinning threads starve each other where processes outnumber cores; set before torch starts its threads.
+        finished = subprocess.run(command, check=False, env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ})
+        if finished.returncode == 0:
+            return
+        batch = read_json(full)["device_batch"] // 2 if full.is_file() else 0
+        if batch < 1:
+            raise StateError(
+                f"Training ended with exit code {finished.returncode} - the lines above say why; "
+                "the same command resumes from its last checkpoint."
+            )
+        say(f"train: out of memory, going on with trainer.per_device_train_batch_size={batch}")
+        command += ["--set", f"trainer.per_device_train_batch_size={batch}"]

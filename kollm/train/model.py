@@ -9,8 +9,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from kollm.errors import InputError
+from kollm.files import require_file
 from kollm.prompts import PromptTemplate
 from kollm.recipe import Recipe
+from kollm.train.attention import implementation, register
 
 
 class Base(NamedTuple):
@@ -39,6 +41,21 @@ def load_tokenizer(location: str, revision: str | None, template: PromptTemplate
     return tokenizer
 
 
+def add_tokens(tokenizer: Any, file: Path) -> int:
+    """Extend the vocabulary by the tokens of a file, one a line; those that are there already are left out.
+
+    Raises:
+        InputError: no file, or nothing new in it.
+    """
+    tokens = [line for line in require_file(file, "The file of new tokens").read_text("utf-8").splitlines() if line]
+    added: int = tokenizer.add_tokens(tokens)
+    if not added:
+        raise InputError(
+            f"'{file}' holds no token that the tokenizer lacks - name another file, or leave out new_tokens."
+        )
+    return added
+
+
 def load_model(recipe: Recipe, location: str, revision: str | None, tokenizer: Any) -> Any:
     """The base's weights in the recipe's type or quantisation, on this process's device.
 
@@ -46,16 +63,20 @@ def load_model(recipe: Recipe, location: str, revision: str | None, tokenizer: A
         InputError: there are none.
     """
     dtype = getattr(torch, recipe.base.dtype)
+    register()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             location,
             revision=revision,
             dtype=dtype,
             quantization_config=_quantization(recipe, dtype),
+            attn_implementation=implementation(recipe, load_config(location, revision).model_type),
             use_safetensors=True,
         )
     except (OSError, ValueError) as error:
         raise InputError(missing_base(location, error)) from error
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)  # new rows start at the others' mean
     align_special_tokens(model, tokenizer)
     return model
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +14,17 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from kollm.errors import RecipeError
+from kollm.errors import RecipeError, StateError
 from kollm.files import read_json, write_json
 from kollm.progress import say
 from kollm.recipe import Recipe
 from kollm.train.batches import Collator, Layout, StepBatches
-from kollm.train.data import Example
+from kollm.train.data import IGNORED, Example
 from kollm.train.head import add_compact_head
 from kollm.train.heldout import TokenLoss, token_loss
 
+CHECKPOINTS = "checkpoints"
+OUT_OF_MEMORY = "out_of_memory.json"
 COMPLETE = "complete.json"
 """Written last into a checkpoint: one without it was cut off by a kill and is not resumed from."""
 
@@ -33,7 +34,8 @@ DEFAULTS: dict[str, Any] = {
     "logging_first_step": True,
     "save_steps": 200,
     "save_total_limit": 2,
-    "report_to": "none",
+    "report_to": "none",  # trackio and metrics.json are written anyway; this adds others
+    "logging_nan_inf_filter": False,  # the watchdog wants to see them
     "per_device_train_batch_size": 8,
 }
 """What kollm trains with where a recipe says nothing and TRL's default is another."""
@@ -65,7 +67,7 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
     try:
         return SFTConfig(
             **values,
-            output_dir=str(output / "checkpoints"),
+            output_dir=str(output / CHECKPOINTS),
             remove_unused_columns=False,
             dataset_kwargs={"skip_prepare_dataset": True},
             accelerator_config={"even_batches": False},  # every epoch's microbatches are a multiple of the processes
@@ -98,6 +100,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         tokenizer: saved beside the weights.
         step_layout: see `layout`.
         peft_config: the adapter; None for full fine-tuning.
+        callbacks: more of transformers' callbacks.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         tokenizer: Any,
         step_layout: Layout,
         peft_config: PeftConfig | None,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.heldout = heldout
         self.step_layout = step_layout
@@ -123,13 +127,15 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
             data_collator=Collator(tokenizer.pad_token_id, step_layout.packed),
             processing_class=tokenizer,
             peft_config=peft_config,
+            callbacks=[Lines(), Clock(), *callbacks],
         )
         self.train_dataset = Examples(examples)
+        total = sum(len(example.input_ids) for example in examples)
+        self.supervised_share = sum(int((e.labels[1:] != IGNORED).sum()) for e in examples) / total
         if self.accelerator.device.type == "cpu":
             add_compact_head(self.model.get_base_model() if peft_config else self.model)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
-        self.add_callback(Lines())
 
     def get_train_dataloader(self) -> DataLoader[Example]:
         loader = DataLoader(
@@ -182,9 +188,24 @@ class Lines(TrainerCallback):  # type: ignore[misc]
             say(f"train: step {state.global_step} of {state.max_steps}, loss {logs['loss']:.4f}")
 
 
+class Clock(TrainerCallback):  # type: ignore[misc]
+    """Seconds spent in optimizer steps, and the step that this process began with."""
+
+    def __init__(self) -> None:
+        self.first_step = 0
+        self.seconds = 0.0
+        self._since = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.first_step, self._since = state.global_step, time.monotonic()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.seconds = time.monotonic() - self._since
+
+
 def last_checkpoint(output: Path) -> Path | None:
     """The newest whole checkpoint under an output folder."""
-    whole = [path.parent for path in (output / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
+    whole = [path.parent for path in (output / CHECKPOINTS).glob(f"checkpoint-*/{COMPLETE}")]
     return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 
@@ -192,28 +213,38 @@ def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
     """Train to the end, from the last whole checkpoint if there is one.
 
     Returns:
-        What `metrics.json` holds: the history, the held-out loss before and after, tokens and seconds.
+        What `metrics.json` holds: the history, the held-out loss before and after, throughput and seconds.
+
+    Raises:
+        StateError: the memory of the device is full; `out_of_memory.json` then tells `launch` to halve the device batch.
     """
     started = time.monotonic()
-    before_file = output / "checkpoints" / "heldout_before.json"
     checkpoint = last_checkpoint(output)
-    before = _before(trainer, before_file, checkpoint is not None)
-    if checkpoint is not None and trainer.accelerator.is_main_process:
-        say(f"train: resuming from {checkpoint.name}")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    main = trainer.accelerator.is_main_process
+    try:
+        before = _before(trainer, output / CHECKPOINTS / "heldout_before.json", checkpoint is not None)
+        if checkpoint is not None and main:
+            say(f"train: resuming from {checkpoint.name}")
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        batch = trainer.step_layout.device_batch
+        write_json(output / CHECKPOINTS / OUT_OF_MEMORY, {"device_batch": batch})
+        raise StateError(
+            f"The device's memory is full at trainer.per_device_train_batch_size={batch} - lower it, or set "
+            "trainer.gradient_checkpointing=true; `kollm plan` tells what fits."
+        ) from error
     after = trainer.heldout_loss() if trainer.heldout else None
-    if before and after and trainer.accelerator.is_main_process:
+    if before and after and main:
         say(f"train: held-out loss {before.loss:.4f} before, {after.loss:.4f} after, over {after.tokens:,} tokens")
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
     return {
-        "history": history,
+        "history": [entry for entry in trainer.state.log_history if "loss" in entry],
         "heldout": {
             "rows": len(trainer.heldout),
             "tokens": after.tokens if after else 0,
             "before": before.loss if before else None,
             "after": after.loss if after else None,
         },
+        "throughput": throughput(trainer),
         "seconds": round(time.monotonic() - started, 1),
         "steps": trainer.state.global_step,
     }
@@ -229,3 +260,19 @@ def _before(trainer: StepTrainer, file: Path, resuming: bool) -> TokenLoss | Non
     if trainer.accelerator.is_main_process:
         write_json(file, before._asdict())
     return before
+
+
+def throughput(trainer: StepTrainer) -> dict[str, float]:
+    """Tokens a second over all processes: of data, with padding, and of those under the loss; since the last resume."""
+    clock = next(item for item in trainer.callback_handler.callbacks if isinstance(item, Clock))
+    count = trainer.batches.tokens(clock.first_step, trainer.state.global_step)
+    seconds = max(clock.seconds, 1e-9)
+    share = trainer.supervised_share
+    return {
+        "seconds": round(clock.seconds, 2),
+        "steps": trainer.state.global_step - clock.first_step,
+        "tokens_per_second": round(count.real / seconds, 1),
+        "padded_tokens_per_second": round(count.computed / seconds, 1),
+        "supervised_tokens_per_second": round(count.real * share / seconds, 1),
+        "padding": round(1 - count.real / max(count.computed, 1), 4),
+    }

@@ -1,0 +1,195 @@
+"""Facts on base models, so that planning and smoke runs need neither network nor weights.
+
+Shapes are those of the models' published configs; parameter counts are computed from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from kollm.errors import InputError
+from kollm.files import read_json
+
+Architecture = Literal["gpt_neox", "llama", "bloom"]
+
+
+class Linear(NamedTuple):
+    """A weight matrix of one layer."""
+
+    inputs: int
+    outputs: int
+
+    @property
+    def size(self) -> int:
+        return self.inputs * self.outputs
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFacts:
+    """Shape and licence of one base model.
+
+    Attributes:
+        hub_id: where it is published.
+        architecture: transformers' model type.
+        layers: number of transformer layers.
+        hidden: width.
+        heads: attention heads.
+        intermediate: width of the feed-forward part.
+        vocabulary: rows of the embedding.
+        context: longest input, in tokens.
+        licence: SPDX identifier, or the publisher's name for it.
+        kv_heads: key and value heads where fewer than `heads`; 0 for all.
+    """
+
+    hub_id: str
+    architecture: Architecture
+    layers: int
+    hidden: int
+    heads: int
+    intermediate: int
+    vocabulary: int
+    context: int
+    licence: str
+    kv_heads: int = 0
+
+    @property
+    def linears(self) -> dict[str, Linear]:
+        """The weight matrices of one layer, by the module's last name."""
+        h, i = self.hidden, self.intermediate
+        if self.architecture == "llama":
+            kv = h // self.heads * (self.kv_heads or self.heads)
+            return {
+                "q_proj": Linear(h, h),
+                "k_proj": Linear(h, kv),
+                "v_proj": Linear(h, kv),
+                "o_proj": Linear(h, h),
+                "gate_proj": Linear(h, i),
+                "up_proj": Linear(h, i),
+                "down_proj": Linear(i, h),
+            }
+        return {
+            "query_key_value": Linear(h, 3 * h),
+            "dense": Linear(h, h),
+            "dense_h_to_4h": Linear(h, i),
+            "dense_4h_to_h": Linear(i, h),
+        }
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of all layers' matrices: what int8 and NF4 quantise."""
+        return self.layers * sum(linear.size for linear in self.linears.values())
+
+    @property
+    def head_parameters(self) -> int:
+        return self.vocabulary * self.hidden
+
+    @property
+    def matmul_parameters(self) -> int:
+        """Parameters that every token is multiplied with: the layers' matrices and the head, not the embedding."""
+        return self.linear_parameters + self.head_parameters
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, biases, norms and the embedding included."""
+        biases = 0
+        norms = self.layers * 2 * self.hidden + self.hidden
+        embeddings = 2 * self.head_parameters
+        if self.architecture != "llama":  # linear layers with bias, LayerNorm with bias
+            biases = self.layers * sum(linear.outputs for linear in self.linears.values())
+            norms *= 2
+        if self.architecture == "bloom":  # head tied to the embedding, which has a LayerNorm of its own
+            embeddings = self.head_parameters
+            norms += 2 * self.hidden
+        return self.linear_parameters + biases + norms + embeddings
+
+
+def _neox(hub_id: str, layers: int, hidden: int, heads: int, vocabulary: int) -> BaseFacts:
+    return BaseFacts(hub_id, "gpt_neox", layers, hidden, heads, 4 * hidden, vocabulary, 2048, "Apache-2.0")
+
+
+def _bloom(hub_id: str, layers: int, hidden: int, heads: int) -> BaseFacts:
+    return BaseFacts(hub_id, "bloom", layers, hidden, heads, 4 * hidden, 250_880, 2048, "bigscience-bloom-rail-1.0")
+
+
+def _llama(hub_id: str, size: tuple[int, int, int, int], context: int, licence: str, words: int = 32_000) -> BaseFacts:
+    layers, hidden, heads, intermediate = size
+    return BaseFacts(hub_id, "llama", layers, hidden, heads, intermediate, words, context, licence)
+
+
+_LLAMA_7B, _LLAMA_13B = (32, 4096, 32, 11_008), (40, 5120, 40, 13_824)
+
+BASES: dict[str, BaseFacts] = {
+    facts.hub_id: facts
+    for facts in (
+        _neox("EleutherAI/polyglot-ko-1.3b", 24, 2048, 16, 30_080),
+        _neox("EleutherAI/polyglot-ko-3.8b", 32, 3072, 24, 30_080),
+        _neox("EleutherAI/polyglot-ko-5.8b", 28, 4096, 16, 30_080),
+        _neox("EleutherAI/polyglot-ko-12.8b", 40, 5120, 40, 30_080),
+        _neox("EleutherAI/pythia-6.9b", 32, 4096, 32, 50_432),
+        _neox("EleutherAI/pythia-12b", 36, 5120, 40, 50_688),
+        _neox("togethercomputer/RedPajama-INCITE-Base-3B-v1", 32, 2560, 32, 50_432),
+        _neox("togethercomputer/RedPajama-INCITE-7B-Base", 32, 4096, 32, 50_432),
+        _bloom("bigscience/bloom-560m", 24, 1024, 16),
+        _bloom("bigscience/bloom-7b1", 30, 4096, 32),
+        _llama("huggyllama/llama-7b", _LLAMA_7B, 2048, "other"),
+        _llama("huggyllama/llama-13b", _LLAMA_13B, 2048, "other"),
+        _llama("meta-llama/Llama-2-7b-hf", _LLAMA_7B, 4096, "llama2"),
+        _llama("meta-llama/Llama-2-13b-hf", _LLAMA_13B, 4096, "llama2"),
+        _llama("beomi/llama-2-ko-7b", _LLAMA_7B, 4096, "llama2", words=46_336),
+    )
+}
+"""Hub id -> facts."""
+
+
+def base_facts(model: str) -> BaseFacts:
+    """Facts of a base by its Hub id, or of a folder by its config.json.
+
+    Raises:
+        InputError: neither is known; the message lists the Hub ids that are.
+    """
+    if model in BASES:
+        return BASES[model]
+    config = Path(model) / "config.json"
+    if config.is_file():
+        return facts_from_config(model, read_json(config))
+    raise InputError(
+        f"No shape is known for the base '{model}' - download it and name its folder, or use one of {', '.join(BASES)}."
+    )
+
+
+def facts_from_config(model: str, config: dict[str, object]) -> BaseFacts:
+    """Facts of a base from its config's keys.
+
+    Raises:
+        InputError: an unknown architecture, or a key that is missing.
+    """
+
+    def number(*names: str) -> int:
+        for name in names:
+            value = config.get(name)
+            if isinstance(value, int):
+                return value
+        raise InputError(f"'{model}/config.json' has no '{names[0]}' - it is no config of a language model.")
+
+    kind = {"gpt_neox": "gpt_neox", "bloom": "bloom", "llama": "llama", "mistral": "llama"}.get(
+        str(config.get("model_type"))
+    )
+    if kind is None:
+        raise InputError(
+            f"The architecture '{config.get('model_type')}' of '{model}' is unknown - use gpt_neox, llama or bloom."
+        )
+    hidden = number("hidden_size", "n_embed")
+    return BaseFacts(
+        model,
+        kind,  # type: ignore[arg-type]
+        number("num_hidden_layers", "n_layer"),
+        hidden,
+        number("num_attention_heads", "n_head"),
+        4 * hidden if kind == "bloom" else number("intermediate_size"),
+        number("vocab_size"),
+        2048 if kind == "bloom" else number("max_position_embeddings"),
+        "unknown",
+        number("num_key_value_heads") if "num_key_value_heads" in config else 0,
+    )

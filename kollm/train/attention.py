@@ -1,0 +1,97 @@
+"""How attention is computed: torch's variable-length kernel for packed rows on a GPU, sdpa everywhere else.
+
+Packed rows stand end to end in one long row. The kernel takes their boundaries (`cu_seq_lens`) and never looks across
+them; sdpa gets the same from a block-diagonal mask that transformers builds of `position_ids`, at the price of
+(tokens)^2 memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from kollm.errors import RecipeError
+from kollm.recipe import Recipe
+
+VARLEN = "kollm_varlen"
+"""The name under which transformers finds the kernel."""
+
+
+def register() -> None:
+    """Make `attn_implementation="kollm_varlen"` known to transformers."""
+    AttentionInterface.register(VARLEN, varlen_attention)
+    AttentionMaskInterface.register(VARLEN, varlen_mask)
+
+
+def implementation(recipe: Recipe, architecture: str) -> str:
+    """transformers' name for the attention that a recipe asks for on this machine.
+
+    Raises:
+        RecipeError: one that this machine or architecture has not.
+    """
+    gpu = torch.cuda.is_available()
+    if architecture == "bloom":
+        return "eager"
+    if recipe.attention == "auto":
+        return VARLEN if gpu and recipe.trainer.get("packing") else "sdpa"
+    if recipe.attention == "varlen":
+        if not gpu:
+            raise RecipeError("attention is varlen, whose kernel runs on a GPU alone - set attention to auto or sdpa.")
+        return VARLEN
+    if recipe.attention == "flash_attention_2" and not gpu:
+        raise RecipeError("attention is flash_attention_2, which runs on a GPU alone - set attention to auto or sdpa.")
+    return recipe.attention
+
+
+def varlen_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention within each packed row.
+
+    Args:
+        module: the attention module.
+        query: (1, heads, tokens, head size), as are key and value (which may have fewer heads).
+        key: see query.
+        value: see query.
+        attention_mask: of padded batches; then, and where no boundaries are given, sdpa computes.
+        scaling: of the scores; by default 1 / sqrt(head size).
+        dropout: of the weights; the kernel has none.
+        kwargs: `cu_seq_lens_q`, `cu_seq_lens_k` (int32, rows + 1) and `max_length_q`, `max_length_k`.
+    """
+    boundaries = kwargs.get("cu_seq_lens_q")
+    if boundaries is None or attention_mask is not None:
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        return output, None
+    if dropout:
+        raise RecipeError("The variable-length kernel has no attention dropout - set it to 0 in the base's config.")
+    packed = varlen_attn(
+        *(states[0].transpose(0, 1) for states in (query, key, value)),
+        boundaries,
+        kwargs["cu_seq_lens_k"],
+        kwargs["max_length_q"],
+        kwargs["max_length_k"],
+        scale=scaling,
+        window_size=(-1, 0),  # all before, none after: causal
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return packed[None], None
+
+
+def varlen_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor | None:
+    """No mask for packed rows, whose boundaries say it all; sdpa's for padded ones."""
+    if attention_mask is None:
+        return None
+    mask: torch.Tensor | None = sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
+    return mask

@@ -1,0 +1,125 @@
+"""Settings that exclude each other, found before torch is imported or a weight is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kollm.bases import BASES, BaseFacts
+from kollm.errors import InputError, RecipeError
+from kollm.recipe import TOY_PREFIX, Recipe
+from kollm.resources import resource_folder
+from kollm.train.plan import trainable_parameters
+
+
+def config_names() -> list[str]:
+    """Names of the shipped accelerate configs, sorted."""
+    return sorted(path.stem for path in resource_folder("accelerate_configs").glob("*.yaml"))
+
+
+def config_file(config: str | Path) -> Path:
+    """The file of a shipped accelerate config by name, or a file by path.
+
+    Raises:
+        InputError: there is none.
+    """
+    shipped = resource_folder("accelerate_configs") / f"{config}.yaml"
+    path = shipped if str(config) in config_names() else Path(config)
+    if not path.is_file():
+        raise InputError(
+            f"There is no accelerate config '{config}' - use {', '.join(config_names())}, or a file's path."
+        )
+    return path
+
+
+def check_recipe(recipe: Recipe, config: str | Path | None = None) -> None:
+    """Refuse what cannot train, or would train something else than the recipe says.
+
+    Args:
+        recipe: the recipe.
+        config: accelerate config that it is to run with, by name or file.
+
+    Raises:
+        RecipeError: settings that exclude each other, or a target that the base has not.
+    """
+    _check_adapter(recipe)
+    architecture = architecture_of(recipe)
+    if architecture == "bloom":
+        if recipe.trainer.get("packing"):
+            raise RecipeError(
+                "trainer.packing is true, and BLOOM's ALiBi attention cannot keep packed rows apart - set it to false."
+            )
+        if recipe.attention not in ("auto", "eager"):
+            raise RecipeError(f"attention is '{recipe.attention}', and BLOOM has eager attention alone - use eager.")
+    if recipe.trainer.get("packing") and recipe.attention == "eager":
+        raise RecipeError("trainer.packing needs attention auto, varlen or sdpa - eager would let packed rows mix.")
+    if config is not None:
+        _check_sharding(recipe, config)
+
+
+def architecture_of(recipe: Recipe) -> str | None:
+    """The base's model type where it is known without a network."""
+    if recipe.base.is_toy:
+        return recipe.base.model.removeprefix(TOY_PREFIX)
+    facts = BASES.get(recipe.base.model)
+    return facts.architecture if facts else None
+
+
+def _check_adapter(recipe: Recipe) -> None:
+    adapter, trainer = recipe.adapter, recipe.trainer
+    if adapter.method == "full" and recipe.quantization != "none":
+        raise RecipeError(
+            f"adapter.method is full, and quantization is {recipe.quantization}: quantised weights cannot be trained - "
+            "set quantization to none, or train an adapter."
+        )
+    if adapter.method == "ia3":
+        if trainer.get("weight_decay"):
+            raise RecipeError(
+                f"trainer.weight_decay is {trainer['weight_decay']}: it would pull IA3's scales, which start at 1, to 0 - "
+                "set it to 0."
+            )
+        strange = set(adapter.feedforward) & set(adapter.targets)
+        if strange:
+            raise RecipeError(f"adapter.feedforward and adapter.targets both name {', '.join(sorted(strange))}.")
+    elif adapter.feedforward:
+        raise RecipeError("adapter.feedforward is for ia3 alone - move its names to adapter.targets.")
+    if recipe.base.new_tokens and adapter.method in ("adaption_prompt", "full"):
+        raise RecipeError(
+            "base.new_tokens needs the lora, dora or ia3 method, which can train the embeddings beside it."
+        )
+    if "lm_head" in adapter.targets or "embed_out" in adapter.targets:
+        raise RecipeError(
+            "adapter.targets cannot hold the head - to train it, extend the vocabulary by base.new_tokens."
+        )
+    facts: BaseFacts | None = BASES.get(recipe.base.model)
+    if facts is not None:
+        try:
+            trainable_parameters(facts, adapter)
+        except InputError as error:
+            raise RecipeError(str(error)) from error
+
+
+def _check_sharding(recipe: Recipe, config: str | Path) -> None:
+    values = yaml.safe_load(config_file(config).read_text(encoding="utf-8")) or {}
+    shards = sharding(values)
+    if shards and recipe.quantization != "none":
+        raise RecipeError(
+            f"quantization is {recipe.quantization}, and the config '{config}' shards the weights ({shards}), which "
+            "quantised weights do not survive - use ddp_4gpu or single_gpu, or quantization none."
+        )
+    processes = values.get("num_processes")
+    if isinstance(processes, int) and processes > recipe.global_batch_size:
+        raise RecipeError(
+            f"global_batch_size is {recipe.global_batch_size}, fewer rows than the {processes} processes."
+        )
+
+
+def sharding(values: dict[str, Any]) -> str:
+    """What an accelerate config shards the weights with; empty for nothing."""
+    if values.get("distributed_type") == "FSDP":
+        return "FSDP"
+    if values.get("distributed_type") == "DEEPSPEED" and values.get("deepspeed_config", {}).get("zero_stage") == 3:
+        return "ZeRO-3"
+    return ""

@@ -1,0 +1,229 @@
+"""What a recipe needs, from shapes alone: memory by part, tokens a second, hours, and what to change to make it fit.
+
+No torch, no network, no weights. The memory formula is an estimate that has not been held against a real GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from kollm.bases import BaseFacts, base_facts
+from kollm.errors import InputError
+from kollm.recipe import Adapter, Recipe
+
+Sharding = Literal["ddp", "zero2", "fsdp"]
+GIB = 2**30
+EFFICIENCY = 0.45
+"""Share of the dense bf16 peak that training reaches: 450 of 989 TFLOP/s on an H100 is kollm's goal; published LoRA runs
+of 7-8B models reach 402 to 423."""
+RESERVED = 1.5 * GIB
+"""CUDA context and the allocator's unusable rest."""
+ROWS, TOKENS_PER_ROW = 120_000, 350
+"""The paper's three sources: 52 k + 15 k + 53 k rows; their mean length is assumed."""
+SLOWER: dict[str, float] = {"none": 1.0, "int8": 2.5, "nf4": 1.5}
+"""How much slower a quantised base trains: 2 to 3 times for int8 by report; NF4 assumed. Not measured by kollm."""
+
+
+class Gpu(NamedTuple):
+    """A card: usable memory, and dense bf16 matrix TFLOP/s from its data sheet."""
+
+    memory: float
+    tflops: float
+
+
+GPUS: dict[str, Gpu] = {
+    "a100-40gb": Gpu(39.4 * GIB, 312),
+    "a100-80gb": Gpu(79.2 * GIB, 312),
+    "h100-80gb": Gpu(79.2 * GIB, 989),
+    "h200": Gpu(139.8 * GIB, 989),
+    "l4": Gpu(22.0 * GIB, 121),
+    "l40s": Gpu(44.4 * GIB, 362),
+    "rtx3090": Gpu(23.6 * GIB, 71),
+    "rtx4090": Gpu(23.6 * GIB, 165),
+    "rtx-a6000": Gpu(47.4 * GIB, 155),
+}
+"""Name -> card."""
+
+
+class Memory(NamedTuple):
+    """Bytes on the fullest card, by part."""
+
+    weights: float
+    adapter: float
+    gradients: float
+    optimizer: float
+    activations: float
+    head: float
+    reserved: float = RESERVED
+
+    @property
+    def total(self) -> float:
+        return sum(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The choices that memory and speed depend on; `fitting` varies them."""
+
+    quantization: str
+    checkpointing: bool
+    device_batch: int
+    sharding: Sharding
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The answer: see the attributes' names; `fix` is the one change that makes it fit, empty where it fits or none does."""
+
+    facts: BaseFacts
+    setup: Setup
+    gpu: str
+    gpus: int
+    trainable: int
+    memory: Memory
+    fits: bool
+    fix: str
+    flop_per_token: float
+    tokens_per_second: float
+    hours: float
+
+
+def make_plan(
+    recipe: Recipe,
+    gpu: str = "a100-80gb",
+    gpus: int = 4,
+    *,
+    sharding: Sharding = "ddp",
+    rows: int = ROWS,
+    tokens_per_row: int = TOKENS_PER_ROW,
+) -> Plan:
+    """Plan one recipe on so many cards of a kind.
+
+    Raises:
+        InputError: an unknown card or base.
+        RecipeError: settings that exclude each other, or a target that the base has not.
+    """
+    if gpu not in GPUS:
+        raise InputError(f"The GPU '{gpu}' is unknown - use one of {', '.join(GPUS)}.")
+    facts = base_facts(recipe.base.model)
+    trainer = recipe.trainer
+    setup = Setup(
+        recipe.quantization,
+        bool(trainer.get("gradient_checkpointing", False)),
+        int(trainer.get("per_device_train_batch_size", 8)),
+        sharding,
+    )
+    length = int(trainer.get("max_length") or facts.context)
+    trainable = trainable_parameters(facts, recipe.adapter)
+    memory = memory_of(facts, recipe.adapter, setup, length, gpus)
+    fits = memory.total <= GPUS[gpu].memory
+    flop = flop_per_token(facts, recipe.adapter, setup.checkpointing, length)
+    speed = gpus * GPUS[gpu].tflops * 1e12 * EFFICIENCY / flop / SLOWER[setup.quantization]
+    tokens = rows * tokens_per_row * float(trainer.get("num_train_epochs", 3))
+    fix = "" if fits else _fix(facts, recipe.adapter, setup, length, gpu, gpus)
+    return Plan(facts, setup, gpu, gpus, trainable, memory, fits, fix, flop, speed, tokens / speed / 3600)
+
+
+def trainable_parameters(facts: BaseFacts, adapter: Adapter) -> int:
+    """Parameters that the adapter trains.
+
+    Raises:
+        InputError: a target that the architecture has not.
+    """
+    if adapter.method == "full":
+        return facts.parameters
+    if adapter.method == "adaption_prompt":
+        layers = min(adapter.adapter_layers or facts.layers, facts.layers)
+        return layers * (adapter.adapter_len * facts.hidden + 1)  # the vectors and a gate
+    total = 0
+    for target in dict.fromkeys((*adapter.targets, *adapter.feedforward)):
+        linear = facts.linears.get(target.rsplit(".", 1)[-1])
+        if linear is None:
+            raise InputError(
+                f"The adapter's target '{target}' is no module of {facts.hub_id} - it has {', '.join(facts.linears)}."
+            )
+        if adapter.method == "ia3":
+            fused_queries = facts.hidden if target.endswith("query_key_value") else 0
+            total += linear.inputs if target in adapter.feedforward else linear.outputs - fused_queries
+        else:
+            total += adapter.r * (linear.inputs + linear.outputs) + (linear.outputs if adapter.method == "dora" else 0)
+    return facts.layers * total
+
+
+def memory_of(facts: BaseFacts, adapter: Adapter, setup: Setup, length: int, gpus: int) -> Memory:
+    """Bytes by part on one card.
+
+    Weights: 2 bytes in bf16; layers' matrices 1 byte in int8, 4.127 bits in NF4 with double quantisation. Trainable
+    tensors are fp32, with an fp32 gradient and AdamW's two moments. Activations: 30 bytes for each token, layer and unit
+    of width with an fp32 LoRA with dropout on the fused attention matrix, 78 where every matrix is adapted or trained
+    (measured shapes, see docs/train.md); with checkpointing 2 bytes, and one layer's in full.
+    """
+    trainable = trainable_parameters(facts, adapter)
+    full = adapter.method == "full"
+    rest = facts.parameters - facts.linear_parameters
+    per_weight = {"none": 2.0, "int8": 1.0, "nf4": 4.127 / 8}[setup.quantization]
+    weights = 4.0 * trainable if full else per_weight * facts.linear_parameters + 2.0 * rest
+    states = 4.0 * trainable
+    tokens = length * setup.device_batch
+    narrow = not full and len(set(adapter.targets) | set(adapter.feedforward)) <= 1
+    layer = (30 if narrow else 78) * tokens * facts.hidden
+    activations = layer + 2 * tokens * facts.hidden * facts.layers if setup.checkpointing else layer * facts.layers
+    if setup.sharding == "fsdp":
+        weights /= gpus
+    if setup.sharding in ("fsdp", "zero2"):
+        states /= gpus
+    head = 2.0 * 4 * min(tokens, 1024) * facts.vocabulary  # scored in chunks: logits and their gradient, in fp32
+    return Memory(weights, 0.0 if full else 4.0 * trainable, states, 2 * states, activations, head)
+
+
+def flop_per_token(facts: BaseFacts, adapter: Adapter, checkpointing: bool, length: int) -> float:
+    """Work of one training token.
+
+    Frozen weights have no weight gradient: 2N forward and 2N back, N the matmul parameters; 2N more for trained weights,
+    and 2N more with checkpointing, which repeats the forward pass. Causal attention: 2 * layers * width * length
+    forward, 2.5 times that back.
+    """
+    matmul = 2.0 * facts.matmul_parameters
+    attention = 2.0 * facts.layers * facts.hidden * length
+    passes = 2 + (adapter.method == "full") + checkpointing
+    return matmul * passes + attention * (3.5 + checkpointing)
+
+
+def _fix(facts: BaseFacts, adapter: Adapter, setup: Setup, length: int, gpu: str, gpus: int) -> str:
+    """The first single change, in order of what it costs, that makes the setup fit."""
+    for change, words in _changes(setup, gpus):
+        if memory_of(facts, adapter, change, length, gpus).total <= GPUS[gpu].memory:
+            return words
+    return ""
+
+
+def _changes(setup: Setup, gpus: int) -> Iterator[tuple[Setup, str]]:
+    batch = setup.device_batch // 2
+    while batch >= 1:
+        yield (
+            Setup(setup.quantization, setup.checkpointing, batch, setup.sharding),
+            f"trainer.per_device_train_batch_size={batch} (same global batch, same result)",
+        )
+        batch //= 2
+    for size in dict.fromkeys((setup.device_batch, 1)):
+        if not setup.checkpointing:
+            one = " with trainer.per_device_train_batch_size=1" if size != setup.device_batch else ""
+            yield (
+                Setup(setup.quantization, True, size, setup.sharding),
+                f"trainer.gradient_checkpointing=true{one} (about half more work)",
+            )
+    for quantization in ("int8", "nf4"):
+        if setup.quantization == "none":
+            yield (
+                Setup(quantization, True, 1, "ddp"),
+                f"quantization={quantization} with trainer.gradient_checkpointing=true and a device batch of 1 (slower)",
+            )
+    if setup.quantization == "int8":
+        yield Setup("nf4", True, 1, "ddp"), "quantization=nf4 with trainer.gradient_checkpointing=true, device batch 1"
+    if gpus > 1 and setup.sharding != "fsdp":
+        yield (
+            Setup("none", True, 1, "fsdp"),
+            "an fsdp2 config with quantization=none and trainer.gradient_checkpointing=true",
+        )
