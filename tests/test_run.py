@@ -1,0 +1,177 @@
+"""The main job in small: the demo recipe with a base of one layer, so that a run is mostly starting processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kollm.errors import InputError, RecipeError, StateError
+from kollm.files import read_json, read_jsonl
+from kollm.recipe import Recipe, load_recipe
+from kollm.run import planned, run_recipe
+from kollm.stages import RunOptions
+
+TINY = [
+    "base.toy={hidden_size: 32, layers: 1, heads: 2, vocab_size: 600, context: 2048, pretrain_steps: 4}",
+    "trainer.max_steps=2",
+    "trainer.save_steps=1",
+    "generation.max_new_tokens=4",
+]
+LIMIT = 30
+
+
+def tiny(*overrides: str) -> Recipe:
+    return load_recipe("demo", [*TINY, *overrides])
+
+
+def command(folder: Path, *extra: str) -> list[str]:
+    sets = [part for value in TINY for part in ("--set", value)]
+    return [sys.executable, "-m", "kollm", "run", "demo", "-o", str(folder), "--limit", str(LIMIT), *sets, *extra]
+
+
+def run(folder: Path, *extra: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command(folder, *extra), capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "demo"
+    done = run(folder)
+    assert "report.html" in done.stdout
+    return folder
+
+
+def same_dataset(first: Path, second: Path) -> bool:
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file() and path.name != "run.json")
+    return all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
+
+
+@pytest.mark.slow
+def test_a_run_makes_every_file_of_the_contract(whole: Path) -> None:
+    for name in ("dataset/manifest.json", "adapter/adapter_model.safetensors", "report.html", "report.json"):
+        assert (whole / name).is_file()
+    journal = read_json(whole / "run.json")
+    assert journal["toy"] is True
+    assert [stage["status"] for stage in journal["stages"].values()] == ["done"] * 7
+    systems = [(row["system"], row["model"]) for row in read_jsonl(whole / "generations.jsonl")]
+    assert systems == [("adapter", "toy:gpt_neox")] * 24 + [("base", "toy:gpt_neox")] * 24
+    verdicts = list(read_jsonl(whole / "verdicts.jsonl"))
+    assert len(verdicts) == 48
+    assert {verdict["status"] for verdict in verdicts} == {"ok"}
+    assert str(whole) not in (whole / "report.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_running_again_skips_every_stage_and_says_so(whole: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file() and path.name != ".lock"}
+    done = run(whole)
+    assert done.stderr.count("done before, skipped") == 7
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.slow
+def test_a_changed_key_stops_the_run_and_is_named(whole: Path) -> None:
+    options = RunOptions(folder=whole, limit=LIMIT)
+    with pytest.raises(StateError, match=r"adapter\.r = 16, now it is 8 .*--restart adapter"):
+        run_recipe(tiny("adapter.r=8"), options)
+    with pytest.raises(StateError, match=r"generation\.max_new_tokens = 4, now it is 5"):
+        run_recipe(tiny("generation.max_new_tokens=5"), options)
+    with pytest.raises(StateError, match="limit = 30, now it is 10"):
+        run_recipe(tiny(), RunOptions(folder=whole, limit=10))
+
+
+@pytest.mark.slow
+def test_restart_begins_again_from_a_stage(whole: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "demo"
+    shutil.copytree(whole, copy)
+    options = RunOptions(folder=copy, limit=LIMIT)
+    states = [state for _, state in planned(options, "verdicts")]
+    assert states == ["done"] * 5 + ["to do"] * 2
+    run_recipe(tiny("judge.rubric=kullm2023-fixed"), options, restart="verdicts")
+    verdicts = list(read_jsonl(copy / "verdicts.jsonl"))
+    assert {verdict["rubric"] for verdict in verdicts} == {"kullm2023-fixed"}
+    assert len(verdicts) == 48
+    assert (copy / "generations.jsonl").read_bytes() == (whole / "generations.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_one_example_can_be_followed(whole: Path) -> None:
+    def show(example: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "kollm", "show", example, "-o", str(whole)], capture_output=True, text=True
+        )
+        assert done.returncode == code
+        return done.stdout + done.stderr
+
+    task = show("human_eval-sample_task_0")
+    for title in (
+        "source row (English)",
+        "record in evaluation/human-eval",
+        "### 지시어:",
+        "answer of adapter",
+        "verdict on base",
+    ):
+        assert title in task
+    assert "Error: No stage" in show("nobody-0", code=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_five_random_moments_it_ends_the_same(whole: Path, tmp_path: Path) -> None:
+    folder, moments = tmp_path / "demo", random.Random(20231101)
+    expected = sum(stage["seconds"] for stage in read_json(whole / "run.json")["stages"].values())
+    for _ in range(5):
+        process = subprocess.Popen(
+            command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(moments.uniform(1.0, max(2.0, expected / 2)))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    run(folder)
+    assert same_dataset(whole / "dataset", folder / "dataset")
+    for name in ("generations.jsonl", "adapter/adapter_model.safetensors"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+    keys = [
+        sorted(json.dumps(row, sort_keys=True) for row in read_jsonl(place / "verdicts.jsonl"))
+        for place in (whole, folder)
+    ]
+    assert keys[0] == keys[1]
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    import fcntl
+
+    with (tmp_path / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(StateError, match="Another `kollm run` is at work"):
+            run_recipe(tiny(), RunOptions(folder=tmp_path))
+
+
+def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no stage 'training'"):
+        run_recipe(tiny(), RunOptions(folder=tmp_path), restart="training")
+    with pytest.raises(RecipeError, match=r"data\.sources is empty"):
+        run_recipe(tiny("data.sources=[]"), RunOptions(folder=tmp_path / "a"))
+    with pytest.raises(InputError, match="cannot be written"):
+        (tmp_path / "file").write_text("")
+        run_recipe(tiny(), RunOptions(folder=tmp_path / "file"))
+    with pytest.raises(InputError, match="nowhere"):
+        run_recipe(tiny(), RunOptions(folder=tmp_path / "b", dataset=str(tmp_path / "nowhere")))
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"recipe": {"name": "other"}, "stages": {"dataset": {}}}')
+    with pytest.raises(StateError, match="holds a run of the recipe 'other'"):
+        run_recipe(tiny(), RunOptions(folder=tmp_path))
