@@ -22,7 +22,7 @@ import platformdirs
 
 from kollm.errors import InputError, StateError
 from kollm.files import ensure_folder, json_line, read_jsonl
-from kollm.records import canonical_json, content_id
+from kollm.records import content_id
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -170,7 +170,8 @@ class Ledger:
             if version > SCHEMA_VERSION:
                 raise StateError(f"The ledger '{path}' has version {version}, from a later kollm - update kollm.")
             connection.executescript(_SCHEMA)
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            if version != SCHEMA_VERSION:
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         except sqlite3.DatabaseError as error:
             raise StateError(
                 f"'{path}' cannot be opened as a ledger ({error}) - set KOLLM_LEDGER to a ledger or to a new file."
@@ -200,7 +201,7 @@ class Ledger:
         rows = [
             (
                 purchase.key,
-                canonical_json(purchase.to_row()),
+                _compact(purchase.to_row()),
                 purchase.kind,
                 purchase.engine,
                 purchase.model,
@@ -231,7 +232,7 @@ class Ledger:
                 done = connection.execute(
                     "UPDATE purchases SET content = coalesce(content, ?), characters = characters + ?, cost = cost + ?,"
                     " sends = max(sends - 1, 0) WHERE key = ?",
-                    (canonical_json(content), characters, cost, key),
+                    (_compact(content), characters, cost, key),
                 )
                 if done.rowcount != 1:
                     raise StateError(f"The ledger has no purchase {key} - begin it before answering it.")
@@ -265,18 +266,19 @@ class Ledger:
         rows = self._select("sends * sent_characters, sends * sent_cost", "sends > 0", keys)
         return Charge(sum(characters for characters, _ in rows), sum(cost for _, cost in rows))
 
-    def find_rows(self, keys: Sequence[bytes]) -> dict[bytes, str]:
+    def find_rows(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
         """Finished rows, which whoever added them derived from answers; see translate/memo.py."""
         with self._lock:
             marks = ", ".join("?" * len(keys))
-            return dict(self._connection.execute(f"SELECT key, value FROM rows WHERE key IN ({marks})", keys))
+            found = self._connection.execute(f"SELECT key, value FROM rows WHERE key IN ({marks})", keys)
+            return {key: json.loads(value) for key, value in found}
 
-    def add_rows(self, code: str, values: Mapping[bytes, str]) -> None:
+    def add_rows(self, code: str, values: Mapping[bytes, Any]) -> None:
         """Keep finished rows, derived by code of that fingerprint."""
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO rows (key, code, value) VALUES (?, ?, ?)",
-                [(key, code, value) for key, value in values.items()],
+                [(key, code, _compact(value)) for key, value in values.items()],
             )
 
     def forget_rows(self, code: str) -> None:
@@ -358,13 +360,13 @@ class Ledger:
                     " cost = excluded.cost WHERE content IS NULL",
                     (
                         row["key"],
-                        canonical_json(purchase.to_row()),
+                        _compact(purchase.to_row()),
                         purchase.kind,
                         purchase.engine,
                         purchase.model,
                         row["sent_characters"],
                         row["sent_cost"],
-                        canonical_json(row["content"]),
+                        _compact(row["content"]),
                         row["characters"],
                         row["cost"],
                     ),
@@ -400,15 +402,16 @@ class Ledger:
         with self._lock:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                raise StateError(
-                    f"The ledger '{self.path}' cannot be written ({error}) - end the process that holds it, or free disk space."
-                ) from error
-            try:
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except BaseException:
-                self._connection.execute("ROLLBACK")
+            except BaseException as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise StateError(
+                        f"The ledger '{self.path}' cannot be written ({error}) - end the process that holds it, or free "
+                        "disk space."
+                    ) from error
                 raise
 
 
@@ -419,3 +422,13 @@ def default_path() -> Path:
     """`$KOLLM_LEDGER`, else `ledger.sqlite3` in the user's data directory."""
     chosen = os.environ.get("KOLLM_LEDGER")
     return Path(chosen) if chosen else platformdirs.user_data_path("kollm") / "ledger.sqlite3"
+
+
+def _compact(value: Any) -> str:
+    """JSON in which Korean takes three bytes a syllable; lone surrogates, which SQLite refuses, keep their escapes."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"))
+    return text

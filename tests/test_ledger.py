@@ -136,6 +136,24 @@ def test_not_a_ledger(tmp_path: Path) -> None:
         Ledger.open(path)
 
 
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    book = Ledger.open(tmp_path / "ledger.sqlite3")
+    book._connection.execute("PRAGMA max_page_count = 12")
+    with pytest.raises(StateError, match=r"cannot be written .*database or disk is full"):
+        book.begin([purchase("long " * 50_000)])
+    assert book.stats() == []
+    book.begin([purchase("short")])
+    assert len(book.in_flight()) == 1
+
+
+def test_finished_rows_of_other_code_are_forgotten(book: Ledger) -> None:
+    book.add_rows("one", {b"a": {"text": "가"}, b"b": ["\ud800"]})
+    book.forget_rows("one")
+    assert book.find_rows([b"a", b"b", b"c"]) == {b"a": {"text": "가"}, b"b": ["\ud800"]}
+    book.forget_rows("two")
+    assert book.find_rows([b"a", b"b"]) == {}
+
+
 def test_a_later_version_is_refused(tmp_path: Path) -> None:
     import sqlite3
 

@@ -19,7 +19,8 @@ from kollm.translate.translator import RefusedError, TransientError, Translation
 
 MOST_REFUSALS = 10
 """Batches of one text refused in a row, without an answer between, before the run stops: then it is not the texts."""
-LONGEST_WAIT = 60.0
+LONGEST_WAIT = 300.0
+"""A service that asks for a longer wait, in seconds, is asked again by the next run and not by this one."""
 _STRIPES = 512
 
 
@@ -220,9 +221,14 @@ class Buyer:
                         f"{self._translator.name} gave no answer in {tries} tries, at last: {error} - run the same command "
                         "again later; what was answered is kept."
                     ) from error
-                wait = error.wait if error.wait is not None else self._limits.backoff * 1.5 ** (number - 1)
-                wait = min(wait, LONGEST_WAIT) * random.uniform(1.0, 1.25)
-                if error.wait is not None:
+                wait = self._limits.backoff * 1.5 ** (number - 1)
+                if error.wait is not None and error.wait > LONGEST_WAIT:
+                    raise ServiceError(
+                        f"{self._translator.name} asks to wait {error.wait:,.0f} s - run the same command again then; "
+                        "what was answered is kept."
+                    ) from error
+                wait = max(wait, error.wait or 0.0) * random.uniform(1.0, 1.25)
+                if not error.charged:  # too many requests, or maintenance: true for all of them
                     self._pace.pause(wait)
                 self._stop.wait(wait)
         raise AssertionError("unreachable")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from kollm.errors import InputError, MissingExtraError, MissingKeyError, QuotaError, ServiceError
@@ -193,10 +196,15 @@ class _OneRequest(HttpClient):  # type: ignore[misc]
 
 
 def _seconds(header: str | None) -> float | None:
-    try:
-        return max(0.0, float(header)) if header is not None else None
-    except ValueError:
+    """Retry-After, which is a number of seconds or a date."""
+    if header is None:
         return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    return None
 
 
 def _check(model_type: str, instructions: Sequence[str]) -> None:

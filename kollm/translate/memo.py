@@ -54,7 +54,7 @@ class RowMemo:
         limits = [translator.limits.batch_bytes, translator.limits.text_bytes]
         engine = [translator.name, translator.base_url, translator.model, dict(translator.options)]
         self._prefix = content_id([*engine, mode, rules, limits, code_fingerprint()]).encode("ascii")
-        self._added: dict[bytes, str] = {}
+        self._added: dict[bytes, Finished] = {}
         ledger.forget_rows(code_fingerprint())
 
     def keys(self, records: Sequence[Record]) -> list[bytes]:
@@ -71,14 +71,14 @@ class RowMemo:
         """The finished rows among the keys."""
         found = {}
         for key, value in self._ledger.find_rows(keys).items():
-            texts, reason, route, attempt, paid = json.loads(value)
+            texts, reason, route, attempt, paid = value
             parts = tuple(tuple(Paid(*item) for item in part) for part in paid)
             found[key] = Finished(texts, reason, route, attempt, parts)
         return found
 
     def add(self, key: bytes, finished: Finished) -> None:
         """Note a finished row; `flush` writes it."""
-        self._added[key] = json.dumps(finished, ensure_ascii=True)
+        self._added[key] = finished
 
     def flush(self) -> None:
         """Write what was noted."""

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,19 @@ def test_retry_after_is_kept_to(server: DeepLServer, engine: Engine, ledger: Led
     outcomes = translate_records(rows(1), engine(backoff=0.0), ledger=ledger)
     assert time.monotonic() - started >= 0.3, "never sooner than the service asks"
     assert outcomes[0].reason is None and ledger.in_flight() == []
+
+
+def test_a_date_in_retry_after(server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows) -> None:
+    server.state.faults.append(Fault(status=503, retry_after=formatdate(time.time() + 2, usegmt=True)))
+    started = time.monotonic()
+    assert translate_records(rows(1), engine(backoff=0.0), ledger=ledger)[0].reason is None
+    assert time.monotonic() - started >= 0.9
+
+
+def test_a_long_wait_is_left_to_the_next_run(server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows) -> None:
+    server.state.faults.append(Fault(status=429, retry_after="3600"))
+    with pytest.raises(ServiceError, match="asks to wait 3,600 s - run the same command again then"):
+        translate_records(rows(1), engine(), ledger=ledger)
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
