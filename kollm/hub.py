@@ -344,6 +344,13 @@ def _said(publication: Publication) -> Iterator[None]:
                 if isinstance(error.__cause__, Exception):
                     raise error.__cause__ from error
                 raise
+            except ValueError as error:  # an answer of the Hub's upload service that is an error or makes no sense
+                if isinstance(error, HfHubHTTPError):
+                    raise
+                reason = " ".join(str(error).split())
+                raise ServiceError(
+                    f"The Hub did not take the files of '{reference}' ({reason}) - try again later."
+                ) from error
     except ServiceError as error:
         cause = error.__cause__
         if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 412:

@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -162,6 +163,8 @@ def hub_errors(kind: RepoType, reference: Reference) -> Iterator[None]:
         raise ServiceError(
             f"The {what} is not in the cache and the Hub cannot be reached - connect once, or unset HF_HUB_OFFLINE."
         ) from error
+    except OfflineModeIsEnabled as error:
+        raise ServiceError(f"The {what} needs the Hub, and HF_HUB_OFFLINE is set - unset it.") from error
     except HfHubHTTPError as error:
         raise ServiceError(_explain(error, what)) from error
     except httpx2.HTTPError as error:

@@ -11,12 +11,25 @@ import yaml
 from kollm.build import SourceInput, build_dataset
 from kollm.dataset import dataset_fingerprint
 from kollm.recipe import ToyBase, load_recipe
+from kollm.sources import sample_file
 
 QUESTION = "건강을 지키는 세 가지 방법을 알려 주세요."
 
 
 def make_dataset(folder: Path, limit: int = 12, sources: tuple[str, ...] = ("dolly", "sharegpt")) -> Path:
     build_dataset([SourceInput(name, "sample") for name in sources], output=folder, limit=limit)
+    return folder
+
+
+def make_dataset_with_rejects(folder: Path) -> Path:
+    """All three sources; Dolly's first row comes twice, so that the second is rejected."""
+    inputs = [SourceInput("gpt4_llm", "sample"), SourceInput("sharegpt", "sample")]
+    files = []
+    for language in ("en", "ko"):
+        lines = sample_file("dolly", language).read_text(encoding="utf-8").splitlines()
+        files.append(folder.parent / f"dolly.{language}.jsonl")
+        files[-1].write_text("\n".join([*lines, lines[0]]), encoding="utf-8")
+    build_dataset([*inputs, SourceInput("dolly", files[0], memory=files[1])], output=folder)
     return folder
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from kollm.preparation import Names
 from kollm.records import Record
 from kollm.sources import read_source
 from tests.hub.conftest import FINE, READER, STRANGER, Client
-from tests.hub.folders import make_dataset
+from tests.hub.folders import make_dataset, make_dataset_with_rejects
 from tests.servers.hub import Fault, LoopbackHub
 
 REPO = "maker/ko-demo"
@@ -28,7 +29,7 @@ REPO = "maker/ko-demo"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("built") / "dataset")
+    return make_dataset_with_rejects(tmp_path_factory.mktemp("built") / "dataset")
 
 
 @pytest.fixture
@@ -79,35 +80,39 @@ def test_unchanged_is_not_sent_again(hub: LoopbackHub, dataset: Path) -> None:
 def test_a_new_version_takes_stale_files_away(hub: LoopbackHub, dataset: Path, tmp_path: Path) -> None:
     first = push("dataset", dataset, REPO)[-1]
     before = files_at("v1")
-    smaller = make_dataset(tmp_path / "smaller", sources=("dolly",))
+    smaller = make_dataset(tmp_path / "smaller", limit=115, sources=("gpt4_llm",))
     second = push("dataset", smaller, REPO)[-1]
 
     assert (second.tag, second.commit) != (first.tag, first.commit)
-    assert "dolly/train-00000.parquet" not in second.sent, "the same bytes are there already"
+    assert "gpt4-llm/train-00000.parquet" not in second.sent, "the same bytes are there already"
     assert not any(name.startswith("sharegpt/") for name in files_at("main"))
     assert files_at("v1") == before
 
 
-def test_the_parts_load_by_name(hub: LoopbackHub, dataset: Path, client: Client) -> None:
+def test_the_parts_load_by_name_and_the_cards_snippet_runs(hub: LoopbackHub, dataset: Path, client: Client) -> None:
     push("dataset", dataset, REPO)
+    snippet = re.findall(r"```python\n(.*?)```", files_at("main")["README.md"].decode(), re.DOTALL)
     printed = client(f"""
-from datasets import get_dataset_config_names, load_dataset
+from datasets import get_dataset_config_names
+{snippet[0]}
+print(rows["train"]["id"][:])
 print(get_dataset_config_names("{REPO}"))
-rows = load_dataset("{REPO}", revision="v1")
-print([row["id"] for row in rows["train"]])
+print(load_dataset("{REPO}", revision="v1", split="train")["id"][:])
 print([row["id"] for row in load_dataset("{REPO}", "dolly", split="train", streaming=True)])
-print(load_dataset("{REPO}", "rejected")["train"]["reason"] if "rejected" in get_dataset_config_names("{REPO}") else [])
+print(load_dataset("{REPO}", "rejected", split="train")["reason"][:])
 """).splitlines()
+    by_default, configs, pinned, dolly, reasons = (ast.literal_eval(line) for line in printed)
     ids = [record.id for record in read_records(dataset)]
-    assert printed[0].startswith("['all', 'dolly', 'sharegpt'")
-    assert sorted(ast.literal_eval(printed[1])) == sorted(ids)
-    assert ast.literal_eval(printed[2]) == [name for name in ids if name.startswith("dolly-")]
+    assert configs == ["all", "dolly", "gpt4-llm", "sharegpt", "rejected"]
+    assert by_default == pinned and sorted(pinned) == sorted(ids)
+    assert dolly == [name for name in ids if name.startswith("dolly-")]
+    assert reasons == ["duplicate_exact: dolly-0"]
 
 
 def test_llama_factory_entries(hub: LoopbackHub, dataset: Path) -> None:
     push("dataset", dataset, REPO)
     entries = json.loads(files_at("main")["dataset_info.json"])
-    assert set(entries) == {"ko-demo", "ko-demo-dolly", "ko-demo-sharegpt"}
+    assert set(entries) == {"ko-demo", "ko-demo-dolly", "ko-demo-gpt4-llm", "ko-demo-sharegpt"}
     row = next(iter(read_records(dataset, config="sharegpt"))).to_row()
     for entry in entries.values():
         assert entry["hf_hub_url"] == REPO
@@ -143,7 +148,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def add_secret(folder: Path) -> None:
-    edit(folder / "README.md", "# Korean", "hf_" + "aB3dE6gH9" * 4 + "\n\n# Korean")
+    edit(folder / "README.md", "## Licence", "hf_" + "aB3dE6gH9" * 4 + "\n\n## Licence")
 
 
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -154,8 +159,8 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "card is no YAML": (lambda f: edit(f / "README.md", "language:", "language: [ko"), "YAML at the head of the card"),
     "card without YAML": (lambda f: (f / "README.md").write_text("# Data\n"), "license: None"),
     "a freer licence": (
-        lambda f: edit(f / "README.md", "license: apache-2.0", "license: mit"),
-        "which makes apache-2.0",
+        lambda f: edit(f / "README.md", "license: cc-by-sa-3.0", "license: apache-2.0"),
+        "which makes cc-by-sa-3.0",
     ),
     "a glob without files": (lambda f: edit(f / "README.md", "path: dolly/", "path: doly/"), "no file is called so"),
     "the Hub's own rule": (lambda f: edit(f / "README.md", "- ko\n", "- Korean\n"), "does not take the card"),
@@ -243,7 +248,7 @@ def test_tags_and_visibility_that_clash(hub: LoopbackHub, dataset: Path, tmp_pat
 
 def test_somebody_else_commits_meanwhile(hub: LoopbackHub, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     push("dataset", dataset, REPO)
-    edit(dataset / "README.md", "# Korean", "# More Korean")
+    edit(dataset / "README.md", "## Licence", "## The licence")
     commit = HfApi.create_commit
 
     def late(api: HfApi, *args: object, **kwargs: object) -> object:
