@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,19 @@ from huggingface_hub import HfApi
 import kollm
 from kollm.errors import InputError
 from kollm.hub import push
+from kollm.published import SIX_AXES
 from tests.hub.conftest import Client
+from tests.servers.chat import LoopbackChat
 from tests.servers.hub import LoopbackHub
 
 REPO = "maker/kollm_judge"
+REPLY = """- 이해 가능성 (0 - 1): 1
+- 자연스러움 (1 - 3): 3
+- 맥락 유지 (1 - 3): 2
+- 흥미롭기 (1 - 3): 2
+- 지시어 사용 (0 - 1): 1
+- 전반적인 품질 (1 - 5): 4
+"""
 
 
 @pytest.fixture
@@ -35,8 +45,16 @@ def test_a_space_that_evaluate_loads(hub: LoopbackHub, metric: Path, client: Cli
         'print([result["n"], result["n_failed"], result["overall_quality"]])\n'
     )
     by_commit = code.replace('revision="v1"', f'revision="{published.commit}"')
-    printed = client(code + by_commit, OPENAI_API_KEY="sk-none", home=tmp_path / "home")
-    assert printed.splitlines() == ["[1, 1, None]"] * 2
+    of_card = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0] + "print([result[axis] for axis in AXES])\n"
+    with LoopbackChat(lambda body: REPLY) as chat:
+        printed = client(
+            code + by_commit + f"AXES = {SIX_AXES}\n" + of_card,
+            home=tmp_path / "home",
+            OPENAI_API_KEY="sk-none",
+            OPENAI_BASE_URL=chat.url,
+        )
+    assert printed.splitlines() == ["[1, 1, None]", "[1, 1, None]", "[1.0, 3.0, 2.0, 2.0, 1.0, 4.0]"]
+    assert len(chat.bodies) == 1
 
 
 def test_the_name_must_be_the_scripts(hub: LoopbackHub, metric: Path) -> None:
