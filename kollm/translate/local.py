@@ -28,6 +28,8 @@ try:
 except ImportError as error:
     raise MissingExtraError("transformers", "train") from error
 
+LANGUAGES = (("eng_Latn", "kor_Hang"), ("en_XX", "ko_KR"), ("en", "__ko__"))
+"""How the tokenizers of NLLB, mBART and M2M100 call English, and the token that begins a Korean translation."""
 PROMPT = Path(__file__).with_name("prompt.txt").read_text(encoding="utf-8")
 _LETTER = re.compile(r"[^\W\d_]")
 _DOCUMENT = re.compile(r"<d>.*?</d>", re.DOTALL)
@@ -40,8 +42,9 @@ class LocalTranslator:
     Args:
         model: `ORG/NAME`, `ORG/NAME@REVISION` or a folder; safetensors only, no code from the Hub.
         revision: branch, tag or commit of the Hub model.
-        source_lang: source language as the tokenizer calls it, e.g. `eng_Latn` for NLLB; None where it needs none.
-        target_lang: likewise, e.g. `kor_Hang`.
+        source_lang: English as the tokenizer calls it; None to know it by the vocabulary (NLLB, mBART, M2M100), or
+            for a model of one pair of languages.
+        target_lang: Korean, likewise.
         device: e.g. `cuda:0`; None for a GPU if there is one.
         batch_size: texts in one forward pass.
         num_beams: beams; 1 is greedy.
@@ -60,7 +63,7 @@ class LocalTranslator:
 
     def __init__(
         self,
-        model: str = "facebook/nllb-200-distilled-600M",
+        model: str,
         *,
         revision: str | None = None,
         source_lang: str | None = None,
@@ -77,9 +80,8 @@ class LocalTranslator:
         try:
             config = AutoConfig.from_pretrained(found.folder)
             self._seq2seq = bool(config.is_encoder_decoder)
-            languages = {"src_lang": source_lang, "tgt_lang": target_lang} if source_lang else {}
             side = "right" if self._seq2seq else "left"
-            self._tokenizer = AutoTokenizer.from_pretrained(found.folder, padding_side=side, **languages)
+            self._tokenizer = AutoTokenizer.from_pretrained(found.folder, padding_side=side)
             family = AutoModelForSeq2SeqLM if self._seq2seq else AutoModelForCausalLM
             dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
             network = family.from_pretrained(found.folder, use_safetensors=True, dtype=dtype)
@@ -91,6 +93,12 @@ class LocalTranslator:
         self._network = network.to(self._device).eval()
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
+        if target_lang is None:
+            vocabulary = self._tokenizer.get_vocab()
+            known = (pair for pair in LANGUAGES if pair[1] in vocabulary)
+            source_lang, target_lang = next(known, (source_lang, None))
+        if source_lang is not None:
+            self._tokenizer.src_lang = source_lang
         self._forced = self._language_token(target_lang)
         self.options: Mapping[str, Any] = {
             # A repository's name holds its commit; a folder may be trained anew under the same name.

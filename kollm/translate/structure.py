@@ -129,11 +129,11 @@ FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff\ufffe\uffff]+")
 """What XML forbids or changes: \r is read back as \n; tabs, which are allowed, are collapsed by translators."""
 NUMBER = re.compile(r"[0-9]+(?:[.,:/][0-9]+)*")
 
-_MARKS = {
-    next(filter(lambda c: not c.isalnum() and c not in " .", needle), "") for s in STRUCTURES for needle in s.needles
-}
-_ANY_MARK = re.compile(f"[{re.escape(''.join(sorted(_MARKS)))}]")
-_WORDS = tuple(needle for s in STRUCTURES for needle in s.needles if not _ANY_MARK.search(needle))
+_NEEDLES = [needle for structure in STRUCTURES for needle in structure.needles]
+_MARKS = re.compile(
+    "[" + re.escape("".join({mark for needle in _NEEDLES for mark in re.findall(r"[^\w\s.]", needle)})) + "]"
+)
+_WORDS = tuple(needle for needle in _NEEDLES if not _MARKS.search(needle))
 _NOTHING_TO_READ = re.compile(r"[ \n]*|[ \n]*[$+-]?[0-9][0-9.,:/%]*[ \n]*")
 _BLANK = "\ue000"
 """Stands for what was found; a private-use character, which no pattern looks for."""
@@ -166,7 +166,7 @@ def structure_spans(text: str, numbers: bool = False) -> list[tuple[int, int]]:
 
 def _may_hold_structure(text: str) -> bool:
     """One cheap look for all needles together: half of the fields of instruction data hold none of them."""
-    return bool(_ANY_MARK.search(text)) or any(word in text for word in _WORDS)
+    return bool(_MARKS.search(text)) or any(word in text for word in _WORDS)
 
 
 def plain(text: str) -> str:

@@ -138,6 +138,19 @@ def test_a_causal_model_is_checked_like_any_other(random_causal: Path, ledger: L
     assert translator.options["prompt_sha256"]
 
 
+def test_a_multilingual_model_is_told_the_languages(babbler: Path, tmp_path: Path) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(babbler)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["eng_Latn", "kor_Hang"]})
+    network = BartForConditionalGeneration.from_pretrained(babbler)
+    network.resize_token_embeddings(len(tokenizer))
+    network.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    translator = LocalTranslator(str(tmp_path))
+    assert (translator.options["source_lang"], translator.options["target_lang"]) == ("eng_Latn", "kor_Hang")
+    assert translator._forced == tokenizer.convert_tokens_to_ids("kor_Hang")
+    assert translator._tokenizer.src_lang == "eng_Latn"
+
+
 def test_bad_models(tmp_path: Path, babbler: Path) -> None:
     with pytest.raises(InputError, match="no folder"):
         LocalTranslator(str(tmp_path / "missing"))
