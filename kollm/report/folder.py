@@ -24,6 +24,12 @@ PARTS = (
     "verdicts.jsonl",
     "pairs.jsonl",
 )
+SHAPES: dict[str, dict[str, type]] = {
+    "run.json": {"recipe": dict, "stages": dict},
+    "manifest.json": {"sources": list, "rows": dict, "dropped": dict, "translator": dict},
+    "metrics.json": {"history": list, "heldout": dict},
+}
+"""What the keys that a report reads must hold, where they are there."""
 PAIR_COLUMNS = {"system_a", "system_b", "model_requested", "forward", "backward"}
 
 
@@ -155,6 +161,9 @@ def _object(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: holds a {type(value).__name__}, not an object - write it again with `kollm run`.")
+    for key, kind in SHAPES.get(path.name, {}).items():
+        if not isinstance(value.get(key, kind()), kind):
+            raise InputError(f"{path}: {key} is a {type(value[key]).__name__} - write the file again with `kollm run`.")
     return value
 
 

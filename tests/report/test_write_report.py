@@ -104,3 +104,20 @@ def test_bad_input_gets_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "verdicts.jsonl").write_text('{"id": 1\n')
     with pytest.raises(InputError, match=r"verdicts\.jsonl, line 1"):
         write_report([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("run.json", "[]", "holds a list, not an object"),
+        ("run.json", '{"stages": []}', "stages is a list"),
+        ("dataset/manifest.json", '{"dropped": 3}', "dropped is a int"),
+        ("adapter/metrics.json", '{"history": {}}', "history is a dict"),
+        ("run.json", '{"toy": ', r"run\.json, line 1: not valid JSON"),
+    ],
+)
+def test_a_file_of_another_shape_gets_one_sentence(tmp_path: Path, file: str, content: str, message: str) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=3)
+    (folder / file).write_text(content)
+    with pytest.raises(InputError, match=message):
+        write_report([folder])
