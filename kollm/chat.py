@@ -270,10 +270,10 @@ class _Run:
     async def buy(self, request: ChatRequest, purchase: Purchase) -> ChatReply | None:
         """Ask until there is an answer, a refusal, or no try left; None where the run was stopped meanwhile."""
         client, failure, tries, waited = self.client, "", 0, 0.0
-        tokens = prompt_tokens(request) + answer_tokens(request)
-        price = client.facts.cost(prompt_tokens(request), answer_tokens(request))
+        key, prompt, answer = purchase.key, prompt_tokens(request), answer_tokens(request)
+        price = client.facts.cost(prompt, answer)
         while tries < client._tries:
-            async with self.governor.admit(tokens):
+            async with self.governor.admit(prompt + answer):
                 await self._reserve(price)
                 if self.stopped is not None:
                     return None
@@ -283,7 +283,7 @@ class _Run:
                     content = await self._send(request)
                     counts = token_counts(content["usage"])
                     cost = client.facts.cost(*counts) if any(counts) else price
-                    await self.book.answer(purchase.key, Answer(content, 0, cost))
+                    await self.book.answer(key, Answer(content, 0, cost))
                     client._budget.settle(cost)
                     charged = False
                     return reply_of(content, cost)
@@ -291,7 +291,7 @@ class _Run:
                     charged = error.status_code in MAYBE_CHARGED
                     failure = _one_line(error)
                     if not charged:
-                        await self.book.release(purchase.key)
+                        await self.book.release(key)
                     _raise_if_fatal(error, client, request)
                     if error.status_code == 429:
                         wait = _retry_after(error)

@@ -105,7 +105,7 @@ def reply_of(content: Mapping[str, Any], cost: float, replayed: bool = False) ->
 def prompt_tokens(request: ChatRequest) -> int:
     """Tokens of the prompt, estimated on the high side: three ASCII characters a token, or one other character."""
     text = "".join(message["content"] for message in request.messages)
-    others = sum(not character.isascii() for character in text)
+    others = len(text) - len(text.encode("ascii", "ignore"))
     schema = len(json.dumps(request.options.get("response_format", "")))
     return 8 + 4 * len(request.messages) + others + (len(text) - others + schema + 2) // 3
 
