@@ -76,6 +76,8 @@ def finish_adapter(model: Any, recipe: Recipe) -> None:
             parameter.data = parameter.data.float()
     if recipe.adapter.method == "ia3":
         _keep_queries(model)
+        if recipe.quantization != "none":
+            _keep_output_type(model)
     if recipe.adapter.method == "adaption_prompt":
         # PEFT's tuner took a reference to the base's forward before TRL put its head there.
         model.base_model.forward = model.get_base_model().forward
@@ -93,6 +95,14 @@ def _keep_queries(model: Any) -> None:
                 mask = torch.ones_like(scale).view(heads, 3, -1)
                 mask[:, 0] = 0
                 scale.register_hook(_masked(mask.view_as(scale)))
+
+
+def _keep_output_type(model: Any) -> None:
+    """Give IA3's quantised layers the output type of the base: fp32 scales make it fp32, which the next norm refuses."""
+    dtype = getattr(model.config, "dtype", None) or torch.bfloat16
+    for module in model.modules():
+        if hasattr(module, "ia3_l"):
+            module.register_forward_hook(lambda _module, _inputs, output: output.to(dtype))
 
 
 def _masked(mask: torch.Tensor) -> Any:

@@ -42,13 +42,26 @@ def token_loss(model: Any, accelerator: Any, examples: Sequence[Example], pad_to
     )
     was_training = model.training
     model.eval()
+    _keep_weight_layout(model)
     for turn in range(count):
         index = turn * accelerator.num_processes + accelerator.process_index
         batch = collate(batches[index] if index < len(batches) else [])
         batch = {key: value.to(accelerator.device) for key, value in batch.items()}
-        output = model(**batch, use_cache=False, fused_lm_head=True)
+        with accelerator.autocast():
+            output = model(**batch, use_cache=False, fused_lm_head=True)
         total[0] -= output.log_probs.double().sum()
         total[1] += output.label_mask.sum()
     model.train(was_training)
     total = accelerator.reduce(total, reduction="sum")
     return TokenLoss(float(total[0] / total[1].clamp(min=1)), int(total[1]))
+
+
+def _keep_weight_layout(model: Any) -> None:
+    """Leave bitsandbytes' 4-bit layers in training mode; nothing random is in them.
+
+    In evaluation mode on a processor they repack their weights for a kernel without gradients, and training after it
+    fails.
+    """
+    for module in model.modules():
+        if type(module).__name__ == "Linear4bit":
+            module.training = True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import shutil
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -71,6 +73,8 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     state = PartialState()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each matrix and step
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
     check_recipe(recipe)
     check_precision(recipe)
     identity = _identity(recipe, dataset)

@@ -62,6 +62,7 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
     """
     values = {**DEFAULTS, **recipe.trainer}
     values.pop("packing", None)  # kollm packs by step, see batches.py
+    values.setdefault("use_cpu", not torch.cuda.is_available())
     values.setdefault("bf16", recipe.base.dtype == "bfloat16")
     values.setdefault("fp16", recipe.base.dtype == "float16")
     try:
@@ -163,10 +164,9 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
 
     def heldout_loss(self) -> TokenLoss:
         """The held-out rows' loss, over all processes."""
-        model = self.model_wrapped if self.accelerator.num_processes > 1 else self.model
         rows = self.args.per_device_train_batch_size
         pad = self.processing_class.pad_token_id
-        measured: TokenLoss = token_loss(model, self.accelerator, self.heldout, pad, rows)
+        measured: TokenLoss = token_loss(self.model_wrapped, self.accelerator, self.heldout, pad, rows)
         return measured
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -203,6 +203,25 @@ class Clock(TrainerCallback):  # type: ignore[misc]
         self.seconds = time.monotonic() - self._since
 
 
+class Before(TrainerCallback):  # type: ignore[misc]
+    """The held-out loss of the untrained adapter: measured when the weights are where training has them (sharded, on
+    the device), once; read back on resuming."""
+
+    def __init__(self, trainer: StepTrainer, file: Path) -> None:
+        self._trainer, self._file = trainer, file
+        self.measured: TokenLoss | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not self._trainer.heldout:
+            return
+        if state.global_step > 0 and self._file.is_file():
+            self.measured = TokenLoss(**read_json(self._file))
+            return
+        self.measured = self._trainer.heldout_loss()
+        if state.is_world_process_zero:
+            write_json(self._file, self.measured._asdict())
+
+
 def last_checkpoint(output: Path) -> Path | None:
     """The newest whole checkpoint under an output folder."""
     whole = [path.parent for path in (output / CHECKPOINTS).glob(f"checkpoint-*/{COMPLETE}")]
@@ -222,7 +241,8 @@ def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
     checkpoint = last_checkpoint(output)
     main = trainer.accelerator.is_main_process
     try:
-        before = _before(trainer, output / CHECKPOINTS / "heldout_before.json", checkpoint is not None)
+        before = Before(trainer, output / CHECKPOINTS / "heldout_before.json")
+        trainer.add_callback(before)
         if checkpoint is not None and main:
             say(f"train: resuming from {checkpoint.name}")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -234,32 +254,22 @@ def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
             "trainer.gradient_checkpointing=true; `kollm plan` tells what fits."
         ) from error
     after = trainer.heldout_loss() if trainer.heldout else None
-    if before and after and main:
-        say(f"train: held-out loss {before.loss:.4f} before, {after.loss:.4f} after, over {after.tokens:,} tokens")
+    if before.measured and after and main:
+        say(
+            f"train: held-out loss {before.measured.loss:.4f} before, {after.loss:.4f} after, over {after.tokens:,} tokens"
+        )
     return {
         "history": [entry for entry in trainer.state.log_history if "loss" in entry],
         "heldout": {
             "rows": len(trainer.heldout),
             "tokens": after.tokens if after else 0,
-            "before": before.loss if before else None,
+            "before": before.measured.loss if before.measured else None,
             "after": after.loss if after else None,
         },
         "throughput": throughput(trainer),
         "seconds": round(time.monotonic() - started, 1),
         "steps": trainer.state.global_step,
     }
-
-
-def _before(trainer: StepTrainer, file: Path, resuming: bool) -> TokenLoss | None:
-    """The held-out loss of the untrained adapter: measured once, read back on resuming."""
-    if not trainer.heldout:
-        return None
-    if resuming and file.is_file():
-        return TokenLoss(**read_json(file))
-    before = trainer.heldout_loss()
-    if trainer.accelerator.is_main_process:
-        write_json(file, before._asdict())
-    return before
 
 
 def throughput(trainer: StepTrainer) -> dict[str, float]:

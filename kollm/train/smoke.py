@@ -1,0 +1,86 @@
+"""`kollm train R --smoke`: a recipe's whole training on a tiny random model, before one rents the GPUs for the real one.
+
+The architecture, the adapter, the quantisation, the prompt and the trainer's settings are the recipe's; base and data
+are not: a random model of two layers, and the rows that come with kollm.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from kollm.bases import base_facts
+from kollm.dataset import DatasetWriter, Part
+from kollm.errors import InputError
+from kollm.files import read_json
+from kollm.prompts import PromptTemplate
+from kollm.recipe import Recipe, ToyBase, parse_recipe
+from kollm.records import Record
+from kollm.sources import SAMPLE, read_source
+from kollm.tables import to_table
+from kollm.train.check import architecture_of
+from kollm.train.job import train_recipe
+from kollm.train.toy import answer_texts, make_base, plain_texts
+
+STEPS = 5
+SHAPE = ToyBase(hidden_size=64, layers=2, heads=2, vocab_size=600, context=512, pretrain_steps=0)
+"""Wide enough for bitsandbytes, whose blocks hold 64 values."""
+_TRAINER = {
+    "max_steps": STEPS,
+    "max_length": 512,
+    "per_device_train_batch_size": 2,
+    "logging_steps": 1,
+    "save_steps": STEPS,
+    "dataloader_num_workers": 0,
+}
+_SOURCES = ("gpt4_llm", "dolly", "sharegpt")
+
+
+def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, Any]:
+    """Train the recipe in small and return its metrics.
+
+    Args:
+        recipe: any recipe.
+        output: where the adapter is kept; None for nowhere.
+
+    Raises:
+        KollmError: what would have stopped the real training too.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        rows = _rows()
+        with DatasetWriter(folder / "dataset") as writer:
+            writer.write(Part("sample", "train"), to_table(rows))
+            writer.publish({"sources": list(_SOURCES)}, "Rows of kollm's sample, for a smoke run.")
+        architecture = architecture_of(recipe) or base_facts(recipe.base.model).architecture
+        wording = [PromptTemplate.load(recipe.prompt).prompt("", " "), *answer_texts(rows)]
+        make_base(architecture, SHAPE, plain_texts(rows), folder / "base", vocabulary_texts=wording)
+        adapter = folder / "adapter"
+        train_recipe(_small(recipe, architecture), str(folder / "dataset"), adapter, base=folder / "base")
+        metrics: dict[str, Any] = read_json(adapter / "metrics.json")
+        if output is not None:
+            if output.exists() and any(output.iterdir()):
+                raise InputError(f"'{output}' is not empty - name a new folder for the smoke run.")
+            shutil.copytree(adapter, output, dirs_exist_ok=True)
+    return metrics
+
+
+def _small(recipe: Recipe, architecture: str) -> Recipe:
+    values = recipe.model_dump(mode="json", exclude={"origins"})
+    values["base"] |= {"model": f"toy:{architecture}", "revision": None, "toy": SHAPE.model_dump()}
+    values["data"] |= {"holdout": 0.1}
+    values["global_batch_size"] = 4
+    values["trainer"] = {**recipe.trainer, **_TRAINER}
+    if recipe.attention in ("varlen", "flash_attention_2"):
+        values["attention"] = "auto"
+    if recipe.adapter.adapter_layers:
+        values["adapter"]["adapter_layers"] = min(recipe.adapter.adapter_layers, SHAPE.layers)
+    return parse_recipe(values, f"{recipe.name} (smoke)")
+
+
+def _rows() -> list[Record]:
+    """Rows of the sample, short ones first: a smoke run is for the settings, not for the data."""
+    rows = [row for name in _SOURCES for row in read_source(name, SAMPLE) if isinstance(row, Record)]
+    return sorted(rows, key=lambda row: (len(row.instruction) + len(row.input) + len(row.output), row.id))[:120]
