@@ -163,10 +163,11 @@ def _front_matter(kind: str, recipe: Mapping[str, Any], lineage: Lineage) -> dic
         "language": ["ko"],
         "library_name": "peft" if kind == "adapter" else "transformers",
         "pipeline_tag": "text-generation",
-        "base_model": lineage.base.repository,
-        "base_model_relation": "adapter" if kind == "adapter" else "merge",
         "tags": ["kollm", "korean", "instruction-tuning", recipe["adapter"]["method"]],
     }
+    if not lineage.base.repository.startswith(TOY_PREFIX):
+        front["base_model"] = lineage.base.repository
+        front["base_model_relation"] = "adapter" if kind == "adapter" else "merge"
     if lineage.licence == "other":
         front["license_name"] = "mixed-by-part"
     if lineage.dataset is not None:

@@ -34,7 +34,7 @@ from kollm.lineage import (
     joined_licence,
 )
 from kollm.publication import KINDS, Publication, as_bytes, check_card, check_secrets, gather
-from kollm.pull import Reference, check_repository_name, hub_errors
+from kollm.pull import Reference, check_repository_name, hub_errors, parse_reference
 
 PLACEHOLDER = "PATH_OR_ID_OF_THIS_DATASET"
 """What a dataset's card says before the dataset has a name on the Hub."""
@@ -168,29 +168,22 @@ def _llama_factory(repository: str, names: list[str]) -> bytes:
 
 
 def _adapter(plain: Publication, folder: Path, names: Names, base_commit: str | None) -> Publication:
-    _require_training(folder)
-    training = read_json(folder / TRAINING)
-    base, base_folder = (Reference(names.base), None) if names.base else find_base(folder, training)
+    training = _require_training(folder)
+    base, base_folder = _base(folder, training, names)
     needs = None
     if base_folder is not None:
-        if not (base_folder / TOY).is_file():
-            raise InputError(
-                f"The base of '{folder}' is the folder '{base_folder}', which nobody else has - publish it with "
-                "`kollm push model` and name it with --base ORG/NAME."
-            )
         base = Reference(f"{plain.repository}-base", base_commit)
         needs = _portable(gather(KINDS["model"], base_folder, base.repository))
-    assert base is not None
     lineage = _lineage(folder, training, base, base_folder, names)
     if needs is not None and base_folder is not None:
         needs = _with_card(needs, toy_base_card(base_folder, base.repository, lineage.licence))
-    files = dict(plain.files)
     config = read_json(folder / "adapter_config.json")
-    files["adapter_config.json"] = _json(
-        {**config, "base_model_name_or_path": base.repository, "revision": base.revision}
-    )
-    files[TRAINING] = _json({**training, "location": str(base)})
-    files[RECIPE] = _public_recipe(folder)
+    files = {
+        **plain.files,
+        "adapter_config.json": _json({**config, "base_model_name_or_path": base.repository, "revision": base.revision}),
+        TRAINING: _json({**training, "location": str(base)}),
+        RECIPE: _public_recipe(folder),
+    }
     made = replace(plain, files=files, needs=needs)
     return _with_card(made, trained_card("adapter", folder, plain.repository, lineage))
 
@@ -198,24 +191,49 @@ def _adapter(plain: Publication, folder: Path, names: Names, base_commit: str | 
 def _model(plain: Publication, folder: Path, names: Names) -> Publication:
     if (folder / TOY).is_file():
         return _with_card(plain, toy_base_card(folder, plain.repository, "other"))
-    _require_training(folder)
-    training = read_json(folder / TRAINING)
-    base, base_folder = (Reference(names.base), None) if names.base else find_base(folder, training)
-    if base is None:
-        base = Reference(str(training["recipe"]["base"]["model"]))
+    training = _require_training(folder)
+    base, base_folder = _base(folder, training, names)
     lineage = _lineage(folder, training, base, base_folder, names)
     files = {**plain.files, TRAINING: _json({**training, "location": str(base)}), RECIPE: _public_recipe(folder)}
-    made = replace(plain, files=files)
-    return _with_card(made, trained_card("model", folder, plain.repository, lineage))
+    return _with_card(replace(plain, files=files), trained_card("model", folder, plain.repository, lineage))
 
 
-def _require_training(folder: Path) -> None:
+def _base(folder: Path, training: Mapping[str, Any], names: Names) -> tuple[Reference, Path | None]:
+    """The base's name, and its folder where it is a toy that is only here; such a toy goes by its recipe's name.
+
+    Raises:
+        InputError: it is a folder that nobody else has, and no toy.
+    """
+    if names.base:
+        return parse_reference(names.base), None
+    base, base_folder = find_base(folder, training)
+    if base is not None:
+        return base, None
+    assert base_folder is not None
+    if not (base_folder / TOY).is_file():
+        raise InputError(
+            f"The base of '{folder}' is the folder '{base_folder}', which nobody else has - publish it with "
+            "`kollm push model` and name it with --base ORG/NAME."
+        )
+    return Reference(str(training["recipe"]["base"]["model"])), base_folder
+
+
+def _require_training(folder: Path) -> dict[str, Any]:
+    """What the training wrote last, if all of it is there.
+
+    Raises:
+        InputError: a file is missing.
+    """
     for name in (TRAINING, METRICS, RECIPE):
         if not (folder / name).is_file():
             raise InputError(
                 f"'{folder}' has no {name}, from which its card is made: the training was cut off or was not kollm's - "
                 "run `kollm train` to its end."
             )
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"'{folder}' holds no weights (no .safetensors file) - train or merge it again.")
+    training: dict[str, Any] = read_json(folder / TRAINING)
+    return training
 
 
 def _lineage(

@@ -238,6 +238,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "training cut off": (lambda w: (w / "adapter/training.json").unlink(), "has no training.json"),
     "another dataset": (without("training.json", "dataset"), "was trained on another dataset"),
     "no dataset": (lambda w: (w / "dataset").rename(w / "gone"), "is not at .* --dataset"),
+    "no weights": (lambda w: (w / "adapter/adapter_model.safetensors").unlink(), "holds no weights"),
     "weights that are none": (
         lambda w: (w / "adapter/adapter_model.safetensors").write_bytes(b"x" * 99),
         "no safetensors",
@@ -278,6 +279,19 @@ def test_a_base_that_is_only_here_and_no_toy(hub: LoopbackHub, spoilable: Path) 
     training.write_text(json.dumps({**json.loads(training.read_text()), "location": str(spoilable / "base")}))
     with pytest.raises(InputError, match=r"which nobody else has .* --base"):
         push("adapter", spoilable / "adapter", REPO, names=UNJUDGED)
+
+
+def test_a_base_on_the_hub_is_named_and_not_copied(hub: LoopbackHub, spoilable: Path) -> None:
+    base = push("model", spoilable / "base", "maker/some-base")[-1]
+    training = spoilable / "adapter" / "training.json"
+    values = json.loads(training.read_text())
+    values["recipe"]["base"] |= {"model": "maker/some-base", "revision": base.commit}
+    training.write_text(json.dumps({**values, "location": "maker/some-base"}))
+    published = push("adapter", spoilable / "adapter", REPO, names=UNJUDGED)
+    assert [item.repository for item in published] == [REPO]
+    config = json.loads(fetched("adapter_config.json"))
+    assert (config["base_model_name_or_path"], config["revision"]) == ("maker/some-base", base.commit)
+    assert "dataset: apache-2.0; base: other" in fetched("README.md")
 
 
 def test_the_wrong_dataset_is_not_put_in_the_card(hub: LoopbackHub, work: Path, tmp_path: Path) -> None:
