@@ -14,23 +14,28 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import openai
 
 from kollm.chat import ChatClient
+from kollm.judge.local import LocalJudge
 from kollm.judge.parse import parse_verdict
 from kollm.judge.rubric import load_rubric
-from kollm.judge.run import Question, judge_generations
+from kollm.judge.run import Question, judge_generations, read_verdicts
 from kollm.judge.served import ChatJudge
 from kollm.ledger import Ledger
+from kollm.recipe import ToyBase
 from kollm.records import Generation
+from kollm.train.toy import make_base
 
 MODEL = "gpt-5.4-mini-2026-03-17"
 CONCURRENCY = 32
 LATENCY_MS = 200
-ROUNDS = 3
+ROUNDS = 5
 REPLY = (
     "- 이해 가능성 (0 - 1): 1\n- 자연스러움 (1 - 3): 2\n- 맥락 유지 (1 - 3): 3\n"
     "- 흥미롭기 (1 - 3): 1\n- 지시어 사용 (0 - 1): 0\n- 전반적인 품질 (1 - 5): 4"
@@ -49,6 +54,7 @@ def main(path: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         beside_a_bare_client(answers, Path(folder))
         with_faults(answers, Path(folder))
+        local_model(answers, Path(folder))
     parsing(100_000)
 
 
@@ -87,7 +93,7 @@ def beside_a_bare_client(answers: list[Generation], folder: Path) -> None:
                 assert report.statuses == {"ok": len(answers)}
         print("  bare AsyncOpenAI  " + "  ".join(f"{seconds:.2f}" for seconds in bare_times))
         print("  kollm judge       " + "  ".join(f"{seconds:.2f}" for seconds in judge_times))
-        print(f"  ratio of the best {min(judge_times) / min(bare_times):.3f}")
+        print(f"  ratio of the medians {median(judge_times) / median(bare_times):.3f}")
     with Ledger.open(folder / "0.sqlite3") as ledger:
         started = time.perf_counter()
         judge_generations(answers, judge_at(base_url, ledger), folder / "replay.jsonl")
@@ -107,11 +113,33 @@ def with_faults(answers: list[Generation], folder: Path) -> None:
         )
 
 
+def local_model(answers: list[Generation], folder: Path) -> None:
+    """Two systems' answers, Korean text of some hundred tokens each, judged by a model of the demo's size."""
+    texts = [f"{answer.instruction} {answer.input}" for answer in answers]
+    make_base("gpt_neox", ToyBase(pretrain_steps=0), texts, folder / "base")
+    longer = [
+        replace(answer, response=" ".join(texts[n : n + 3])[:1200], system=system)
+        for system in ("adapter", "base")
+        for n, answer in enumerate(answers)
+    ]
+    started, cpu = time.perf_counter(), time.process_time()
+    judge = LocalJudge(folder / "base", "kullm2023")
+    report = judge_generations(longer, judge, folder / "local.jsonl")
+    tokens = sum(verdict.usage["prompt_tokens"] for verdict in read_verdicts(folder / "local.jsonl"))
+    print(
+        f"\nlocal judge, {sum(p.numel() for p in judge.model.parameters()):,} parameters: {report.verdicts} answers, "
+        f"{tokens:,} prompt tokens, {time.perf_counter() - started:.1f} s ({time.process_time() - cpu:.1f} s of processor time)"
+    )
+
+
 def parsing(count: int) -> None:
     rubric = load_rubric("kullm2023")
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     read = sum(parse_verdict(RECORDED[n % len(RECORDED)], rubric)["overall_quality"] is not None for n in range(count))
-    print(f"\n{count:,} replies parsed in {time.perf_counter() - started:.1f} s ({read:,} with a score)")
+    print(
+        f"\n{count:,} replies parsed in {time.perf_counter() - started:.1f} s ({time.process_time() - cpu:.1f} s of processor time)"
+    )
+    assert read == count
 
 
 def judge_at(base_url: str, ledger: Ledger, known_as: str | None = None, **options: Any) -> ChatJudge:
