@@ -14,7 +14,7 @@ import json
 import os
 import random
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, TypeVar
@@ -30,6 +30,7 @@ from kollm.chat_messages import (
     reply_of,
     token_counts,
 )
+from kollm.cost_cap import CostCap
 from kollm.errors import InputError, MissingKeyError, QuotaError, ServiceError
 from kollm.governor import Governor
 from kollm.ledger import Answer, Ledger, Purchase
@@ -124,17 +125,17 @@ class ChatClient:
                 "(USD for a million tokens; 0 0 for a server of your own), or leave out --max-cost."
             )
         self.max_cost, self._key = max_cost, key
-        self._budget = _Budget(max_cost)
+        self.cap = CostCap(max_cost)
 
     def count_earlier(self, requests: Sequence[ChatRequest]) -> None:
         """Count what was paid for these requests before, or may have been, as spent."""
         keys = dict.fromkeys(self.purchase(request).key for request in requests)
-        self._budget.add_earlier(keys, self.ledger.find(keys), self.ledger)
+        self.cap.add_earlier(keys, self.ledger.find(keys), self.ledger)
 
     @property
     def spent(self) -> float:
         """USD that the requests so far cost, earlier runs' share and sends without an answer included."""
-        return self._budget.spent
+        return self.cap.spent
 
     def purchase(self, request: ChatRequest) -> Purchase:
         """How the ledger files a request."""
@@ -203,7 +204,7 @@ class ChatClient:
         answered = self.ledger.find(places)
         missing = [indices[0] for key, indices in places.items() if key not in answered]
         key = (self._key or api_key()) if missing else ""
-        self._budget.add_earlier(places, answered, self.ledger)
+        self.cap.add_earlier(places, answered, self.ledger)
         for purchase_key, answer in answered.items():
             reply = reply_of(answer.content, answer.cost, replayed=True)
             for index in places[purchase_key]:
@@ -284,7 +285,7 @@ class _Run:
                     counts = token_counts(content["usage"])
                     cost = client.facts.cost(*counts) if any(counts) else price
                     await self.book.answer(key, Answer(content, 0, cost))
-                    client._budget.settle(cost)
+                    client.cap.settle(cost)
                     charged = False
                     return reply_of(content, cost)
                 except openai.APIStatusError as error:
@@ -313,12 +314,12 @@ class _Run:
     async def _reserve(self, cost: float) -> None:
         """Wait for room under the cap: what is under way may cost less than was reserved for it."""
         async with self.room:
-            while self.stopped is None and not self.client._budget.reserve(cost):
+            while self.stopped is None and not self.client.cap.reserve(cost):
                 await self.room.wait()
 
     async def _release(self, cost: float, charged: bool) -> None:
         async with self.room:
-            self.client._budget.release(cost, charged)
+            self.client.cap.release(cost, charged)
             self.room.notify_all()
 
     async def _send(self, request: ChatRequest) -> dict[str, Any]:
@@ -340,43 +341,6 @@ class _Run:
 
 class _NoAnswerError(Exception):
     """A reply with status 200 that holds no answer."""
-
-
-class _Budget:
-    """The cap on cost. Earlier runs' share of the same requests counts, and so does what was sent without an answer."""
-
-    def __init__(self, cap: float | None) -> None:
-        self._cap, self._reserved, self.spent = cap, 0.0, 0.0
-        self._counted: set[str] = set()
-
-    def add_earlier(self, keys: Mapping[str, Any], answered: Mapping[str, Answer], ledger: Ledger) -> None:
-        new = [key for key in keys if key not in self._counted]
-        self._counted.update(new)
-        self.spent += sum(answered[key].cost for key in new if key in answered) + ledger.lost(new).cost
-
-    def reserve(self, cost: float) -> bool:
-        """Reserve room for one request; False where requests under way may leave room for it.
-
-        Raises:
-            QuotaError: they cannot.
-        """
-        if self._cap is not None and self.spent + cost > self._cap:
-            raise QuotaError(
-                f"Stopped before the cap of USD {self._cap:.4g}: USD {self.spent:.4f} is spent, and the next request may cost "
-                f"USD {cost:.4f} - raise --max-cost and run the same command again; what was answered is kept."
-            )
-        if self._cap is not None and self.spent + self._reserved + cost > self._cap:
-            return False
-        self._reserved += cost
-        return True
-
-    def settle(self, cost: float) -> None:
-        self.spent += cost
-
-    def release(self, reserved: float, charged: bool) -> None:
-        self._reserved -= reserved
-        if charged:
-            self.spent += reserved
 
 
 def api_key() -> str:
