@@ -227,7 +227,9 @@ class Buyer:
                         f"{self._translator.name} asks to wait {error.wait:,.0f} s - run the same command again then; "
                         "what was answered is kept."
                     ) from error
-                wait = max(wait, error.wait or 0.0) * random.uniform(1.0, 1.25)
+                if error.wait is not None:  # the service knows better, unless it has to say so again and again
+                    wait = error.wait if number <= 2 else max(wait, error.wait)
+                wait *= random.uniform(1.0, 1.25)
                 if not error.charged:  # too many requests, or maintenance: true for all of them
                     self._pace.pause(wait)
                 self._stop.wait(wait)
