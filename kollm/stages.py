@@ -352,6 +352,6 @@ STAGES: tuple[Stage, ...] = (
     Stage("adapter", _adapter_inputs, _adapter, ("adapter",)),
     Stage("answers", _answers_inputs, _answers, ("generations.jsonl*",)),
     Stage("verdicts", _verdicts_inputs, _verdicts, ("verdicts.jsonl*",)),
-    Stage("report", _report_inputs, _report, ("report.html", "report.json")),
+    Stage("report", _report_inputs, _report, ("report.html", "report.json", "report.md")),
 )
 """The stages in order; `--restart` takes their names."""
