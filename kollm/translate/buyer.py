@@ -247,6 +247,10 @@ class Buyer:
             if self._ledger is not None:
                 purchases = [part.purchase for part in batch]
                 self._ledger.begin(purchases, [price[0] for price in prices], [price[1] for price in prices])
+        except BaseException:
+            self._budget.release(reserved, charged=False)
+            raise
+        try:
             answers = self._translator.translate([part.segment for part in batch])
         except BaseException as error:
             # Only what the service refused in so many words is certainly free.
