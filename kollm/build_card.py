@@ -9,7 +9,7 @@ from typing import Any
 
 from kollm import __version__
 from kollm.build_settings import Settings, SourceInput, Tally
-from kollm.dataset import REJECTED, Part
+from kollm.dataset import REJECTED, Part, dataset_fingerprint
 from kollm.dataset_card import CardPart, render_card
 from kollm.files import file_sha256
 from kollm.sources import find_source
@@ -40,7 +40,11 @@ def make_manifest(
             for item in inputs
         ],
         "translator": {"name": translator, "terms": TERMS.get(translator, "")},
-        "settings": {**asdict(settings), "against": list(settings.against), "corrections": corrections},
+        "settings": {
+            **asdict(settings),
+            "against": [_reference(name) for name in settings.against],
+            "corrections": corrections,
+        },
         "filters": settings.filters,
         "turns": settings.turns,
         "mode": settings.mode,
@@ -68,6 +72,14 @@ def make_card(manifest: Mapping[str, Any], tally: Tally, rows: Mapping[Part, int
         parts.append(CardPart(*part, rows[part], source.title, origin, licences, terms))
     names = ", ".join(source.title for source, _ in sources.values())
     return render_card(f"{names} in Korean", parts, manifest)
+
+
+def _reference(name: str) -> str:
+    """An evaluation set by its name, or by its content where it is of this machine."""
+    path = Path(name)
+    if path.is_file():
+        return file_sha256(path)
+    return dataset_fingerprint(path) if path.is_dir() else name
 
 
 def _origin(item: SourceInput) -> str:

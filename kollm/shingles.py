@@ -33,10 +33,6 @@ class Grams(NamedTuple):
     hashes: Hashes
     offsets: Offsets
 
-    def rows(self) -> npt.NDArray[np.int64]:
-        """The number of its text for each hash."""
-        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-
 
 def fold_spaces(texts: Sequence[str]) -> Folded:
     """Lower case, every run of white space one space; punctuation stays, since `3+4` is not `3-4`."""

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
 from kollm.build import SourceInput, build_dataset
+from kollm.data_plan import plan_build
 from kollm.dataset import read_manifest, read_records
-from kollm.errors import InputError
+from kollm.errors import InputError, QuotaError
+from kollm.ledger import Ledger
+from kollm.privacy import Privacy
+from kollm.records import Record
+from kollm.sources import read_source, sample_file
+from tests.servers.deepl import KEY, DeepLServer
 
 SAMPLE = [SourceInput(name, "sample") for name in ("gpt4_llm", "dolly", "sharegpt")]
 
@@ -33,7 +40,7 @@ def test_every_row_of_the_sample_is_kept_or_rejected(tmp_path: Path) -> None:
 
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        build_dataset(SAMPLE, output=tmp_path / name)
+        build_dataset(SAMPLE, output=tmp_path / name, limit=20)
     assert _files(tmp_path / "one") == _files(tmp_path / "two")
 
 
@@ -97,3 +104,119 @@ def test_an_earlier_dataset_is_replaced(tmp_path: Path) -> None:
     build_dataset(SAMPLE[:1], output=tmp_path / "data")
     assert list(read_manifest(tmp_path / "data")["rows"]) == ["gpt4-llm"]
     assert [item.name for item in tmp_path.iterdir()] == ["data"]
+
+
+def test_worker_processes_make_no_difference(tmp_path: Path) -> None:
+    build_dataset(SAMPLE, output=tmp_path / "alone", processes=0)
+    build_dataset(SAMPLE, output=tmp_path / "shared", processes=2)
+    assert _files(tmp_path / "alone") == _files(tmp_path / "shared")
+
+
+def test_a_worker_names_the_malformed_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"instruction": "a", "output": "b"}\n{"x\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"rows\.jsonl, line 2: not valid JSON"):
+        build_dataset([SourceInput("gpt4_llm", path)], translator="none", output=tmp_path / "data", processes=2)
+    assert not (tmp_path / "data").exists()
+
+
+ROW = {
+    "instruction": "Explain how a tide works to a child of ten years.",
+    "input": "",
+    "output": "The moon pulls at the sea, and the water on that side of the earth rises a little; so it does on the far side.",
+}
+
+
+def test_duplicates_are_told_across_sources_and_name_the_row_that_stays(tmp_path: Path) -> None:
+    near = {**ROW, "output": ROW["output"].replace("a little", "somewhat")}
+    first = _write_jsonl(tmp_path / "a.jsonl", [ROW, near])
+    second = _write_jsonl(tmp_path / "b.jsonl", [ROW])
+    report = build_dataset(
+        [SourceInput("gpt4_llm", first), SourceInput("alpaca", second)],
+        translator="none",
+        filters="none",
+        output=tmp_path / "data",
+    )
+    assert report.rows == {"gpt4-llm": 1}
+    reasons = _reasons(report.folder)
+    assert reasons == {"gpt4_llm-1": "duplicate_near: gpt4_llm-0", "alpaca-0": "duplicate_exact: gpt4_llm-0"}
+
+
+def _reasons(folder: Path) -> dict[str, str]:
+    table = pq.read_table(folder / "rejected" / "train-00000.parquet", columns=["id", "reason"])
+    return {row["id"]: row["reason"] for row in table.to_pylist()}
+
+
+def _talk(text: str) -> dict[str, object]:
+    turns = [{"from": "human", "value": text}, {"from": "gpt", "value": "Thank you, I noted it down for you."}]
+    return {"id": "x", "conversations": turns}
+
+
+@pytest.mark.parametrize(("privacy", "kept"), [("mask", "person1@example.com"), ("off", "mina@firm.kr"), ("drop", "")])
+def test_personal_data_in_conversations(tmp_path: Path, privacy: Privacy, kept: str) -> None:
+    path = _write_jsonl(tmp_path / "talk.jsonl", [_talk("My address is mina@firm.kr.")])
+    report = build_dataset(
+        [SourceInput("sharegpt", path)], translator="none", filters="none", privacy=privacy, output=tmp_path / "data"
+    )
+    if not kept:
+        assert report.dropped == {"personal_data": 1}
+        assert b"mina@firm.kr" not in b"".join(_files(report.folder).values())
+        return
+    (record,) = read_records(report.folder)
+    assert kept in record.instruction
+    mended = read_manifest(report.folder)["mended"]
+    assert mended == ({"email_masked": 1} if privacy == "mask" else {})
+
+
+def test_a_task_that_leaks_in_korean_alone_is_refused_after_translation(tmp_path: Path) -> None:
+    task = next(item for item in read_source("human_eval", sample_file("human_eval", "ko")) if isinstance(item, Record))
+    english = _write_jsonl(tmp_path / "en.jsonl", [ROW])
+    korean = _write_jsonl(tmp_path / "ko.jsonl", [{**ROW, "instruction": f"{task.instruction} {task.input}"}])
+    against = str(sample_file("human_eval", "ko"))
+    sources = [SourceInput("gpt4_llm", english, memory=korean)]
+    with pytest.raises(InputError, match=r"1 rows hold a task .* \(gpt4_llm-0: human_eval-sample_task_0\)"):
+        build_dataset(sources, output=tmp_path / "data", against=[against], filters="none")
+    report = build_dataset(sources, output=tmp_path / "data", against=[against], filters="none", leaks="keep")
+    assert report.leaks == ("gpt4_llm-0: human_eval-sample_task_0",)
+    assert read_manifest(report.folder)["settings"]["against"][0].startswith("sha256:")
+
+
+def test_a_paid_engine_is_asked_once_and_what_is_not_bought_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DeepLServer() as server, Ledger.open(tmp_path / "ledger.sqlite3") as ledger:
+        monkeypatch.setenv("DEEPL_AUTH_KEY", KEY)
+        monkeypatch.setenv("DEEPL_SERVER_URL", server.url)
+        options = {"translator": "deepl", "ledger": ledger, "limit": 20}
+        with pytest.raises(QuotaError, match="cap of 100 characters"):
+            build_dataset(SAMPLE[:1], output=tmp_path / "data", max_characters=100, **options)
+        assert not (tmp_path / "data").exists()
+        first = build_dataset(SAMPLE[:1], output=tmp_path / "one", **options)
+        requests = len(server.state.requests)
+        second = build_dataset(SAMPLE[:1], output=tmp_path / "two", **options)
+        assert len(server.state.requests) == requests > 0
+    assert first.characters == second.characters > 0
+    assert _files(tmp_path / "one") == _files(tmp_path / "two")
+    assert "the text leaves this machine" in capsys.readouterr().err
+    assert {record.provenance.engine for record in read_records(tmp_path / "one")} == {"deepl"}
+
+
+def test_rows_that_are_korean_already_are_not_translated(tmp_path: Path) -> None:
+    row = {"id": "dolly_1", "instruction": "밀물이 무엇인지 알려 주세요.", "input": "", "output": "달이 바닷물을 끌어당겨 물이 차오르는 일입니다."}  # fmt: skip
+    path = _write_jsonl(tmp_path / "rows.jsonl", [row])
+    report = build_dataset([SourceInput("kullm_v2", path)], output=tmp_path / "data")
+    (record,) = read_records(report.folder)
+    assert (record.output, record.original, record.lang) == (row["output"], None, "ko")
+
+
+def test_a_plan_tells_what_a_build_would_bill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_build(SAMPLE)
+    with DeepLServer() as server, Ledger.open(tmp_path / "ledger.sqlite3") as ledger:
+        monkeypatch.setenv("DEEPL_AUTH_KEY", KEY)
+        monkeypatch.setenv("DEEPL_SERVER_URL", server.url)
+        report = build_dataset(SAMPLE, translator="deepl", ledger=ledger, output=tmp_path / "data")
+    planned = sum(row.characters for row in plan.rows)
+    assert report.characters <= planned <= 1.001 * report.characters  # `&lt;` counts as it is sent
+    assert sum(row.read for row in plan.rows) == 115 + 75 + 40
+    routed = report.dropped.get("route", 0)
+    assert sum(row.routed for row in plan.rows) == routed

@@ -44,7 +44,3 @@ def test_folding() -> None:
     assert text(fold_spaces(["A  b\n\tC", "3+4 ≠ 3-4"]).codes) == "a b c3+4 ≠ 3-4"
     assert text(fold_letters(["A, b!", "다음 문장을 3번 😀"]).codes) == "ab다음문장을3번😀"
     assert list(fold_letters(["a b", "", "c"]).offsets) == [0, 2, 2, 3]
-
-
-def test_rows_name_the_text_of_each_gram() -> None:
-    assert list(grams(fold_spaces(["abc", "x", "abcd"]), 3).rows()) == [0, 2, 2]
