@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -77,7 +78,13 @@ def finish_adapter(model: Any, recipe: Recipe) -> None:
     if recipe.adapter.method == "ia3":
         _keep_queries(model)
         if recipe.quantization != "none":
-            _keep_output_type(model)
+            _keep_output_type(model, [module for module in model.modules() if hasattr(module, "ia3_l")])
+    if recipe.base.new_tokens:
+        _keep_output_type(model, [model.get_input_embeddings()])
+    if recipe.adapter.method == "dora" and recipe.quantization == "int8":
+        for module in model.modules():
+            if type(module).__module__.startswith("bitsandbytes"):
+                module.register_forward_pre_hook(_restore_scales)
     if recipe.adapter.method == "adaption_prompt":
         # PEFT's tuner took a reference to the base's forward before TRL put its head there.
         model.base_model.forward = model.get_base_model().forward
@@ -97,12 +104,17 @@ def _keep_queries(model: Any) -> None:
                 scale.register_hook(_masked(mask.view_as(scale)))
 
 
-def _keep_output_type(model: Any) -> None:
-    """Give IA3's quantised layers the output type of the base: fp32 scales make it fp32, which the next norm refuses."""
-    dtype = getattr(model.config, "dtype", None) or torch.bfloat16
-    for module in model.modules():
-        if hasattr(module, "ia3_l"):
-            module.register_forward_hook(lambda _module, _inputs, output: output.to(dtype))
+def _restore_scales(module: Any, _inputs: Any) -> None:
+    """Give an int8 weight its scales back: on a processor, PEFT's DoRA moves it in every pass, which loses them."""
+    if module.weight.CB is not None and module.weight.SCB is None:
+        module.weight.SCB = module.state.SCB
+
+
+def _keep_output_type(model: Any, modules: Sequence[Any]) -> None:
+    """Give trained fp32 modules the output type of the base, or the next norm meets two types and refuses."""
+    dtype = model.config.dtype
+    for module in modules:
+        module.register_forward_hook(lambda _module, _inputs, output: output.to(dtype))
 
 
 def _masked(mask: torch.Tensor) -> Any:

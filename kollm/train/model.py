@@ -78,9 +78,6 @@ def load_model(recipe: Recipe, location: str, revision: str | None, tokenizer: A
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)  # new rows start at the others' mean
     align_special_tokens(model, tokenizer)
-    for module in model.modules():
-        if type(module).__name__ == "Linear8bitLt" and module.weight.CB is not None:
-            module.init_8bit_state()  # DoRA reads the weights before the first forward pass, which would do this
     return model
 
 
