@@ -1,0 +1,66 @@
+"""Every kollm command that a document shows exists, with the options shown; every link in the documents leads somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from kollm.cli import LazyGroup, cli
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def commands(text: str) -> Iterator[str]:
+    """Command lines in indented and fenced blocks and in inline code, with continued lines joined."""
+    text = re.sub(r"\\\n\s*", "", text)
+    for match in re.finditer(r"^(?:\s*\$ |\s{4,}|)(kollm [a-z][^\n]*)$|`(kollm [a-z][^`\n]*)`", text, re.MULTILINE):
+        yield re.split(r"\s#|\s\||\s&&|\s>|;", match[1] or match[2])[0].strip()
+
+
+def known_options(line: str) -> tuple[str, set[str]] | None:
+    """The command of a line and its options; None for prose that only begins like a command."""
+    words = shlex.split(line.replace("...", ""))[1:]
+    command: click.Command = LazyGroup(name="kollm")
+    context = click.Context(cli)
+    taken = []
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(context, words[0])
+        if found is None:
+            raise AssertionError(f"there is no command '{' '.join([*taken, words[0]])}'")
+        taken.append(words.pop(0))
+        command = found
+    return " ".join(taken), {option for param in command.params for option in [*param.opts, *param.secondary_opts]}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_commands_of_a_document_exist(path: Path) -> None:
+    for line in commands(path.read_text(encoding="utf-8")):
+        if "|" in line:  # `a | b | c` lists alternatives
+            continue
+        known = known_options(line)
+        assert known is not None
+        name, options = known
+        for word in shlex.split(line.replace("...", "")):
+            if re.fullmatch(r"--?[a-z][a-z-]*", word) and word not in ("-h", "--help", "--version", "--debug"):
+                assert word in options, f"{path.name}: `{line}`: {name} has no option {word}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_links_of_a_document_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8")):
+        if not re.match(r"[a-z]+:", target):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_documents_come_in_both_languages() -> None:
+    english = {
+        path.name.removesuffix(".md") for path in (ROOT / "docs").glob("*.md") if not path.name.endswith(".ko.md")
+    }
+    korean = {path.name.removesuffix(".ko.md") for path in (ROOT / "docs").glob("*.ko.md")}
+    assert english == korean
