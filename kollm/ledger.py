@@ -13,16 +13,17 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import platformdirs
 
 from kollm.errors import InputError, StateError
 from kollm.files import ensure_folder, json_line, read_jsonl
-from kollm.records import content_id
+from kollm.purchase import Answer, Charge, InFlight, Purchase, Stats
+
+__all__ = ["Answer", "Charge", "InFlight", "Ledger", "Purchase", "Stats", "default_path"]
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -44,102 +45,6 @@ CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, code TEXT NOT NULL, value
 CREATE INDEX IF NOT EXISTS rows_by_code ON rows (code);
 """
 _KEYS_A_QUERY = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Purchase:
-    """One text for one service; all fields together are its key.
-
-    Attributes:
-        kind: what is bought: `translate`, `judge`, `answer`, ...
-        engine: the service, e.g. `deepl`, `openai`.
-        base_url: where it is asked.
-        model: the model asked for; empty where the service has only one.
-        options: everything else in the request that changes the answer; JSON-able, without keys of accounts.
-        context: what goes along but is not answered itself.
-        text: the text as it is sent (masked).
-        attempt: number of the attempt, from 1; a new attempt is a new purchase.
-        sample: number of the sample, from 0, where one text is asked several times.
-    """
-
-    kind: str
-    engine: str
-    base_url: str
-    model: str
-    options: Mapping[str, Any]
-    context: str
-    text: str
-    attempt: int = 1
-    sample: int = 0
-
-    @property
-    def key(self) -> str:
-        """Content id of all fields."""
-        return content_id(self.to_row())
-
-    def to_row(self) -> dict[str, Any]:
-        """All fields by name; `dataclasses.asdict` would copy the options deeply, for each text anew."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-class Answer(NamedTuple):
-    """What a service answered.
-
-    Attributes:
-        content: the answer; its shape is the buyer's own.
-        characters: characters billed; 0 where the service counts otherwise.
-        cost: price in USD.
-    """
-
-    content: dict[str, Any]
-    characters: int = 0
-    cost: float = 0.0
-
-
-class Charge(NamedTuple):
-    """Characters and USD that were, or may have been, charged."""
-
-    characters: int = 0
-    cost: float = 0.0
-
-
-class InFlight(NamedTuple):
-    """A purchase with sends that got no answer.
-
-    Attributes:
-        key: the purchase's key.
-        purchase: what was sent.
-        sends: how often it was sent without an answer.
-        charge: what all those sends may have cost.
-        answered: True where a later send was answered.
-    """
-
-    key: str
-    purchase: Purchase
-    sends: int
-    charge: Charge
-    answered: bool
-
-
-class Stats(NamedTuple):
-    """Totals of one kind, engine and model.
-
-    Attributes:
-        answered: texts answered.
-        characters: characters billed for them.
-        cost: USD paid for them.
-        in_flight: sends without an answer.
-        lost: what those may have cost.
-    """
-
-    kind: str
-    engine: str
-    model: str
-    answered: int
-    characters: int
-    cost: float
-    in_flight: int
-    lost: Charge
 
 
 class Ledger:
