@@ -19,13 +19,23 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 def commands(text: str) -> Iterator[str]:
     """Command lines in indented and fenced blocks and in inline code, with continued lines joined."""
     text = re.sub(r"\\\n\s*", "", text)
-    for match in re.finditer(r"^(?:\s*\$ |\s{4,}|)(kollm [a-z][^\n]*)$|`(kollm [a-z][^`\n]*)`", text, re.MULTILINE):
-        yield re.split(r"\s#|\s\||\s&&|\s>|;", match[1] or match[2])[0].strip()
+    fenced = "\n".join(re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    indented = "\n".join(line.strip() for line in text.splitlines() if line.startswith("    "))
+    for match in re.finditer(r"^(?:\$ )?(kollm [^\n]*)", f"{fenced}\n{indented}", re.MULTILINE):
+        yield re.split(r"\s#|\s\||\s&&|\s>|;", match[1])[0].strip()
+    yield from re.findall(r"`(kollm [a-z][^`\n]*)`", text)
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line.replace("...", ""))
+    except ValueError:  # a sentence of prose with an apostrophe
+        return line.split()
 
 
 def known_options(line: str) -> tuple[str, set[str]] | None:
     """The command of a line and its options; None for prose that only begins like a command."""
-    words = shlex.split(line.replace("...", ""))[1:]
+    words = _words(line)[1:]
     command: click.Command = LazyGroup(name="kollm")
     context = click.Context(cli)
     taken = []
@@ -46,7 +56,7 @@ def test_the_commands_of_a_document_exist(path: Path) -> None:
         known = known_options(line)
         assert known is not None
         name, options = known
-        for word in shlex.split(line.replace("...", "")):
+        for word in _words(line):
             if re.fullmatch(r"--?[a-z][a-z-]*", word) and word not in ("-h", "--help", "--version", "--debug"):
                 assert word in options, f"{path.name}: `{line}`: {name} has no option {word}"
 
