@@ -18,7 +18,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 def commands(text: str) -> Iterator[str]:
     """Command lines in indented and fenced blocks and in inline code, with continued lines joined."""
-    text = re.sub(r"\\\n\s*", "", text)
+    text = re.sub(r"\\\n\s*", "", text)  # continued lines
+    text = re.sub(r'"\$\(.*?\)"', "X", text)  # the output of another command
     fenced = "\n".join(re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     indented = "\n".join(line.strip() for line in text.splitlines() if line.startswith("    "))
     for match in re.finditer(r"^(?:\$ )?(kollm [^\n]*)", f"{fenced}\n{indented}", re.MULTILINE):
