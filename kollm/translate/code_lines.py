@@ -40,6 +40,7 @@ _CODE_ALONE = re.compile(
 
 _PROSE = re.compile(r"(?:[A-Za-z',]+ ){6}")
 _MAY_HOLD_PROSE = ("//", "#", "/*", "*", "SELECT", "INSERT", "print")
+_WORD = re.compile(r"\w")
 _LONGEST_LINE = 1000
 
 
@@ -52,7 +53,8 @@ def code_lines(text: str) -> Iterator[tuple[int, int]]:
     for line in text.splitlines(keepends=True):
         bare = line.rstrip()
         body = bool(count) and bare[:1] in (" ", "\t") and (opened or count > 1)
-        if bare and (body or _is_code(bare)):
+        # A closing bracket belongs to code above it; alone it may end anything, JSON for instance.
+        if bare and (body or (_is_code(bare) and (count or _WORD.search(bare)))):
             if not count:
                 start, first = position, bare.strip()
             end, count = position + len(bare), count + 1

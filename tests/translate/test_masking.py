@@ -140,6 +140,7 @@ def found(text: str) -> list[str]:
         ("See https://example.org/a_(b)?c=d.", ["https://example.org/a_(b)?c=d"]),
         ("Mail kim@example.co.kr, please.", ["kim@example.co.kr"]),
         ('Given {"name": "Kim", "tags": ["a"]} find it.', ['{"name": "Kim", "tags": ["a"]}']),
+        ('Use\n{"a": [\n  {"b": 1},\n  {"b": 2}\n]}\nnow.', ['{"a": [\n  {"b": 1},\n  {"b": 2}\n]}']),
         ('Sort ["pear", "apple"].', []),
         ('<p class="x > y">Hello <b>there</b></p>', ['<p class="x > y">', "<b>", "</b></p>"]),
         ("<script>if (a < b) run()</script>done", ["<script>if (a < b) run()</script>"]),
