@@ -14,7 +14,7 @@ import json
 import os
 import random
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, TypeVar
@@ -221,6 +221,13 @@ class ChatClient:
                     yield place, reply
 
 
+class _Bought(NamedTuple):
+    """A reply, and what to await before it is used: its way into the ledger."""
+
+    reply: ChatReply
+    written: Awaitable[None] | None = None
+
+
 @dataclass(slots=True)
 class _Run:
     """One pass over requests that the ledger does not answer."""
@@ -239,16 +246,25 @@ class _Run:
         waiting = iter(work)
         done: asyncio.Queue[tuple[int, ChatReply] | None] = asyncio.Queue()
 
+        async def hand_over(index: int, bought: _Bought) -> None:
+            if bought.written is not None:
+                await bought.written
+            done.put_nowait((index, bought.reply))
+
         async def worker() -> None:
+            handing: list[asyncio.Task[None]] = []
             try:
                 for index, request, purchase in waiting:
                     if self.stopped is not None:
-                        return
-                    reply = await self.buy(request, purchase)
-                    if reply is not None:
-                        done.put_nowait((index, reply))
+                        break
+                    bought = await self.buy(request, purchase)
+                    if bought is not None:
+                        # The next purchase is begun while this answer is written: both go to disk together.
+                        handing.append(asyncio.create_task(hand_over(index, bought)))
+                await asyncio.gather(*handing)
             except Exception as error:
                 self.stopped = self.stopped or error
+                await asyncio.gather(*handing, return_exceptions=True)
             finally:
                 done.put_nowait(None)
 
@@ -268,7 +284,7 @@ class _Run:
         if self.stopped is not None:
             raise self.stopped
 
-    async def buy(self, request: ChatRequest, purchase: Purchase) -> ChatReply | None:
+    async def buy(self, request: ChatRequest, purchase: Purchase) -> _Bought | None:
         """Ask until there is an answer, a refusal, or no try left; None where the run was stopped meanwhile."""
         client, failure, tries, waited = self.client, "", 0, 0.0
         key, prompt, answer = purchase.key, prompt_tokens(request), answer_tokens(request)
@@ -284,10 +300,9 @@ class _Run:
                     content = await self._send(request)
                     counts = token_counts(content["usage"])
                     cost = client.facts.cost(*counts) if any(counts) else price
-                    await self.book.answer(key, Answer(content, 0, cost))
                     client.cap.settle(cost)
                     charged = False
-                    return reply_of(content, cost)
+                    return _Bought(reply_of(content, cost), self.book.answer(key, Answer(content, 0, cost)))
                 except openai.APIStatusError as error:
                     charged = error.status_code in MAYBE_CHARGED
                     failure = _one_line(error)
@@ -301,7 +316,7 @@ class _Run:
                             waited += wait
                             continue
                     if error.status_code < 500 and error.status_code not in (408, 409, 429):
-                        return ChatReply("", "api_error", error=failure)
+                        return _Bought(ChatReply("", "api_error", error=failure))
                 except (openai.APIConnectionError, openai.APIResponseValidationError, _NoAnswerError) as error:
                     failure = _one_line(error)
                 finally:
@@ -309,7 +324,7 @@ class _Run:
             tries += 1
             if tries < client._tries:
                 await asyncio.sleep(client._backoff * min(2 ** (tries - 1), 16) * random.uniform(0.75, 1.25))
-        return ChatReply("", "api_error", error=failure)
+        return _Bought(ChatReply("", "api_error", error=failure))
 
     async def _reserve(self, cost: float) -> None:
         """Wait for room under the cap: what is under way may cost less than was reserved for it."""

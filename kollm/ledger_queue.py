@@ -6,6 +6,7 @@ A purchase is on disk before its `begin` returns, and an answer before its `answ
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import Self
 
@@ -23,27 +24,27 @@ class LedgerQueue:
         self._waiting: list[asyncio.Future[None]] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def begin(self, purchase: Purchase, cost: float) -> None:
-        """Write a purchase as in flight."""
+    def begin(self, purchase: Purchase, cost: float) -> Awaitable[None]:
+        """Write a purchase as in flight; await it before sending."""
         self._begun.append((purchase, cost))
-        await self._written()
+        return self._written()
 
-    async def answer(self, key: str, answer: Answer) -> None:
-        """Write the answer of a purchase."""
+    def answer(self, key: str, answer: Answer) -> Awaitable[None]:
+        """Write the answer of a purchase; await it before using the answer."""
         self._answers[key] = answer
-        await self._written()
+        return self._written()
 
-    async def release(self, key: str) -> None:
+    def release(self, key: str) -> Awaitable[None]:
         """Take back one send, which the service certainly did not charge."""
         self._released.append(key)
-        await self._written()
+        return self._written()
 
-    async def _written(self) -> None:
+    def _written(self) -> Awaitable[None]:
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
-        await asyncio.shield(done)
+        return asyncio.shield(done)
 
     async def _write(self) -> None:
         """Write until nothing waits; whoever comes meanwhile is in the next transaction."""
