@@ -47,11 +47,14 @@ def show(name: str, overrides: tuple[str, ...]) -> None:
 @recipe.command()
 @click.argument("file")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value.")
-def check(file: str, overrides: tuple[str, ...]) -> None:
+@click.option("--config", help="Accelerate config that it is to run with, by name or file.")
+def check(file: str, overrides: tuple[str, ...], config: str | None) -> None:
     """Check a recipe file: keys, types, and settings that exclude each other."""
     from kollm.recipe import load_recipe
+    from kollm.train.check import check_recipe
 
     loaded = load_recipe(file, overrides)
+    check_recipe(loaded, config)
     click.echo(f"{file}: a valid recipe for {loaded.base.model} ({loaded.adapter.method}, {loaded.quantization}).")
 
 

@@ -11,7 +11,7 @@ from kollm.bases import BASES, BaseFacts
 from kollm.errors import InputError, RecipeError
 from kollm.recipe import TOY_PREFIX, Recipe
 from kollm.resources import resource_folder
-from kollm.train.plan import trainable_parameters
+from kollm.train.plan import Sharding, trainable_parameters
 
 
 def config_names() -> list[str]:
@@ -123,3 +123,11 @@ def sharding(values: dict[str, Any]) -> str:
     if values.get("distributed_type") == "DEEPSPEED" and values.get("deepspeed_config", {}).get("zero_stage") == 3:
         return "ZeRO-3"
     return ""
+
+
+def sharding_of(config: str | Path) -> Sharding:
+    """What a config shares between its GPUs, as `plan` counts it."""
+    values = yaml.safe_load(config_file(config).read_text(encoding="utf-8")) or {}
+    if sharding(values):
+        return "fsdp"
+    return "zero2" if values.get("distributed_type") == "DEEPSPEED" else "ddp"

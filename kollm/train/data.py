@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from kollm.errors import InputError
 from kollm.prompts import PromptTemplate, Segment
 from kollm.records import Record
+from kollm.tokens import bos_ids, encode, segment_ids
 
 IGNORED = -100
 """Label of a token without loss, as torch's cross entropy takes it."""
@@ -109,7 +110,7 @@ def tokenise(
     rows = iter(records)
     while chunk := list(islice(rows, _CHUNK)):
         pieces = [template.segments(record, tokenizer.eos_token) for record in chunk]
-        ids = iter(_token_ids([segment for row in pieces for segment in row], tokenizer))
+        ids = iter(segment_ids([segment for row in pieces for segment in row], tokenizer))
         for record, segments in zip(chunk, pieces, strict=True):
             row = [next(ids) for _ in segments]
             if len(bos) + sum(map(len, row)) > max_length:
@@ -121,26 +122,6 @@ def tokenise(
             result.examples.append(_example(record.id, bos, segments, row, loss))
         result.counts["boundary_merge"] += _merges(pieces, tokenizer)
     return result
-
-
-def bos_ids(tokenizer: Any) -> list[int]:
-    """What the tokenizer itself puts before a text: its BOS, or nothing (GPT-NeoX)."""
-    return [token for token in tokenizer("")["input_ids"] if token == tokenizer.bos_token_id]
-
-
-def _token_ids(segments: Sequence[Segment], tokenizer: Any) -> Iterator[list[int]]:
-    """Ids of each segment; an answer's closing EOS text becomes the EOS id, other text never a special token."""
-    eos = tokenizer.eos_token
-    texts = [segment.text.removesuffix(eos) if segment.learned else segment.text for segment in segments]
-    for segment, ids in zip(segments, _encode(texts, tokenizer), strict=True):
-        yield [*ids, tokenizer.eos_token_id] if segment.learned else ids
-
-
-def _encode(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
-    if not texts:
-        return []
-    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return encoded
 
 
 def _example(name: str, bos: list[int], segments: Sequence[Segment], row: Sequence[list[int]], loss: Loss) -> Example:
@@ -155,8 +136,8 @@ def _merges(pieces: Sequence[Sequence[Segment]], tokenizer: Any) -> int:
     """Rows in which a token would span the boundary, were last prompt and answer tokenised as one text."""
     prompts = [row[-2].text for row in pieces]
     answers = [row[-1].text.removesuffix(tokenizer.eos_token) for row in pieces]
-    joined = _encode([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)], tokenizer)
-    apart = zip(_encode(prompts, tokenizer), _encode(answers, tokenizer), strict=True)
+    joined = encode([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)], tokenizer)
+    apart = zip(encode(prompts, tokenizer), encode(answers, tokenizer), strict=True)
     return sum(whole != prompt + answer for whole, (prompt, answer) in zip(joined, apart, strict=True))
 
 
@@ -167,7 +148,7 @@ def _shorten(
 
     def encode(shorter: Record) -> tuple[list[Segment], list[list[int]], int]:
         segments = template.segments(shorter, tokenizer.eos_token)
-        ids = list(_token_ids(segments, tokenizer))
+        ids = list(segment_ids(segments, tokenizer))
         return segments, ids, sum(map(len, ids)) - room
 
     segments, ids, excess = encode(record)
@@ -179,7 +160,7 @@ def _shorten(
     if record.input and excess > 0:
         counts["input_cut"] += 1
         while record.input and excess > 0:
-            kept = _encode([record.input], tokenizer)[0][: -excess or None]
+            kept = encode([record.input], tokenizer)[0][: -excess or None]
             text = tokenizer.decode(kept, skip_special_tokens=False).rstrip("\ufffd")
             record = replace(record, input=text if len(text) < len(record.input) else record.input[:-1])
             segments, ids, excess = encode(record)

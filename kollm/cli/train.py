@@ -1,0 +1,186 @@
+"""`kollm plan`, `kollm preview`, `kollm train` and `kollm merge`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from kollm.recipe import Recipe
+
+_SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the recipe.")
+
+
+@click.command()
+@click.argument("recipe")
+@_SET
+@click.option("--gpu", default="a100-80gb", show_default=True, help="Kind of GPU; an unknown one lists the known.")
+@click.option("--gpus", default=4, show_default=True, type=click.IntRange(1), help="Number of GPUs.")
+@click.option("--config", help="Accelerate config that it is to run with; decides what is shared between GPUs.")
+@click.option("--rows", type=click.IntRange(1), help="Rows of the dataset; default: the paper's three sources.")
+@click.option("--tokens-per-row", type=click.IntRange(1), help="Mean tokens of a row; default: an assumption.")
+def plan(
+    recipe: str,
+    overrides: tuple[str, ...],
+    gpu: str,
+    gpus: int,
+    config: str | None,
+    rows: int | None,
+    tokens_per_row: int | None,
+) -> None:
+    """Memory, tokens per second and hours that a recipe needs.
+
+    From shapes alone: no network, no weights. The memory has not been held against a real GPU.
+    """
+    from kollm.recipe import load_recipe
+    from kollm.train.check import check_recipe, sharding_of
+    from kollm.train.plan import GPUS, ROWS, TOKENS_PER_ROW, make_plan
+
+    loaded = load_recipe(recipe, overrides)
+    check_recipe(loaded, config)
+    made = make_plan(
+        loaded,
+        gpu,
+        gpus,
+        sharding=sharding_of(config) if config else "ddp",
+        rows=rows or ROWS,
+        tokens_per_row=tokens_per_row or TOKENS_PER_ROW,
+    )
+    gib = 2**30
+    click.echo(
+        f"{loaded.name} on {gpus} x {gpu}: {made.facts.parameters:,} parameters, {made.trainable:,} of them trained"
+    )
+    for part, size in made.memory._asdict().items():
+        click.echo(f"  {part:<12}{size / gib:8.1f} GiB")
+    verdict = "fits" if made.fits else "does not fit"
+    click.echo(
+        f"  {'total':<12}{made.memory.total / gib:8.1f} of {GPUS[gpu].memory / gib:.1f} GiB: {verdict} (estimate)"
+    )
+    if not made.fits:
+        click.echo(f"  to make it fit: {made.fix or 'no single change does - use a larger card, or a smaller base'}")
+    click.echo(f"  {made.flop_per_token / 1e9:.1f} GFLOP a token, about {made.tokens_per_second:,.0f} tokens a second")
+    click.echo(f"  about {made.hours:.1f} hours for {rows or ROWS:,} rows of {tokens_per_row or TOKENS_PER_ROW} tokens")
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--dataset", required=True, help="Dataset folder or Hub id.")
+@click.option("--base", type=click.Path(path_type=Path), help="Folder of the base, for its tokenizer.")
+@click.option("--rows", default=3, show_default=True, type=click.IntRange(1), help="Rows to show.")
+@_SET
+def preview(recipe: str, dataset: str, base: Path | None, rows: int, overrides: tuple[str, ...]) -> None:
+    """Decoded training samples with the loss mask shown.
+
+    What the loss covers is green on a terminal, and stands between ⟦ and ⟧ elsewhere.
+    """
+    from kollm.dataset import read_records
+    from kollm.prompts import PromptTemplate
+    from kollm.recipe import load_recipe
+    from kollm.train.model import base_location, load_tokenizer
+    from kollm.train.preview import make_preview
+
+    loaded = load_recipe(recipe, overrides)
+    template = PromptTemplate.load(loaded.prompt)
+    tokenizer = load_tokenizer(base_location(loaded, base), loaded.base.revision, template)
+    shown = make_preview(loaded, list(read_records(dataset, split="train")), tokenizer, rows)
+    colour = click.get_text_stream("stdout").isatty() and not os.environ.get("NO_COLOR")
+    for name, spans in shown.rows.items():
+        click.echo(f"--- {name}")
+        for span in spans:
+            marked = click.style(span.text, fg="green") if colour else f"⟦{span.text}⟧"
+            click.echo(marked if span.learned else span.text, nl=False)
+        click.echo()
+    click.echo("---")
+    for line in shown.summary():
+        click.echo(line)
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--dataset", help="Dataset folder or Hub id.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the adapter.")
+@click.option(
+    "--config", default="single_gpu", show_default=True, help="Accelerate config: a shipped one's name, or a file."
+)
+@click.option("--processes", type=click.IntRange(1), help="Number of processes, if not the config's.")
+@click.option("--base", type=click.Path(path_type=Path), help="Folder of the base model, if not the recipe's.")
+@click.option("--sweep", metavar="KEY=A,B,C", help="Train once for each value, into OUTPUT/KEY-VALUE.")
+@click.option("--dry-run", is_flag=True, help="Print the command and stop.")
+@click.option("--smoke", is_flag=True, help="Train a tiny random model of the same architecture for 5 steps instead.")
+@_SET
+def train(
+    recipe: str,
+    dataset: str | None,
+    output: Path | None,
+    config: str,
+    processes: int | None,
+    base: Path | None,
+    sweep: str | None,
+    dry_run: bool,
+    smoke: bool,
+    overrides: tuple[str, ...],
+) -> None:
+    """Print, then run, the accelerate launch line of a recipe.
+
+    Killed at any moment, the same command goes on from the last checkpoint.
+    """
+    from kollm.recipe import load_recipe
+    from kollm.train.check import check_recipe
+    from kollm.train.launch import launch, launch_command
+
+    if smoke:
+        _smoke(load_recipe(recipe, overrides), output)
+        return
+    if dataset is None or output is None:
+        raise click.UsageError("Missing option '--dataset' or '-o': both are needed, except with --smoke.")
+    for values, folder in _sweep(sweep, output):
+        chosen = (*overrides, *values)
+        check_recipe(load_recipe(recipe, chosen), config)
+        command = launch_command(
+            recipe, dataset, folder, config=config, processes=processes, base=base, overrides=chosen
+        )
+        click.echo(shlex.join(["accelerate", "launch", *command[3:]]))
+        if not dry_run:
+            launch(command)
+
+
+def _smoke(recipe: Recipe, output: Path | None) -> None:
+    import time
+
+    started = time.monotonic()
+    from kollm.train.smoke import smoke as run_smoke
+
+    metrics = run_smoke(recipe, output)
+    losses = ", ".join(f"{entry['loss']:.3f}" for entry in metrics["history"])
+    trained = metrics["model"]["trainable_parameters"]
+    click.echo(
+        f"smoke: {recipe.name} trains ({recipe.adapter.method}, {recipe.quantization}, {trained:,} parameters): "
+        f"loss {losses} in {time.monotonic() - started:.0f} s"
+    )
+
+
+def _sweep(sweep: str | None, output: Path) -> list[tuple[tuple[str, ...], Path]]:
+    if sweep is None:
+        return [((), output)]
+    key, separator, values = sweep.partition("=")
+    if not separator or not all(values.split(",")):
+        raise click.UsageError(f"--sweep '{sweep}' is not KEY=A,B,C.")
+    return [((f"{key}={value}",), output / f"{key}-{value}") for value in values.split(",")]
+
+
+@click.command()
+@click.argument("adapter", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the merged model.")
+@click.option("--base", help="Where the base is, if not where the adapter says.")
+@click.option("--tolerance", type=float, help="Largest mean difference of log-probabilities, in nats.")
+def merge(adapter: Path, output: Path, base: str | None, tolerance: float | None) -> None:
+    """Merge an adapter into its base in bf16, checked."""
+    from kollm.train.export import TOLERANCE
+    from kollm.train.export import merge as run_merge
+
+    parity = run_merge(adapter, output, base=base, tolerance=TOLERANCE if tolerance is None else tolerance)
+    click.echo(f"{output}: merged; differs by {parity.mean:.5f} nats a token on average, {parity.largest:.5f} at most")
