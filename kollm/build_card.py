@@ -12,7 +12,7 @@ from kollm.build_settings import Settings, SourceInput, Tally
 from kollm.dataset import REJECTED, Part, dataset_fingerprint
 from kollm.dataset_card import CardPart, render_card
 from kollm.files import file_sha256
-from kollm.sources import find_source
+from kollm.sources import SAMPLE, find_source, is_local
 
 TERMS = {
     "deepl": "by DeepL, whose terms of service apply; read them before training a translation system on these rows.",
@@ -86,5 +86,6 @@ def _origin(item: SourceInput) -> str:
     """Hub id, `sample`, or `local file`: a path of this machine says nothing to a reader elsewhere."""
     if item.input is None:
         return find_source(item.name).hub_id
-    text = str(item.input)
-    return text if text == "sample" or (text.count("/") == 1 and "." not in text.split("/")[1]) else "local file"
+    if item.input == SAMPLE or not is_local(item.input):
+        return str(item.input)
+    return "local file"

@@ -14,7 +14,7 @@ from kollm.records import Record
 from kollm.resources import resource_folder
 from kollm.sources.catalogue import find_source
 from kollm.sources.files import hub_batches, hub_files, local_files
-from kollm.sources.rows import Batch, first_rows, local_batches, row_batches
+from kollm.sources.rows import SUFFIXES, Batch, first_rows, local_batches, row_batches
 from kollm.sources.sample import sample_rows
 from kollm.sources.source import Place, Rejected, Source, Turns
 
@@ -77,7 +77,7 @@ def open_source(
     place = Place(source.name, SAMPLE_LICENCE if input == SAMPLE else source.licence, source.lang, turns=turns)
     if input == SAMPLE:
         input = sample_file(source.name, "en")
-    if input is not None and (isinstance(input, Path) or Path(input).exists() or Path(input).suffix):
+    if input is not None and is_local(input):
         if revision is not None:
             raise InputError(
                 f"--revision {revision} names a commit on the Hub, but '{input}' is a file - leave it out."
@@ -86,6 +86,13 @@ def open_source(
     else:
         batches, pin = _open_hub(source, input, revision, limit, seed)
     return Opened(first_rows(batches, limit), replace(place, revision=pin))
+
+
+def is_local(input: str | Path) -> bool:
+    """Whether an input is a file or folder rather than `ORG/NAME` on the Hub, which may hold a dot too."""
+    if isinstance(input, Path) or Path(input).exists():
+        return True
+    return Path(input).suffix in SUFFIXES or input.count("/") != 1
 
 
 def _open_local(source: Source, path: Path, limit: int | None, seed: int) -> tuple[Iterator[Batch], str]:

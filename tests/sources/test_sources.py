@@ -13,7 +13,7 @@ import pytest
 
 from kollm.errors import InputError
 from kollm.records import Record
-from kollm.sources import SOURCES, Rejected, adapt_batch, find_source, open_source, read_source
+from kollm.sources import SOURCES, Rejected, adapt_batch, find_source, is_local, open_source, read_source
 from kollm.sources.sharegpt import MAX_CONVERSATION
 from kollm.sources.source import MAX_FIELD
 
@@ -213,6 +213,22 @@ def test_unknown_sources_and_revisions_of_files(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.jsonl", [])
     with pytest.raises(InputError, match="names a commit on the Hub"):
         list(read_source("dolly", path, revision="abc"))
+
+
+@pytest.mark.parametrize(
+    ("input", "local"),
+    [
+        ("rows.jsonl", True),
+        ("data/rows.parquet", True),
+        ("/absolute/rows", True),
+        ("rows", True),
+        ("beomi/KoAlpaca-v1.1a", False),
+        ("lab/dolly", False),
+        (Path("lab/dolly"), True),
+    ],
+)
+def test_a_hub_id_may_hold_a_dot(input: str | Path, local: bool) -> None:
+    assert is_local(input) is local
 
 
 def test_every_source_has_what_the_card_needs() -> None:
