@@ -16,8 +16,8 @@ from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
 from kollm import __version__
 from kollm.card_template import render_template, to_yaml
-from kollm.errors import InputError, MissingExtraError
-from kollm.files import read_json
+from kollm.errors import InputError, MissingExtraError, StateError
+from kollm.files import read_json, require_file
 from kollm.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
 from kollm.prompts import PromptTemplate
 from kollm.pull import Reference
@@ -59,7 +59,7 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
     """
     training, metrics = read_json(folder / TRAINING), read_json(folder / METRICS)
     recipe = public_recipe(folder)
-    prompt = PromptTemplate.load(training["prompt"])
+    prompt = _trained_prompt(folder, training)
     report = None if lineage.report is None else _public_report(lineage.report, training, lineage)
     eos = str(read_json(folder / "tokenizer_config.json")["eos_token"])
     text = render_template(
@@ -90,6 +90,22 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
     if report is not None and lineage.evaluation is not None:
         files[EVAL_RESULTS] = eval_results(report, lineage.evaluation)
     return Card(text, files)
+
+
+def _trained_prompt(folder: Path, training: Mapping[str, Any]) -> PromptTemplate:
+    """The template that travels with the tokenizer, proven to be the one of training.
+
+    Raises:
+        StateError: it is another.
+    """
+    path = require_file(folder / "chat_template.jinja", "The tokenizer's chat template")
+    prompt = PromptTemplate(str(training["prompt"]), path.read_text(encoding="utf-8"))
+    if prompt.sha256 != training["prompt_sha256"]:
+        raise StateError(
+            f"'{path}' is not the template that '{folder}' was trained with - put it back, or servers would format prompts in "
+            "another way than training did."
+        )
+    return prompt
 
 
 def _public_report(report: Mapping[str, Any], training: Mapping[str, Any], lineage: Lineage) -> dict[str, Any]:

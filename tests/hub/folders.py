@@ -10,6 +10,7 @@ import yaml
 
 from kollm.build import SourceInput, build_dataset
 from kollm.dataset import dataset_fingerprint
+from kollm.prompts import PromptTemplate
 from kollm.recipe import ToyBase, load_recipe
 from kollm.sources import sample_file
 
@@ -47,8 +48,6 @@ def make_adapter(folder: Path, base: Path, dataset: Path) -> Path:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from kollm.prompts import PromptTemplate
-
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(base)
     config = LoraConfig(r=4, target_modules=["query_key_value"], task_type="CAUSAL_LM", init_lora_weights=False)
@@ -72,6 +71,7 @@ def write_training(folder: Path, base: str, dataset: Path) -> None:
         "hardware": {"device": "x86_64", "distributed_type": "NO", "processes": 1, "wrapper": "PeftModelForCausalLM"},
         "location": base,
         "prompt": "kullm-2023",
+        "prompt_sha256": PromptTemplate.load("kullm-2023").sha256,
         "recipe": {key: values[key] for key in ("base", "prompt", "adapter", "trainer")},
         "recipe_fingerprint": recipe.fingerprint(),
         "versions": {"torch": "2.13.0", "peft": "0.21.2"},
