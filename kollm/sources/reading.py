@@ -84,7 +84,7 @@ def open_source(
             )
         batches, pin = _open_local(source, Path(input), limit, seed)
     else:
-        batches, pin = _open_hub(source, input, revision, limit, seed)
+        batches, pin = _open_hub(source, None if input is None else str(input), revision, limit, seed)
     return Opened(first_rows(batches, limit), replace(place, revision=pin))
 
 
