@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from kollm.progress import Progress
 from kollm.prompts import PromptTemplate
 from kollm.pull import Located, locate
 from kollm.records import Generation, Record, content_id
+from kollm.tokens import plain_ids, prompt_ids
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
@@ -227,13 +228,16 @@ def _encode(records: Sequence[Record], system: System, max_new_tokens: int, shot
     """Token ids of every prompt, longest first, so that memory runs out at once or never."""
     context = getattr(system.network.config, "max_position_embeddings", None) or 2048
     room = context - max_new_tokens
-    before = "".join(f"{system.template.prompt(s.instruction, s.input, s.history)}{s.output}\n\n" for s in shots)
+    tokenizer = system.tokenizer
+    before = [
+        token
+        for shot in shots
+        for token in (*prompt_ids(shot, system.template, tokenizer), *plain_ids([f"{shot.output}\n\n"], tokenizer)[0])
+    ]
 
     def tokens(record: Record, cut: int) -> list[int]:
-        given = record.input[: len(record.input) - cut] if cut else record.input
-        text = before + system.template.prompt(record.instruction, given, record.history)
-        ids: list[int] = system.tokenizer(text, add_special_tokens=True, return_token_type_ids=False)["input_ids"]
-        return ids
+        shorter = replace(record, input=record.input[: len(record.input) - cut])
+        return [*before, *prompt_ids(shorter, system.template, tokenizer)]
 
     prompts = []
     for record in records:

@@ -134,6 +134,19 @@ def test_shots_stand_before_the_prompt(system: System, tmp_path: Path) -> None:
     assert next(read_generations(tmp_path / "a.jsonl")).params["shots"] == ["s-1"]
 
 
+def test_a_model_is_asked_with_the_tokens_it_was_trained_on(system: System) -> None:
+    from kollm.train.data import IGNORED, tokenise
+
+    record = Record(
+        "m", "x", "<|endoftext|>는 무엇입니까?", "입력", "답입니다.", history=(("안녕하세요?", "<|padding|> 반갑습니다."),)
+    )
+    (example,) = tokenise([record], system.template, system.tokenizer, max_length=400).examples
+    (prompt,) = _encode([record], system, 12, ())
+    learned = [token for token in example.labels.tolist()[len(prompt.tokens) :] if token != IGNORED]
+    assert [*prompt.tokens, *learned] == example.input_ids.tolist()
+    assert prompt.tokens.count(system.tokenizer.eos_token_id) == 1  # of the history's answer, and none from the text
+
+
 def test_transformers_own_penalty_still_counts_padding() -> None:
     """Once this fails, `generate_answers` can leave the penalty to GenerationConfig."""
     import torch

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kollm.errors import InputError
 from kollm.prompts import PromptTemplate, Segment
 from kollm.records import Record
-from kollm.tokens import bos_ids, encode, segment_ids
+from kollm.tokens import bos_ids, plain_ids, segment_ids
 
 IGNORED = -100
 """Label of a token without loss, as torch's cross entropy takes it."""
@@ -136,8 +136,8 @@ def _merges(pieces: Sequence[Sequence[Segment]], tokenizer: Any) -> int:
     """Rows in which a token would span the boundary, were last prompt and answer tokenised as one text."""
     prompts = [row[-2].text for row in pieces]
     answers = [row[-1].text.removesuffix(tokenizer.eos_token) for row in pieces]
-    joined = encode([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)], tokenizer)
-    apart = zip(encode(prompts, tokenizer), encode(answers, tokenizer), strict=True)
+    joined = plain_ids([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)], tokenizer)
+    apart = zip(plain_ids(prompts, tokenizer), plain_ids(answers, tokenizer), strict=True)
     return sum(whole != prompt + answer for whole, (prompt, answer) in zip(joined, apart, strict=True))
 
 
@@ -146,24 +146,24 @@ def _shorten(
 ) -> tuple[list[Segment], list[list[int]]] | None:
     """Segments and ids of the record cut to `room` tokens; None where no answer token fits."""
 
-    def encode(shorter: Record) -> tuple[list[Segment], list[list[int]], int]:
+    def tokens_of(shorter: Record) -> tuple[list[Segment], list[list[int]], int]:
         segments = template.segments(shorter, tokenizer.eos_token)
         ids = list(segment_ids(segments, tokenizer))
         return segments, ids, sum(map(len, ids)) - room
 
-    segments, ids, excess = encode(record)
+    segments, ids, excess = tokens_of(record)
     if record.history and excess > 0:
         counts["history_cut"] += 1
         while record.history and excess > 0:
             record = replace(record, history=record.history[1:])
-            segments, ids, excess = encode(record)
+            segments, ids, excess = tokens_of(record)
     if record.input and excess > 0:
         counts["input_cut"] += 1
         while record.input and excess > 0:
-            kept = encode([record.input], tokenizer)[0][: -excess or None]
+            kept = plain_ids([record.input], tokenizer)[0][: -excess or None]
             text = tokenizer.decode(kept, skip_special_tokens=False).rstrip("\ufffd")
             record = replace(record, input=text if len(text) < len(record.input) else record.input[:-1])
-            segments, ids, excess = encode(record)
+            segments, ids, excess = tokens_of(record)
     if excess > 0:
         kept = ids[-1][: len(ids[-1]) - 1 - excess] if len(ids[-1]) - 1 > excess else []
         if not kept:
