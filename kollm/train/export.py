@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,9 @@ def merge(adapter: Path, output: Path, *, base: str | None = None, tolerance: fl
     align_special_tokens(merged, tokenizer)
     merged.save_pretrained(output)
     tokenizer.save_pretrained(output)
+    for name in ("metrics.json", "recipe.yaml"):  # from which the card of the merged model is made
+        if (adapter / name).is_file():
+            shutil.copyfile(adapter / name, output / name)
     about = read_json(adapter / "training.json") if (adapter / "training.json").is_file() else {}
     write_json(output / "training.json", {**about, "merge": {**parity._asdict(), "tolerance": tolerance}})
     return parity
