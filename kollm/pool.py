@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -35,7 +37,7 @@ class Pool:
         self._executor: ProcessPoolExecutor | None = None
         if processes and "fork" in multiprocessing.get_all_start_methods():
             self._executor = ProcessPoolExecutor(
-                processes, multiprocessing.get_context("fork"), initializer=_set_worker, initargs=(worker,)
+                processes, multiprocessing.get_context("fork"), initializer=_set_worker, initargs=(worker, os.getpid())
             )
             self._executor.submit(os.getpid).result()  # fork now, before this process has threads at work
 
@@ -68,9 +70,17 @@ class Pool:
             self._executor.shutdown(cancel_futures=True)
 
 
-def _set_worker(worker: object) -> None:
+def _set_worker(worker: object, parent: int) -> None:
     global _worker
     _worker = worker
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """End this process when its parent is gone: killed with -9, it cannot say so, and the queue stays open."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _call(method: Callable[[Any, Job], Result], job: Job) -> Result:

@@ -1,0 +1,73 @@
+"""Batches in worker processes: in order, with their errors, and gone with their parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kollm.errors import InputError
+from kollm.pool import Pool
+
+
+class Worker:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def times(self, number: int) -> int:
+        if number == 7:
+            raise InputError("Seven is not taken - leave it out.")
+        return self.factor * number
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_results_come_in_order(processes: int) -> None:
+    with Pool(Worker(3), processes) as pool:
+        assert list(pool.map(Worker.times, [5, 1, 4, 2])) == [15, 3, 12, 6]
+        assert list(pool.map(Worker.times, iter(()))) == []
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_an_error_arrives_as_it_was(processes: int) -> None:
+    with Pool(Worker(3), processes) as pool, pytest.raises(InputError, match="Seven is not taken"):
+        list(pool.map(Worker.times, [1, 7, 2]))
+
+
+PARENT = """
+import sys, time
+from kollm.pool import Pool
+
+def busy(worker, number):
+    import os
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+with Pool(object(), 1) as pool:
+    list(pool.map(busy, [1]))
+"""
+
+
+def test_workers_end_when_their_parent_is_killed() -> None:
+    root = str(Path(__file__).parent.parent)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
+    )
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    for _ in range(200):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{worker}/stat").exists() and Path(f"/proc/{worker}/stat").read_text().split()[2] == "Z":
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker outlived its parent")
