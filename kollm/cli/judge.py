@@ -63,10 +63,17 @@ def judge(
 
 
 def _read(path: Path) -> list[Generation]:
+    from kollm.errors import InputError
     from kollm.files import read_jsonl
     from kollm.records import Generation
 
-    return [Generation.from_row(row) for row in read_jsonl(path)]
+    answers = []
+    for number, row in enumerate(read_jsonl(path), start=1):
+        for name in ("id", "system", "instruction", "input", "response"):
+            if name in row and not isinstance(row[name], str):
+                raise InputError(f"{path}, row {number}: {name} is {row[name]!r} - it must be text.")
+        answers.append(Generation.from_row(row))
+    return answers
 
 
 def _ask_service(judge: ChatJudge, answers: Sequence[Generation], output: Path, dry_run: bool, batch: bool) -> bool:

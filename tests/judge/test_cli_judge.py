@@ -100,6 +100,24 @@ def test_mistakes_get_one_sentence(
     assert words in err and "Traceback" not in err and llmock.requests == []
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"id": 1}', "row 2: id is 1 - it must be text"),
+        ('{"id": "a", "response": null}', "row 2: response is None - it must be text"),
+        ('{"id": "a"}', "This is not a Generation row"),
+        ('{"id": ', "line 2: not valid JSON"),
+        ("[]", "line 2: a list, not an object"),
+    ],
+)
+def test_a_wrong_row_is_named(generations: Path, line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first = generations.read_text(encoding="utf-8").splitlines()[0]
+    generations.write_text(f"{first}\n{line}\n", encoding="utf-8")
+    assert kollm(generations) == 1
+    err = capsys.readouterr().err
+    assert words in err and "Traceback" not in err
+
+
 def test_no_key_no_answers_and_a_dead_server(
     llmock: LLMock,
     generations: Path,
