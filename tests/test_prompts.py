@@ -1,0 +1,103 @@
+"""Prompt templates: byte for byte as the paper and the released models have them, and one text for all uses."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kollm.errors import InputError, RecipeError
+from kollm.prompts import PromptTemplate
+from kollm.records import Record
+
+GOLDEN = Path(__file__).parent / "golden"
+INSTRUCTION, INPUT, OUTPUT = (
+    "글을 한 문장으로 요약하세요.",
+    "가을 하늘은 높고 맑다.\n바람도 선선하다.",
+    "맑고 선선한 가을이다.",
+)
+HISTORY = (("한국의 수도는?", "서울입니다."), ("인구는?", "약 940만 명입니다."))
+
+
+def record(input="", history=()):
+    return Record("r-1", "test", INSTRUCTION, input, OUTPUT, history)
+
+
+@pytest.mark.parametrize("name", ["kullm-2023", "kullm-v2"])
+@pytest.mark.parametrize(
+    ("case", "row"),
+    [("single", record(INPUT)), ("no_input", record()), ("three_turn", record(INPUT, HISTORY))],
+)
+def test_golden_text(name, case, row):
+    template = PromptTemplate.load(name)
+    golden = (GOLDEN / f"{name}.{case}.txt").read_bytes()
+    assert template.text(row).encode("utf-8") == golden
+    prompt = template.prompt(row.instruction, row.input, row.history).encode("utf-8")
+    assert golden == prompt + f"{OUTPUT}<|endoftext|>".encode()
+    assert prompt.endswith("\n\n### 응답:\n".encode())
+
+
+def test_the_headings_differ_as_the_paper_and_the_released_models_do():
+    assert "### 지시어:\n" in PromptTemplate.load("kullm-2023").prompt("a")
+    assert "### 명령어:\n" in PromptTemplate.load("kullm-v2").prompt("a")
+    assert PromptTemplate.load("kullm-2023").sha256 != PromptTemplate.load("kullm-v2").sha256
+
+
+@pytest.mark.parametrize("name", PromptTemplate.names())
+def test_a_tokenizer_renders_the_same_text(name):
+    """What transformers makes of the exported chat template is what training and generation use."""
+    from kollm.train.toy import train_tokenizer
+
+    template = PromptTemplate.load(name)
+    tokenizer = train_tokenizer(["가나다라 응답 지시어"] * 3, 300)
+    tokenizer.chat_template = template.chat_template
+    for row in (record(INPUT), record(), record(INPUT, HISTORY), record("", HISTORY)):
+        assert tokenizer.apply_chat_template(row.messages(), tokenize=False) == template.text(row)
+        asked = tokenizer.apply_chat_template(row.messages()[:-1], tokenize=False, add_generation_prompt=True)
+        assert asked == template.prompt(row.instruction, row.input, row.history)
+
+
+texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@given(st.lists(st.tuples(texts, texts), max_size=3), texts, st.one_of(st.just(""), texts), texts)
+def test_segments_join_to_the_text_and_learn_answers_only(history, instruction, input, output):
+    template = PromptTemplate.load("kullm-2023")
+    row = Record("r-1", "test", instruction, input, output, tuple(history))
+    segments = template.segments(row)
+    assert "".join(segment.text for segment in segments) == template.text(row)
+    answers = [answer for _, answer in history] + [output]
+    assert [s.text for s in segments if s.learned] == [f"{answer}<|endoftext|>" for answer in answers]
+
+
+def test_a_template_cannot_reach_python():
+    hostile = PromptTemplate("hostile", "{{ messages.__class__.__mro__ }}")
+    with pytest.raises(InputError, match="cannot render"):
+        hostile.render([{"role": "user", "content": "a"}])
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "system", "content": "a"}],
+        [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}],
+    ],
+)
+def test_turns_out_of_order_are_refused(messages):
+    with pytest.raises(InputError, match="user, assistant"):
+        PromptTemplate.load("kullm-2023").render(messages)
+
+
+def test_unknown_and_broken_templates(tmp_path):
+    with pytest.raises(RecipeError, match=r"'nope' - use one of kullm-2023, kullm-v2"):
+        PromptTemplate.load("nope")
+    broken = tmp_path / "broken.jinja"
+    broken.write_text("{% if %}")
+    with pytest.raises(RecipeError, match="line 1: not a valid Jinja template"):
+        PromptTemplate.load(str(broken))
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused():
+    shrinking = PromptTemplate("shrinking", "{{ messages | length }}{{ messages[-1]['content'] }}")
+    with pytest.raises(RecipeError, match="changes the text of earlier turns"):
+        shrinking.segments(record("", HISTORY))
