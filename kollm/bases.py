@@ -113,9 +113,11 @@ def _bloom(hub_id: str, layers: int, hidden: int, heads: int) -> BaseFacts:
     return BaseFacts(hub_id, "bloom", layers, hidden, heads, 4 * hidden, 250_880, 2048, "bigscience-bloom-rail-1.0")
 
 
-def _llama(hub_id: str, size: tuple[int, int, int, int], context: int, licence: str, words: int = 32_000) -> BaseFacts:
+def _llama(
+    hub_id: str, size: tuple[int, int, int, int], context: int, licence: str, words: int = 32_000, kv_heads: int = 0
+) -> BaseFacts:
     layers, hidden, heads, intermediate = size
-    return BaseFacts(hub_id, "llama", layers, hidden, heads, intermediate, words, context, licence)
+    return BaseFacts(hub_id, "llama", layers, hidden, heads, intermediate, words, context, licence, kv_heads)
 
 
 _LLAMA_7B, _LLAMA_13B = (32, 4096, 32, 11_008), (40, 5120, 40, 13_824)
@@ -127,6 +129,7 @@ BASES: dict[str, BaseFacts] = {
         _neox("EleutherAI/polyglot-ko-3.8b", 32, 3072, 24, 30_080),
         _neox("EleutherAI/polyglot-ko-5.8b", 28, 4096, 16, 30_080),
         _neox("EleutherAI/polyglot-ko-12.8b", 40, 5120, 40, 30_080),
+        _neox("beomi/KoAlpaca-Polyglot-5.8B", 28, 4096, 16, 30_080),
         _neox("EleutherAI/pythia-6.9b", 32, 4096, 32, 50_432),
         _neox("EleutherAI/pythia-12b", 36, 5120, 40, 50_688),
         _neox("togethercomputer/RedPajama-INCITE-Base-3B-v1", 32, 2560, 32, 50_432),
@@ -136,8 +139,15 @@ BASES: dict[str, BaseFacts] = {
         _llama("huggyllama/llama-7b", _LLAMA_7B, 2048, "other"),
         _llama("huggyllama/llama-13b", _LLAMA_13B, 2048, "other"),
         _llama("meta-llama/Llama-2-7b-hf", _LLAMA_7B, 4096, "llama2"),
+        _llama("meta-llama/Llama-2-7b-chat-hf", _LLAMA_7B, 4096, "llama2"),
         _llama("meta-llama/Llama-2-13b-hf", _LLAMA_13B, 4096, "llama2"),
         _llama("beomi/llama-2-ko-7b", _LLAMA_7B, 4096, "llama2", words=46_336),
+        _llama("hyunseoki/ko-en-llama2-13b", _LLAMA_13B, 2048, "llama2"),
+        _llama("beomi/OPEN-SOLAR-KO-10.7B", (48, 4096, 32, 14_336), 4096, "Apache-2.0", words=46_592, kv_heads=8),
+        # Its config was not at hand: the shape that has its 8 B parameters, with the vocabulary of its 2.1B sibling.
+        _llama("kakaocorp/kanana-1.5-8b-base", (32, 4096, 32, 14_336), 32_768, "Apache-2.0", words=128_256, kv_heads=8),
+        # Its card gives the layers and 472 M parameters, from which the vocabulary follows.
+        _llama("trillionlabs/Tri-0.5B-Base", (24, 896, 14, 2560), 4096, "Apache-2.0", words=128_256),
     )
 }
 """Hub id -> facts."""
