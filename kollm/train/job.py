@@ -31,7 +31,7 @@ from kollm.train.data import Tokenised, conversations, split_heldout, tokenise
 from kollm.train.model import add_tokens, base_location, load_config, load_model, load_tokenizer
 from kollm.train.plan import GPUS, flop_per_token
 from kollm.train.precision import Watchdog, check_precision
-from kollm.train.sft import CHECKPOINTS, StepTrainer, layout, throughput, train, trainer_config
+from kollm.train.sft import CHECKPOINTS, StepTrainer, last_checkpoint, layout, throughput, train, trainer_config
 from kollm.train.tracker import Tracker
 
 SECTIONS = (
@@ -94,8 +94,8 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     trainer.save_model(str(output))
     state.wait_for_everyone()
     if state.is_main_process:
-        where = {"location": location, "revision": getattr(trainer.model.config, "_commit_hash", None)}
-        _finish(output, metrics, {**identity, "base": where, **_machine(trainer)})
+        base_commit = getattr(trainer.model.config, "_commit_hash", None)
+        _finish(output, metrics, {**identity, "location": location, "base_commit": base_commit, **_machine(trainer)})
 
 
 def _prepare(
@@ -167,9 +167,9 @@ def _is_done(output: Path, identity: dict[str, Any]) -> bool:
 
 def _begin(output: Path, identity: dict[str, Any], recipe: Recipe) -> None:
     started = output / CHECKPOINTS / "identity.json"
-    if started.is_file():
+    if last_checkpoint(output) is not None:
         _compare(read_json(started), identity, output)
-    else:
+    else:  # nothing to lose: what stopped an earlier start, in the data say, may be mended by another recipe
         write_json(started, identity)
     write_atomic(output / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), allow_unicode=True))
 

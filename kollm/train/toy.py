@@ -162,8 +162,9 @@ def _pretrain(model: Any, tokenizer: Any, documents: list[str], spec: ToyBase) -
         return
     blocks = _blocks(tokenizer, documents, spec.pretrain_block)
     optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, weight_decay=0.1, betas=(0.9, 0.95))
+    warm_up = min(0.6, max(0.1, 1.1 / spec.pretrain_steps))  # of one step, torch's schedule divides by zero
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=spec.learning_rate, total_steps=spec.pretrain_steps, pct_start=0.1, cycle_momentum=False
+        optimizer, max_lr=spec.learning_rate, total_steps=spec.pretrain_steps, pct_start=warm_up, cycle_momentum=False
     )
     model.train()
     for step, batch in enumerate(_batches(blocks, spec), start=1):
