@@ -29,7 +29,7 @@ MANIFEST = {
     "leaks": [],
     "dropped": {},
     "mended": {},
-    "settings": {"keep_english": False},
+    "settings": {"keep_english": False, "against": ["human_eval"]},
 }
 
 
@@ -183,3 +183,6 @@ def test_the_card_lists_its_parts() -> None:
     assert "Mind Wikipedia." in body
     assert "1,200" in body
     assert "| duplicate_exact | 5 |" in body
+    assert "No kept training row holds one of the 252" in body
+    other = render_card("Korean rows", parts, {**MANIFEST, "settings": {"keep_english": False, "against": []}})
+    assert "were not compared with the 252" in other
