@@ -192,10 +192,29 @@ def _model(plain: Publication, folder: Path, names: Names) -> Publication:
     if (folder / TOY).is_file():
         return _with_card(plain, toy_base_card(folder, plain.repository, "other"))
     training = _require_training(folder)
+    _check_end_of_text(folder)
     base, base_folder = _base(folder, training, names)
     lineage = _lineage(folder, training, base, base_folder, names)
     files = {**plain.files, TRAINING: _json({**training, "location": str(base)}), RECIPE: _public_recipe(folder)}
     return _with_card(replace(plain, files=files), trained_card("model", folder, plain.repository, lineage))
+
+
+def _check_end_of_text(folder: Path) -> None:
+    """Refuse a model that would not stop: tokenizer, config and generation config must name one end of text.
+
+    Raises:
+        InputError: they do not, or the tokenizer has none.
+    """
+    token = read_json(folder / "tokenizer_config.json")["eos_token"]
+    text = token["content"] if isinstance(token, dict) else token
+    added = {item["content"]: item["id"] for item in read_json(folder / "tokenizer.json")["added_tokens"]}
+    for name in ("config.json", "generation_config.json"):
+        value = read_json(folder / name).get("eos_token_id")
+        if added.get(text) not in (value if isinstance(value, list) else [value]):
+            raise InputError(
+                f"'{folder / name}' ends a text with token {value} and the tokenizer with {added.get(text)} ('{text}') - "
+                "merge it again, or mend the file."
+            )
 
 
 def _base(folder: Path, training: Mapping[str, Any], names: Names) -> tuple[Reference, Path | None]:

@@ -208,6 +208,10 @@ def test_a_merged_model(hub: LoopbackHub, work: Path, tmp_path: Path) -> None:
         push("model", folder, "maker/merged", names=names)
     push("model", work / "base", "maker/toy-base")
     push("model", folder, "maker/merged", names=names)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    write_json(folder / "generation_config.json", {**settings, "eos_token_id": 2})
+    with pytest.raises(InputError, match="ends a text with token 2 and the tokenizer with 0"):
+        push("model", folder, "maker/merged", names=names)
 
     front = yaml.safe_load(fetched("README.md", "maker/merged").split("---\n")[1])
     assert (front["base_model_relation"], front["license"]) == ("merge", "other")
