@@ -56,6 +56,7 @@ def test_dry_run_and_limit_ask_nobody(
     assert "3 requests" in capsys.readouterr().err and llmock.requests == [] and not (tmp_path / "v.jsonl").exists()
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # llmock leaves uploads to the collector
 def test_batch_is_submitted_and_then_collected(
     llmock: LLMock,
     generations: Path,
