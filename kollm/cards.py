@@ -1,6 +1,7 @@
-"""Model cards: adapter, merged model, toy base and metric, rendered from `model_cards/` with figures read from the run's files.
+"""Model cards: adapter, merged model and toy base, rendered from `model_cards/` with figures read from the run's files.
 
-A figure that is missing or empty is an error, never a blank. (A dataset's card is written by its build: dataset_card.py.)
+A figure that is missing or empty is an error, never a blank. (A dataset's card is written by its build, dataset_card.py; the
+metric's is the README.md of its folder.)
 """
 
 from __future__ import annotations
