@@ -1,0 +1,94 @@
+"""Packed training is unpacked training: the same losses and the same weights, and no look across a boundary."""
+
+import pytest
+import torch
+
+from kollm.recipe import load_recipe
+from kollm.train import attention
+from kollm.train.batches import Collator
+from kollm.train.data import Example
+
+STEPS = 20
+TOLERANCE = 1e-5
+
+
+@pytest.mark.parametrize("heads", [2, 1], ids=["head_dim_128", "head_dim_256"])
+def test_packed_and_padded_training_agree(run_training, make_toy, heads):
+    base = make_toy(hidden_size=256, heads=heads)
+    shared = (f"trainer.max_steps={STEPS}", "trainer.weight_decay=0.0", "trainer.adam_epsilon=1e-6")
+    padded = run_training(*shared, name="padded", base_folder=base)
+    packed = run_training(*shared, "trainer.packing=true", name="packed", base_folder=base)
+    assert len(padded.losses) == STEPS
+    assert padded.losses == pytest.approx(packed.losses, abs=TOLERANCE)
+    assert padded.losses[-1] < padded.losses[0]
+    for name, weight in padded.weights.items():
+        assert torch.allclose(weight, packed.weights[name], atol=TOLERANCE, rtol=0), name
+    assert packed.metrics["throughput"]["padding"] == 0 < padded.metrics["throughput"]["padding"]
+
+
+def examples():
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(2, 400, (length,), generator=generator).int().numpy() for length in (5, 17, 9)]
+    return [Example(str(index), ids, ids.copy()) for index, ids in enumerate(rows)]
+
+
+def load(base, implementation):
+    from transformers import AutoModelForCausalLM
+
+    attention.register()
+    return AutoModelForCausalLM.from_pretrained(base, attn_implementation=implementation, dtype=torch.float32).eval()
+
+
+def reference_varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):
+    """torch's varlen_attn, written out: causal attention in each stretch that the boundaries mark."""
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
+    assert cu_seq_q[0] == 0 and cu_seq_q[-1] == query.shape[0]
+    assert max_q == max_k == int(cu_seq_q.diff().max())
+    assert window_size == (-1, 0) and not enable_gqa
+    output = torch.empty_like(query)
+    for start, end in zip(cu_seq_q[:-1].tolist(), cu_seq_q[1:].tolist(), strict=True):
+        states = [part[start:end].transpose(0, 1) for part in (query, key, value)]
+        read = torch.nn.functional.scaled_dot_product_attention(*states, is_causal=True, scale=scale)
+        output[start:end] = read.transpose(0, 1)
+    return output
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", attention.VARLEN])
+def test_a_packed_row_gives_the_logits_of_its_rows_apart(base, monkeypatch, implementation):
+    """For sdpa by the mask that transformers builds; for the kernel by the boundaries that reach it."""
+    calls = []
+
+    def spy(*args, **kwargs):
+        calls.append(args[3].tolist())
+        return reference_varlen(*args, **kwargs)
+
+    monkeypatch.setattr(attention, "varlen_attn", spy)
+    model = load(base, implementation)
+    rows = examples()
+    batch = Collator(1, packed=True)(rows)
+    batch.pop("labels")
+    with torch.no_grad():
+        packed = model(**batch, use_cache=False).logits[0]
+        apart = [model(input_ids=torch.from_numpy(row.input_ids).long()[None]).logits[0] for row in rows]
+    assert torch.allclose(packed, torch.cat(apart), atol=1e-5)
+    assert calls == ([[0, 5, 22, 31]] * model.config.num_hidden_layers if implementation == attention.VARLEN else [])
+
+
+def test_padded_batches_go_to_sdpa(base, monkeypatch):
+    monkeypatch.setattr(attention, "varlen_attn", None)
+    batch = Collator(1, packed=False)(examples())
+    batch.pop("labels")
+    with torch.no_grad():
+        assert torch.allclose(
+            load(base, attention.VARLEN)(**batch).logits[0, :5], load(base, "sdpa")(**batch).logits[0, :5], atol=1e-5
+        )
+
+
+def test_the_kernel_is_asked_for_on_a_gpu_alone():
+    from kollm.errors import RecipeError
+
+    recipe = load_recipe("kullm-polyglot-5.8b-fast")
+    assert attention.implementation(recipe, "gpt_neox") == "sdpa"
+    assert attention.implementation(recipe, "bloom") == "eager"
+    with pytest.raises(RecipeError, match="runs on a GPU alone"):
+        attention.implementation(load_recipe("kullm-polyglot-5.8b-fast", ["attention=varlen"]), "gpt_neox")

@@ -1,0 +1,43 @@
+"""One, two and four processes: the same token-weighted losses, and the wrapper that really ran."""
+
+import subprocess
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kollm.files import read_json
+from kollm.train.launch import launch_command
+
+
+def train(dataset, base, output, config, processes, overrides):
+    overrides = (*overrides, "global_batch_size=12")
+    command = launch_command(
+        "demo",
+        dataset,
+        output,
+        config=config,
+        processes=processes,
+        base=base,
+        overrides=(*overrides, "trainer.num_train_epochs=2"),
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = read_json(output / "metrics.json")
+    weights = load_file(output / "adapter_model.safetensors")
+    return metrics, read_json(output / "training.json")["hardware"], weights
+
+
+@pytest.mark.slow
+def test_one_two_and_four_processes_agree(dataset, base, tmp_path, overrides):
+    one, alone, weights = train(dataset, base, tmp_path / "one", "cpu", None, overrides)
+    assert (alone["processes"], alone["wrapper"]) == (1, "PeftModelForCausalLM")
+    assert one["steps"] % 2 == 0 and one["rows"]["train"] % 12 != 0, "the last step of an epoch must be a partial one"
+    for processes in (2, 4):
+        many, hardware, theirs = train(dataset, base, tmp_path / str(processes), "cpu_2proc", processes, overrides)
+        assert (hardware["processes"], hardware["wrapper"]) == (processes, "DistributedDataParallel")
+        assert [e["loss"] for e in many["history"]] == pytest.approx([e["loss"] for e in one["history"]], abs=1e-5)
+        assert many["heldout"]["after"] == pytest.approx(one["heldout"]["after"], abs=1e-5)
+        assert many["heldout"]["tokens"] == one["heldout"]["tokens"]
+        for name, weight in weights.items():
+            assert torch.allclose(weight, theirs[name], atol=1e-4, rtol=0), name

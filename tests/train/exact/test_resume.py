@@ -1,0 +1,67 @@
+"""A training that was killed goes on as if it had not been, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kollm.errors import StateError
+from kollm.files import read_json
+
+SETTINGS = ("adapter.dropout=0.1", "trainer.num_train_epochs=6", "trainer.save_steps=4", "global_batch_size=6")
+
+
+def start(dataset, base, output, overrides):
+    command = [sys.executable, "-m", "kollm.train", "--recipe", "demo", "--dataset", str(dataset), "-o", str(output)]
+    command += ["--base", str(base), *(part for override in (*overrides, *SETTINGS) for part in ("--set", override))]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    return errors
+
+
+@pytest.mark.slow
+def test_kill_and_resume_is_bitwise_the_same(dataset, base, tmp_path, overrides):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(start(dataset, base, whole, overrides))
+
+    process = start(dataset, base, broken, overrides)
+    while not list((broken / "checkpoints").glob("checkpoint-*/complete.json")):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (broken / "training.json").exists()
+
+    assert "resuming from checkpoint-" in finish(start(dataset, base, broken, overrides))
+    assert (whole / "adapter_model.safetensors").read_bytes() == (broken / "adapter_model.safetensors").read_bytes()
+    first, second = read_json(whole / "metrics.json"), read_json(broken / "metrics.json")
+    assert [e["loss"] for e in first["history"]] == [e["loss"] for e in second["history"]]
+    assert [e["step"] for e in first["history"]] == list(range(1, first["steps"] + 1))
+    assert first["heldout"] == second["heldout"]
+    assert "trained already" in finish(start(dataset, base, broken, overrides))
+
+
+def test_another_recipe_is_not_continued(run_training):
+    run_training("trainer.max_steps=2")
+    with pytest.raises(StateError, match="another adapter - choose another -o"):
+        run_training("trainer.max_steps=2", "adapter.r=8")
+    run_training("trainer.max_steps=2", "trainer.per_device_train_batch_size=1")  # without effect on the result
+
+
+def test_a_checkpoint_that_was_cut_off_is_not_resumed_from(tmp_path):
+    from kollm.train.sft import last_checkpoint
+
+    for step, whole in ((5, True), (10, True), (15, False)):
+        folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "trainer_state.json").write_text("{}")
+        if whole:
+            (folder / "complete.json").write_text("{}")
+    assert last_checkpoint(tmp_path).name == "checkpoint-10"
