@@ -173,14 +173,23 @@ def _sweep(sweep: str | None, output: Path) -> list[tuple[tuple[str, ...], Path]
 
 
 @click.command()
-@click.argument("adapter", type=click.Path(path_type=Path))
+@click.argument("adapter")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the merged model.")
 @click.option("--base", help="Where the base is, if not where the adapter says.")
 @click.option("--tolerance", type=float, help="Largest mean difference of log-probabilities, in nats.")
-def merge(adapter: Path, output: Path, base: str | None, tolerance: float | None) -> None:
-    """Merge an adapter into its base in bf16, checked."""
+def merge(adapter: str, output: Path, base: str | None, tolerance: float | None) -> None:
+    """Merge an adapter into its base in bf16, checked.
+
+    The base is loaded in bf16 whatever it was trained in. What was saved is loaded again and compared with the adapter
+    on that base; where they differ by more than the tolerance, nothing is kept.
+    """
     from kollm.train.export import TOLERANCE
     from kollm.train.export import merge as run_merge
 
     parity = run_merge(adapter, output, base=base, tolerance=TOLERANCE if tolerance is None else tolerance)
     click.echo(f"{output}: merged; differs by {parity.mean:.5f} nats a token on average, {parity.largest:.5f} at most")
+    click.echo(f"  the adapter itself moves the base by {parity.effect:.5f}")
+    if parity.quantised is not None:
+        click.echo(
+            f"  the quantised base that it was trained on differs from the merged model by {parity.quantised:.5f}"
+        )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
@@ -12,8 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kollm.errors import InputError, StateError
 from kollm.files import ensure_folder, read_json, write_json
-from kollm.train import adaption_prompt
-from kollm.train.model import align_special_tokens, missing_base
+from kollm.pull import locate
+from kollm.recipe import Recipe, load_recipe
+from kollm.train.adapters import finish_adapter
+from kollm.train.model import load_model
 
 TOLERANCE = 0.05
 """Largest mean difference of log-probabilities, in nats: bf16 keeps 8 bits, and merging rounds each weight once more."""
@@ -23,77 +26,145 @@ PROMPTS = (
     "print('hello')  # 3.14 * 2",
 )
 """Texts whose next-token probabilities are compared."""
+LIKELIEST = 10
+"""How many tokens of each position are compared: what lies below is never chosen."""
+TRAINING = "training.json"
+COPIED = ("recipe.yaml", "metrics.json")
 
 
 class Parity(NamedTuple):
-    """Mean and largest absolute difference of next-token log-probabilities, in nats, over the likeliest ten tokens."""
+    """How far the merged model is from the adapter on the same bf16 base.
+
+    Attributes:
+        mean: mean absolute difference of next-token log-probabilities, in nats.
+        largest: the largest of them.
+        effect: mean difference that the adapter itself makes to the base: what there is to lose.
+        quantised: mean difference from the adapter on the quantised base that it was trained on; that is the
+            quantisation's own error, which no merge mends. None where the base was not quantised.
+    """
 
     mean: float
     largest: float
+    effect: float
+    quantised: float | None
 
 
-def merge(adapter: Path, output: Path, *, base: str | None = None, tolerance: float = TOLERANCE) -> Parity:
-    """Reload the base in bf16, merge the adapter, compare, and save the merged model in safetensors.
+def merge(adapter: str | Path, output: Path, *, base: str | None = None, tolerance: float = TOLERANCE) -> Parity:
+    """Reload the base in bf16, merge the adapter, save, and compare what was saved with the adapter on that base.
 
-    The comparison is with the adapter on that same bf16 base. Where it was trained on a quantised base, the shift from
-    that base to bf16 is part of neither; it is the quantisation's own error.
+    Args:
+        adapter: folder or Hub id of an adapter of kollm's.
+        output: new folder for the merged model; whole or absent, `training.json` is written last.
+        base: where the base is, if not where the adapter says.
+        tolerance: largest mean difference, in nats.
 
     Raises:
-        InputError: no adapter of kollm's, or a base that cannot be loaded.
-        StateError: the merged model differs by more than `tolerance`; nothing is saved then.
+        InputError: no adapter of kollm's, a kind that cannot be merged, no base, or a folder that is in use.
+        StateError: the merged model differs by more than `tolerance`; nothing is kept then.
     """
-    config = adapter / "adapter_config.json"
-    if not config.is_file():
-        raise InputError(
-            f"'{adapter}' is no adapter folder (no adapter_config.json) - name the folder that training made."
-        )
-    settings = read_json(config)
-    if settings["peft_type"] == "ADAPTION_PROMPT":
-        raise InputError("Adaption prompts are no change of weights and cannot be merged - publish the adapter itself.")
-    adaption_prompt.register()
-    location = base or settings["base_model_name_or_path"]
-    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    folder = locate(adapter, "model").folder
+    settings = _settings(folder)
+    recipe = load_recipe(folder / "recipe.yaml")
+    if output.exists() and any(output.iterdir()):
+        raise InputError(f"'{output}' is not empty - name a new folder for the merged model.")
+    location = _base(base, settings)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    trained_on = None
+    if recipe.quantization != "none":
+        trained_on = _log_probabilities(_adapted(recipe, location, folder, tokenizer), tokenizer)
+    model = _adapted(_in_bf16(recipe), location, folder, tokenizer)
+    before = _log_probabilities(model, tokenizer)
+    with model.disable_adapter():
+        untrained = _log_probabilities(model, tokenizer)
+    work = output.absolute().with_name(f".{output.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    ensure_folder(work)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            location, revision=settings.get("revision"), dtype=torch.bfloat16, use_safetensors=True
+        model.merge_and_unload(safe_merge=True).save_pretrained(work)
+        tokenizer.save_pretrained(work)
+        del model
+        gc.collect()  # two models of 12.8 B do not fit where one does
+        saved = AutoModelForCausalLM.from_pretrained(work, dtype=torch.bfloat16, use_safetensors=True)
+        after = _log_probabilities(saved, tokenizer)
+        parity = Parity(
+            *_differences(before, after),
+            effect=_differences(before, untrained)[0],
+            quantised=_differences(trained_on, after)[0] if trained_on else None,
         )
-    except (OSError, ValueError) as error:
-        raise InputError(missing_base(location, error)) from error
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    adapted = PeftModel.from_pretrained(model, adapter).eval()
-    before = _log_probabilities(adapted, tokenizer)
-    merged = adapted.merge_and_unload()
-    parity = _compare(before, _log_probabilities(merged, tokenizer))
-    if not parity.mean <= tolerance:
-        raise StateError(
-            f"The merged model differs from the adapter by {parity.mean:.4f} nats a token, more than {tolerance} - "
-            "nothing was saved; use the adapter as it is."
-        )
-    ensure_folder(output)
-    align_special_tokens(merged, tokenizer)
-    merged.save_pretrained(output)
-    tokenizer.save_pretrained(output)
-    for name in ("metrics.json", "recipe.yaml"):  # from which the card of the merged model is made
-        if (adapter / name).is_file():
-            shutil.copyfile(adapter / name, output / name)
-    about = read_json(adapter / "training.json") if (adapter / "training.json").is_file() else {}
-    write_json(output / "training.json", {**about, "merge": {**parity._asdict(), "tolerance": tolerance}})
+        if not parity.mean <= tolerance:
+            raise StateError(
+                f"The merged model differs from the adapter by {parity.mean:.4f} nats a token, more than {tolerance} - "
+                "nothing was saved; use the adapter as it is."
+            )
+        for name in COPIED:
+            shutil.copyfile(folder / name, work / name)
+        about = {"merge": {**parity._asdict(), "tolerance": tolerance}}
+        write_json(work / TRAINING, {**read_json(folder / TRAINING), **about})
+        work.rename(output)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
     return parity
 
 
+def _settings(folder: Path) -> dict[str, Any]:
+    """PEFT's settings of a whole adapter folder of kollm's."""
+    if not (folder / "adapter_config.json").is_file():
+        raise InputError(
+            f"'{folder}' is no adapter folder (no adapter_config.json) - name the folder that training made; a full "
+            "fine-tuning is a whole model already."
+        )
+    for name in (TRAINING, *COPIED):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"'{folder}' has no {name}: its training was cut off or not kollm's - train it to the end."
+            )
+    settings: dict[str, Any] = read_json(folder / "adapter_config.json")
+    if settings["peft_type"] == "ADAPTION_PROMPT":
+        raise InputError("Adaption prompts are no change of weights and cannot be merged - publish the adapter itself.")
+    return settings
+
+
+def _base(named: str | None, settings: dict[str, Any]) -> str:
+    location = named or str(settings["base_model_name_or_path"])
+    if Path(location).is_absolute() and not Path(location).is_dir():
+        raise InputError(f"The adapter's base is not at '{location}' - name its folder or Hub id with --base.")
+    return str(locate(location, "model", None if named else settings.get("revision")).folder)
+
+
+def _in_bf16(recipe: Recipe) -> Recipe:
+    base = recipe.base.model_copy(update={"dtype": "bfloat16"})
+    return recipe.model_copy(update={"base": base, "quantization": "none", "attention": "auto", "trainer": {}})
+
+
+def _adapted(recipe: Recipe, location: str, adapter: Path, tokenizer: Any) -> Any:
+    """The base as the recipe has it, with the adapter on it."""
+    model = load_model(recipe, location, None, tokenizer)
+    if recipe.quantization == "none" and torch.cuda.is_available():
+        model = model.to("cuda")  # bitsandbytes has put a quantised one there
+    adapted = PeftModel.from_pretrained(model, adapter)
+    finish_adapter(adapted, recipe)
+    return adapted
+
+
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def _log_probabilities(model: torch.nn.Module, tokenizer: object) -> list[torch.Tensor]:
-    device = next(model.parameters()).device
-    texts = [torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]]) for text in PROMPTS]  # type: ignore[operator]
-    return [model(input_ids=ids.to(device)).logits[0].float().log_softmax(dim=-1).cpu() for ids in texts]
+def _log_probabilities(model: Any, tokenizer: Any) -> list[torch.Tensor]:
+    """Log-probabilities of each position's next token, shape (tokens, vocabulary), one tensor a prompt."""
+    model.eval()
+    if torch.cuda.is_available():
+        model = model.to("cuda")
+    result = []
+    for ids in tokenizer(list(PROMPTS), add_special_tokens=False)["input_ids"]:
+        ids = ids[: getattr(model.config, "max_position_embeddings", None)]
+        logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0]
+        result.append(logits[:, : len(tokenizer)].float().log_softmax(dim=-1).cpu())
+    return result
 
 
-def _compare(before: list[torch.Tensor], after: list[torch.Tensor]) -> Parity:
-    differences = []
+def _differences(before: list[torch.Tensor], after: list[torch.Tensor]) -> tuple[float, float]:
+    """Mean and largest absolute difference over the tokens that are likeliest before."""
+    parts = []
     for old, new in zip(before, after, strict=True):
-        likely = old.topk(min(10, old.shape[-1]), dim=-1).indices
-        differences.append((old.gather(-1, likely) - new.gather(-1, likely)).abs().flatten())
-    joined = torch.cat(differences)
-    return Parity(float(joined.mean()), float(joined.max()))
+        likely = old.topk(min(LIKELIEST, old.shape[-1]), dim=-1).indices
+        parts.append((old.gather(-1, likely) - new.gather(-1, likely)).abs().flatten())
+    joined = torch.cat(parts)
+    return float(joined.mean()), float(joined.max())
