@@ -11,7 +11,7 @@ import pytest
 from llmock.pytest_plugin import LLMock
 
 from kollm.chat import ChatClient, ChatRequest, run_async
-from kollm.chat_batch import ChatBatch
+from kollm.chat.batch import ChatBatch
 from kollm.errors import MissingKeyError, QuotaError, ServiceError, StateError
 from kollm.ledger import Ledger
 
@@ -84,7 +84,7 @@ def test_a_kill_between_making_and_writing_down_is_found_again(
 ) -> None:
     job = ChatBatch(client_of(ledger), tmp_path / "state.json")
     writes: list[int] = []
-    import kollm.chat_batch as module
+    import kollm.chat.batch as module
 
     write = module.write_json
 

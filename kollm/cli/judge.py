@@ -78,7 +78,7 @@ def _read(path: Path) -> list[Generation]:
 
 def _ask_service(judge: ChatJudge, answers: Sequence[Generation], output: Path, dry_run: bool, batch: bool) -> bool:
     """Say what it costs; submit or collect a batch. True where judging can go on now."""
-    from kollm.chat_batch import ChatBatch
+    from kollm.chat.batch import ChatBatch
     from kollm.judge.run import Question
     from kollm.progress import say
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kollm.chat import ChatClient
-    from kollm.chat_messages import ChatRequest
+    from kollm.chat.messages import ChatRequest
     from kollm.records import Record
     from kollm.synthesize.made import Made
 

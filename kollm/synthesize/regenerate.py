@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from kollm.chat import ChatClient
-from kollm.chat_messages import ChatRequest
+from kollm.chat.messages import ChatRequest
 from kollm.records import Record
 from kollm.synthesize.made import Made
 

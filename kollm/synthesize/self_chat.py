@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kollm.chat import ChatClient
-from kollm.chat_messages import ChatReply, ChatRequest
+from kollm.chat.messages import ChatReply, ChatRequest
 from kollm.records import Provenance, Record, Turn
 from kollm.synthesize.made import Made
 from kollm.synthesize.wording import Wording

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from kollm.chat import ChatClient
-from kollm.chat_messages import ChatReply, ChatRequest
+from kollm.chat.messages import ChatReply, ChatRequest
 from kollm.errors import ServiceError
 from kollm.progress import Progress, say
 from kollm.records import Provenance, Record

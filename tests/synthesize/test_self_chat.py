@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kollm.chat import run_async
-from kollm.chat_messages import ChatReply
+from kollm.chat.messages import ChatReply
 from kollm.synthesize.self_chat import read_conversation, self_chat
 from kollm.synthesize.wording import load_wording
 from tests.servers.chat import LoopbackChat, Said

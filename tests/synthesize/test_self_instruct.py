@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kollm.chat import run_async
-from kollm.chat_messages import ChatReply
+from kollm.chat.messages import ChatReply
 from kollm.errors import InputError, QuotaError, ServiceError
 from kollm.synthesize.seeds import BUNDLED, Instance, read_seeds
 from kollm.synthesize.self_instruct import (

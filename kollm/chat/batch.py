@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from kollm.chat import ChatClient
-from kollm.chat_messages import ChatRequest, answer_content, answer_tokens, prompt_tokens, token_counts
+from kollm.chat.client import ChatClient
+from kollm.chat.messages import ChatRequest, answer_content, answer_tokens, prompt_tokens, token_counts
 from kollm.errors import InputError, QuotaError, StateError
 from kollm.files import ensure_folder, read_json, write_json
 from kollm.ledger import Answer

@@ -21,7 +21,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import openai
 
-from kollm.chat_messages import (
+from kollm.chat.cost_cap import CostCap
+from kollm.chat.governor import Governor
+from kollm.chat.ledger_queue import LedgerQueue
+from kollm.chat.messages import (
     ChatReply,
     ChatRequest,
     answer_content,
@@ -30,11 +33,8 @@ from kollm.chat_messages import (
     reply_of,
     token_counts,
 )
-from kollm.cost_cap import CostCap
 from kollm.errors import InputError, MissingKeyError, QuotaError, ServiceError
-from kollm.governor import Governor
 from kollm.ledger import Answer, Ledger, Purchase
-from kollm.ledger_queue import LedgerQueue
 from kollm.models import model_facts
 
 __all__ = ["ChatClient", "ChatEstimate", "ChatReply", "ChatRequest", "run_async"]
