@@ -71,6 +71,12 @@ class Buyer:
         self._submit_full_batches()
         return chosen
 
+    def send(self, parts: Sequence[Part]) -> None:
+        """Send these parts now if they still wait for a full batch, with those that wait in front of them."""
+        wanted = {id(part) for part in parts}
+        while any(id(part) in wanted for part in self._waiting):
+            self._submit(self._take_batch())
+
     def flush(self) -> None:
         """Send what waits for a full batch."""
         while self._waiting:

@@ -151,6 +151,8 @@ class _Stream:
                 if not group:
                     buyer.flush()
                 while window and (not group or len(window) > ahead or _is_finished(window[0])):
+                    # Its batch may never fill: the thousands of rows behind it may all be known already.
+                    buyer.send([part for part, _ in window[0].parts])
                     yield self._outcome(window.popleft())
                 if self._memo is not None:
                     self._memo.flush()

@@ -119,6 +119,19 @@ def test_a_second_run_asks_nobody(server: DeepLServer, engine: Engine, ledger: L
     assert len(server.state.requests) == 2 * requests, "other options are another purchase"
 
 
+def test_one_new_row_before_many_known_ones_is_sent(
+    server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows
+) -> None:
+    """The known rows fill no batch: the new one goes out when its outcome is waited for, not at the end of the input."""
+    known = rows(500)
+    translate_records(known, engine(), ledger=ledger)
+    requests = len(server.state.requests)
+    new = replace(known[0], id="dolly-new", output="A changed answer.")
+    stream = translate_stream([new, *known], engine(workers=1, batch_texts=2), ledger=ledger)
+    assert [item.record.id for item in stream][:2] == ["dolly-new", "dolly-0"]
+    assert len(server.state.requests) == requests + 1
+
+
 @pytest.mark.parametrize("mode", ["row", "field"])
 def test_finished_rows_are_a_shortcut_and_nothing_more(
     mode: str, server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows
