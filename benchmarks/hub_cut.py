@@ -1,6 +1,6 @@
 """The way through the Hub and back, then the line cut at random moments, against a Hub on loopback:
 
-    python benchmarks/hub_cut.py WORK [--cuts 20] [--seed 6]
+    python -m benchmarks.hub_cut WORK [--cuts 20] [--seed 6]
 
 WORK is a finished work folder, e.g. of `kollm run demo -o WORK`. Its dataset, adapter (with its toy base) and the metric are pushed;
 a fresh process with an empty cache runs the four lines and must get the same rows, logits and scores. Then an older version of

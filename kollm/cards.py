@@ -184,7 +184,7 @@ def _front_matter(kind: str, recipe: Mapping[str, Any], lineage: Lineage) -> dic
     }
     if not lineage.base.repository.startswith(TOY_PREFIX):
         front["base_model"] = lineage.base.repository
-        front["base_model_relation"] = "adapter" if kind == "adapter" else "merge"
+        front["base_model_relation"] = "adapter" if kind == "adapter" else "finetune"
     if lineage.licence == "other":
         front["license_name"] = "mixed-by-part"
     if lineage.dataset is not None:

@@ -214,7 +214,7 @@ def test_a_merged_model(hub: LoopbackHub, work: Path, tmp_path: Path) -> None:
         push("model", folder, "maker/merged", names=names)
 
     front = yaml.safe_load(fetched("README.md", "maker/merged").split("---\n")[1])
-    assert (front["base_model_relation"], front["license"]) == ("merge", "other")
+    assert (front["base_model_relation"], front["license"]) == ("finetune", "other")
     pulled = pull("maker/merged", "model").folder
     text, logits = local_logits(work)
     ids = AutoTokenizer.from_pretrained(pulled)(text, return_tensors="pt")["input_ids"]
