@@ -1,0 +1,88 @@
+"""The line that trains, word by word, and how it is started again where the device runs full."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from kollm.errors import InputError, StateError
+from kollm.resources import resource_folder
+from kollm.train.check import config_names
+from kollm.train.launch import launch, launch_command
+
+CONFIGS = resource_folder("accelerate_configs")
+
+
+def test_the_line_is_exactly_this() -> None:
+    command = launch_command(
+        "kullm-polyglot-5.8b",
+        "ORG/ko-dolly@main",
+        Path("out"),
+        config="ddp_4gpu",
+        processes=2,
+        base=Path("base"),
+        overrides=["trainer.learning_rate=1e-4", "loss=all"],
+    )
+    assert command == [
+        *(sys.executable, "-m", "accelerate.commands.launch"),
+        *("--config_file", str(CONFIGS / "ddp_4gpu.yaml"), "--num_processes", "2"),
+        *("-m", "kollm.train", "--recipe", "kullm-polyglot-5.8b", "--dataset", "ORG/ko-dolly@main", "-o", "out"),
+        *("--base", "base", "--set", "trainer.learning_rate=1e-4", "--set", "loss=all"),
+    ]
+
+
+def test_what_is_not_asked_for_is_not_on_the_line() -> None:
+    command = launch_command("demo", "data", Path("out"), config=CONFIGS / "cpu.yaml")
+    assert command[3:] == [
+        *("--config_file", str(CONFIGS / "cpu.yaml")),
+        *("-m", "kollm.train", "--recipe", "demo", "--dataset", "data", "-o", "out"),
+    ]
+
+
+def test_an_unknown_config_names_those_that_exist() -> None:
+    with pytest.raises(
+        InputError, match=r"no accelerate config 'ddp_3gpu' - use cpu, cpu_2proc, ddp_4gpu, .*zero3_4gpu"
+    ):
+        launch_command("demo", "data", Path("out"), config="ddp_3gpu")
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_accelerates_own_launcher_reads_the_line(name: str) -> None:
+    from accelerate.commands.launch import launch_command_parser
+
+    options = launch_command_parser().parse_args(launch_command("demo", "data", Path("out"), config=name)[3:])
+    assert (options.module, options.training_script) == (True, "kollm.train")
+    assert options.training_script_args == ["--recipe", "demo", "--dataset", "data", "-o", "out"]
+
+
+STAND_IN = """
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[sys.argv.index("-o") + 1])
+batch = int(sys.argv[-1].rpartition("=")[2]) if "--set" in sys.argv else 8
+with (folder / "batches").open("a") as file:
+    file.write(f"{batch} ")
+if batch > FITS:
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    (folder / "checkpoints" / "out_of_memory.json").write_text(json.dumps({"device_batch": batch}))
+    sys.exit(1)
+sys.exit(CODE)
+"""
+"""Stands in for a training whose device has room for FITS rows, and which then ends with CODE."""
+
+
+@pytest.mark.parametrize(
+    ("fits", "code", "batches"), [(8, 0, "8"), (2, 0, "8 4 2"), (0, 0, "8 4 2 1"), (2, 3, "8 4 2"), (8, 1, "8")]
+)
+def test_a_full_device_halves_the_batch_until_it_fits(fits: int, code: int, batches: str, tmp_path: Path) -> None:
+    script = STAND_IN.replace("FITS", str(fits)).replace("CODE", str(code))
+    command = [sys.executable, "-c", script, "-o", str(tmp_path)]
+    if fits == 0 or code:
+        with pytest.raises(
+            StateError, match=r"Training ended with exit code [13] - .* resumes from its last checkpoint"
+        ):
+            launch(command)
+    else:
+        launch(command)
+    assert (tmp_path / "batches").read_text().split() == batches.split()
