@@ -11,7 +11,7 @@ import pytest
 from kollm.errors import StateError
 from kollm.files import read_json
 
-SETTINGS = ("adapter.dropout=0.1", "trainer.num_train_epochs=6", "trainer.save_steps=4", "global_batch_size=6")
+SETTINGS = ("adapter.dropout=0.1", "trainer.num_train_epochs=4", "trainer.save_steps=4", "global_batch_size=6")
 
 
 def start(dataset, base, output, overrides):

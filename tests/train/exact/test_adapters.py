@@ -1,0 +1,125 @@
+"""Every adapter trains, in fp32, on the base as it is; and what is saved is PEFT's own format."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kollm.errors import RecipeError, StateError
+from kollm.recipe import load_recipe
+from kollm.train.adapters import check_targets
+from kollm.train.precision import Watchdog
+
+IA3 = (
+    "adapter.method=ia3",
+    "adapter.feedforward=[dense_4h_to_h]",
+    "trainer.learning_rate=5e-5",
+    "trainer.max_steps=12",
+)
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8", "nf4"])
+def test_ia3_trains_at_its_small_rate_and_leaves_queries_alone(run_training, quantization):
+    """TRL would cast the scales of a quantised base to bf16, where a step of 5e-5 from 1.0 is no step at all."""
+    result = run_training(*IA3, f"quantization={quantization}", "base.dtype=bfloat16")
+    scales = {name: weight for name, weight in result.weights.items() if "ia3_l" in name}
+    assert len(scales) == 4
+    for name, weight in scales.items():
+        assert weight.dtype == torch.float32
+        if "query_key_value" in name:
+            queries, keys, values = weight.view(2, 3, 32).unbind(dim=1)  # heads, parts, head size
+            assert torch.equal(queries, torch.ones_like(queries))
+            assert (keys != 1).float().mean() > 0.9 and (values != 1).float().mean() > 0.9
+        else:
+            assert (weight != 1).float().mean() > 0.9
+    assert (torch.cat([w.flatten() for w in scales.values()]) - 1).abs().max() < 2e-3, "all of it below a bf16 step"
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "full"])
+def test_the_methods_lower_the_loss(run_training, method):
+    result = run_training(f"adapter.method={method}", "trainer.max_steps=12", "trainer.learning_rate=1e-2")
+    assert result.losses[-1] < result.losses[0]
+    assert result.metrics["heldout"]["after"] < result.metrics["heldout"]["before"]
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_int8_adapters_stay_in_fp32_and_move(run_training, method):
+    result = run_training(
+        f"adapter.method={method}", "quantization=int8", "base.dtype=bfloat16", "trainer.max_steps=12"
+    )
+    assert {weight.dtype for weight in result.weights.values()} == {torch.float32}
+    assert all(weight.abs().sum() > 0 for name, weight in result.weights.items() if "lora_B" in name)
+
+
+def test_an_untrained_adaption_prompt_changes_nothing_and_a_trained_one_loads_by_one_import(
+    run_training, base, tmp_path
+):
+    from peft import AdaptionPromptConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    ids = torch.arange(5, 45)[None]
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    expected = model(input_ids=ids).logits
+    config = AdaptionPromptConfig(target_modules="attention", adapter_len=4, adapter_layers=2, task_type="CAUSAL_LM")
+    assert torch.allclose(get_peft_model(model, config)(input_ids=ids).logits, expected, atol=1e-6)
+
+    result = run_training("adapter.method=adaption_prompt", "trainer.max_steps=12", "trainer.learning_rate=3e-2")
+    assert result.metrics["heldout"]["after"] < result.metrics["heldout"]["before"]
+    assert sorted(result.weights)[0].endswith("attention.adaption_gate")
+    code = (
+        "import sys, torch, kollm.train.adaption_prompt\n"
+        "from peft import PeftModel; from transformers import AutoModelForCausalLM\n"
+        "base, adapter, out = sys.argv[1:]\n"
+        "model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter)\n"
+        "ids = torch.arange(5, 45)[None]\n"
+        "whole = model.eval()(input_ids=ids).logits\n"
+        "first = model(input_ids=ids[:, :20], use_cache=True)\n"
+        "rest = model(input_ids=ids[:, 20:], past_key_values=first.past_key_values).logits\n"
+        "assert torch.allclose(whole[:, 20:], rest, atol=1e-4)\n"
+        "from safetensors.torch import save_file; save_file({'logits': whole.detach().contiguous()}, out)\n"
+    )
+    out = tmp_path / "logits.safetensors"
+    subprocess.run([sys.executable, "-c", code, str(base), str(result.folder), str(out)], check=True, timeout=120)
+    assert not torch.allclose(load_file(out)["logits"], expected, atol=1e-3)
+
+
+def test_new_tokens_are_trained_and_saved(run_training, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokens = tmp_path / "tokens.txt"
+    tokens.write_text("한글날\n단풍놀이\n", encoding="utf-8")
+    result = run_training(f"base.new_tokens={tokens}", "trainer.max_steps=2")
+    tokenizer = AutoTokenizer.from_pretrained(result.folder)
+    assert len(tokenizer.tokenize("단풍놀이")) == 1
+    names = [name for name in result.weights if name.endswith(("embed_in.weight", "lm_head.weight"))]
+    assert len(names) == 2
+    assert all(result.weights[name].shape[0] >= len(tokenizer) for name in names)
+
+
+def test_every_target_must_match_and_the_error_lists_what_there_is(run_training, base):
+    from transformers import AutoModelForCausalLM
+
+    with pytest.raises(RecipeError, match=r"'xxx' matches no module - the model has .*query_key_value"):
+        check_targets(AutoModelForCausalLM.from_pretrained(base), ("query_key_value", "xxx"))
+    with pytest.raises(RecipeError, match="'q_proj' matches no module"):
+        run_training("adapter.targets=[query_key_value,q_proj]", "trainer.max_steps=1")
+
+
+def test_the_watchdog_stops_a_run_that_does_not_move(run_training):
+    with pytest.raises(StateError, match="After 10 steps 4 trainable tensors have not moved"):
+        run_training("trainer.learning_rate=0.0", "trainer.max_steps=12")
+
+
+def test_the_watchdog_stops_a_loss_that_is_not_finite():
+    state = type("State", (), {"global_step": 3})()
+    with pytest.raises(StateError, match="The loss is nan at step 3"):
+        Watchdog().on_log(None, state, None, {"loss": float("nan")})
+
+
+def test_quantised_weights_and_full_training_exclude_each_other():
+    from kollm.train.check import check_recipe
+
+    with pytest.raises(RecipeError, match="quantised weights cannot be trained"):
+        check_recipe(load_recipe("kullm-polyglot-5.8b", ["adapter.method=full"]))

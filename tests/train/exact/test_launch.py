@@ -1,0 +1,123 @@
+"""The launch line, the shipped configs, and what happens when memory is full."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from kollm.cli import cli
+from kollm.errors import InputError, RecipeError, StateError
+from kollm.files import read_json
+from kollm.recipe import load_recipe
+from kollm.train import __main__ as entry
+from kollm.train import launch as launching
+from kollm.train.check import check_recipe, config_file, config_names
+from kollm.train.sft import StepTrainer
+
+
+def test_accelerate_reads_every_shipped_config():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    expected = {
+        "cpu": ("NO", 1),
+        "cpu_2proc": ("MULTI_GPU", 2),
+        "single_gpu": ("NO", 1),
+        "ddp_4gpu": ("MULTI_GPU", 4),
+        "fsdp2_4gpu": ("FSDP", 4),
+        "fsdp2_2node_8gpu": ("FSDP", 8),
+        "zero2_4gpu": ("DEEPSPEED", 4),
+        "zero3_4gpu": ("DEEPSPEED", 4),
+    }
+    assert set(config_names()) == set(expected)
+    for name, (kind, processes) in expected.items():
+        config = load_config_from_file(str(config_file(name)))
+        assert (str(config.distributed_type.value), config.num_processes) == (kind, processes), name
+        if kind == "FSDP":
+            assert config.fsdp_config["fsdp_version"] == 2
+        if kind == "DEEPSPEED":
+            assert config.deepspeed_config["zero_stage"] == int(name[4])
+
+
+@pytest.mark.parametrize("config", config_names())
+def test_dry_run_prints_the_line_and_starts_nothing(config, tmp_path):
+    arguments = ["train", "kullm-polyglot-5.8b-fast", "--dataset", "D", "-o", str(tmp_path / "o"), "--config", config]
+    result = CliRunner().invoke(cli, [*arguments, "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(f"accelerate launch --config_file {config_file(config)} -m kollm.train --recipe")
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_sweep_is_one_command(tmp_path):
+    arguments = [
+        "train",
+        "kullm-polyglot-5.8b",
+        "--dataset",
+        "D",
+        "-o",
+        str(tmp_path),
+        "--dry-run",
+        "--config",
+        "ddp_4gpu",
+    ]
+    lines = CliRunner().invoke(cli, [*arguments, "--sweep", "global_batch_size=128,256,512"]).output.splitlines()
+    assert [line.rsplit("=", 1)[1] for line in lines] == ["128", "256", "512"]
+
+
+@pytest.mark.parametrize("config", ["fsdp2_4gpu", "zero3_4gpu"])
+def test_int8_does_not_go_with_sharded_weights(config):
+    with pytest.raises(RecipeError, match="quantised weights do not survive"):
+        check_recipe(load_recipe("kullm-polyglot-5.8b"), config)
+    check_recipe(load_recipe("kullm-polyglot-5.8b-fast"), config)
+    check_recipe(load_recipe("kullm-polyglot-5.8b"), "zero2_4gpu")
+
+
+def test_bloom_has_no_packing_and_eager_attention_alone():
+    bloom = ["base.model=bigscience/bloom-560m", "base.revision=null"]
+    with pytest.raises(RecipeError, match="packing is true, and BLOOM"):
+        check_recipe(load_recipe("kullm-polyglot-5.8b-fast", bloom))
+    with pytest.raises(RecipeError, match="BLOOM has eager attention alone"):
+        check_recipe(load_recipe("kullm-polyglot-5.8b", [*bloom, "attention=sdpa"]))
+
+
+def test_an_unknown_config_lists_the_known():
+    with pytest.raises(InputError, match="'nope' - use cpu, cpu_2proc"):
+        config_file("nope")
+
+
+def test_out_of_memory_halves_the_device_batch_and_goes_on(monkeypatch, dataset, base, tmp_path, overrides, capfd):
+    """The device batch of 4 fails at step 3, after a checkpoint; the run goes on with 2, at the same global batch."""
+    output = tmp_path / "adapter"
+    step = StepTrainer.training_step
+
+    def limited(self, *args, **kwargs):
+        if self.step_layout.device_batch > 2 and self.state.global_step >= 2:
+            raise torch.OutOfMemoryError("injected")
+        return step(self, *args, **kwargs)
+
+    def in_this_process(command, **_):
+        return SimpleNamespace(returncode=entry.main(command[command.index("kollm.train") + 1 :]))
+
+    monkeypatch.setattr(StepTrainer, "training_step", limited)
+    monkeypatch.setattr(launching.subprocess, "run", in_this_process)
+    settings = (*overrides, "trainer.per_device_train_batch_size=4", "trainer.save_steps=2", "trainer.max_steps=5")
+    launching.launch(launching.launch_command("demo", dataset, output, config="cpu", base=base, overrides=settings))
+    said = capfd.readouterr().err
+    assert "out of memory, going on with trainer.per_device_train_batch_size=2" in said
+    assert "resuming from checkpoint-2" in said
+    halved = read_json(output / "metrics.json")
+    assert [entry["step"] for entry in halved["history"]] == [1, 2, 3, 4, 5]
+
+    undisturbed = tmp_path / "undisturbed"
+    settings = (*overrides, "trainer.per_device_train_batch_size=2", "trainer.save_steps=2", "trainer.max_steps=5")
+    launching.launch(
+        launching.launch_command("demo", dataset, undisturbed, config="cpu", base=base, overrides=settings)
+    )
+    expected = [entry["loss"] for entry in read_json(undisturbed / "metrics.json")["history"]]
+    assert [entry["loss"] for entry in halved["history"]] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_failed_training_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(launching.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=3))
+    with pytest.raises(StateError, match="exit code 3"):
+        launching.launch(["python", "-o", str(tmp_path)])

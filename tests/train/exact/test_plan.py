@@ -1,0 +1,91 @@
+"""Planning from shapes: counts that the publishers state, and a fix that fixes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kollm.bases import BASES, base_facts
+from kollm.errors import InputError
+from kollm.recipe import load_recipe
+from kollm.train.plan import GIB, GPUS, flop_per_token, make_plan, trainable_parameters
+
+# parameters as the model cards state them
+STATED = {
+    "EleutherAI/polyglot-ko-1.3b": 1_331_810_304,
+    "EleutherAI/polyglot-ko-3.8b": 3_809_974_272,
+    "EleutherAI/polyglot-ko-5.8b": 5_885_059_072,
+    "EleutherAI/pythia-6.9b": 6_857_302_016,
+    "EleutherAI/pythia-12b": 11_846_072_320,
+    "bigscience/bloom-560m": 559_214_592,
+    "bigscience/bloom-7b1": 7_069_016_064,
+    "meta-llama/Llama-2-7b-hf": 6_738_415_616,
+    "meta-llama/Llama-2-13b-hf": 13_015_864_320,
+}
+
+
+@pytest.mark.parametrize("model", STATED)
+def test_parameter_counts(model):
+    assert BASES[model].parameters == STATED[model]
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama", "bloom"])
+def test_facts_and_trainable_counts_agree_with_a_real_model(make_toy, architecture):
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from kollm.train.adapters import peft_config
+
+    folder = make_toy(architecture)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    facts = base_facts(str(folder))
+    assert facts.parameters == model.num_parameters()
+    targets = "[q_proj,down_proj]" if architecture == "llama" else "[query_key_value,dense_4h_to_h]"
+    for method in ("lora", "dora"):
+        recipe = load_recipe("demo", [f"adapter.targets={targets}", f"adapter.method={method}"])
+        adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), peft_config(recipe, model))
+        real = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+        assert trainable_parameters(facts, recipe.adapter) == real
+
+
+def test_work_of_a_token_is_that_of_the_design():
+    adapter = load_recipe("kullm-polyglot-5.8b").adapter
+    for name, without, with_ in (("5.8b", 24.6, 36.7), ("12.8b", 53.9, 80.2)):
+        facts = BASES[f"EleutherAI/polyglot-ko-{name}"]
+        assert flop_per_token(facts, adapter, False, 2048) / 1e9 == pytest.approx(without, rel=0.01)
+        assert flop_per_token(facts, adapter, True, 2048) / 1e9 == pytest.approx(with_, rel=0.01)
+
+
+def test_the_fix_makes_it_fit():
+    plan = make_plan(load_recipe("kullm-polyglot-12.8b", ["trainer.per_device_train_batch_size=32"]), "a100-80gb", 4)
+    assert not plan.fits
+    key_value = plan.fix.split(" ")[0]
+    assert key_value.startswith("trainer.per_device_train_batch_size=")
+    assert make_plan(load_recipe("kullm-polyglot-12.8b", [key_value]), "a100-80gb", 4).fits
+    assert make_plan(load_recipe("kullm-polyglot-12.8b"), "a100-80gb", 4).fits
+
+
+def test_what_no_single_change_can_fit_has_no_fix():
+    assert (
+        make_plan(load_recipe("kullm-polyglot-12.8b", ["adapter.method=full", "quantization=none"]), "l4", 1).fix == ""
+    )
+
+
+def test_sharding_divides_the_weights():
+    whole = make_plan(load_recipe("kullm-polyglot-12.8b-fast"), "h100-80gb", 4)
+    shared = make_plan(load_recipe("kullm-polyglot-12.8b-fast"), "h100-80gb", 4, sharding="fsdp")
+    assert shared.memory.weights == whole.memory.weights / 4
+    assert whole.memory.weights / GIB == pytest.approx(24.0, abs=0.1)
+
+
+def test_unknown_cards_and_bases_list_the_known():
+    with pytest.raises(InputError, match="'abacus' is unknown - use one of a100-40gb"):
+        make_plan(load_recipe("kullm-polyglot-5.8b"), "abacus", 1)
+    with pytest.raises(InputError, match="or use one of EleutherAI/polyglot-ko"):
+        base_facts("nobody/nothing")
+    assert set(GPUS) >= {"a100-80gb", "h100-80gb", "rtx4090"}
+
+
+def test_planning_imports_no_torch():
+    code = "import sys, kollm.train.plan, kollm.train.check, kollm.bases; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,28 @@
+"""Any recipe in small: the adapter, the quantisation and the architecture are its own."""
+
+import pytest
+
+from kollm.recipe import load_recipe, recipe_names
+from kollm.train.smoke import STEPS, smoke
+
+VARIANTS = [
+    ("kullm-polyglot-5.8b", ()),
+    ("kullm-polyglot-12.8b-fast", ()),
+    ("kullm-polyglot-5.8b", ("quantization=nf4",)),
+    ("kullm-polyglot-5.8b", ("base.model=bigscience/bloom-560m",)),
+    ("kullm-polyglot-5.8b-fast", ("base.model=meta-llama/Llama-2-7b-hf", "adapter.targets=[q_proj,v_proj]")),
+]
+
+
+@pytest.mark.parametrize(("name", "overrides"), VARIANTS)
+def test_smoke(name, overrides, tmp_path):
+    metrics = smoke(load_recipe(name, overrides), tmp_path / "adapter")
+    assert metrics["steps"] == len(metrics["history"]) == STEPS
+    assert metrics["heldout"]["after"] != metrics["heldout"]["before"]
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_every_origin_names_a_key_and_a_known_kind():
+    for name in recipe_names():
+        for key, origin in load_recipe(name).origins.items():
+            assert origin.startswith(("paper", "released", "assumed")), (name, key)
