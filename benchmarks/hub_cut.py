@@ -89,7 +89,7 @@ def metric_folder() -> Path:
 
 def push_all(version: Version) -> None:
     from kollm.hub import push
-    from kollm.preparation import Names
+    from kollm.hub.preparation import Names
 
     push("dataset", version.dataset, DATASET)
     push("adapter", version.adapter, ADAPTER, names=Names(unjudged=version.unjudged))

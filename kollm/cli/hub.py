@@ -53,7 +53,7 @@ def push(
 
     from kollm.hub import listing, plan_push
     from kollm.hub import push as publish
-    from kollm.preparation import Names
+    from kollm.hub.preparation import Names
 
     if not sys.stderr.isatty():
         disable_progress_bars()

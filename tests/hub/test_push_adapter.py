@@ -15,7 +15,7 @@ from huggingface_hub import HfApi
 from kollm.errors import InputError, KollmError, StateError
 from kollm.files import write_json
 from kollm.hub import push
-from kollm.preparation import Names
+from kollm.hub.preparation import Names
 from kollm.prompts import PromptTemplate
 from kollm.pull import pull
 from tests.hub.conftest import Client

@@ -16,8 +16,8 @@ from kollm.build import SourceInput, build_dataset
 from kollm.dataset import read_records
 from kollm.errors import InputError, KollmError, MissingKeyError, ServiceError, StateError
 from kollm.hub import plan_push, push
+from kollm.hub.preparation import Names
 from kollm.leak_check import load_references
-from kollm.preparation import Names
 from kollm.records import Record
 from kollm.sources import read_source
 from tests.hub.conftest import FINE, READER, STRANGER, Client
@@ -314,7 +314,7 @@ def test_a_row_that_holds_an_evaluation_task_stops_the_push(
     hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A build can be told to keep such a row; the bundled tasks stand in for the 252, whose text kollm does not carry."""
-    monkeypatch.setattr("kollm.preparation.load_references", lambda names: load_references(["sample"]))
+    monkeypatch.setattr("kollm.hub.preparation.load_references", lambda names: load_references(["sample"]))
     task = next(row for row in read_source("human_eval", "sample") if isinstance(row, Record) and row.input)
     rows = tmp_path / "rows.json"
     rows.write_text(

@@ -17,6 +17,7 @@ from kollm.cards import Card, public_recipe, toy_base_card, trained_card
 from kollm.dataset import CARD, MANIFEST, REJECTED, read_manifest, read_records
 from kollm.errors import InputError, StateError
 from kollm.files import file_sha256, read_json
+from kollm.hub.publication import KINDS, Publication, as_bytes, check_card, check_secrets, gather
 from kollm.leak_check import EVALUATION, find_leaks, load_references
 from kollm.licences import common_licence
 from kollm.lineage import (
@@ -33,7 +34,6 @@ from kollm.lineage import (
     front_matter,
     joined_licence,
 )
-from kollm.publication import KINDS, Publication, as_bytes, check_card, check_secrets, gather
 from kollm.pull import Reference, check_repository_name, hub_errors, parse_reference
 
 PLACEHOLDER = "PATH_OR_ID_OF_THIS_DATASET"

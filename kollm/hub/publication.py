@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from kollm.dataset import CARD, MANIFEST
 from kollm.errors import InputError
+from kollm.hub.secrets import environment_secrets, find_secrets, safetensors_header
 from kollm.lineage import front_matter
 from kollm.pull import RepoType
-from kollm.secrets import environment_secrets, find_secrets, safetensors_header
 
 
 class Kind(NamedTuple):

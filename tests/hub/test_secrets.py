@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kollm.errors import InputError
-from kollm.secrets import Finding, environment_secrets, find_secrets, safetensors_header
+from kollm.hub.secrets import Finding, environment_secrets, find_secrets, safetensors_header
 
 KEYS = {
     "Hugging Face token": "hf_" + "aBcDeFgH1JkLmN0pQrStUvWxYz23456789",

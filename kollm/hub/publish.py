@@ -22,9 +22,9 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from kollm import __version__
 from kollm.errors import InputError, MissingKeyError, ServiceError, StateError
 from kollm.files import file_sha256
-from kollm.preparation import Names, prepare
+from kollm.hub.preparation import Names, prepare
+from kollm.hub.publication import Publication
 from kollm.progress import say
-from kollm.publication import Publication
 from kollm.pull import Reference, hub_errors
 
 Change = Literal["new", "changed", "unchanged", "deleted"]
