@@ -42,7 +42,7 @@ KINDS = {
 }
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".h5", ".npy", ".npz", ".msgpack")
-_SKIPPED = ("__pycache__", "checkpoints")
+_SKIPPED = ("__pycache__", "checkpoints", "trackio")
 
 
 @dataclass(frozen=True, slots=True)

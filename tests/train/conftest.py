@@ -48,7 +48,7 @@ def row(number: int, **changes: object) -> Record:
 def write_dataset(folder: Path, rows: list[Record]) -> Path:
     with DatasetWriter(folder) as writer:
         writer.write(Part("dolly", "train"), to_table(rows))
-        writer.publish({"sources": ["dolly"]}, "Rows of a test.")
+        writer.publish({"sources": ["dolly"]}, "---\nlicense: cc-by-sa-3.0\n---\n# Rows of a test\n")
     return folder
 
 

@@ -63,6 +63,17 @@ def test_the_adapter_folder_holds_what_users_need_and_no_pickle(adapter: Path) -
     )
 
 
+def test_the_adapter_can_be_published_as_it_is(adapter: Path, dataset: Path, base: Path) -> None:
+    from kollm.hub.preparation import Names, prepare
+    from kollm.hub.publication import as_bytes
+
+    ready = prepare("adapter", adapter, "maker/tiny", Names(unjudged=True, dataset=str(dataset)), base_commit="0" * 40)
+    assert {"adapter_model.safetensors", "training.json", "recipe.yaml", "README.md"} <= set(ready.files)
+    assert not any(name.startswith("trackio") for name in ready.files)
+    for name, content in ready.files.items():
+        assert str(base.parent).encode() not in as_bytes(content), f"{name} names a folder of this machine"
+
+
 def test_training_json_tells_what_was_trained_on_what(adapter: Path, dataset: Path, base: Path) -> None:
     from kollm.dataset import dataset_fingerprint
     from kollm.lineage import find_base
