@@ -21,7 +21,7 @@ from kollm.dataset import MANIFEST, REJECTED, DatasetWriter
 from kollm.dedup import NEAR
 from kollm.errors import InputError
 from kollm.files import file_sha256
-from kollm.finish import LeakPolicy
+from kollm.finish import UNTRANSLATED, LeakPolicy
 from kollm.leak_check import EVALUATION
 from kollm.ledger import Ledger
 from kollm.pool import Pool
@@ -69,6 +69,7 @@ class BuildReport:
         characters: characters billed.
         cost: USD paid for them, by this and earlier builds.
         leaks: kept rows that hold an evaluation task, as `row id: task id`.
+        untranslated: kept rows with a field as it was in English although it holds words, by field.
         comparison: what the other filters would do, the paper's or the default; None where nothing was compared.
         bill: one line on requests and characters of a paid engine; empty without one.
         manifest_sha256: hash of the manifest, which holds the hash of every file.
@@ -80,6 +81,7 @@ class BuildReport:
     characters: int
     cost: float
     leaks: tuple[str, ...]
+    untranslated: dict[str, int]
     comparison: Comparison | None
     bill: str
     manifest_sha256: str
@@ -185,6 +187,11 @@ def build_dataset(
         tally.characters,
         budget.spending().cost,
         tuple(tally.leaks),
+        {
+            name.removeprefix(UNTRANSLATED): rows
+            for name, rows in sorted(tally.flags.items())
+            if name.startswith(UNTRANSLATED)
+        },
         _comparison(build.rival, tally),
         budget.spending().reconciliation() if budget.spending().requests else "",
         file_sha256(folder / MANIFEST),

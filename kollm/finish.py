@@ -25,6 +25,11 @@ COMPARED_ROWS = 2_000
 """Rows of each source, the first, on which the other filter set is tried for comparison: langid takes 5 ms a text."""
 
 
+UNTRANSLATED = "untranslated_"
+"""With a field's name, the flag of kept rows that have it as it was in English although it holds words; also of
+evaluation rows, which no filter sees. Fields that routing leaves in English are not meant."""
+
+
 @dataclass(frozen=True, slots=True)
 class FinishPlan:
     """How the rows of one source are finished.
@@ -93,12 +98,14 @@ def finish(plan: FinishPlan, outcomes: Sequence[Outcome]) -> Finished:
         record, done = replay(outcome.record, plan.corrections)
         if done:
             flags[f"review_{done}"] += 1
+        left = outcome.untranslated if done != "corrected" and outcome.route == "translate" else ()
         # A person's word goes before the filters'.
         reason = "review: dropped by hand" if done == "dropped" else None if done == "corrected" else outcome.reason
         if reason is None and done != "corrected" and plan.source.split == "train":
             reason = _filter(plan, outcome, flags)
         if reason is None:
             kept.append(record)
+            flags.update({f"{UNTRANSLATED}{name.split('.')[0]}" for name in left})
         else:
             rejected.append(Rejected(record, reason))
     found = plan.tasks.find([row_text(record) for record in kept]) if plan.tasks is not None else []

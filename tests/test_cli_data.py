@@ -33,6 +33,27 @@ def test_a_build_tells_rows_and_folder(tmp_path: Path, capsys: pytest.CaptureFix
     assert out.splitlines()[-1] == str(folder)
 
 
+def test_fields_that_a_translator_left_in_english_are_counted_in_evaluation_sets_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    english = tasks_file(tmp_path / "en.jsonl")
+    korean = tasks_file(tmp_path / "ko.jsonl", "human_eval.ko.jsonl")
+    sources = [json.loads(line) for line in english.read_text(encoding="utf-8").splitlines()]
+    memory = [json.loads(line) for line in korean.read_text(encoding="utf-8").splitlines()]
+    for source, row, output in zip(
+        sources[:4], memory, ["Three words here.", "Another answer.", "12", "`code()`"], strict=False
+    ):
+        source["instances"][0]["output"] = row["instances"][0]["output"] = output
+    english.write_text("".join(json.dumps(row) + "\n" for row in sources), encoding="utf-8")
+    korean.write_text("".join(json.dumps(row) + "\n" for row in memory), encoding="utf-8")
+    folder = tmp_path / "data"
+    options = ["--memory", str(korean), "--limit", "4", "-o", str(folder)]
+    assert run("build", "human_eval", "--input", str(english), *options) == 0
+    flags = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["flags"]
+    assert flags["untranslated_output"] == 2
+    assert "kept as in English although they hold words: output of 2 rows" in capsys.readouterr().out
+
+
 def test_a_plan_counts_and_keeps_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("plan", "gpt4_llm", "sharegpt", "--input", "sample") == 0
     out = capsys.readouterr().out.splitlines()

@@ -122,6 +122,9 @@ def build(
         click.echo(f"left out, {reason}: {rows:,}")
     if report.leaks:
         click.echo(f"kept although they hold an evaluation task: {len(report.leaks):,}")
+    if report.untranslated:
+        fields = ", ".join(f"{field} of {rows:,} rows" for field, rows in report.untranslated.items())
+        click.echo(f"kept as in English although they hold words: {fields}")
     if (other := report.comparison) is not None:
         click.echo(
             f"of {other.rows:,} rows compared, --filters {other.filters} would drop {other.drops:,}, "
