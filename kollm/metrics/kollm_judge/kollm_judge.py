@@ -31,9 +31,10 @@ Examples:
 """
 
 _CITATION = """
-@inproceedings{kullm2023,
-  title = {KULLM: Learning to Construct Korean Instruction-Following Large Language Models},
-  booktitle = {Annual Conference on Human and Language Technology},
+@misc{kullm,
+  title = {한국어를 위한 지시어 튜닝 조사 연구: 거대 언어 모델 학습 및 적용},
+  author = {이승준 and 이정우 and 장윤나 and 이태민 and 임희석},
+  institution = {고려대학교},
   year = {2023},
 }
 """
