@@ -50,7 +50,10 @@ def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
                 shown = {
                     key: row[key] for key in ("id", "source", "history", "instruction", "input", "output", "licence")
                 }
-                yield f"record in {part.name}/{file.parent.name}" + (f", rejected: {reason}" if reason else ""), _pretty(shown)
+                yield (
+                    f"record in {part.name}/{file.parent.name}" + (f", rejected: {reason}" if reason else ""),
+                    _pretty(shown),
+                )
                 yield "provenance", _pretty(row["provenance"])
                 if reason is None:
                     prompt = template.prompt(record.instruction, record.input, record.history)
