@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,7 @@ def preview(recipe: str, dataset: str, base: Path | None, rows: int, overrides: 
     template = PromptTemplate.load(loaded.prompt)
     tokenizer = load_tokenizer(base_location(loaded, base), loaded.base.revision, template)
     shown = make_preview(loaded, list(read_records(dataset, split="train")), tokenizer, rows)
-    colour = click.get_text_stream("stdout").isatty() and not os.environ.get("NO_COLOR")
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for name, spans in shown.rows.items():
         click.echo(f"--- {name}")
         for span in spans:

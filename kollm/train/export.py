@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
+from peft.utils.error import NoMatchingPeftModuleError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kollm.errors import InputError, StateError

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import yaml
 from accelerate import PartialState
+from safetensors import safe_open
 from transformers.utils import logging as transformers_logging
 
 from kollm import __version__
@@ -217,8 +218,20 @@ def _machine(trainer: StepTrainer) -> dict[str, Any]:
 
 
 def _finish(output: Path, metrics: dict[str, Any], about: dict[str, Any]) -> None:
+    _check_saved(output)
     for name in ("training_args.bin", "README.md"):  # a pickle, and a card that kollm renders itself
         (output / name).unlink(missing_ok=True)
     write_json(output / "metrics.json", metrics)
     write_json(output / MARKER, {**about, "prompt": about["recipe"]["prompt"]})
     shutil.rmtree(output / CHECKPOINTS)
+
+
+def _check_saved(output: Path) -> None:
+    """Weights that are sharded over processes have been known to be saved as empty tensors."""
+    for path in output.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            empty = [name for name in file.keys() if 0 in file.get_slice(name).get_shape()]  # noqa: SIM118
+            if empty or not file.keys():
+                raise StateError(
+                    f"'{path}' was saved without its weights ({empty[:1] or 'no tensor'}) - try a ddp config."
+                )

@@ -39,3 +39,9 @@ def test_what_cannot_be_merged(run_training, tmp_path):
     adapter = run_training("adapter.method=adaption_prompt", "trainer.max_steps=1").folder
     with pytest.raises(InputError, match="cannot be merged"):
         merge(adapter, tmp_path / "merged")
+
+
+def test_an_adapter_for_another_architecture_is_one_sentence(run_training, make_toy, tmp_path):
+    adapter = run_training("trainer.max_steps=1").folder
+    with pytest.raises(InputError, match="does not fit the base"):
+        merge(adapter, tmp_path / "merged", base=str(make_toy("llama")))
