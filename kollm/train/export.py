@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
-from peft.utils.error import NoMatchingPeftModuleError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kollm.errors import InputError, StateError
@@ -142,7 +141,13 @@ def _adapted(recipe: Recipe, location: str, adapter: Path, tokenizer: Any) -> An
     model = load_model(recipe, location, None, tokenizer)
     if recipe.quantization == "none" and torch.cuda.is_available():
         model = model.to("cuda")  # bitsandbytes has put a quantised one there
-    adapted = PeftModel.from_pretrained(model, adapter)
+    try:
+        adapted = PeftModel.from_pretrained(model, adapter)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(
+            f"The adapter '{adapter}' does not fit this base ({reason}) - name the base that it was trained on."
+        ) from error
     finish_adapter(adapted, recipe)
     return adapted
 
