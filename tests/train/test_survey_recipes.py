@@ -81,6 +81,15 @@ def test_a_value_and_its_origin_stand_in_one_file(name: str) -> None:
         assert re.match(r"(paper|released (code|card)|assumed: \S)", origin), f"{key}: {origin}"
 
 
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if "_other-base" not in read(name)["extends"]])
+def test_no_other_system_shows_an_origin_of_kullm(name: str) -> None:
+    """What `_system` takes over from KULLM says so; only the evaluation is the survey's for all."""
+    kullm, own = read("_polyglot")["origins"], read(name)["origins"]
+    taken = {key for key, origin in load_recipe(name).origins.items() if kullm.get(key) == origin} - set(own)
+    effectless = {"trainer.per_device_train_batch_size"}
+    assert taken - effectless <= {"data.evaluation", "data.holdout", "generation.preset", "judge.model"}
+
+
 def test_no_recipe_repeats_another() -> None:
     """A value that a recipe inherits is not written again; KULLM's own, at the root, may coincide with another system's."""
     for name in (*SYSTEMS, *PARTS):
