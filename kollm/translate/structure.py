@@ -89,6 +89,13 @@ STRUCTURES = (
     ),
     _pattern("e-mail address", "@", r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}\b"),
     _pattern(
+        "host name",
+        ".com .org .net .edu .gov .io .kr",
+        r"""(?<![\w.@-]) (?:[A-Za-z0-9-]{1,63}\.){1,5} (?:com|org|net|edu|gov|io|kr) (?![A-Za-z0-9_-]|\.\w)
+            (?:/[^\s<>"`{}|\\^]{0,500}[\w/])?""",
+    ),
+    _pattern("colour", "#", r"(?<![\w&]) \#[0-9A-Fa-f]{6} (?![A-Za-z0-9_])"),
+    _pattern(
         "path",
         ":\\ /",
         r"""\b[A-Za-z]:\\[^\s"'<>|]{1,250} | (?<![\w/.:<]) (?:~|\.{1,2})?/(?:[\w.-]{1,80}/){1,20}[\w.-]{0,80}\w/?""",
@@ -116,6 +123,18 @@ STRUCTURES = (
         "%",
         r"""(?<![\d%\w]) %(?:\([\w ]{1,40}\))? [-+0\#]* (?:\d+|\*)? (?:\.\d+)? (?:ll|hh|[hlLzjt])? [A-Za-z]\b
             | (?<=[^\d%\s])%[A-Za-z]\b | %%""",
+    ),
+    # After LaTeX and slots, whose braces belong to the command or the slot.
+    _pattern(
+        "name in code",
+        "_ ()",
+        r"""(?<!\w) [A-Za-z][A-Za-z0-9]{0,40} (?:_[A-Za-z0-9]{1,40}){1,8} (?:\(\))? (?![A-Za-z0-9_])
+            | (?<![\w.]) [A-Za-z][\w.]{0,60}\(\)""",
+    ),
+    _pattern(
+        "power",
+        "^",
+        r"(?:[A-Za-z0-9]{1,12} | [)\]]) \^ (?:\([^()\n]{1,30}\) | -?[A-Za-z0-9]{1,10} (?![A-Za-z0-9_]))",
     ),
     _pattern("variable", "$", r"\$[A-Za-z_]\w{0,60}"),
     # Delimiters with the line break between two rows and the line under the head; the cells stay text.

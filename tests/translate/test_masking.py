@@ -150,6 +150,12 @@ def found(text: str) -> list[str]:
         ("Print %d and %-5.2f, 100% sure, 50% off", ["%d", "%-5.2f"]),
         ("Name | Age\n--- | ---\nKim | 3", [" | ", "--- | ---", " | "]),
         ("| a | b |\n|---|:-:|\n| c | d |", ["| ", " | ", " |\n|---|:-:|\n| ", " | ", " |"]),
+        ("Go to google.com, or docs.example.co.kr/a/b.", ["google.com", "docs.example.co.kr/a/b"]),
+        ("It made a loss.Net sales fell.", []),
+        ("Paint it #FDB3AE, says #MondayMood.", ["#FDB3AE"]),
+        ("Why does original_list change when reverse() runs?", ["original_list", "reverse()"]),
+        ("Fill in the ____ and the _blank_ one.", []),
+        ("Show that 7x^2 + 2x = y^-3 and (a)^(n+1).", ["7x^2", "y^-3", ")^(n+1)"]),
         ("a\x00b\ud800c\td\r\n", ["\x00", "\ud800", "\t", "\r"]),
         ("The woods are lovely;\nand deep; so deep;", []),
         ("From my house\nimport duties rise (again).", []),
@@ -283,6 +289,10 @@ def test_hostile_texts_take_linear_time() -> None:
         "http://",
         "```\n",
         "<!--",
+        "a_",
+        "a.",
+        "a^",
+        "a.com/",
     ):
         text = piece * (40_000 // len(piece))
         assert unmask(mask(text)) == text
