@@ -10,7 +10,7 @@ import pytest
 from datasets import load_dataset
 
 from kollm.build import SourceInput, build_dataset
-from kollm.data_plan import plan_build
+from kollm.build.plan import plan_build
 from kollm.dataset import read_manifest, read_records
 from kollm.errors import InputError, QuotaError
 from kollm.ledger import Ledger

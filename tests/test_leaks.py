@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kollm.build.leak_check import EVALUATION, find_leaks, load_references
 from kollm.errors import InputError
-from kollm.leak_check import EVALUATION, find_leaks, load_references
 from kollm.leaks import Tasks, load_tasks, row_text, save_tasks, tasks_of
 from kollm.records import Original, Record
 from kollm.sources import read_source, sample_file

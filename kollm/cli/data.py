@@ -12,7 +12,7 @@ from kollm.cli.synthesize import synthesize
 
 if TYPE_CHECKING:
     from kollm.build import Settings, SourceInput
-    from kollm.data_plan import DataPlan
+    from kollm.build.plan import DataPlan
 
 _TRANSLATORS = ("deepl", "openai", "local", "memory", "none")
 
@@ -57,7 +57,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--price", type=click.FloatRange(min=0), help="USD for a million characters, in place of the engine's.")
 def plan(sources: tuple[str, ...], translator: str, price: float | None, **options: Any) -> None:
     """Rows, characters, cost and time of a build, before anything is spent."""
-    from kollm.data_plan import plan_build
+    from kollm.build.plan import plan_build
 
     settings = _settings(options, leaks="drop")
     result = plan_build(_inputs(sources, options), translator=translator, settings=settings, price=price)
@@ -98,7 +98,7 @@ def build(
     from dataclasses import asdict
 
     from kollm.build import build_dataset
-    from kollm.data_plan import plan_build
+    from kollm.build.plan import plan_build
 
     names = ("mode", "leaks", "corrections", "keep_english", "fresh_answers")
     settings = _settings(options, filters=filters, **{name: options[name] for name in names})
@@ -141,8 +141,8 @@ def build(
 @click.option("--show", type=click.IntRange(min=0), default=20, show_default=True, help="Leaks to list.")
 def leaks(folder: str, against: tuple[str, ...], show: int) -> None:
     """Overlap of a dataset with evaluation sets, in Korean and in English. Exit code 1 if there is any."""
+    from kollm.build.leak_check import find_leaks, load_references
     from kollm.dataset import read_records
-    from kollm.leak_check import find_leaks, load_references
 
     tasks = load_references(against)
     found = list(find_leaks(read_records(folder, split="train"), tasks))

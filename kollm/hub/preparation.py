@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi
 
+from kollm.build.leak_check import EVALUATION, find_leaks, load_references
 from kollm.card_template import to_yaml
 from kollm.cards import Card, public_recipe, toy_base_card, trained_card
 from kollm.dataset import CARD, MANIFEST, REJECTED, read_manifest, read_records
 from kollm.errors import InputError, StateError
 from kollm.files import file_sha256, read_json
 from kollm.hub.publication import KINDS, Publication, as_bytes, check_card, check_secrets, gather
-from kollm.leak_check import EVALUATION, find_leaks, load_references
 from kollm.licences import common_licence
 from kollm.lineage import (
     METRICS,

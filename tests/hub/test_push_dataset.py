@@ -13,11 +13,11 @@ import pytest
 from huggingface_hub import HfApi
 
 from kollm.build import SourceInput, build_dataset
+from kollm.build.leak_check import load_references
 from kollm.dataset import read_records
 from kollm.errors import InputError, KollmError, MissingKeyError, ServiceError, StateError
 from kollm.hub import plan_push, push
 from kollm.hub.preparation import Names
-from kollm.leak_check import load_references
 from kollm.records import Record
 from kollm.sources import read_source
 from tests.hub.conftest import FINE, READER, STRANGER, Client

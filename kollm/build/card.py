@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kollm import __version__
-from kollm.build_settings import Settings, SourceInput, Tally
+from kollm.build.settings import Settings, SourceInput, Tally
 from kollm.dataset import REJECTED, Part, dataset_fingerprint
 from kollm.dataset_card import CardPart, render_card
 from kollm.files import file_sha256

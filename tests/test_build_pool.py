@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from kollm.build.pool import Pool
 from kollm.errors import InputError
-from kollm.pool import Pool
 
 
 class Worker:
@@ -40,7 +40,7 @@ def test_an_error_arrives_as_it_was(processes: int) -> None:
 
 PARENT = """
 import sys, time
-from kollm.pool import Pool
+from kollm.build.pool import Pool
 
 def busy(worker, number):
     import os

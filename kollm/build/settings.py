@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from kollm.dataset import REJECTED, Part
 from kollm.dedup import NEAR
 from kollm.errors import InputError
-from kollm.finish import Finished, LeakPolicy
-from kollm.leak_check import EVALUATION
+from kollm.build.finish import Finished, LeakPolicy
+from kollm.build.leak_check import EVALUATION
 from kollm.privacy import Privacy
 from kollm.records import Record
 from kollm.sources import SAMPLE, Source, Turns, find_source, read_source, sample_file
