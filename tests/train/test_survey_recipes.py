@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,6 +143,16 @@ def test_what_makes_the_systems_what_they_are() -> None:
     assert load_recipe("kovicuna-llama-7b").data.turns == "conversation"
     assert load_recipe("korani-llama-13b").data.turns == "first"
     assert make_plan(load_recipe("tri-0.5b")).facts.parameters // 1_000_000 == 472
+
+
+@pytest.mark.parametrize("page", ["survey.md", "survey.ko.md"])
+def test_the_survey_page_has_a_row_and_a_smoke_run_for_every_recipe(page: str) -> None:
+    lines = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8").splitlines()
+    for name in SYSTEMS:
+        assert any(line.startswith(f"| {name} |") for line in lines), f"{name}: no smoke run"
+        size = name.rpartition("-")[2]
+        row = re.compile(rf"kollm (train|run) ({name}\b|{name.removesuffix(size)}\S+ .*\(`-{size}`\))")
+        assert any(row.search(line) for line in lines), f"{name}: no command"
 
 
 @pytest.mark.slow
