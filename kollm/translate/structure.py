@@ -90,8 +90,8 @@ STRUCTURES = (
     _pattern("e-mail address", "@", r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}\b"),
     _pattern(
         "host name",
-        ".com .org .net .edu .gov .io .kr",
-        r"""(?<![\w.@-]) (?:[A-Za-z0-9-]{1,63}\.){1,5} (?:com|org|net|edu|gov|io|kr) (?![A-Za-z0-9_-]|\.\w)
+        ".co .or .net .edu .go",
+        r"""(?<![\w.@-]) (?:[A-Za-z0-9-]{1,63}\.){1,5} (?:com|org|net|edu|gov|(?:co|or|go)\.kr) (?![A-Za-z0-9_-]|\.\w)
             (?:/[^\s<>"`{}|\\^]{0,500}[\w/])?""",
     ),
     _pattern("colour", "#", r"(?<![\w&]) \#[0-9A-Fa-f]{6} (?![A-Za-z0-9_])"),
@@ -150,7 +150,7 @@ NUMBER = re.compile(r"[0-9]+(?:[.,:/][0-9]+)*")
 
 _NEEDLES = [needle for structure in STRUCTURES for needle in structure.needles]
 _MARKS = re.compile(
-    "[" + re.escape("".join({mark for needle in _NEEDLES for mark in re.findall(r"[^\w\s.]", needle)})) + "]"
+    "[" + re.escape("".join({mark for needle in _NEEDLES for mark in re.findall(r"[^A-Za-z\s.]", needle)})) + "]"
 )
 _WORDS = tuple(needle for needle in _NEEDLES if not _MARKS.search(needle))
 _NOTHING_TO_READ = re.compile(r"[ \n]*|[ \n]*[$+-]?[0-9][0-9.,:/%]*[ \n]*")
