@@ -197,7 +197,7 @@ def test_a_paid_engine_is_asked_once_and_what_is_not_bought_leaves_no_folder(
         assert len(server.state.requests) == requests > 0
     assert first.characters == second.characters > 0
     assert _files(tmp_path / "one") == _files(tmp_path / "two")
-    assert "the text leaves this machine" in capsys.readouterr().err
+    assert "the text leaves this machine, unless the ledger has it" in capsys.readouterr().err
     assert {record.provenance.engine for record in read_records(tmp_path / "one")} == {"deepl"}
 
 

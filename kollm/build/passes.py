@@ -193,10 +193,11 @@ def announce(build: Build, scratch: Scratch) -> None:
     for number, plan in enumerate(build.finishing):
         if plan.engine is not None and plan.engine.kept:
             left = scratch.remaining(number)
-            say(
-                f"{plan.source.name}: {left.rows:,} rows with {left.characters:,} characters go to "
-                f"{plan.engine.name} ({plan.engine.base_url}); the text leaves this machine."
-            )
+            if left.characters:
+                say(
+                    f"{plan.source.name}: {left.rows:,} rows with {left.characters:,} characters go to "
+                    f"{plan.engine.name} ({plan.engine.base_url}); the text leaves this machine, unless the ledger has it."
+                )
 
 
 def second_pass(
