@@ -15,20 +15,20 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kollm.build.finish import Finished, FinishPlan, finish, reason_kind, translate_and_finish
+from kollm.build.leak_check import load_references
+from kollm.build.pool import Pool
+from kollm.build.prepare import Prepared, SourcePlan, prepare
+from kollm.build.scratch import Scratch
 from kollm.build.settings import REJECTED_PART, Engines, Settings, SourceInput, Tally
 from kollm.dataset import DatasetWriter, Part
 from kollm.dedup import find_duplicates, join
 from kollm.errors import InputError
 from kollm.filters import FilterSet, find_filters
-from kollm.build.finish import Finished, FinishPlan, finish, reason_kind, translate_and_finish
-from kollm.build.leak_check import load_references
 from kollm.leaks import Tasks, tasks_of
 from kollm.ledger import Ledger
-from kollm.build.pool import Pool
-from kollm.build.prepare import Prepared, SourcePlan, prepare
 from kollm.progress import Progress, say
 from kollm.records import Record
-from kollm.build.scratch import Scratch
 from kollm.sources import Batch, Source, find_source, open_source, read_source
 from kollm.tables import to_records
 from kollm.translate import MemoryTranslator, Translator, translate_stream

@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.build.card import make_card, make_manifest
+from kollm.build.finish import UNTRANSLATED, LeakPolicy
+from kollm.build.leak_check import EVALUATION
 from kollm.build.passes import Build, announce, first_pass, second_pass
+from kollm.build.pool import Pool
+from kollm.build.scratch import Scratch
 from kollm.build.settings import Engines, Settings, SourceInput, Tally
 from kollm.dataset import MANIFEST, REJECTED, DatasetWriter
 from kollm.dedup import NEAR
 from kollm.errors import InputError
 from kollm.files import file_sha256
-from kollm.build.finish import UNTRANSLATED, LeakPolicy
-from kollm.build.leak_check import EVALUATION
 from kollm.ledger import Ledger
-from kollm.build.pool import Pool
 from kollm.privacy import Privacy
 from kollm.progress import say
-from kollm.build.scratch import Scratch
 from kollm.sources import SAMPLE, Turns
 from kollm.translate import Translator
 from kollm.translate.budget import Budget

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kollm.build.finish import Finished, LeakPolicy
+from kollm.build.leak_check import EVALUATION
 from kollm.dataset import REJECTED, Part
 from kollm.dedup import NEAR
 from kollm.errors import InputError
-from kollm.build.finish import Finished, LeakPolicy
-from kollm.build.leak_check import EVALUATION
 from kollm.privacy import Privacy
 from kollm.records import Record
 from kollm.sources import SAMPLE, Source, Turns, find_source, read_source, sample_file
