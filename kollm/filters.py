@@ -149,8 +149,12 @@ def numbers_lost(view: View) -> str | None:
     for name, english, text in view.compared():
         if not _DIGIT.search(english):
             continue
-        # a number inside of code that only one side shows as code is not lost
-        lost = [number for number in lost_numbers(english, text) if number not in text]
+        # Between other digits it is another number; beside dots, as in 2020.5.12, it is the same one.
+        lost = [
+            number
+            for number in lost_numbers(english, text)
+            if not re.search(rf"(?<!\d){re.escape(number)}(?!\d)", text)
+        ]
         if not lost:
             continue
         if any(len(number) >= 3 for number in lost) or 2 * len(lost) > len(_DIGIT.findall(english)):

@@ -39,6 +39,17 @@ def test_a_sound_row_is_kept() -> None:
     assert reason(view()) is None
 
 
+def test_a_number_in_a_date_of_another_form_is_not_lost() -> None:
+    assert (
+        reason(
+            view(
+                "그 배는 2020.5.12에 항구를 떠나 섬에 닿았습니다.", "In 2020 the ferry left the harbour for the island."
+            )
+        )
+        is None
+    )
+
+
 @pytest.mark.parametrize(
     ("output", "english", "expected"),
     [
@@ -48,6 +59,7 @@ def test_a_sound_row_is_kept() -> None:
         ("배입니다.", ANSWER[1], "length_ratio: output"),
         ("배는 떠납니다. " * 40, ANSWER[1] + ALSO, "repetition: output"),
         ("1998년에 배 두 척이 있었고, 그 뒤로 더 늘지 않았습니다.", "There were two ships in 1987, and no more were built after that year.", "numbers_lost: output"),
+        ("심장은 1분에 약 700번 수축하여 온몸으로 피를 밀어냅니다.", "The heart beats about 70 times in every minute that passes.", "numbers_lost: output"),
     ],
 )  # fmt: skip
 def test_each_rule_gives_its_reason(output: str, english: str, expected: str) -> None:
