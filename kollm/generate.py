@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import PartialState
+from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -30,6 +31,7 @@ from kollm.prompts import PromptTemplate
 from kollm.pull import Located, locate
 from kollm.records import Generation, Record, content_id
 from kollm.tokens import plain_ids, prompt_ids
+from kollm.train import adaption_prompt  # noqa: F401 - teaches PEFT to load LLaMA-Adapter on GPT-NeoX
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
@@ -106,15 +108,15 @@ def load_system(
     kind = torch.float32 if state.device.type == "cpu" else getattr(torch, dtype)
     template = PromptTemplate.load(prompt or _trained_prompt(found))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(under.folder, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(found, under), padding_side="left")
         network = AutoModelForCausalLM.from_pretrained(under.folder, dtype=kind, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise InputError(
             f"The model '{under.name}' cannot be loaded ({str(error).splitlines()[0]}) - check its name."
         ) from error
     if adapter_config is not None:
-        from peft import PeftModel
-
+        if len(tokenizer) > network.get_input_embeddings().num_embeddings:
+            network.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)  # as training did for new tokens
         network = PeftModel.from_pretrained(network, found.folder)
     network = network.to(state.device).eval()
     return System(
@@ -126,6 +128,11 @@ def load_system(
         template=template,
         weights=_weights_id(found.folder) if Path(model_or_adapter).is_dir() else found.name,
     )
+
+
+def _tokenizer_folder(found: Located, under: Located) -> Path:
+    """An adapter that extends the vocabulary brings its tokenizer; another's may have none."""
+    return found.folder if (found.folder / "tokenizer_config.json").is_file() else under.folder
 
 
 def _adapter_config(folder: Path) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from kollm.errors import RecipeError, StateError
 from kollm.recipe import load_recipe
 from kollm.train.adapters import check_targets
 from kollm.train.precision import Watchdog
+from tests.train.exact.conftest import make_records
 
 IA3 = (
     "adapter.method=ia3",
@@ -123,3 +124,21 @@ def test_quantised_weights_and_full_training_exclude_each_other():
 
     with pytest.raises(RecipeError, match="quantised weights cannot be trained"):
         check_recipe(load_recipe("kullm-polyglot-5.8b", ["adapter.method=full"]))
+
+
+@pytest.mark.parametrize("method", ["adaption_prompt", "ia3", "new_tokens"])
+def test_what_was_trained_answers(run_training, base, tmp_path, method):
+    from kollm.generate import generate_answers, load_system, read_generations
+
+    overrides = [f"adapter.method={method}"]
+    if method == "new_tokens":
+        words = tmp_path / "words.txt"
+        words.write_text("가을하늘\n노을별빛\n", encoding="utf-8")
+        overrides = [f"base.new_tokens={words}"]
+    elif method == "ia3":
+        overrides += ["adapter.targets=[query_key_value]", "adapter.feedforward=[dense_4h_to_h]"]
+    run = run_training("trainer.max_steps=2", *overrides)
+    system = load_system(str(run.folder), base=str(base))
+    generate_answers([make_records(1)[0]], system, tmp_path / "g.jsonl", max_new_tokens=4)
+    assert next(read_generations(tmp_path / "g.jsonl")).system == "adapter"
+    assert (system.tokenizer.tokenize("가을하늘") == ["가을하늘"]) == (method == "new_tokens")
