@@ -85,7 +85,9 @@ def test_completion_prints_a_script(shell: str, capsys: pytest.CaptureFixture[st
 
 def test_recipe_show_tells_where_values_come_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("base: {model: toy:gpt_neox}\nadapter: {r: 4}\norigins: {adapter: 'assumed: small', adapter.r: paper}\n")
+    path.write_text(
+        "base: {model: toy:gpt_neox}\nadapter: {r: 4}\norigins: {adapter: 'assumed: small', adapter.r: paper}\n"
+    )
     main(["recipe", "show", str(path)])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines["adapter.r"].endswith("paper")

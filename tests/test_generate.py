@@ -138,7 +138,12 @@ def test_a_model_is_asked_with_the_tokens_it_was_trained_on(system: System) -> N
     from kollm.train.data import IGNORED, tokenise
 
     record = Record(
-        "m", "x", "<|endoftext|>는 무엇입니까?", "입력", "답입니다.", history=(("안녕하세요?", "<|padding|> 반갑습니다."),)
+        "m",
+        "x",
+        "<|endoftext|>는 무엇입니까?",
+        "입력",
+        "답입니다.",
+        history=(("안녕하세요?", "<|padding|> 반갑습니다."),),
     )
     (example,) = tokenise([record], system.template, system.tokenizer, max_length=400).examples
     (prompt,) = _encode([record], system, 12, ())
