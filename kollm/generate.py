@@ -24,6 +24,7 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
+from kollm.beam_cache import beam_cache
 from kollm.errors import InputError, StateError
 from kollm.files import JsonlAppender, file_sha256, json_line, read_json, read_jsonl, write_atomic
 from kollm.progress import Progress
@@ -288,6 +289,7 @@ def _decode(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any])
             attention_mask=padded["attention_mask"],
             generation_config=config,
             logits_processor=LogitsProcessorList([penalty]),
+            past_key_values=beam_cache(network.config, params["max_new_tokens"]),
         )
     for new in sequences[:, padded["input_ids"].shape[1] :].tolist():
         ended = tokenizer.eos_token_id in new
