@@ -21,7 +21,7 @@ from kollm.translate.review import Correction, replay
 LeakPolicy = Literal["refuse", "drop", "keep"]
 """What becomes of a build whose rows hold evaluation tasks: it stops, drops those rows, or keeps them, counted."""
 
-COMPARED_ROWS = 2_000
+COMPARED_ROWS = 500
 """Rows of each source, the first, on which the other filter set is tried for comparison: langid takes 5 ms a text."""
 
 
