@@ -148,7 +148,7 @@ def check(record: Record, notes: tuple[str, ...] = ()) -> Adapted:
     texts += [text for turn in record.history for text in turn]
     if any(len(text) > MAX_FIELD for text in texts):
         return Adapted(rejected=(Rejected(record, "field_too_long"),), notes=notes)
-    if not all(text.isascii() or _is_unicode(text) for text in (*texts, record.id)):
+    if not all(text.isascii() or _is_unicode(text) for text in (*texts, record.id, record.provenance.category)):
         return Adapted(rejected=(Rejected(record, "lone_surrogate"),), notes=notes)
     if not record.instruction.strip():
         return Adapted(rejected=(Rejected(record, "empty_instruction"),), notes=notes)

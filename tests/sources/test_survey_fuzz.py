@@ -106,3 +106,9 @@ def test_a_file_of_a_sets_own_form_is_read_or_refused(name: str, value: Any, tmp
         assert isinstance(row, dict)
         adapted = source.adapt(row, Place(name, source.licence, source.lang, "sha256:0", index))
         assert adapted.records or adapted.rejected
+
+
+def test_a_category_that_no_file_can_hold_is_rejected() -> None:
+    source = SOURCES["flan"]
+    adapted = source.adapt({**row_of("flan"), "_task_name": "\ud800"}, Place("flan", source.licence, "en", "", 0))
+    assert [item.reason for item in adapted.rejected] == ["lone_surrogate"]
