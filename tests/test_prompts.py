@@ -101,3 +101,11 @@ def test_a_template_that_rewrites_earlier_turns_is_refused():
     shrinking = PromptTemplate("shrinking", "{{ messages | length }}{{ messages[-1]['content'] }}")
     with pytest.raises(RecipeError, match="changes the text of earlier turns"):
         shrinking.segments(record("", HISTORY))
+
+
+def test_markup_in_a_row_is_text():
+    text = PromptTemplate.load("kullm-2023").text(
+        Record("d", "x", "{{ 7 * 7 }} {% raw %}", "{{ cycler.__init__ }}", "답")
+    )
+    assert "{{ 7 * 7 }} {% raw %}" in text
+    assert "{{ cycler.__init__ }}" in text
