@@ -29,7 +29,7 @@ from kollm.errors import InputError, StateError
 from kollm.files import JsonlAppender, file_sha256, json_line, read_json, read_jsonl, write_atomic
 from kollm.progress import Progress
 from kollm.prompts import PromptTemplate
-from kollm.pull import Located, locate
+from kollm.pull import Located, beside, locate
 from kollm.records import Generation, Record, content_id
 from kollm.tokens import plain_ids, prompt_ids
 from kollm.train import adaption_prompt  # noqa: F401 - teaches PEFT to load LLaMA-Adapter on GPT-NeoX
@@ -104,7 +104,7 @@ def load_system(
     under = found
     if adapter_config is not None:
         pinned = None if base else adapter_config.get("revision")
-        under = locate(base or adapter_config["base_model_name_or_path"], "model", pinned)
+        under = locate(base or beside(found.folder, adapter_config["base_model_name_or_path"]), "model", pinned)
     state = PartialState()
     kind = torch.float32 if state.device.type == "cpu" else getattr(torch, dtype)
     template = PromptTemplate.load(prompt or _trained_prompt(found))

@@ -182,3 +182,12 @@ def _explain(error: HfHubHTTPError, what: str) -> str:
     if status == 429:
         return f"The Hub's rate limit is reached on the {what} - wait some minutes and run the same command again."
     return f"The Hub answered {status} for the {what} ({error.server_message or 'no reason given'}) - try again later."
+
+
+def beside(folder: Path, location: str) -> str:
+    """Where an adapter's base is now: beside the adapter if a folder of its name is there, else where it was.
+
+    A work folder may have been moved or copied; what lies at the old path may be another run's base.
+    """
+    candidate = folder.resolve().parent / Path(location).name
+    return str(candidate) if Path(location).is_absolute() and candidate.is_dir() else location

@@ -128,6 +128,17 @@ def test_one_example_can_be_followed(whole: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_copied_work_folder_answers_with_its_own_base(whole: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from kollm.generate import load_system
+
+    shutil.copytree(whole, tmp_path / "copy")
+    system = load_system(str(tmp_path / "copy" / "adapter"))
+    assert system.model == str((tmp_path / "copy" / "base").resolve())
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_five_random_moments_it_ends_the_same(whole: Path, tmp_path: Path) -> None:
     folder, moments = tmp_path / "demo", random.Random(20231101)

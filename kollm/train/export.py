@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kollm.errors import InputError, StateError
 from kollm.files import ensure_folder, read_json, write_json
-from kollm.pull import locate
+from kollm.pull import beside, locate
 from kollm.recipe import Recipe, load_recipe
 from kollm.train.adapters import finish_adapter
 from kollm.train.model import load_model
@@ -67,7 +67,7 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
     recipe = load_recipe(folder / "recipe.yaml")
     if output.exists() and any(output.iterdir()):
         raise InputError(f"'{output}' is not empty - name a new folder for the merged model.")
-    location = _base(base, settings)
+    location = _base(folder, base, settings)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     trained_on = None
     if recipe.quantization != "none":
@@ -124,8 +124,8 @@ def _settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def _base(named: str | None, settings: dict[str, Any]) -> str:
-    location = named or str(settings["base_model_name_or_path"])
+def _base(folder: Path, named: str | None, settings: dict[str, Any]) -> str:
+    location = named or beside(folder, str(settings["base_model_name_or_path"]))
     if Path(location).is_absolute() and not Path(location).is_dir():
         raise InputError(f"The adapter's base is not at '{location}' - name its folder or Hub id with --base.")
     return str(locate(location, "model", None if named else settings.get("revision")).folder)
