@@ -1,4 +1,5 @@
-"""How attention is computed: torch's variable-length kernel for packed rows on a GPU, sdpa everywhere else.
+"""How attention is computed: on a GPU by flash-attn where it is installed, else packed rows by torch's variable-length
+kernel; by sdpa everywhere else.
 
 Packed rows stand end to end in one long row. The kernel takes their boundaries (`cu_seq_lens`) and never looks across
 them; sdpa gets the same from a block-diagonal mask that transformers builds of `position_ids`, at the price of
@@ -14,6 +15,7 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.utils import is_flash_attn_2_available
 
 from kollm.errors import RecipeError
 from kollm.recipe import Recipe
@@ -38,6 +40,8 @@ def implementation(recipe: Recipe, architecture: str) -> str:
     if architecture == "bloom":
         return "eager"
     if recipe.attention == "auto":
+        if gpu and is_flash_attn_2_available() and recipe.base.dtype != "float32":
+            return "flash_attention_2"
         return VARLEN if gpu and recipe.trainer.get("packing") else "sdpa"
     if recipe.attention == "varlen":
         if not gpu:

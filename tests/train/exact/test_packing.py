@@ -92,3 +92,20 @@ def test_the_kernel_is_asked_for_on_a_gpu_alone():
     assert attention.implementation(recipe, "bloom") == "eager"
     with pytest.raises(RecipeError, match="runs on a GPU alone"):
         attention.implementation(load_recipe("kullm-polyglot-5.8b-fast", ["attention=varlen"]), "gpt_neox")
+
+
+@pytest.mark.parametrize(
+    ("installed", "overrides", "chosen"),
+    [
+        (True, [], "flash_attention_2"),
+        (True, ["base.dtype=float32"], attention.VARLEN),
+        (False, [], attention.VARLEN),
+        (False, ["trainer.packing=false"], "sdpa"),
+    ],
+)
+def test_auto_takes_flash_attn_where_it_is_installed(monkeypatch, installed, overrides, chosen):
+    monkeypatch.setattr(attention.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: installed)
+    recipe = load_recipe("kullm-polyglot-5.8b-fast", overrides)
+    assert attention.implementation(recipe, "gpt_neox") == chosen
+    assert attention.implementation(recipe, "bloom") == "eager"
