@@ -1,7 +1,7 @@
 # make demo   set everything up and run the main job on a laptop: no key, no GPU, no network once it is set up
 # make test   set everything up and run the tests
 # make check  what CI runs: format, lint, types, layers, tests
-# make bench  the benchmarks that need no GPU and no file of yours
+# make bench  the benchmarks that need no GPU and no file of yours; the others are in benchmarks/, each with its command
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,8 +40,8 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 bench: setup
-	$(BIN)/python benchmarks/judge.py
-	$(BIN)/python benchmarks/translate.py
+	$(BIN)/python -m benchmarks.translate
+	$(BIN)/python -m benchmarks.kill_ledger
 	$(BIN)/python benchmarks/report.py
 
 wheel: setup
