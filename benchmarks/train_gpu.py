@@ -1,6 +1,6 @@
 """Tokens a second, MFU and peak memory of LoRA training at Polyglot-Ko's real shapes, on one GPU. Not run yet.
 
-    python benchmarks/train_gpu.py ../shared/data/alpaca_gpt4_en_1000.json --out /tmp/train_gpu.md
+    python benchmarks/train_gpu.py ../shared/data/alpaca_gpt4_en_1000.json --out train_gpu.md
 
 Random weights at the 5.8B and 12.8B shapes are made on the card, so that nothing is downloaded. Row lengths are those of
 the given file under a small tokenizer, scaled to a mean of 350 tokens and cut at 2048. Beside the results stands the
