@@ -1,141 +1,224 @@
-"""Tokens a second, MFU and peak memory of LoRA training at Polyglot-Ko's real shapes, on one GPU. Not run yet.
+"""Tokens a second, MFU and peak memory of LoRA training at Polyglot-Ko's real shapes, on one GPU.
 
-    python benchmarks/train_gpu.py ../shared/data/alpaca_gpt4_en_1000.json --out train_gpu.md
+    python benchmarks/train_gpu.py ../shared/data/alpaca_gpt4_en_1000.json --scratch /dev/shm --out train_gpu.md
 
-Random weights at the 5.8B and 12.8B shapes are made on the card, so that nothing is downloaded. Row lengths are those of
-the given file under a small tokenizer, scaled to a mean of 350 tokens and cut at 2048. Beside the results stands the
-ceiling: what a bf16 matrix product of the model's own size reaches on the same card, divided by the work of a token.
+A base with random bf16 weights is made on the card and saved under --scratch (26 GB for 12.8B), so that nothing is
+downloaded; from there on everything is kollm's own trainer and the paper's recipe, its `-fast` variant where rows are
+packed. Row lengths are those of the given file's rows, scaled to a mean of 350 tokens and cut at 2048. Beside the results
+stands the ceiling: what a bf16 matrix product reaches on the same card.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import shutil
+import tempfile
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
-from transformers.integrations.bitsandbytes import replace_with_bnb_linear
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+from transformers.utils import logging
 
 from kollm.bases import BASES
 from kollm.files import read_json
-from kollm.recipe import load_recipe
-from kollm.train.attention import VARLEN, register
-from kollm.train.batches import Collator, Layout, StepBatches
+from kollm.progress import quiet_libraries
+from kollm.recipe import Recipe, load_recipe
+from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.data import Example
-from kollm.train.plan import flop_per_token, make_plan
+from kollm.train.model import load_model
+from kollm.train.plan import GIB, GPUS, Setup, flop_per_token, memory_of
+from kollm.train.sft import StepTrainer, compile_layers, layout, trainer_config
 
 LENGTH, MEAN = 2048, 350
-MODELS = ("EleutherAI/polyglot-ko-5.8b", "EleutherAI/polyglot-ko-12.8b")
-LORA = {
-    "r": 16,
-    "lora_alpha": 32,
-    "lora_dropout": 0.05,
-    "target_modules": ["query_key_value"],
-    "task_type": "CAUSAL_LM",
-}
+MODELS = {"5.8b": "EleutherAI/polyglot-ko-5.8b", "12.8b": "EleutherAI/polyglot-ko-12.8b"}
+HEAD = (
+    "| base | weights | rows | device batch | largest microbatch, tokens | tokens/s | padded tokens/s | MFU "
+    "| of the ceiling | tensors GiB | on the card GiB | planned for it GiB |"
+)
+RULE = "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 
 
 class Result(NamedTuple):
-    """What one configuration reached."""
+    """What one configuration reached.
 
-    tokens_per_second: float
-    padded_per_second: float
-    mfu: float
-    peak_gib: float
-    planned_gib: float
+    Attributes:
+        real: tokens of rows a second.
+        computed: tokens a second with padding.
+        flop: work of a token.
+        largest: tokens of the largest microbatch, padding included.
+        allocated: bytes of tensors at the peak.
+        used: bytes taken on the card, with the allocator's reserve and CUDA's context.
+        planned: bytes that `kollm plan`'s formula gives for that microbatch.
+    """
+
+    real: float
+    computed: float
+    flop: float
+    largest: int
+    allocated: int
+    used: int
+    planned: float
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=Path, help="JSON in Alpaca form, for the lengths of its rows")
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
-    parser.add_argument("--micro", type=int, default=12, help="timed microbatches")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--weights", nargs="+", default=["none", "int8", "nf4"])
+    parser.add_argument("--layouts", nargs="+", default=["packed", "padded"])
+    parser.add_argument("--device-batch", type=int, nargs="+", help="instead of the recipe's")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe's key")
+    parser.add_argument("--step-rows", type=int, default=96, help="rows of an optimizer step")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps, after one that is not")
+    parser.add_argument("--scratch", type=Path, help="where the bases are saved; a temporary folder by default")
+    parser.add_argument("--profile", action="store_true", help="print the kernels of one step")
     parser.add_argument("--out", type=Path, help="also write the table there")
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         raise SystemExit("No GPU here: this benchmark needs one - see benchmarks/train_cpu.py for a processor.")
-    register()
+    quiet_libraries()
+    logging.disable_progress_bar()
     examples = make_examples(read_json(options.rows))
-    peak = ceiling()
-    name = torch.cuda.get_device_name()
-    lines = [f"{name}: a bf16 matrix product reaches {peak / 1e12:.0f} TFLOP/s", "", HEAD, RULE]
-    for model in options.models:
-        for quantization in ("none", "int8", "nf4"):
-            for packed in (True, False):
-                lines.append(row(model, quantization, packed, examples, options.micro, peak))
-                print(lines[-1], flush=True)
-    print("\n".join(lines))
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    ceiling = matrix_rate()
+    sheet = next((gpu for gpu in GPUS if gpu.split("-")[0] in torch.cuda.get_device_name().lower()), "h100-80gb")
+    head = [
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}: a bf16 matrix product reaches "
+        f"{ceiling / 1e12:.0f} TFLOP/s; MFU is of the data sheet's {GPUS[sheet].tflops:.0f}",
+        "",
+        HEAD,
+        RULE,
+    ]
+    lines = list(head)
+    print("\n".join(head), flush=True)
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+        for short in options.models:
+            base = make_base(MODELS[short], Path(scratch) / short)
+            for weights in options.weights:
+                for rows in options.layouts:
+                    for batch in options.device_batch or [None]:
+                        recipe = make_recipe(short, weights, rows, batch, options)
+                        lines.append(line(short, recipe, base, examples, options, ceiling, sheet))
+                        print(lines[-1], flush=True)
+                        if options.out:
+                            options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            shutil.rmtree(base)
 
 
-HEAD = "| base | weights | rows | tokens/s | padded tokens/s | MFU | peak GiB | planned GiB | ceiling tokens/s |"
-RULE = "|---|---|---|---|---|---|---|---|---|"
+def make_recipe(short: str, weights: str, rows: str, batch: int | None, options: argparse.Namespace) -> Recipe:
+    """The paper's recipe or its packed variant, for some steps; checkpoints and logs left out."""
+    name = f"kullm-polyglot-{short}" + ("-fast" if rows == "packed" else "")
+    settings = [
+        f"quantization={weights}",
+        f"global_batch_size={options.step_rows}",
+        f"trainer.max_steps={options.steps + 1}",
+        'trainer.save_strategy="no"',
+        'trainer.logging_strategy="no"',
+        *([] if batch is None else [f"trainer.per_device_train_batch_size={batch}"]),
+        *options.set,
+    ]
+    return load_recipe(name, settings)
 
 
-def row(model: str, quantization: str, packed: bool, examples: Sequence[Example], micro: int, peak: float) -> str:
+def line(
+    short: str,
+    recipe: Recipe,
+    base: Path,
+    examples: Sequence[Example],
+    options: argparse.Namespace,
+    ceiling: float,
+    sheet: str,
+) -> str:
     """One line of the table; out of memory is a result too."""
-    layout = "packed" if packed else "padded"
-    weights = "bf16" if quantization == "none" else quantization
-    facts = BASES[model]
-    adapter = load_recipe("kullm-polyglot-5.8b").adapter
-    limit = peak / flop_per_token(facts, adapter, False, LENGTH)
+    weights = "bf16" if recipe.quantization == "none" else recipe.quantization
+    rows = "packed" if recipe.trainer.get("packing") else "padded"
+    start = f"| {short} | {weights} | {rows} | {recipe.trainer['per_device_train_batch_size']} |"
     try:
-        result = measure(model, quantization, packed, examples, micro, peak)
+        result = measure(recipe, base, examples, options)
     except torch.OutOfMemoryError:
-        return f"| {model} | {weights} | {layout} | out of memory | | | | | {limit:,.0f} |"
+        return f"{start} | out of memory | | | | | | |"
     finally:
+        gc.collect()
         torch.cuda.empty_cache()
+    work = result.real * result.flop
     return (
-        f"| {model} | {weights} | {layout} | {result.tokens_per_second:,.0f} | {result.padded_per_second:,.0f} "
-        f"| {result.mfu:.1%} | {result.peak_gib:.1f} | {result.planned_gib:.1f} | {limit:,.0f} |"
+        f"{start} {result.largest:,} | {result.real:,.0f} | {result.computed:,.0f} "
+        f"| {work / GPUS[sheet].tflops / 1e12:.1%} | {work / ceiling:.1%} "
+        f"| {result.allocated / GIB:.1f} | {result.used / GIB:.1f} | {result.planned / GIB:.1f} |"
     )
 
 
-def measure(name: str, quantization: str, packed: bool, examples: Sequence[Example], micro: int, peak: float) -> Result:
-    """Time `micro` forward and backward passes with an optimizer step in each, after three that are not timed."""
-    model = random_model(name, quantization)
-    batch = 1 if packed else 4
-    layout = Layout(256, 1, batch, LENGTH, packed, 0)
-    batches = StepBatches([len(example.input_ids) for example in examples], layout, 1)
-    collate = Collator(0, packed)
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=3e-4, fused=True)
-    real = computed = 0
-    torch.cuda.reset_peak_memory_stats()
-    started = 0.0
-    for index, rows in enumerate(part for part in batches if part):
-        if index == 3:
-            torch.cuda.synchronize()
-            started, real, computed = time.perf_counter(), 0, 0
-        if index == 3 + micro:
-            break
-        inputs = {k: v.cuda() if torch.is_tensor(v) else v for k, v in collate([examples[r] for r in rows]).items()}
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            model(**inputs, use_cache=False).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        real += sum(len(examples[r].input_ids) for r in rows)
-        computed += inputs["input_ids"].numel()
-    torch.cuda.synchronize()
-    seconds = time.perf_counter() - started
-    recipe = load_recipe("kullm-polyglot-5.8b", [f"base.model={name}", f"quantization={quantization}"])
-    recipe = recipe.model_copy(update={"trainer": {**recipe.trainer, "per_device_train_batch_size": batch}})
-    planned = make_plan(recipe, "h100-80gb", 1).memory.total
-    work = flop_per_token(BASES[name], recipe.adapter, False, LENGTH)
-    peak_memory = torch.cuda.max_memory_allocated()
+def measure(recipe: Recipe, base: Path, examples: Sequence[Example], options: argparse.Namespace) -> Result:
+    """Train one step that is not timed and `--steps` that are, with kollm's trainer."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
+    with tempfile.TemporaryDirectory() as folder:
+        config = trainer_config(recipe, Path(folder))
+        model = load_model(recipe, str(base), None, tokenizer)
+        steps = layout(recipe, config, 1)
+        trainer = StepTrainer(model, config, examples, [], tokenizer, steps, peft_config(recipe, model))
+        finish_adapter(trainer.model, recipe)
+        if recipe.trainer.get("torch_compile"):
+            compile_layers(trainer.model)
+        clock = StepClock(options.profile)
+        trainer.add_callback(clock)
+        torch.cuda.reset_peak_memory_stats()
+        trainer.train()
+    free, total = torch.cuda.mem_get_info()
+    context = total - free - torch.cuda.memory_reserved()
+    seconds = clock.ends[-1] - clock.ends[0]
+    tokens = trainer.batches.tokens(1, options.steps + 1)
+    lengths = trainer.batches.lengths
+    attended = int((lengths**2).sum() / lengths.sum())  # the row length that a mean token finds itself in
+    facts, checkpointing = BASES[recipe.base.model], bool(config.gradient_checkpointing)
+    count = (options.steps + 1) * trainer.batches.accumulation
+    largest = max(_size(lengths[part], steps.packed) for part in islice(trainer.batches, count) if part)
+    setup = Setup(recipe.quantization, checkpointing, 1, "ddp")
     return Result(
-        real / seconds, computed / seconds, real / seconds * work / peak, peak_memory / 2**30, planned / 2**30
+        tokens.real / seconds,
+        tokens.computed / seconds,
+        flop_per_token(facts, recipe.adapter, checkpointing, attended),
+        largest,
+        torch.cuda.max_memory_allocated(),
+        torch.cuda.max_memory_reserved() + context,
+        memory_of(facts, recipe.adapter, setup, largest, 1).total,
     )
 
 
-def random_model(name: str, quantization: str) -> Any:
-    """GPT-NeoX of the base's shape with random bf16 weights on the card, quantised there where asked, with LoRA."""
+def _size(lengths: Any, packed: bool) -> int:
+    return int(lengths.sum() if packed else len(lengths) * lengths.max())
+
+
+class StepClock(TrainerCallback):  # type: ignore[misc]
+    """When each optimizer step ended, all of its work on the card done; on wish the kernels of the last step."""
+
+    def __init__(self, profile: bool) -> None:
+        self.ends: list[float] = []
+        self._profiler: Any = torch.profiler.profile() if profile else None
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._profiler is not None and state.global_step == state.max_steps - 1:
+            self._profiler.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        torch.cuda.synchronize()
+        self.ends.append(time.perf_counter())
+        if self._profiler is not None and state.global_step == state.max_steps:
+            self._profiler.stop()
+            table = self._profiler.key_averages().table(
+                sort_by="self_cuda_time_total", row_limit=24, max_name_column_width=60
+            )
+            print(table, flush=True)
+
+
+def make_base(name: str, folder: Path) -> Path:
+    """A GPT-NeoX of the base's shape with random bf16 weights, and a tokenizer that knows one word."""
     facts = BASES[name]
     config = AutoConfig.for_model(
         "gpt_neox",
@@ -145,42 +228,23 @@ def random_model(name: str, quantization: str) -> Any:
         intermediate_size=facts.intermediate,
         vocab_size=facts.vocabulary,
         max_position_embeddings=facts.context,
+        rotary_pct=64 / (facts.hidden // facts.heads),  # both sizes rotate 64 of a head's values
+        bos_token_id=0,
+        eos_token_id=0,
     )
+    started = time.perf_counter()
     with torch.device("cuda"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=VARLEN)
-    if quantization != "none":
-        model = quantise(model, quantization)
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    model = get_peft_model(model, LoraConfig(**LORA))
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return model.train()
-
-
-def quantise(model: Any, quantization: str) -> Any:
-    """Replace the layers' matrices by bitsandbytes' and fill them with the random weights."""
-    weights = {
-        name: module.weight.data.cpu() for name, module in model.named_modules() if hasattr(module, "in_features")
-    }
-    biases = {name: module.bias for name, module in model.named_modules() if hasattr(module, "in_features")}
-    settings = (
-        BitsAndBytesConfig(load_in_8bit=True)
-        if quantization == "int8"
-        else BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_compute_dtype=torch.bfloat16,
-            bnb_4bit_use_double_quant=True,
-        )
-    )
-    model = replace_with_bnb_linear(model, modules_to_not_convert=["lm_head"], quantization_config=settings)
-    for name, module in model.named_modules():
-        if type(module).__module__.startswith("bitsandbytes"):
-            kind = type(module.weight)
-            module.weight = kind(weights.pop(name), requires_grad=False).cuda()
-            module.bias = biases[name]
-    return model
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    words = Tokenizer(WordLevel({"<|endoftext|>": 0}, unk_token="<|endoftext|>"))
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    ).save_pretrained(folder)
+    del model
+    gc.collect()
+    torch.cuda.empty_cache()
+    print(f"{name}: {facts.parameters:,} random parameters in {time.perf_counter() - started:.0f} s", flush=True)
+    return folder
 
 
 def make_examples(rows: Sequence[dict[str, str]]) -> list[Example]:
@@ -197,18 +261,18 @@ def make_examples(rows: Sequence[dict[str, str]]) -> list[Example]:
     return examples
 
 
-def ceiling() -> float:
-    """FLOP/s of bf16 matrix products of the shapes that the 12.8B model has."""
-    left = torch.randn(2048, 5120, device="cuda", dtype=torch.bfloat16)
-    right = torch.randn(5120, 20480, device="cuda", dtype=torch.bfloat16)
+def matrix_rate() -> float:
+    """FLOP/s of a large bf16 matrix product on random data, over about a second."""
+    left = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    right = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     for _ in range(10):
         left @ right
     torch.cuda.synchronize()
     started = time.perf_counter()
-    for _ in range(200):
+    for _ in range(600):
         left @ right
     torch.cuda.synchronize()
-    return 200 * 2 * 2048 * 5120 * 20480 / (time.perf_counter() - started)
+    return 600 * 2 * 8192**3 / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

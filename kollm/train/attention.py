@@ -42,10 +42,12 @@ def implementation(recipe: Recipe, architecture: str) -> str:
     if recipe.attention == "auto":
         if gpu and is_flash_attn_2_available() and recipe.base.dtype != "float32":
             return "flash_attention_2"
-        return VARLEN if gpu and recipe.trainer.get("packing") else "sdpa"
+        return VARLEN if gpu and recipe.trainer.get("packing") and recipe.base.dtype != "float32" else "sdpa"
     if recipe.attention == "varlen":
         if not gpu:
             raise RecipeError("attention is varlen, whose kernel runs on a GPU alone - set attention to auto or sdpa.")
+        if recipe.base.dtype == "float32":
+            raise RecipeError("attention is varlen, whose kernel has no float32 - set attention to auto or sdpa.")
         return VARLEN
     if recipe.attention == "flash_attention_2" and not gpu:
         raise RecipeError("attention is flash_attention_2, which runs on a GPU alone - set attention to auto or sdpa.")
@@ -69,7 +71,7 @@ def varlen_attention(
         query: (1, heads, tokens, head size), as are key and value (which may have fewer heads).
         key: see query.
         value: see query.
-        attention_mask: of padded batches; then, and where no boundaries are given, sdpa computes.
+        attention_mask: where there is one, or no boundaries are given, sdpa computes.
         scaling: of the scores; by default 1 / sqrt(head size).
         dropout: of the weights; the kernel has none.
         kwargs: `cu_seq_lens_q`, `cu_seq_lens_k` (int32, rows + 1) and `max_length_q`, `max_length_k`.
@@ -88,7 +90,7 @@ def varlen_attention(
         kwargs["max_length_k"],
         scale=scaling,
         window_size=(-1, 0),  # all before, none after: causal
-        enable_gqa=query.shape[1] != key.shape[1],
+        **({"enable_gqa": True} if query.shape[1] != key.shape[1] else {}),
     )
     return packed[None], None
 

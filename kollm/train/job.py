@@ -32,7 +32,16 @@ from kollm.train.data import Tokenised, conversations, split_heldout, tokenise
 from kollm.train.model import add_tokens, base_location, load_config, load_model, load_tokenizer
 from kollm.train.plan import GPUS, flop_per_token
 from kollm.train.precision import Watchdog, check_precision
-from kollm.train.sft import CHECKPOINTS, StepTrainer, last_checkpoint, layout, throughput, train, trainer_config
+from kollm.train.sft import (
+    CHECKPOINTS,
+    StepTrainer,
+    compile_layers,
+    last_checkpoint,
+    layout,
+    throughput,
+    train,
+    trainer_config,
+)
 from kollm.train.tracker import Tracker
 
 SECTIONS = (
@@ -89,7 +98,12 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
         ensure_folder(output / CHECKPOINTS)
         _begin(output, identity, recipe)
     state.wait_for_everyone()
-    trainer, metrics = _prepare(recipe, dataset, output, location, state)
+    try:
+        trainer, metrics = _prepare(recipe, dataset, output, location, state)
+    except torch.OutOfMemoryError as error:
+        raise StateError(
+            "The device's memory is full before the first step: the base's weights do not fit - `kollm plan` tells what does."
+        ) from error
     metrics = {**train(trainer, output), **metrics, "model": _work(trainer, config, recipe)}
     metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
     trainer.save_model(str(output))
@@ -123,6 +137,8 @@ def _prepare(
         callbacks=[Watchdog(), Tracker(output)],
     )
     finish_adapter(trainer.model, recipe)
+    if recipe.trainer.get("torch_compile"):
+        compile_layers(trainer.model)
     return trainer, {
         "rows": {"train": len(rows.examples), "heldout": len(heldout.examples), **rows.counts},
         "tokens": {"total": rows.tokens, "supervised": rows.supervised},

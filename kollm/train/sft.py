@@ -12,12 +12,14 @@ from datasets import Dataset
 from peft import PeftConfig
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import SFTConfig, SFTTrainer
 
 from kollm.errors import RecipeError, StateError
 from kollm.files import read_json, write_json
 from kollm.progress import say
 from kollm.recipe import Recipe
+from kollm.train.adapters import computes_in_base_type
 from kollm.train.batches import Collator, Layout, StepBatches
 from kollm.train.data import IGNORED, Example
 from kollm.train.head import add_compact_head
@@ -62,8 +64,9 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
     """
     values = {**DEFAULTS, **recipe.trainer}
     values.pop("packing", None)  # kollm packs by step, see batches.py
+    values.pop("torch_compile", None)  # and compiles by layer, see compile_layers
     values.setdefault("use_cpu", not torch.cuda.is_available())
-    values.setdefault("bf16", recipe.base.dtype == "bfloat16")
+    values.setdefault("bf16", recipe.base.dtype == "bfloat16" and not computes_in_base_type(recipe))
     values.setdefault("fp16", recipe.base.dtype == "float16")
     try:
         return SFTConfig(
@@ -178,6 +181,16 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: kollm writes its own cards."""
+
+
+def compile_layers(model: Any) -> None:
+    """Have torch.compile fuse what stands between the matrix products, once for all of a model's layers.
+
+    transformers' own `torch_compile` traces the whole model, which takes minutes, and again for other lengths.
+    """
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):  # what transformers makes its decoder layers of
+            module.compile(dynamic=True)
 
 
 class Lines(TrainerCallback):  # type: ignore[misc]

@@ -39,12 +39,12 @@ def load(base, implementation):
     return AutoModelForCausalLM.from_pretrained(base, attn_implementation=implementation, dtype=torch.float32).eval()
 
 
-def reference_varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):
+def reference_varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size):
     """torch's varlen_attn, written out: causal attention in each stretch that the boundaries mark."""
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
     assert cu_seq_q[0] == 0 and cu_seq_q[-1] == query.shape[0]
     assert max_q == max_k == int(cu_seq_q.diff().max())
-    assert window_size == (-1, 0) and not enable_gqa
+    assert window_size == (-1, 0)
     output = torch.empty_like(query)
     for start, end in zip(cu_seq_q[:-1].tolist(), cu_seq_q[1:].tolist(), strict=True):
         states = [part[start:end].transpose(0, 1) for part in (query, key, value)]
@@ -98,7 +98,7 @@ def test_the_kernel_is_asked_for_on_a_gpu_alone():
     ("installed", "overrides", "chosen"),
     [
         (True, [], "flash_attention_2"),
-        (True, ["base.dtype=float32"], attention.VARLEN),
+        (True, ["base.dtype=float32"], "sdpa"),
         (False, [], attention.VARLEN),
         (False, ["trainer.packing=false"], "sdpa"),
     ],
