@@ -17,7 +17,7 @@ from kollm import __version__
 from kollm.build import SourceInput, build_dataset
 from kollm.dataset import dataset_fingerprint, read_records
 from kollm.errors import RecipeError, ServiceError
-from kollm.files import file_sha256, read_json, write_atomic
+from kollm.files import file_sha256, read_json, require_file, write_atomic
 from kollm.progress import say
 from kollm.pull import locate
 from kollm.recipe import Data, Recipe, Source, load_recipe
@@ -238,8 +238,10 @@ def _make_toy_base(run: Run) -> None:
 def _adapter_inputs(run: Run) -> dict[str, Any]:
     keys = ("adapter", "quantization", "trainer", "prompt", "global_batch_size", "loss", "attention")
     values = run.recipe.model_dump(mode="json")
+    tokens = run.recipe.base.new_tokens
     return {
         **{key: values[key] for key in keys},
+        **({"base.new_tokens": file_sha256(require_file(Path(tokens), "The file of new tokens"))} if tokens else {}),
         "dataset": run.results["dataset"]["fingerprint"],
         "data.holdout": run.recipe.data.holdout,
         "data.holdout_seed": run.recipe.data.holdout_seed,
