@@ -122,13 +122,15 @@ def json_line(row: Mapping[str, Any]) -> str:
 class JsonlAppender:
     """Appends rows to a JSON Lines file so that a kill loses at most the row being written.
 
-    Opening drops a torn last line (one without its newline): its row was never acknowledged.
+    Opening drops a torn last line (one without its newline): its row was never acknowledged. Closing removes a file that
+    opening made and that got no row.
     Use as a context manager.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.exists():
+        self._made = not path.exists()
+        if not self._made:
             _drop_torn_line(path)
         self._file = path.open("ab")
 
@@ -138,6 +140,8 @@ class JsonlAppender:
 
     def close(self) -> None:
         self._file.close()
+        if self._made and self.path.stat().st_size == 0:
+            self.path.unlink()
 
     def __enter__(self) -> Self:
         return self

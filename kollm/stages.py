@@ -7,6 +7,7 @@ later stages depend on its content, `fingerprint`.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any, NamedTuple
 from kollm import __version__
 from kollm.build import SourceInput, build_dataset
 from kollm.dataset import dataset_fingerprint, read_records
-from kollm.errors import RecipeError
-from kollm.files import file_sha256, read_json, write_atomic
+from kollm.errors import RecipeError, ServiceError
+from kollm.files import file_sha256, read_json, require_file, write_atomic
+from kollm.progress import say
 from kollm.pull import locate
-from kollm.recipe import TOY_PREFIX, Recipe, Source, ToyBase
+from kollm.recipe import Data, Recipe, Source, load_recipe
+from kollm.records import Record
+from kollm.sources import SAMPLE
 from kollm.train.launch import launch, launch_command
 
 
@@ -86,7 +90,7 @@ def _given_dataset(run: Run) -> str | None:
 
 
 def _file_hashes(sources: tuple[Source, ...]) -> dict[str, str]:
-    paths = [Path(name) for source in sources for name in (source.input, source.memory) if name and name != "sample"]
+    paths = [Path(name) for source in sources for name in (source.input, source.memory) if name and name != SAMPLE]
     return {str(path): file_sha256(path) for path in paths if path.is_file()}
 
 
@@ -130,6 +134,49 @@ def _build(run: Run, sources: tuple[Source, ...], name: str) -> dict[str, Any]:
         "dropped": dict(report.dropped),
         "summary": f"{kept:,} Korean rows kept, {dropped:,} rejected",
     }
+
+
+class TrainingRows(NamedTuple):
+    """Training rows, and the recipe with the data that they are of."""
+
+    recipe: Recipe
+    records: list[Record]
+
+
+def training_rows(recipe: Recipe) -> TrainingRows:
+    """A recipe's training rows, for a look at them: no source is downloaded, and no translator is asked.
+
+    Where they cannot be had so, the rows of the recipe `demo`, and a line that says it.
+
+    Raises:
+        InputError: data that cannot be read.
+    """
+    data = recipe.data
+    if data.dataset is not None:
+        try:
+            return TrainingRows(recipe, list(read_records(data.dataset, split="train")))
+        except ServiceError as error:
+            missing = str(error).rstrip(".")
+    elif _is_here(data):
+        return _built(recipe)
+    else:
+        missing = f"the data of {recipe.name} is to be downloaded or translated first, then --dataset D shows it"
+    say(f"preview: {missing}; these are rows of the bundled sample")
+    return _built(recipe.model_copy(update={"data": load_recipe("demo").data}))
+
+
+def _is_here(data: Data) -> bool:
+    """Whether the sources can be built from files of this machine, and without an engine that has to be asked."""
+    inputs = [source.input for source in data.sources]
+    here = all(name is not None and (name == SAMPLE or Path(name).exists()) for name in inputs)
+    return bool(inputs) and here and data.translator in ("memory", "none")
+
+
+def _built(recipe: Recipe) -> TrainingRows:
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(recipe, RunOptions(Path(folder)), {})
+        _build(run, recipe.data.sources, "dataset")
+        return TrainingRows(recipe, list(read_records(run.folder / "dataset", split="train")))
 
 
 def _evaluation_inputs(run: Run) -> dict[str, Any]:
@@ -180,30 +227,21 @@ def _base(run: Run) -> dict[str, Any]:
 
 def _make_toy_base(run: Run) -> None:
     """Pre-train on the plain text of the training rows: no prompt template, and none of the held-out conversations."""
-    from kollm.judge import load_rubric
-    from kollm.prompts import PromptTemplate
     from kollm.train.data import split_heldout
-    from kollm.train.toy import answer_texts, make_base, plain_texts
+    from kollm.train.toy import make_recipe_base
 
-    recipe = run.recipe
     records = read_records(str(run.location("dataset")))
-    rows = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed).train
-    wording = [load_rubric(recipe.judge.rubric).prompt("", "", ""), PromptTemplate.load(recipe.prompt).prompt("", " ")]
-    architecture = recipe.base.model.removeprefix(TOY_PREFIX)
-    make_base(
-        architecture,
-        recipe.base.toy or ToyBase(),
-        plain_texts(rows),
-        run.folder / "base",
-        vocabulary_texts=[*wording, *answer_texts(rows)],
-    )
+    rows = split_heldout(records, run.recipe.data.holdout, run.recipe.data.holdout_seed).train
+    make_recipe_base(run.recipe, rows, run.folder / "base")
 
 
 def _adapter_inputs(run: Run) -> dict[str, Any]:
     keys = ("adapter", "quantization", "trainer", "prompt", "global_batch_size", "loss", "attention")
     values = run.recipe.model_dump(mode="json")
+    tokens = run.recipe.base.new_tokens
     return {
         **{key: values[key] for key in keys},
+        **({"base.new_tokens": file_sha256(require_file(Path(tokens), "The file of new tokens"))} if tokens else {}),
         "dataset": run.results["dataset"]["fingerprint"],
         "data.holdout": run.recipe.data.holdout,
         "data.holdout_seed": run.recipe.data.holdout_seed,

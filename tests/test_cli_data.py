@@ -78,6 +78,18 @@ def test_a_plan_counts_and_keeps_nothing(tmp_path: Path, capsys: pytest.CaptureF
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_plan_counts_source_rows_and_beside_them_the_records_that_they_split_into(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns = [{"from": speaker, "value": f"{speaker} says {n}"} for n in range(3) for speaker in ("human", "gpt")]
+    path = tmp_path / "talks.json"
+    path.write_text(json.dumps([{"id": "a", "conversations": turns}, {"id": "b", "conversations": []}]))
+    assert run("plan", "sharegpt", "dolly", "--input", f"sharegpt={path}", "--input", "sample", "--turns", "pairs") == 0
+    head, *lines = (line.split() for line in capsys.readouterr().out.splitlines()[:3])
+    assert head[:4] == ["source", "read", "records", "unusable"]
+    assert [line[:4] for line in lines] == [["sharegpt", "2", "4", "1"], ["dolly", "75", "75", "0"]]
+
+
 def test_the_price_is_that_of_the_characters(capsys: pytest.CaptureFixture[str]) -> None:
     for price in ("10", "20"):
         assert run("plan", "dolly", "--input", "sample", "--price", price) == 0

@@ -46,6 +46,11 @@ def test_appending_drops_a_torn_first_line(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
+def test_appending_nothing_leaves_no_file(tmp_path: Path) -> None:
+    JsonlAppender(tmp_path / "rows.jsonl").close()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lone_surrogate_survives_a_jsonl_file(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with JsonlAppender(path) as appender:

@@ -17,7 +17,7 @@ from kollm.errors import InputError, RecipeError, StateError
 from kollm.files import read_json, read_jsonl
 from kollm.recipe import Recipe, load_recipe
 from kollm.run import planned, run_recipe
-from kollm.stages import RunOptions
+from kollm.stages import STAGES, Run, RunOptions
 
 TINY = [
     "base.toy={hidden_size: 32, layers: 1, heads: 2, vocab_size: 600, context: 2048, pretrain_steps: 4}",
@@ -180,6 +180,18 @@ def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
         run_recipe(tiny(), RunOptions(folder=tmp_path / "file"))
     with pytest.raises(InputError, match="nowhere"):
         run_recipe(tiny(), RunOptions(folder=tmp_path / "b", dataset=str(tmp_path / "nowhere")))
+
+
+def test_changed_new_tokens_are_another_adapter_and_a_missing_file_is_named(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.txt"
+    stage = next(stage for stage in STAGES if stage.name == "adapter")
+    run = Run(tiny(f"base.new_tokens={tokens}"), RunOptions(tmp_path), {"dataset": {"fingerprint": "sha256:0"}})
+    with pytest.raises(InputError, match=r"The file of new tokens '.*tokens\.txt' does not exist"):
+        stage.inputs(run)
+    tokens.write_text("한글날\n", encoding="utf-8")
+    before = stage.inputs(run)
+    tokens.write_text("단풍놀이\n", encoding="utf-8")
+    assert before != stage.inputs(run)
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def make_manifest(
                 "name": item.name,
                 "from": _origin(item),
                 "revision": tally.revisions[item.name],
-                "rows": tally.read[item.name],
+                "rows": tally.records[item.name],
                 **({"limit": item.limit} if item.limit is not None else {}),
             }
             for item in inputs

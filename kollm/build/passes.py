@@ -155,7 +155,8 @@ def first_pass(build: Build, pool: Pool, scratch: Scratch, writer: DatasetWriter
             scratch.write(number, prepared.table, leaks, prepared.characters)
             _reject(prepared.rejected, writer, tally)
             tally.mended.update(prepared.notes)
-            tally.read[source.name] += prepared.table.num_rows + prepared.rejected.num_rows
+            tally.read[source.name] += prepared.rows
+            tally.records[source.name] += prepared.table.num_rows + prepared.rejected.num_rows
             scratch.add_ids(number, prepared.rejected.column("id"))
             if prepared.prints is not None:
                 found.append(prepared.prints)

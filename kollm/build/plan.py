@@ -57,6 +57,7 @@ class PlanRow:
     Attributes:
         name: the source.
         read: its rows.
+        records: what they became, conversations split; the counts that follow are of these.
         rejected: rows that cannot be used.
         duplicates: rows that repeat others.
         leaks: rows that hold an evaluation task.
@@ -71,6 +72,7 @@ class PlanRow:
 
     name: str
     read: int
+    records: int
     rejected: int
     duplicates: int
     leaks: int
@@ -143,7 +145,8 @@ def _row(name: str, engine: Engine, tally: Tally, scratch: Scratch, number: int)
     return PlanRow(
         name,
         tally.read[name],
-        tally.read[name] - left.rows - left.routed - duplicates - reasons["leak"],
+        tally.records[name],
+        tally.records[name] - left.rows - left.routed - duplicates - reasons["leak"],
         duplicates,
         reasons["leak"],
         left.routed,

@@ -48,6 +48,7 @@ class Prepared(NamedTuple):
     """One batch, prepared.
 
     Attributes:
+        rows: source rows of the batch; a conversation may be several Records.
         table: its Records.
         rejected: those left out, with their reasons.
         prints: what duplicates are told by; None for an evaluation set, which keeps all its rows.
@@ -56,6 +57,7 @@ class Prepared(NamedTuple):
         notes: what was mended, how often.
     """
 
+    rows: int
     table: pa.Table
     rejected: pa.Table
     prints: Prints | None
@@ -75,6 +77,7 @@ def prepare(plan: SourcePlan, batch: Batch) -> Prepared:
         read = _screened(read, plan.privacy)
     records = read.records
     return Prepared(
+        len(batch),
         to_table(records),
         to_table([item.record for item in read.rejected], [item.reason for item in read.rejected]),
         prints([record_text(record) for record in records]) if plan.source.split == "train" else None,

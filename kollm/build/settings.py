@@ -80,9 +80,10 @@ class Settings:
 
 @dataclass(slots=True)
 class Tally:
-    """What has been counted so far: by source, by part, and in all."""
+    """What has been counted so far: by source, by part, and in all. `records` are those that the rows `read` gave."""
 
     read: Counter[str] = field(default_factory=Counter)
+    records: Counter[str] = field(default_factory=Counter)
     revisions: dict[str, str] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     licences: dict[Part, set[str]] = field(default_factory=dict)

@@ -187,10 +187,13 @@ def _by_source(values: tuple[str, ...], sources: tuple[str, ...], option: str) -
 
 
 def _show_plan(plan: DataPlan) -> None:
-    head = ("source", "read", "unusable", "duplicates", "leaks", "routed out", "rows", "characters", "requests", "time", "USD")  # fmt: skip
+    split = any(row.records != row.read for row in plan.rows)
+    read_as = ("read", "records") if split else ("read",)
+    head = ("source", *read_as, "unusable", "duplicates", "leaks", "routed out", "rows", "characters", "requests", "time", "USD")  # fmt: skip
     lines: list[tuple[str, ...]] = [head]
     for row in plan.rows:
-        counts = (row.read, row.rejected, row.duplicates, row.leaks, row.routed, row.rows, row.characters, row.requests)
+        read = (row.read, row.records) if split else (row.read,)
+        counts = (*read, row.rejected, row.duplicates, row.leaks, row.routed, row.rows, row.characters, row.requests)
         time = "-" if row.seconds is None else f"{row.seconds / 60:,.1f} min"
         cost = "?" if row.cost is None else f"{row.cost:,.2f}"
         lines.append((row.name, *(f"{count:,}" for count in counts), time, cost))

@@ -69,25 +69,27 @@ def plan(
 
 @click.command()
 @click.argument("recipe")
-@click.option("--dataset", required=True, help="Dataset folder or Hub id.")
+@click.option("--dataset", help="Dataset folder or Hub id, if not the recipe's data.")
 @click.option("--base", type=click.Path(path_type=Path), help="Folder of the base, for its tokenizer.")
 @click.option("--rows", default=3, show_default=True, type=click.IntRange(1), help="Rows to show.")
 @_SET
-def preview(recipe: str, dataset: str, base: Path | None, rows: int, overrides: tuple[str, ...]) -> None:
+def preview(recipe: str, dataset: str | None, base: Path | None, rows: int, overrides: tuple[str, ...]) -> None:
     """Decoded training samples with the loss mask shown.
 
+    Without --dataset they are the recipe's own where that takes no download and no translator, else the bundled sample's.
     What the loss covers is green on a terminal, and stands between ⟦ and ⟧ elsewhere.
     """
     from kollm.dataset import read_records
-    from kollm.prompts import PromptTemplate
     from kollm.recipe import load_recipe
-    from kollm.train.model import base_location, load_tokenizer
-    from kollm.train.preview import make_preview
+    from kollm.stages import training_rows
+    from kollm.train.preview import make_preview, preview_tokenizer
 
     loaded = load_recipe(recipe, overrides)
-    template = PromptTemplate.load(loaded.prompt)
-    tokenizer = load_tokenizer(base_location(loaded, base), loaded.base.revision, template)
-    shown = make_preview(loaded, list(read_records(dataset, split="train")), tokenizer, rows)
+    if dataset is None:
+        loaded, records = training_rows(loaded)
+    else:
+        records = list(read_records(dataset, split="train"))
+    shown = make_preview(loaded, records, preview_tokenizer(loaded, records, base), rows)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for name, spans in shown.rows.items():
         click.echo(f"--- {name}")

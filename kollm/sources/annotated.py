@@ -9,9 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm.errors import InputError
-from kollm.files import read_json
-from kollm.sources.rows import local_rows
+from kollm.sources.rows import list_items, local_rows
 from kollm.sources.source import Adapted, Place, Row, Source, as_text, check
 from kollm.tasks import load_task
 
@@ -35,13 +33,7 @@ def read(path: Path) -> Iterator[Row]:
     if path.suffix != ".json":
         yield from local_rows(path)
         return
-    document = read_json(path)
-    items = document
-    if isinstance(document, dict):
-        items = document.get("data", document.get("documents"))
-    if not isinstance(items, list):
-        raise InputError(f"'{path}' has no list of rows, 'data' or 'documents' - name a file with annotated rows.")
-    for item in items:
+    for item in list_items(path, "data", "documents"):
         if isinstance(item, dict) and isinstance(item.get("paragraphs"), list):
             yield from _questions(item)
         else:

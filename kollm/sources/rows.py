@@ -91,7 +91,7 @@ def file_batches(file: BinaryIO, name: str, first: int = 0) -> Iterator[Batch]:
     if name.endswith(".jsonl"):
         return _line_batches(file, name, first)
     if name.endswith(".json"):
-        return row_batches(_json_array(file, name), first)
+        return row_batches(_json_array(_Text(file, name)), first)
     if name.endswith(".parquet"):
         return _parquet_batches(file, name, first)
     raise InputError(f"'{name}' is not a file that kollm reads - it reads {', '.join(SUFFIXES)}.")
@@ -176,23 +176,65 @@ def _parse_arrow(batch: pa.RecordBatch) -> list[Any]:
     return rows
 
 
-def _json_array(file: BinaryIO, name: str) -> Iterator[Any]:
+def _json_array(text: _Text) -> Iterator[Any]:
     """The items of a list, parsed one by one from a buffer that grows only as far as the longest item needs."""
-    text = _Text(file, name)
     if text.next_sign() != "[":
         raise text.error("it is no list of rows - kollm reads a list [{...}, ...] or one object a line (.jsonl)")
+    for _ in _members(text, "]"):
+        yield text.value()
+
+
+def list_items(path: Path, *keys: str) -> Iterator[Any]:
+    """The items of a JSON file that is a list, or an object with one under one of the keys, parsed one by one.
+
+    Raises:
+        InputError: no file, malformed content, or no such list.
+    """
+    require_file(path, "The file")
+    with path.open("rb") as file:
+        text, found = _Text(file, str(path)), False
+        if text.next_sign() != "{":
+            yield from _json_array(text)
+            return
+        for key in _keys(text):
+            if not found and key in keys and text.next_sign() == "[":
+                found = True
+                yield from _json_array(text)
+            else:
+                text.value()
+    if not found:
+        names = " or ".join(f"'{key}'" for key in keys)
+        raise InputError(f"'{path}' has no list of rows, {names} - name a file that has one.")
+
+
+def _keys(text: _Text) -> Iterator[Any]:
+    """The keys of the object that begins at the next sign; after each, the caller takes its value."""
+    for _ in _members(text, "}"):
+        key = text.value()
+        if text.next_sign() != ":":
+            raise text.error(f"no ':' after {key!r}")
+        text.skip(1)
+        yield key
+
+
+def _members(text: _Text, end: str) -> Iterator[None]:
+    """Stops before each member of the list or object that begins at the next sign, which the caller takes then."""
     text.skip(1)
     sign = text.next_sign()
-    while sign != "]":
-        yield text.value()
+    while sign != end:
+        yield
         sign = text.next_sign()
-        if sign not in (",", "]"):
-            raise text.error(f"{sign!r} where ',' or ']' should be" if sign else "the file ends inside of the list")
+        if sign not in (",", end):
+            where = "list" if end == "]" else "object"
+            raise text.error(
+                f"{sign!r} where ',' or '{end}' should be" if sign else f"the file ends inside of the {where}"
+            )
         if sign == ",":
             text.skip(1)
             sign = text.next_sign()
-            if sign == "]":
+            if sign == end:
                 raise text.error("a comma after the last row")
+    text.skip(1)
 
 
 class _Text:
@@ -233,7 +275,7 @@ class _Text:
                 raise self.error(what, counted=True) from error
             except RecursionError as error:
                 raise self.error("a row is nested too deep") from error
-            if self._buffer[end : end + 1] not in (",", "]", " ", "\n", "\r", "\t") and self._more():
+            if self._buffer[end : end + 1] not in (*",]}:", " ", "\n", "\r", "\t") and self._more():
                 continue  # a number at the end of the buffer may go on: 1, 1.5, 1.5e3
             self._position = end
             return value

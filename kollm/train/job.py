@@ -21,7 +21,7 @@ from kollm import __version__
 from kollm.bases import facts_from_config
 from kollm.dataset import dataset_fingerprint, read_records
 from kollm.errors import InputError, StateError
-from kollm.files import ensure_folder, read_json, write_atomic, write_json
+from kollm.files import ensure_folder, file_sha256, read_json, require_file, write_atomic, write_json
 from kollm.progress import say
 from kollm.prompts import PromptTemplate
 from kollm.recipe import Recipe, load_recipe
@@ -165,14 +165,24 @@ def _identity(recipe: Recipe, dataset: str) -> dict[str, Any]:
     """What a checkpoint or a finished adapter must agree with, key by key."""
     values = recipe.model_dump(mode="json")
     keys = {key: values[key] for key in SECTIONS}
+    if recipe.base.new_tokens:
+        keys["base"]["new_tokens"] = file_sha256(require_file(Path(recipe.base.new_tokens), "The file of new tokens"))
     keys["trainer"] = {key: value for key, value in keys["trainer"].items() if key not in WITHOUT_EFFECT}
     keys["data.holdout"] = [recipe.data.holdout, recipe.data.holdout_seed]
     return {
         "recipe": keys,
-        "recipe_fingerprint": recipe.fingerprint(),
+        "recipe_fingerprint": _portable(recipe).fingerprint(),
         "prompt_sha256": PromptTemplate.load(recipe.prompt).sha256,
         "dataset": dataset_fingerprint(dataset),
     }
+
+
+def _portable(recipe: Recipe) -> Recipe:
+    """The recipe with the name of the file of new tokens in place of its path, which means nothing elsewhere."""
+    if recipe.base.new_tokens is None:
+        return recipe
+    base = recipe.base.model_copy(update={"new_tokens": Path(recipe.base.new_tokens).name})
+    return recipe.model_copy(update={"base": base})
 
 
 def _is_done(output: Path, identity: dict[str, Any]) -> bool:
@@ -188,7 +198,7 @@ def _begin(output: Path, identity: dict[str, Any], recipe: Recipe) -> None:
         _compare(read_json(started), identity, output)
     else:  # nothing to lose: what stopped an earlier start, in the data say, may be mended by another recipe
         write_json(started, identity)
-    write_atomic(output / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), allow_unicode=True))
+    write_atomic(output / "recipe.yaml", yaml.safe_dump(_portable(recipe).model_dump(mode="json"), allow_unicode=True))
 
 
 def _compare(there: dict[str, Any], wanted: dict[str, Any], output: Path) -> None:

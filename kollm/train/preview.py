@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.prompts import PromptTemplate
 from kollm.recipe import Recipe
 from kollm.records import Record
 from kollm.train.data import IGNORED, Example, Tokenised, split_heldout, tokenise
+from kollm.train.model import add_tokens, base_location, load_tokenizer
+from kollm.train.toy import recipe_tokenizer
 
 
 class Span(NamedTuple):
@@ -37,6 +40,28 @@ class Preview:
             f"dropped, because no answer token fits: {counts['dropped']:,}",
             f"rows where a token would have spanned prompt and answer: {counts['boundary_merge']:,} (tokenised apart)",
         ]
+
+
+def preview_tokenizer(recipe: Recipe, records: Sequence[Record], base: Path | None = None) -> Any:
+    """The tokenizer that the recipe trains with; a toy's is made from the rows, as the toy itself would be.
+
+    Args:
+        recipe: the recipe.
+        records: the dataset's rows.
+        base: folder of the base, in place of the recipe's.
+
+    Raises:
+        InputError: the base has no tokenizer, or cannot be had.
+    """
+    if recipe.base.is_toy and base is None:
+        rows = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed).train
+        tokenizer = recipe_tokenizer(recipe, rows)
+    else:
+        template = PromptTemplate.load(recipe.prompt)
+        tokenizer = load_tokenizer(base_location(recipe, base), recipe.base.revision, template)
+    if recipe.base.new_tokens:
+        add_tokens(tokenizer, Path(recipe.base.new_tokens))
+    return tokenizer
 
 
 def make_preview(recipe: Recipe, records: Sequence[Record], tokenizer: Any, rows: int) -> Preview:

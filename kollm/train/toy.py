@@ -22,9 +22,10 @@ from transformers import (
 
 from kollm.errors import InputError, RecipeError
 from kollm.files import ensure_folder, write_json
+from kollm.judge import load_rubric
 from kollm.progress import say
-from kollm.prompts import EOS_TOKEN
-from kollm.recipe import ToyBase
+from kollm.prompts import EOS_TOKEN, PromptTemplate
+from kollm.recipe import TOY_PREFIX, Recipe, ToyBase
 from kollm.records import Record
 
 PAD_TOKEN = "<|padding|>"
@@ -69,6 +70,31 @@ def make_base(
     tokenizer.save_pretrained(output)
     model.save_pretrained(output)
     write_json(output / MARKER, {"architecture": architecture, "toy": spec.model_dump()})
+
+
+def make_recipe_base(recipe: Recipe, rows: Iterable[Record], output: Path) -> None:
+    """Make a recipe's toy base from its training rows, the held-out ones left out; as `make_base`."""
+    rows = list(rows)
+    make_base(
+        recipe.base.model.removeprefix(TOY_PREFIX),
+        recipe.base.toy or ToyBase(),
+        plain_texts(rows),
+        output,
+        vocabulary_texts=_wording(recipe, rows),
+    )
+
+
+def recipe_tokenizer(recipe: Recipe, rows: Iterable[Record]) -> PreTrainedTokenizerFast:
+    """The tokenizer that `make_recipe_base` would make, without the model."""
+    rows = list(rows)
+    documents = [text for text in plain_texts(rows) if text.strip()]
+    return train_tokenizer([*documents, *_wording(recipe, rows)], (recipe.base.toy or ToyBase()).vocab_size)
+
+
+def _wording(recipe: Recipe, rows: Iterable[Record]) -> list[str]:
+    """What the tokenizer alone should know well: the rubric's and the template's text, and the answers."""
+    rubric, template = load_rubric(recipe.judge.rubric), PromptTemplate.load(recipe.prompt)
+    return [rubric.prompt("", "", ""), template.prompt("", " "), *answer_texts(rows)]
 
 
 def plain_texts(rows: Iterable[Record]) -> Iterator[str]:

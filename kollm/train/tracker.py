@@ -9,6 +9,8 @@ import contextlib
 import importlib
 import io
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +20,36 @@ PROJECT = "kollm"
 
 
 class Tracker(TrainerCallback):  # type: ignore[misc]
-    """Logs every log entry of the first process to trackio's database under `OUT/trackio`."""
+    """Logs every log entry of the first process to trackio's database under `OUT/trackio`: one run, each step once."""
 
     def __init__(self, output: Path) -> None:
         self._output = output
         self._trackio: Any = None
+        self._logged: set[int] = set()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
-        os.environ.setdefault("TRACKIO_DIR", str(self._output / "trackio"))  # trackio reads it on import
+        folder, resume = self._output / "trackio", "allow" if state.global_step else "never"
+        if not state.global_step:
+            shutil.rmtree(folder, ignore_errors=True)  # of a start that ended before its first checkpoint
+        os.environ.setdefault("TRACKIO_DIR", str(folder))  # trackio reads it on import
         with contextlib.redirect_stdout(io.StringIO()):
             self._trackio = importlib.import_module("trackio")
-            self._trackio.init(project=PROJECT, name=self._output.absolute().name, resume="allow", embed=False)
+            run = self._trackio.init(project=PROJECT, name=self._output.absolute().name, resume=resume, embed=False)
+        storage = importlib.import_module("trackio.sqlite_storage").SQLiteStorage
+        self._logged = {entry["step"] for entry in storage.get_logs(PROJECT, run_id=run.id)}
+        for entry in state.log_history:  # a kill loses what trackio had not written yet
+            self._log(entry, entry["step"])
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        if self._trackio is not None and logs and "loss" in logs:
-            self._trackio.log(logs, step=state.global_step)
+        self._log(logs or {}, state.global_step)
+
+    def _log(self, entry: Mapping[str, Any], step: int) -> None:
+        """Log an entry with a loss, unless the run has its step: those between checkpoint and kill come a second time."""
+        if self._trackio is not None and "loss" in entry and step not in self._logged:
+            self._trackio.log({key: value for key, value in entry.items() if key != "step"}, step=step)
+            self._logged.add(step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._trackio is not None:

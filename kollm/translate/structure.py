@@ -131,6 +131,12 @@ STRUCTURES = (
         r"""(?<!\w) [A-Za-z][A-Za-z0-9]{0,40} (?:_[A-Za-z0-9]{1,40}){1,8} (?:\(\))? (?![A-Za-z0-9_])
             | (?<![\w.]) [A-Za-z][\w.]{0,60}\(\)""",
     ),
+    # `end.Start` of a sentence has no such ending; file names of scripts have.
+    _pattern(
+        "dotted product",
+        ".js .NET",
+        r"(?<![\w.]) (?:(?:[A-Za-z][A-Za-z0-9-]{0,30}\.){1,3} js | (?:ASP|ADO|VB|ML)\.NET) (?!\w|\.\w)",
+    ),
     _pattern(
         "power",
         "^",
@@ -146,6 +152,8 @@ STRUCTURES = (
 )
 FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff\ufffe\uffff]+")
 """What XML forbids or changes: \r is read back as \n; tabs, which are allowed, are collapsed by translators."""
+EXPONENT = re.compile(r"[0-9](?<![\w.,][0-9])[0-9]{0,19}(?:\.[0-9]{1,20})?[eE][+-]?[0-9]{1,3}(?!\w|[.,][0-9])")
+"""`1e6`, `2.5E-3`. No row of STRUCTURES, whose needles would be twenty; a digit is sought first, which is four times as fast."""
 NUMBER = re.compile(r"[0-9]+(?:[.,:/][0-9]+)*")
 
 _NEEDLES = [needle for structure in STRUCTURES for needle in structure.needles]
@@ -177,6 +185,7 @@ def structure_spans(text: str, numbers: bool = False) -> list[tuple[int, int]]:
         if found:
             spans += found
             rest = _blank(rest, found)
+    spans += [match.span() for match in EXPONENT.finditer(rest)]
     spans += [match.span() for match in FORBIDDEN.finditer(rest)]
     if numbers:
         spans += [match.span() for match in NUMBER.finditer(rest)]

@@ -132,5 +132,5 @@ def test_no_key_no_answers_and_a_dead_server(
     assert kollm(generations, "-o", tmp_path / "v.jsonl") == 1
     assert "No answer was judged: Error code: 400" in capsys.readouterr().err
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert kollm(generations, "-o", tmp_path / "v.jsonl") == 1
-    assert "OPENAI_API_KEY is not set" in capsys.readouterr().err
+    assert kollm(generations, "-o", tmp_path / "unasked.jsonl") == 1
+    assert "OPENAI_API_KEY is not set" in capsys.readouterr().err and not (tmp_path / "unasked.jsonl").exists()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from kollm.errors import InputError
 from kollm.sources import rows as rows_module
-from kollm.sources.rows import file_batches, first_rows, local_rows, row_batches
+from kollm.sources.rows import file_batches, first_rows, list_items, local_rows, row_batches
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
@@ -42,6 +44,53 @@ def test_a_list_is_read_item_by_item_whatever_the_pieces(rows: list[Any], indent
         assert _rows(content) == rows
     finally:
         rows_module._CHUNK = chunk
+
+
+@settings(deadline=None)
+@given(st.lists(JSON, max_size=6), st.lists(JSON, max_size=3), st.sampled_from([None, 2]), st.sampled_from([1, 7, 64]))
+def test_the_list_of_an_object_is_read_item_by_item_whatever_the_pieces(
+    rows: list[Any], others: list[Any], indent: int | None, piece: int
+) -> None:
+    around = {f"other {number}": value for number, value in enumerate(others)}
+    chunk = rows_module._CHUNK
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        for value in ({**around, "data": rows}, {"documents": rows, **around, "data": [1]}, rows):
+            Path(file.name).write_text(json.dumps(value, indent=indent), encoding="utf-8")
+            try:
+                rows_module._CHUNK = piece
+                assert list(list_items(Path(file.name), "data", "documents")) == rows
+            finally:
+                rows_module._CHUNK = chunk
+
+
+def test_the_list_of_an_object_is_never_held_whole(tmp_path: Path) -> None:
+    path = tmp_path / "large.json"
+    item = json.dumps({"text": "한강이 도시를 가로지릅니다. " * 50}, ensure_ascii=False)
+    path.write_text('{"version": 1, "data": [' + ", ".join([item] * 12_000) + "]}", encoding="utf-8")
+    tracemalloc.start()
+    assert sum(1 for _ in list_items(path, "data")) == 12_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < path.stat().st_size / 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"rows": []}', "has no list of rows, 'data' or 'documents' - name a file that has one"),
+        ('{"data": {"a": 1}}', "has no list of rows"),
+        ("3", "no list of rows"),
+        ('{"data": [1, 2]', "the file ends inside of the object"),
+        ('{"data": [1, 2', "the file ends inside of a row|the file ends inside of the list"),
+        ('{"data"\n [1]}', "line 2: not valid JSON \\(no ':' after 'data'\\)"),
+        ('{"data": [1],}', "a comma after the last"),
+        ('{"data": [1] "a": 2}', "where ',' or '}' should be"),
+    ],
+)
+def test_an_object_without_its_list_is_one_sentence(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        list(list_items(tmp_path / "x.json", "data", "documents"))
 
 
 def test_a_byte_order_mark_is_no_content() -> None:

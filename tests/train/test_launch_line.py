@@ -34,11 +34,43 @@ def test_the_line_is_exactly_this() -> None:
 
 
 def test_what_is_not_asked_for_is_not_on_the_line() -> None:
-    command = launch_command("demo", "data", Path("out"), config=CONFIGS / "cpu.yaml")
+    command = launch_command("demo", "data", Path("out"), config=CONFIGS / "single_gpu.yaml")
     assert command[3:] == [
-        *("--config_file", str(CONFIGS / "cpu.yaml")),
+        *("--config_file", str(CONFIGS / "single_gpu.yaml")),
         *("-m", "kollm.train", "--recipe", "demo", "--dataset", "data", "-o", "out"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("config", "processes", "cores", "threads"),
+    [("cpu", None, 8, "8"), ("cpu_2proc", None, 8, "4"), ("cpu", 3, 8, "2"), ("cpu_2proc", None, 1, "1")],
+)
+def test_processes_on_the_processor_share_its_cores(
+    config: str, processes: int | None, cores: int, threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: cores)
+    line = launch_command("demo", "data", Path("out"), config=config, processes=processes)
+    assert line[line.index("--num_cpu_threads_per_process") + 1] == threads
+
+
+def test_accelerate_has_nothing_to_say_about_the_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 8)
+    for name in config_names():
+        line = launch_command("demo", "data", Path("out"), config=name)
+        if name.startswith(("cpu", "single")):  # the others look for their GPUs
+            _validate_launch_command(launch_command_parser().parse_args(line[3:]))
+    assert caplog.messages == []
+
+
+def test_the_users_own_number_of_threads_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert "--num_cpu_threads_per_process" not in launch_command("demo", "data", Path("out"), config="cpu")
 
 
 def test_an_unknown_config_names_those_that_exist() -> None:

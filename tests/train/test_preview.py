@@ -13,9 +13,10 @@ from kollm.dataset import read_records
 from kollm.prompts import PromptTemplate
 from kollm.recipe import Recipe, parse_recipe
 from kollm.records import Record
-from kollm.train.preview import make_preview
-from kollm.train.toy import train_tokenizer
-from tests.train.conftest import row, write_dataset
+from kollm.stages import training_rows
+from kollm.train.preview import make_preview, preview_tokenizer
+from kollm.train.toy import make_recipe_base, train_tokenizer
+from tests.train.conftest import SHAPE, row, write_dataset
 
 TEMPLATE = PromptTemplate.load("kullm-2023")
 TOKENIZER = train_tokenizer([TEMPLATE.text(row(number)) for number in range(12)], 900)
@@ -118,3 +119,49 @@ def test_the_command_shows_as_many_rows_as_asked(recipe_file: Path, dataset: Pat
     assert len(re.findall(r"^--- dolly-\d+$", shown, re.MULTILINE)) == 5
     train = len(list(read_records(dataset)))
     assert 0 < int(re.search(r"^(\d+) rows, ", shown, re.MULTILINE)[1]) < train  # type: ignore[index]
+
+
+def test_a_recipe_alone_shows_its_own_data_with_the_tokenizer_that_its_toy_base_would_have(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["preview", "demo", "--rows", "1"], catch_exceptions=False)
+    assert done.exit_code == 0 and done.stderr == ""
+    assert re.search(rf"⟦.+{re.escape(EOS)}⟧", done.stdout, re.DOTALL) and "--- dolly-0" in done.stdout
+    (counts,) = re.findall(r"^(\d+) rows, ([\d,]+) tokens", done.stdout, re.MULTILINE)
+    assert counts[0] == "209"  # of 230, less the recipe's held-out tenth
+    rows = [row(number) for number in range(40)]
+    toy = recipe(base={"model": "toy:gpt_neox", "toy": SHAPE.model_dump() | {"pretrain_steps": 0}})
+    make_recipe_base(toy, rows, tmp_path / "base")
+    made = preview_tokenizer(toy, rows)
+    assert made.get_vocab() == preview_tokenizer(toy, rows, tmp_path / "base").get_vocab()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"sources": [{"name": "koalpaca_v1_1"}]}, "the data of mine is to be downloaded or translated first"),
+        (
+            {"sources": [{"name": "dolly", "input": "sample"}], "translator": "deepl"},
+            "the data of mine is to be downloaded or translated first",
+        ),
+        ({"dataset": "org/none"}, "The dataset 'org/none' is not in the cache"),
+        ({"sources": [{"name": "dolly", "input": "sample"}], "holdout": 0.1}, ""),
+    ],
+)
+def test_data_that_is_not_here_is_replaced_by_the_sample_and_a_line_says_so(
+    data: dict[str, object],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    shown = training_rows(recipe(name="mine", data={"holdout": 0.002, **data}))
+    said = capsys.readouterr().err
+    assert (words in said and said.count("\n") == 1 and "bundled sample" in said) if words else said == ""
+    assert {record.source for record in shown.records} == ({"dolly", "gpt4_llm", "sharegpt"} if words else {"dolly"})
+    assert shown.recipe.data.holdout == 0.1  # the share of 0.002 would hold out none of so few
+
+
+def test_new_tokens_are_in_the_shown_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("가을하늘\n", encoding="utf-8")
+    toy = recipe(base={"model": "toy:gpt_neox", "new_tokens": str(tmp_path / "words.txt")})
+    assert preview_tokenizer(toy, [row(number) for number in range(12)]).tokenize("가을하늘") == ["가을하늘"]

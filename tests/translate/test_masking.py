@@ -156,6 +156,13 @@ def found(text: str) -> list[str]:
         ("Why does original_list change when reverse() runs?", ["original_list", "reverse()"]),
         ("Fill in the ____ and the _blank_ one.", []),
         ("Show that 7x^2 + 2x = y^-3 and (a)^(n+1).", ["7x^2", "y^-3", ")^(n+1)"]),
+        (
+            "Compare Next.js, Node.js's and index.min.js with ASP.NET.",
+            ["Next.js", "Node.js", "index.min.js", "ASP.NET"],
+        ),
+        ("At the end.Start anew. See end.js.old or the.NET result.", []),
+        ("From 1e6 to 2.5E-10, +3e+8 times.", ["1e6", "2.5E-10", "3e+8"]),
+        ("Chess: 1.e4 e5. Flat 12e, 3 eggs, 0x1e6, 7e5a, 4e2.5 and v1.2e3.4", []),
         ("a\x00b\ud800c\td\r\n", ["\x00", "\ud800", "\t", "\r"]),
         ("The woods are lovely;\nand deep; so deep;", []),
         ("From my house\nimport duties rise (again).", []),
@@ -175,6 +182,7 @@ def test_neighbours_become_one_placeholder() -> None:
 def test_numbers_stay_unless_asked() -> None:
     assert mask("In 2024, 3,000 won.").originals == ()
     assert mask("In 2024, 3,000 won.", numbers=True).originals == ("2024", "3,000")
+    assert mask("About 1e6 of 2.", numbers=True).originals == ("1e6", "2")
 
 
 def test_every_kind_has_a_name_and_is_tried() -> None:
@@ -293,6 +301,9 @@ def test_hostile_texts_take_linear_time() -> None:
         "a.",
         "a^",
         "a.com/",
+        "a.js",
+        "1",
+        "1e",
     ):
         text = piece * (40_000 // len(piece))
         assert unmask(mask(text)) == text

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from kollm.errors import RecipeError, StateError
+from kollm.files import file_sha256, read_json
 from kollm.recipe import load_recipe
 from kollm.train.adapters import check_targets
 from kollm.train.precision import Watchdog
@@ -97,6 +98,17 @@ def test_new_tokens_are_trained_and_saved(run_training, tmp_path):
     names = [name for name in result.weights if name.endswith(("embed_in.weight", "lm_head.weight"))]
     assert len(names) == 2
     assert all(result.weights[name].shape[0] >= len(tokenizer) for name in names)
+    about = read_json(result.folder / "training.json")
+    assert about["recipe"]["base"]["new_tokens"] == file_sha256(tokens)
+    assert load_recipe(result.folder / "recipe.yaml").base.new_tokens == "tokens.txt"
+    saved = [result.folder / name for name in ("training.json", "recipe.yaml", "metrics.json", "tokenizer_config.json")]
+    assert not any(str(tokens.parent / "tokens") in path.read_text(encoding="utf-8") for path in saved)
+
+    moved = tokens.rename(tmp_path / "moved.txt")
+    run_training(f"base.new_tokens={moved}", "trainer.max_steps=2")  # the same tokens: trained already
+    moved.write_text("한글날\n단풍잎\n", encoding="utf-8")
+    with pytest.raises(StateError, match="holds a training with another base - choose another -o"):
+        run_training(f"base.new_tokens={moved}", "trainer.max_steps=2")
 
 
 def test_every_target_must_match_and_the_error_lists_what_there_is(run_training, base):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -45,6 +46,10 @@ def test_kill_and_resume_is_bitwise_the_same(dataset, base, tmp_path, overrides)
     assert [e["loss"] for e in first["history"]] == [e["loss"] for e in second["history"]]
     assert [e["step"] for e in first["history"]] == list(range(1, first["steps"] + 1))
     assert first["heldout"] == second["heldout"]
+    with sqlite3.connect(broken / "trackio" / "kollm.db") as database:
+        logged = database.execute("SELECT run_id, step FROM metrics ORDER BY step").fetchall()
+    assert [step for _, step in logged] == [e["step"] for e in second["history"]]
+    assert len({run for run, _ in logged}) == 1
     assert "trained already" in finish(start(dataset, base, broken, overrides))
 
 

@@ -1,0 +1,68 @@
+"""One training is one run in trackio's database, whatever killed it in between."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+from transformers import TrainerState
+from kollm.train.tracker import Tracker
+
+output, first, last, end = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+state = TrainerState(global_step=first, is_world_process_zero=True)
+state.log_history = [{"loss": 1 / step, "step": step} for step in range(1, first + 1)]
+tracker = Tracker(output)
+tracker.on_train_begin(None, state, None)
+for state.global_step in range(first + 1, last + 1):
+    tracker.on_log(None, state, None, {"loss": 1 / state.global_step})
+    if state.global_step == last - 1:
+        time.sleep(1.2)  # trackio writes twice a second: the kill may lose the last step, and no other
+if end == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+tracker.on_train_end(None, state, None)
+"""
+
+
+def train(output: Path, first: int, last: int, end: str = "finish") -> None:
+    """Log the steps after `first`, as a training resumed from there does, up to `last`."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("TRACKIO")}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(output), str(first), str(last), end],
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == (-9 if end == "kill" else 0), done.stderr
+
+
+def runs(output: Path) -> dict[str, list[int]]:
+    """The steps of each run, in the order of logging."""
+    found: dict[str, list[int]] = {}
+    with sqlite3.connect(output / "trackio" / "kollm.db") as database:
+        for run, step in database.execute("SELECT run_id, step FROM metrics ORDER BY id"):
+            found.setdefault(run, []).append(step)
+    return found
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_twice_is_one_run_with_each_step_once(tmp_path: Path) -> None:
+    train(tmp_path / "adapter", 0, 7, "kill")
+    (first,) = runs(tmp_path / "adapter")
+    train(tmp_path / "adapter", 4, 9, "kill")  # from a checkpoint before the kill: steps 5 and 6 come again
+    train(tmp_path / "adapter", 9, 10)  # from one at the kill, whose last step trackio had not written
+    assert {run: sorted(steps) for run, steps in runs(tmp_path / "adapter").items()} == {first: list(range(1, 11))}
+
+
+@pytest.mark.slow
+def test_a_training_without_a_checkpoint_begins_its_run_anew(tmp_path: Path) -> None:
+    train(tmp_path / "adapter", 0, 3, "kill")
+    train(tmp_path / "adapter", 0, 4)
+    assert list(runs(tmp_path / "adapter").values()) == [[1, 2, 3, 4]]
