@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from itertools import islice
+from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,10 +41,10 @@ from kollm.train.sft import StepTrainer, compile_layers, layout, trainer_config
 LENGTH, MEAN = 2048, 350
 MODELS = {"5.8b": "EleutherAI/polyglot-ko-5.8b", "12.8b": "EleutherAI/polyglot-ko-12.8b"}
 HEAD = (
-    "| base | weights | rows | device batch | largest microbatch, tokens | tokens/s | padded tokens/s | MFU "
+    "| base | weights | rows | also | device batch | largest microbatch, tokens | tokens/s | padded tokens/s | MFU "
     "| of the ceiling | tensors GiB | on the card GiB | planned for it GiB |"
 )
-RULE = "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+RULE = "|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 
 
 class Result(NamedTuple):
@@ -72,12 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=Path, help="JSON in Alpaca form, for the lengths of its rows")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    parser.add_argument("--weights", nargs="+", default=["none", "int8", "nf4"])
-    parser.add_argument("--layouts", nargs="+", default=["packed", "padded"])
-    parser.add_argument("--device-batch", type=int, nargs="+", help="instead of the recipe's")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe's key")
+    parser.add_argument(
+        "--variant",
+        action="append",
+        metavar="'KEY=VALUE ...'",
+        help="a line of the table: what it overrides of the -fast recipe; by default six lines",
+    )
     parser.add_argument("--step-rows", type=int, default=96, help="rows of an optimizer step")
-    parser.add_argument("--steps", type=int, default=3, help="timed steps, after one that is not")
+    parser.add_argument("--warm-up", type=int, default=2, help="steps that are not timed")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps")
     parser.add_argument("--scratch", type=Path, help="where the bases are saved; a temporary folder by default")
     parser.add_argument("--profile", action="store_true", help="print the kernels of one step")
     parser.add_argument("--out", type=Path, help="also write the table there")
@@ -85,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not torch.cuda.is_available():
         raise SystemExit("No GPU here: this benchmark needs one - see benchmarks/train_cpu.py for a processor.")
     quiet_libraries()
+    getLogger("bitsandbytes").setLevel("ERROR")  # a line for each matrix and step
     logging.disable_progress_bar()
     examples = make_examples(read_json(options.rows))
     ceiling = matrix_rate()
@@ -101,34 +106,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         for short in options.models:
             base = make_base(MODELS[short], Path(scratch) / short)
-            for weights in options.weights:
-                for rows in options.layouts:
-                    for batch in options.device_batch or [None]:
-                        recipe = make_recipe(short, weights, rows, batch, options)
-                        lines.append(line(short, recipe, base, examples, options, ceiling, sheet))
-                        print(lines[-1], flush=True)
-                        if options.out:
-                            options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            for variant in options.variant or default_variants(short):
+                recipe = make_recipe(short, variant, options)
+                lines.append(line(short, variant, recipe, base, examples, options, ceiling, sheet))
+                print(lines[-1], flush=True)
+                if options.out:
+                    options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
             shutil.rmtree(base)
 
 
-def make_recipe(short: str, weights: str, rows: str, batch: int | None, options: argparse.Namespace) -> Recipe:
-    """The paper's recipe or its packed variant, for some steps; checkpoints and logs left out."""
-    name = f"kullm-polyglot-{short}" + ("-fast" if rows == "packed" else "")
+def default_variants(short: str) -> list[str]:
+    """bf16, int8 and NF4, packed as the -fast recipe has it and padded as the paper's has it."""
+    batch = load_recipe(f"kullm-polyglot-{short}").trainer["per_device_train_batch_size"]
+    padded = f"trainer.packing=false trainer.per_device_train_batch_size={batch}"
+    return [f"quantization={kind} {rows}".strip() for kind in ("none", "int8", "nf4") for rows in ("", padded)]
+
+
+def make_recipe(short: str, variant: str, options: argparse.Namespace) -> Recipe:
+    """The paper's recipe in its fast form, overridden, for some steps; checkpoints and logs left out."""
     settings = [
-        f"quantization={weights}",
         f"global_batch_size={options.step_rows}",
-        f"trainer.max_steps={options.steps + 1}",
+        f"trainer.max_steps={options.warm_up + options.steps}",
         'trainer.save_strategy="no"',
         'trainer.logging_strategy="no"',
-        *([] if batch is None else [f"trainer.per_device_train_batch_size={batch}"]),
-        *options.set,
+        *variant.split(),
     ]
-    return load_recipe(name, settings)
+    return load_recipe(f"kullm-polyglot-{short}-fast", settings)
 
 
 def line(
     short: str,
+    variant: str,
     recipe: Recipe,
     base: Path,
     examples: Sequence[Example],
@@ -139,7 +147,9 @@ def line(
     """One line of the table; out of memory is a result too."""
     weights = "bf16" if recipe.quantization == "none" else recipe.quantization
     rows = "packed" if recipe.trainer.get("packing") else "padded"
-    start = f"| {short} | {weights} | {rows} | {recipe.trainer['per_device_train_batch_size']} |"
+    shown = ("quantization=", "trainer.packing=", "trainer.per_device_train_batch_size=")
+    more = " ".join(setting for setting in variant.split() if not setting.startswith(shown))
+    start = f"| {short} | {weights} | {rows} | {more} | {recipe.trainer['per_device_train_batch_size']} |"
     try:
         result = measure(recipe, base, examples, options)
     except torch.OutOfMemoryError:
@@ -156,7 +166,7 @@ def line(
 
 
 def measure(recipe: Recipe, base: Path, examples: Sequence[Example], options: argparse.Namespace) -> Result:
-    """Train one step that is not timed and `--steps` that are, with kollm's trainer."""
+    """Train some steps that are not timed and `--steps` that are, with kollm's trainer."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
     with tempfile.TemporaryDirectory() as folder:
         config = trainer_config(recipe, Path(folder))
@@ -172,12 +182,12 @@ def measure(recipe: Recipe, base: Path, examples: Sequence[Example], options: ar
         trainer.train()
     free, total = torch.cuda.mem_get_info()
     context = total - free - torch.cuda.memory_reserved()
-    seconds = clock.ends[-1] - clock.ends[0]
-    tokens = trainer.batches.tokens(1, options.steps + 1)
+    seconds = clock.ends[-1] - clock.ends[options.warm_up - 1]
+    tokens = trainer.batches.tokens(options.warm_up, options.warm_up + options.steps)
     lengths = trainer.batches.lengths
     attended = int((lengths**2).sum() / lengths.sum())  # the row length that a mean token finds itself in
     facts, checkpointing = BASES[recipe.base.model], bool(config.gradient_checkpointing)
-    count = (options.steps + 1) * trainer.batches.accumulation
+    count = (options.warm_up + options.steps) * trainer.batches.accumulation
     largest = max(_size(lengths[part], steps.packed) for part in islice(trainer.batches, count) if part)
     setup = Setup(recipe.quantization, checkpointing, 1, "ddp")
     return Result(
