@@ -3,7 +3,7 @@
     python benchmarks/generate.py WORK_FOLDER EVAL_FOLDER --tasks 252
 
 WORK_FOLDER is one that `kollm run demo` made: its base decodes. Both ways run in this process, in turn; the answers must
-be the same, and the ratio of their times is the result. One at a time also uses transformers' own cache, as that code does.
+be the same, and the ratio of their times is the result. One at a time is transformers' own beam search, as in that code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     system = load_system(str(options.work / "base"), prompt="kullm-2023")
     _timed(records[:4], system, 4, 4)  # warm-up
     batched, answers = _timed(records, system, options.batch_size, options.max_new_tokens)
-    generate.beam_cache = lambda config, new_tokens: None
+    generate.supports_beam_search = lambda network: False
     single, alone = _timed(records, system, 1, options.max_new_tokens)
     same = sum(answers[key] == alone[key] for key in alone)
     print(f"{len(records)} tasks, preset paper with {options.max_new_tokens} new tokens at most")

@@ -24,7 +24,7 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
-from kollm.beam_cache import beam_cache
+from kollm.beam_search import beam_search, supports_beam_search
 from kollm.errors import InputError, StateError
 from kollm.files import JsonlAppender, file_sha256, json_line, read_json, read_jsonl, write_atomic
 from kollm.progress import Progress
@@ -270,11 +270,35 @@ def _decode(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any])
     tokenizer, network = system.tokenizer, system.network
     padded = tokenizer.pad({"input_ids": [prompt.tokens for prompt in batch]}, padding_side="left", return_tensors="pt")
     padded = padded.to(network.device)
+    searched = params["num_beams"] > 1 and not params["do_sample"] and tokenizer.eos_token_id is not None
+    with torch.inference_mode():
+        if searched and supports_beam_search(network):
+            answers = beam_search(
+                network,
+                padded["input_ids"],
+                padded["attention_mask"],
+                beams=params["num_beams"],
+                max_new_tokens=params["max_new_tokens"],
+                repetition_penalty=params["repetition_penalty"],
+                eos=tokenizer.eos_token_id,
+            )
+        else:
+            answers = _generate(batch, padded, system, params)
+    for new in answers.tolist():
+        ended = tokenizer.eos_token_id in new
+        ids = new[: new.index(tokenizer.eos_token_id)] if ended else new
+        yield _cut_at_stop(tokenizer.decode(ids, skip_special_tokens=True), system.template.stop, ended)
+
+
+def _generate(
+    batch: Sequence[_Prompt], padded: Mapping[str, torch.Tensor], system: System, params: Mapping[str, Any]
+) -> torch.Tensor:
+    """(rows, tokens) ids that transformers' own `generate` puts after the prompts."""
     config = GenerationConfig(
         **{key: params[key] for key in ("num_beams", "do_sample", "max_new_tokens")},
         **({key: params[key] for key in ("temperature", "top_k", "top_p")} if params["do_sample"] else {}),
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=system.tokenizer.eos_token_id,
+        pad_token_id=system.tokenizer.pad_token_id,
     )
     if params["do_sample"]:
         # Seeded by content, so that a batch samples the same answers after a resume.
@@ -283,18 +307,13 @@ def _decode(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any])
     # neighbours in the batch; its own processor can be told to skip the padding, but not through GenerationConfig.
     padding = (padded["attention_mask"] == 0).sum(dim=1).repeat_interleave(params["num_beams"])
     penalty = RepetitionPenaltyLogitsProcessor(float(params["repetition_penalty"]), prompt_ignore_length=padding)
-    with torch.inference_mode():
-        sequences = network.generate(
-            input_ids=padded["input_ids"],
-            attention_mask=padded["attention_mask"],
-            generation_config=config,
-            logits_processor=LogitsProcessorList([penalty]),
-            past_key_values=beam_cache(network.config, params["max_new_tokens"]),
-        )
-    for new in sequences[:, padded["input_ids"].shape[1] :].tolist():
-        ended = tokenizer.eos_token_id in new
-        ids = new[: new.index(tokenizer.eos_token_id)] if ended else new
-        yield _cut_at_stop(tokenizer.decode(ids, skip_special_tokens=True), system.template.stop, ended)
+    sequences: torch.Tensor = system.network.generate(
+        input_ids=padded["input_ids"],
+        attention_mask=padded["attention_mask"],
+        generation_config=config,
+        logits_processor=LogitsProcessorList([penalty]),
+    )
+    return sequences[:, padded["input_ids"].shape[1] :]
 
 
 def _cut_at_stop(text: str, stops: Sequence[str], ended: bool) -> Answer:
