@@ -176,7 +176,7 @@ def generate_answers(
     *,
     preset: str = "paper",
     max_new_tokens: int | None = None,
-    batch_size: int = 8,
+    batch_size: int = 16,
     shots: Sequence[Record] = (),
 ) -> int:
     """Answer every record and append the Generations of this system to `output`, in the order of the records.

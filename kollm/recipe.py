@@ -107,7 +107,7 @@ class GenerationSettings(_Section):
 
     preset: Literal["paper", "beam-sample", "greedy"] = "paper"
     max_new_tokens: int | None = Field(None, ge=1)
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(16, ge=1)
     systems: tuple[Literal["adapter", "base"], ...] = ("adapter", "base")
 
 

@@ -16,7 +16,7 @@ import click
 @click.option("--prompt", help="Prompt template; an adapter of kollm brings its own.")
 @click.option("--preset", default="paper", show_default=True, help="Decoding: paper, beam-sample or greedy.")
 @click.option("--max-new-tokens", type=click.IntRange(1), help="[default: the preset's]")
-@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
 @click.option(
     "--shots", default=0, show_default=True, type=click.IntRange(0), help="Solved examples before each prompt."
 )
