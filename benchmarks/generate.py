@@ -28,10 +28,11 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=252)
     parser.add_argument("--max-new-tokens", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--dtype", default="bfloat16", help="of the weights on a GPU; a processor decodes in float32")
     options = parser.parse_args()
     quiet_libraries()
     records = list(read_records(options.evaluation))[: options.tasks]
-    system = load_system(str(options.work / "base"), prompt="kullm-2023")
+    system = load_system(str(options.work / "base"), prompt="kullm-2023", dtype=options.dtype)
     _timed(records[:4], system, 4, 4)  # warm-up
     batched, answers = _timed(records, system, options.batch_size, options.max_new_tokens)
     generate.supports_beam_search = lambda network: False
