@@ -1,17 +1,19 @@
 """How attention is computed: on a GPU by flash-attn where it is installed, else packed rows by torch's variable-length
-kernel; by sdpa everywhere else.
+kernel, or by sdpa row by row where that kernel is not; padded rows by sdpa.
 
 Packed rows stand end to end in one long row. The kernel takes their boundaries (`cu_seq_lens`) and never looks across
-them; sdpa gets the same from a block-diagonal mask that transformers builds of `position_ids`, at the price of
-(tokens)^2 memory.
+them. `attention: sdpa` gets the same from a block-diagonal mask that transformers builds of `position_ids`, at the price
+of (tokens)^2 work and memory.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -42,7 +44,7 @@ def implementation(recipe: Recipe, architecture: str) -> str:
     if recipe.attention == "auto":
         if gpu and is_flash_attn_2_available() and recipe.base.dtype != "float32":
             return "flash_attention_2"
-        return VARLEN if gpu and recipe.trainer.get("packing") and recipe.base.dtype != "float32" else "sdpa"
+        return VARLEN if recipe.trainer.get("packing") else "sdpa"
     if recipe.attention == "varlen":
         if not gpu:
             raise RecipeError("attention is varlen, whose kernel runs on a GPU alone - set attention to auto or sdpa.")
@@ -80,6 +82,8 @@ def varlen_attention(
     if boundaries is None or attention_mask is not None:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
         return output, None
+    if not _has_kernel(query):
+        return _row_by_row(query, key, value, boundaries.tolist(), dropout, scaling), None
     if dropout:
         raise RecipeError("The variable-length kernel has no attention dropout - set it to 0 in the base's config.")
     packed = varlen_attn(
@@ -93,6 +97,28 @@ def varlen_attention(
         **({"enable_gqa": True} if query.shape[1] != key.shape[1] else {}),
     )
     return packed[None], None
+
+
+def _has_kernel(query: torch.Tensor) -> bool:
+    return bool(query.is_cuda) and query.dtype != torch.float32
+
+
+def _row_by_row(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    boundaries: list[int],
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Each row's causal attention by itself; shapes as in `varlen_attention`, the result (1, tokens, heads, head size)."""
+    lengths = [end - start for start, end in pairwise(boundaries)]
+    grouped = query.shape[1] != key.shape[1]
+    rows = [
+        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)
+        for q, k, v in zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
+    ]
+    return torch.cat(rows, dim=2).transpose(1, 2)
 
 
 def varlen_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor | None:

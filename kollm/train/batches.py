@@ -41,10 +41,11 @@ class Layout:
 
 
 class TokenCount(NamedTuple):
-    """Tokens of data, and tokens that the model computed, padding included."""
+    """Tokens of data, tokens that the model computed, padding included, and tokens under the loss."""
 
     real: int
     computed: int
+    supervised: int
 
 
 class StepBatches:
@@ -52,13 +53,22 @@ class StepBatches:
 
     A step is `accumulation * processes` microbatches, dealt to the processes in turn; all have nearly the same size. An
     epoch's last step may have fewer rows, down to empty microbatches, which the collator fills with a row without loss.
+
+    Args:
+        lengths: tokens of each row.
+        layout: see `Layout`.
+        epochs: that the run will see.
+        supervised: tokens under the loss of each row; for counting alone.
     """
 
     batch_size = None  # sizes vary: tells accelerate to shard by microbatch
     drop_last = False
 
-    def __init__(self, lengths: Sequence[int], layout: Layout, epochs: int) -> None:
+    def __init__(
+        self, lengths: Sequence[int], layout: Layout, epochs: int, supervised: Sequence[int] | None = None
+    ) -> None:
         self.lengths = np.asarray(lengths)
+        self.supervised = np.zeros_like(self.lengths) if supervised is None else np.asarray(supervised)
         self.layout = layout
         self.epoch = 0
         self.steps = math.ceil(len(lengths) / layout.global_batch)
@@ -82,16 +92,17 @@ class StepBatches:
 
     def tokens(self, first_step: int, last_step: int) -> TokenCount:
         """Tokens of the optimizer steps `first_step` to `last_step` of a run, counted from 0, the last one excluded."""
-        real = computed = 0
+        real = computed = supervised = 0
         wanted = range(first_step, last_step)
         for epoch in range(math.ceil(last_step / self.steps)):
             for index, rows in enumerate(self.step_rows(epoch)):
                 if epoch * self.steps + index in wanted:
+                    supervised += int(self.supervised[rows].sum())
                     for part in filter(None, self._microbatches(rows)):
                         lengths = self.lengths[part]
                         real += int(lengths.sum())
                         computed += int(lengths.sum() if self.layout.packed else len(part) * lengths.max())
-        return TokenCount(real, computed)
+        return TokenCount(real, computed, supervised)
 
     def _accumulation(self, epochs: int) -> int:
         """Microbatches a process and step: as many as the fullest step of the run needs."""

@@ -1,6 +1,7 @@
 """What a recipe needs, from shapes alone: memory by part, tokens a second, hours, and what to change to make it fit.
 
-No torch, no network, no weights. The memory formula is an estimate that has not been held against a real GPU.
+No torch, no network, no weights. Memory and speed of LoRA on GPT-NeoX are held against one H100 (benchmarks/RESULTS.md);
+what is counted or assumed instead says so where it stands.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from kollm.recipe import Adapter, Recipe
 Sharding = Literal["ddp", "zero2", "fsdp"]
 GIB = 2**30
 EFFICIENCY = 0.45
-"""Share of the dense bf16 peak that training reaches: 450 of 989 TFLOP/s on an H100 is kollm's goal; published LoRA runs
-of 7-8B models reach 402 to 423."""
+"""Share of the dense bf16 peak that packed training reaches: 0.45 to 0.49 measured on an H100 with bf16 bases of 5.8B and
+12.8B. Other cards are assumed to be like it."""
 RESERVED = 1.5 * GIB
-"""CUDA context and the allocator's unusable rest."""
+"""CUDA context and the allocator's unusable rest: 0.9 to 1.2 GiB measured with expandable segments, which kollm sets."""
 ROWS, TOKENS_PER_ROW = 120_000, 350
 """The paper's three sources: 52 k + 15 k + 53 k rows; their mean length is assumed."""
-SLOWER: dict[str, float] = {"none": 1.0, "int8": 2.5, "nf4": 1.5}
-"""How much slower a quantised base trains: 2 to 3 times for int8 by report; NF4 assumed. Not measured by kollm."""
+SLOWER: dict[str, float] = {"none": 1.0, "int8": 1.55, "nf4": 1.06}
+"""How much slower a quantised base trains: measured packed on an H100, 1.50 and 1.61 for int8, 1.02 and 1.10 for NF4."""
+PADDED = 1.55
+"""How much slower rows train padded than packed: 1.38 to 1.70 measured at device batches of 8 and 4 on an H100."""
 
 
 class Gpu(NamedTuple):
@@ -120,7 +123,8 @@ def make_plan(
     memory = memory_of(facts, recipe.adapter, setup, length, gpus)
     fits = memory.total <= GPUS[gpu].memory
     flop = flop_per_token(facts, recipe.adapter, setup.checkpointing, length)
-    speed = gpus * GPUS[gpu].tflops * 1e12 * EFFICIENCY / flop / SLOWER[setup.quantization]
+    slower = SLOWER[setup.quantization] * (1.0 if trainer.get("packing") else PADDED)
+    speed = gpus * GPUS[gpu].tflops * 1e12 * EFFICIENCY / flop / slower
     tokens = rows * tokens_per_row * float(trainer.get("num_train_epochs", 3))
     fix = "" if fits else _fix(facts, recipe.adapter, setup, length, gpu, gpus)
     return Plan(facts, setup, gpu, gpus, trainable, memory, fits, fix, flop, speed, tokens / speed / 3600)
@@ -156,9 +160,8 @@ def memory_of(facts: BaseFacts, adapter: Adapter, setup: Setup, length: int, gpu
     """Bytes by part on one card.
 
     Weights: 2 bytes in bf16; layers' matrices 1 byte in int8, 4.127 bits in NF4 with double quantisation. Trainable
-    tensors are fp32, with an fp32 gradient and AdamW's two moments. Activations: 30 bytes for each token, layer and unit
-    of width with an fp32 LoRA with dropout on the fused attention matrix, 78 where every matrix is adapted or trained
-    (measured shapes, see docs/train.md); with checkpointing 2 bytes, and one layer's in full.
+    tensors are fp32, with an fp32 gradient and AdamW's two moments. Activations: see `layer_bytes`; with checkpointing
+    a layer keeps its input alone, in bf16, and one layer at a time is whole.
     """
     trainable = trainable_parameters(facts, adapter)
     full = adapter.method == "full"
@@ -167,8 +170,7 @@ def memory_of(facts: BaseFacts, adapter: Adapter, setup: Setup, length: int, gpu
     weights = 4.0 * trainable if full else per_weight * facts.linear_parameters + 2.0 * rest
     states = 4.0 * trainable
     tokens = length * setup.device_batch
-    narrow = not full and len(set(adapter.targets) | set(adapter.feedforward)) <= 1
-    layer = (30 if narrow else 78) * tokens * facts.hidden
+    layer = tokens * layer_bytes(facts, adapter, setup.quantization, length)
     activations = layer + 2 * tokens * facts.hidden * facts.layers if setup.checkpointing else layer * facts.layers
     if setup.sharding == "fsdp":
         weights /= gpus
@@ -176,6 +178,29 @@ def memory_of(facts: BaseFacts, adapter: Adapter, setup: Setup, length: int, gpu
         states /= gpus
     head = 2.0 * 4 * min(tokens, 1024) * facts.vocabulary  # scored in chunks: logits and their gradient, in fp32
     return Memory(weights, 0.0 if full else 4.0 * trainable, states, 2 * states, activations, head)
+
+
+def layer_bytes(facts: BaseFacts, adapter: Adapter, quantization: str, length: int) -> float:
+    """Bytes that a layer keeps of one token for the way back.
+
+    Measured on GPT-NeoX: 22.4 a unit of width for the layer itself, and with LoRA 3 for each value that an adapted matrix
+    takes in (bf16 after dropout, and the dropout's mask); int8 keeps fp16 copies of what every matrix takes in; autocast,
+    in which the other methods compute, adds 12, and DoRA on the attention matrix 6 for each value that it gives out.
+    Counted in transformers' code, not measured: 46 for a LLaMA layer, whose norms compute in fp32 and whose feed-forward
+    part keeps three tensors, and BLOOM's eager attention scores, 6 bytes for each head and token looked at. The other
+    methods are taken for DoRA's.
+    """
+    matrices = facts.linears
+    adapted = [matrices[name.rsplit(".", 1)[-1]] for name in {*adapter.targets, *adapter.feedforward}]
+    size = (46.0 if facts.architecture == "llama" else 22.4) * facts.hidden
+    if facts.architecture == "bloom":
+        size += 6.0 * facts.heads * length
+    if quantization == "int8":
+        size += 2.0 * sum(matrix.inputs for matrix in matrices.values())
+    if adapter.method == "lora":
+        return size + 3.0 * sum(matrix.inputs for matrix in adapted)
+    trained = list(matrices.values()) if adapter.method == "full" else adapted
+    return size + 12.0 * facts.hidden + 6.0 * sum(matrix.outputs for matrix in trained)
 
 
 def flop_per_token(facts: BaseFacts, adapter: Adapter, checkpointing: bool, length: int) -> float:

@@ -121,7 +121,9 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         self.heldout = heldout
         self.step_layout = step_layout
         epochs = int(-(-config.num_train_epochs // 1)) if config.max_steps <= 0 else 1
-        self.batches = StepBatches([len(example.input_ids) for example in examples], step_layout, epochs)
+        lengths = [len(example.input_ids) for example in examples]
+        supervised = [int((example.labels[1:] != IGNORED).sum()) for example in examples]
+        self.batches = StepBatches(lengths, step_layout, epochs, supervised)
         config.gradient_accumulation_steps = self.batches.accumulation
         first = {"input_ids": [examples[0].input_ids.tolist()], "labels": [examples[0].labels.tolist()]}
         super().__init__(
@@ -134,8 +136,6 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
             callbacks=[Lines(), Clock(), *callbacks],
         )
         self.train_dataset = Examples(examples)
-        total = sum(len(example.input_ids) for example in examples)
-        self.supervised_share = sum(int((e.labels[1:] != IGNORED).sum()) for e in examples) / total
         if self.accelerator.device.type == "cpu":
             add_compact_head(self.model.get_base_model() if peft_config else self.model)
         self.remove_callback(PrinterCallback)
@@ -290,12 +290,11 @@ def throughput(trainer: StepTrainer) -> dict[str, float]:
     clock = next(item for item in trainer.callback_handler.callbacks if isinstance(item, Clock))
     count = trainer.batches.tokens(clock.first_step, trainer.state.global_step)
     seconds = max(clock.seconds, 1e-9)
-    share = trainer.supervised_share
     return {
         "seconds": round(clock.seconds, 2),
         "steps": trainer.state.global_step - clock.first_step,
         "tokens_per_second": round(count.real / seconds, 1),
         "padded_tokens_per_second": round(count.computed / seconds, 1),
-        "supervised_tokens_per_second": round(count.real * share / seconds, 1),
+        "supervised_tokens_per_second": round(count.supervised / seconds, 1),
         "padding": round(1 - count.real / max(count.computed, 1), 4),
     }

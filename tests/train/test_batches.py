@@ -53,10 +53,14 @@ def test_epochs_are_shuffled_anew_and_seeds_differ():
 
 def test_token_counts_are_exact():
     lengths = [3, 5, 8, 13]
-    padded = StepBatches(lengths, Layout(4, 1, 2, 64, False, 0), 1).tokens(0, 1)
-    assert (padded.real, padded.computed) == (29, 13 * 2 + 5 * 2)
-    packed = StepBatches(lengths, Layout(4, 1, 1, 64, True, 0), 1).tokens(0, 2)
-    assert (packed.real, packed.computed) == (58, 58)
+    supervised = [1, 2, 3, 4]
+    padded = StepBatches(lengths, Layout(4, 1, 2, 64, False, 0), 1, supervised).tokens(0, 1)
+    assert padded == (29, 13 * 2 + 5 * 2, 10)
+    packed = StepBatches(lengths, Layout(4, 1, 1, 64, True, 0), 1, supervised).tokens(0, 2)
+    assert packed == (58, 58, 20)
+    cut = StepBatches(lengths, Layout(2, 1, 2, 64, False, 0), 1, supervised)
+    first = next(cut.step_rows(0))
+    assert cut.tokens(0, 1).supervised == sum(supervised[row] for row in first)
 
 
 def example(*ids):

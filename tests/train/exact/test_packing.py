@@ -12,12 +12,14 @@ STEPS = 20
 TOLERANCE = 1e-5
 
 
+@pytest.mark.parametrize("computed_by", ["auto", "sdpa"])
 @pytest.mark.parametrize("heads", [2, 1], ids=["head_dim_128", "head_dim_256"])
-def test_packed_and_padded_training_agree(run_training, make_toy, heads):
+def test_packed_and_padded_training_agree(run_training, make_toy, heads, computed_by):
     base = make_toy(hidden_size=256, heads=heads)
     shared = (f"trainer.max_steps={STEPS}", "trainer.weight_decay=0.0", "trainer.adam_epsilon=1e-6")
     padded = run_training(*shared, name="padded", base_folder=base)
-    packed = run_training(*shared, "trainer.packing=true", name="packed", base_folder=base)
+    packing = ("trainer.packing=true", f"attention={computed_by}")
+    packed = run_training(*shared, *packing, name="packed", base_folder=base)
     assert len(padded.losses) == STEPS
     assert padded.losses == pytest.approx(packed.losses, abs=TOLERANCE)
     assert padded.losses[-1] < padded.losses[0]
@@ -53,8 +55,10 @@ def reference_varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, sca
     return output
 
 
-@pytest.mark.parametrize("implementation", ["sdpa", attention.VARLEN])
-def test_a_packed_row_gives_the_logits_of_its_rows_apart(base, monkeypatch, implementation):
+@pytest.mark.parametrize(
+    ("implementation", "kernel"), [("sdpa", False), (attention.VARLEN, False), (attention.VARLEN, True)]
+)
+def test_a_packed_row_gives_the_logits_of_its_rows_apart(base, monkeypatch, implementation, kernel):
     """For sdpa by the mask that transformers builds; for the kernel by the boundaries that reach it."""
     calls = []
 
@@ -63,6 +67,7 @@ def test_a_packed_row_gives_the_logits_of_its_rows_apart(base, monkeypatch, impl
         return reference_varlen(*args, **kwargs)
 
     monkeypatch.setattr(attention, "varlen_attn", spy)
+    monkeypatch.setattr(attention, "_has_kernel", lambda query: kernel)
     model = load(base, implementation)
     rows = examples()
     batch = Collator(1, packed=True)(rows)
@@ -71,7 +76,7 @@ def test_a_packed_row_gives_the_logits_of_its_rows_apart(base, monkeypatch, impl
         packed = model(**batch, use_cache=False).logits[0]
         apart = [model(input_ids=torch.from_numpy(row.input_ids).long()[None]).logits[0] for row in rows]
     assert torch.allclose(packed, torch.cat(apart), atol=1e-5)
-    assert calls == ([[0, 5, 22, 31]] * model.config.num_hidden_layers if implementation == attention.VARLEN else [])
+    assert calls == ([[0, 5, 22, 31]] * model.config.num_hidden_layers if kernel else [])
 
 
 def test_padded_batches_go_to_sdpa(base, monkeypatch):
@@ -88,7 +93,7 @@ def test_the_kernel_is_asked_for_on_a_gpu_alone():
     from kollm.errors import RecipeError
 
     recipe = load_recipe("kullm-polyglot-5.8b-fast")
-    assert attention.implementation(recipe, "gpt_neox") == "sdpa"
+    assert attention.implementation(recipe, "gpt_neox") == attention.VARLEN
     assert attention.implementation(recipe, "bloom") == "eager"
     with pytest.raises(RecipeError, match="runs on a GPU alone"):
         attention.implementation(load_recipe("kullm-polyglot-5.8b-fast", ["attention=varlen"]), "gpt_neox")
@@ -98,7 +103,7 @@ def test_the_kernel_is_asked_for_on_a_gpu_alone():
     ("installed", "overrides", "chosen"),
     [
         (True, [], "flash_attention_2"),
-        (True, ["base.dtype=float32"], "sdpa"),
+        (True, ["base.dtype=float32"], attention.VARLEN),
         (False, [], attention.VARLEN),
         (False, ["trainer.packing=false"], "sdpa"),
     ],
