@@ -31,7 +31,9 @@ from kollm.files import read_json
 from kollm.prompts import PromptTemplate
 from kollm.recipe import ToyBase, load_recipe
 from kollm.records import Record
+from kollm.train.adapters import finish_adapter
 from kollm.train.data import tokenise
+from kollm.train.model import load_model
 from kollm.train.sft import StepTrainer, layout, trainer_config
 from kollm.train.toy import make_base
 
@@ -113,7 +115,10 @@ def kollm(base: Path, tokenizer: Any, examples: Sequence[Any], work: Path, packe
         ],
     )
     config = trainer_config(recipe, work / "kollm")
-    return StepTrainer(load(base), config, examples, [], tokenizer, layout(recipe, config, 1), LoraConfig(**LORA))
+    model = load_model(recipe, str(base), None, tokenizer)
+    trainer = StepTrainer(model, config, examples, [], tokenizer, layout(recipe, config, 1), LoraConfig(**LORA))
+    finish_adapter(trainer.model, recipe)
+    return trainer
 
 
 def trl_defaults(

@@ -39,6 +39,17 @@ def test_ia3_trains_at_its_small_rate_and_leaves_queries_alone(run_training, qua
     assert (torch.cat([w.flatten() for w in scales.values()]) - 1).abs().max() < 2e-3, "all of it below a bf16 step"
 
 
+def test_bf16_on_a_card_without_it_is_refused_before_any_weight(run_training, monkeypatch):
+    from kollm.train import job, precision
+
+    monkeypatch.setattr(precision.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(precision.torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(precision.torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(job, "load_model", None)
+    with pytest.raises(RecipeError, match="bfloat16, which Tesla T4 does not compute in"):
+        run_training("base.dtype=bfloat16")
+
+
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
 def test_the_methods_lower_the_loss(run_training, method):
     result = run_training(f"adapter.method={method}", "trainer.max_steps=12", "trainer.learning_rate=1e-2")
