@@ -35,7 +35,8 @@ def plan(
 ) -> None:
     """Memory, tokens per second and hours that a recipe needs.
 
-    From shapes alone: no network, no weights. The memory has not been held against a real GPU.
+    From shapes alone: no network, no weights. For LoRA on GPT-NeoX the figures are held against an H100; the rest is
+    counted, see docs/train.md.
     """
     from kollm.recipe import load_recipe
     from kollm.train.check import check_recipe, sharding_of
