@@ -210,6 +210,7 @@ def generate_answers(
     prompts = _encode(records, system, params["max_new_tokens"], shots)
     batches = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
     todo = [batch for batch in batches if not all(prompt.record.id in kept for prompt in batch)]
+    state.wait_for_everyone()  # a process that read the answers of a faster one would share out other batches
     part = output.with_name(f"{_part_prefix(output, system)}{state.process_index}")
     mine = todo[state.process_index :: state.num_processes]
     with JsonlAppender(part) as writer, Progress(f"generate ({system.name})", len(records), "answers") as progress:

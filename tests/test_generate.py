@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+import kollm.generate as generate
 from kollm.errors import InputError, StateError
 from kollm.files import read_jsonl
 from kollm.generate import PRESETS, System, _cut_at_stop, _encode, generate_answers, load_system, read_generations
@@ -77,6 +82,44 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_file(system: System, tmp_path
     assert killed.read_bytes() == whole.read_bytes()
     assert not part.exists()
     assert [row["id"] for row in read_jsonl(killed)] == [f"t-{n}" for n in range(6)]
+
+
+def test_processes_share_out_the_same_batches_when_one_is_slow(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, met, fast_waits = threading.local(), threading.Barrier(2), threading.Event()
+
+    class State:
+        """What accelerate's PartialState is in each of two processes."""
+
+        num_processes = 2
+
+        def __init__(self) -> None:
+            self.process_index: int = own.index
+            self.is_main_process = own.index == 0
+
+        def wait_for_everyone(self) -> None:
+            if self.process_index == 1:
+                fast_waits.set()
+            met.wait(timeout=60)
+
+    def slow_to_read(*args: Any) -> Any:
+        if own.index == 0:
+            fast_waits.wait(timeout=60)
+        return finished(*args)
+
+    def process(index: int) -> None:
+        own.index = index
+        answers(tasks(8), system, tmp_path / "two.jsonl", batch_size=2)
+
+    alone = answers(tasks(8), system, tmp_path / "one.jsonl", batch_size=2)
+    finished = generate._finished
+    monkeypatch.setattr(generate, "PartialState", State)
+    monkeypatch.setattr(generate, "_finished", slow_to_read)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(process, index) for index in range(2)]:
+            done.result()
+    assert {g.id: g.response for g in read_generations(tmp_path / "two.jsonl")} == alone
 
 
 def test_another_system_is_added_to_the_file(system: System, tmp_path: Path) -> None:
