@@ -216,7 +216,7 @@ def generate_answers(
     with JsonlAppender(part) as writer, Progress(f"generate ({system.name})", len(records), "answers") as progress:
         progress.advance(len(records) - sum(len(batch) for batch in todo))
         for batch in mine:
-            for prompt, answer in zip(batch, _decode(batch, system, params), strict=True):
+            for prompt, answer in zip(batch, _fitting(batch, system, params), strict=True):
                 generation = _generation(prompt, answer, system, params)
                 writer.append(generation.to_row())
                 progress.advance(state.num_processes)
@@ -265,6 +265,16 @@ def _encode(records: Sequence[Record], system: System, max_new_tokens: int, shot
                 )
         prompts.append(_Prompt(record, ids, cut))
     return sorted(prompts, key=lambda prompt: (-len(prompt.tokens), prompt.record.id))
+
+
+def _fitting(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any]) -> list[Answer]:
+    try:
+        return list(_decode(batch, system, params))
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"The memory of {system.network.device} does not hold {len(batch)} prompts of up to {len(batch[0].tokens)} tokens "
+            "at once - lower --batch-size and run the same command again; what was answered is kept."
+        ) from error
 
 
 def _decode(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any]) -> Iterator[Answer]:

@@ -197,7 +197,6 @@ def test_a_model_is_asked_with_the_tokens_it_was_trained_on(system: System) -> N
 
 def test_transformers_own_penalty_still_counts_padding() -> None:
     """Once this fails, `generate_answers` can leave the penalty to GenerationConfig."""
-    import torch
     from transformers import RepetitionPenaltyLogitsProcessor
 
     padded = torch.tensor([[0, 0, 5]])
@@ -228,3 +227,12 @@ def test_bad_input_is_one_sentence(system: System, base: Path, tmp_path: Path) -
         answers(tasks(1), system, tmp_path / "g.jsonl", preset="fast")
     with pytest.raises(InputError, match="which prompt template"):
         load_system(str(base))
+
+
+def test_too_little_memory_is_one_sentence(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(generate, "_decode", full)
+    with pytest.raises(InputError, match=r"does not hold 3 prompts of up to .* lower --batch-size"):
+        answers(tasks(3), system, tmp_path / "g.jsonl")
