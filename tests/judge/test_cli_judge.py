@@ -90,6 +90,7 @@ def test_pairs(llmock: LLMock, generations: Path, tmp_path: Path, capsys: pytest
     [
         (["--rubric", "nope"], "There is no rubric 'nope'"),
         (["--model", "unknown", "--max-cost", "1"], "No price of the model 'unknown'"),
+        (["--temperature", "nan"], "The temperature is nan - give a number from 0 to 2"),
         (["--engine", "local"], "has no default model"),
         (["--engine", "local", "--model", "x", "--samples", "2"], "leave out --mode, --samples"),
         (["--engine", "local", "--model", "x", "--batch"], "--batch needs a service"),
