@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import PartialState
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -58,6 +59,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Decoding presets; `paper` is Section 7.1 of the paper. `recorded` is written down and not applied."""
 
 
+UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+"""What transformers and PEFT raise on files that are missing, cut off, or another model's."""
+
+
 class Answer(NamedTuple):
     """A decoded response and why it ended: `stop` (EOS or the template's stop string) or `length`."""
 
@@ -97,28 +102,37 @@ def load_system(
         dtype: weights' type on a GPU; a CPU decodes in float32.
 
     Raises:
-        InputError: nothing is there, or no prompt template is known for it.
+        InputError: nothing is there, it cannot be read, it does not fit its base, or no prompt template is known for it.
     """
     found = locate(model_or_adapter, "model", revision)
     adapter_config = _adapter_config(found.folder)
     under = found
     if adapter_config is not None:
         pinned = None if base else adapter_config.get("revision")
-        under = locate(base or beside(found.folder, adapter_config["base_model_name_or_path"]), "model", pinned)
+        named = adapter_config.get("base_model_name_or_path")
+        if not (base or named):
+            raise InputError(
+                f"The adapter '{found.name}' does not say which model it belongs to - name one: --base MODEL."
+            )
+        under = locate(base or beside(found.folder, str(named)), "model", pinned)
     state = PartialState()
     kind = torch.float32 if state.device.type == "cpu" else getattr(torch, dtype)
     template = PromptTemplate.load(prompt or _trained_prompt(found))
     try:
         tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(found, under), padding_side="left")
         network = AutoModelForCausalLM.from_pretrained(under.folder, dtype=kind, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"The model '{under.name}' cannot be loaded ({str(error).splitlines()[0]}) - check its name."
-        ) from error
+    except UNREADABLE as error:
+        raise InputError(f"The model '{under.name}' cannot be loaded ({_reason(error)}) - check its name.") from error
     if adapter_config is not None:
         if len(tokenizer) > network.get_input_embeddings().num_embeddings:
             network.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)  # as training did for new tokens
-        network = PeftModel.from_pretrained(network, found.folder)
+        try:
+            network = PeftModel.from_pretrained(network, found.folder)
+        except UNREADABLE as error:
+            raise InputError(
+                f"The adapter '{found.name}' does not fit the model '{under.name}' ({_reason(error)}) - name the model that it "
+                "was trained on: --base MODEL."
+            ) from error
     network = network.to(state.device).eval()
     return System(
         name=name or ("adapter" if adapter_config else "base"),
@@ -129,6 +143,10 @@ def load_system(
         template=template,
         weights=_weights_id(found.folder) if Path(model_or_adapter).is_dir() else found.name,
     )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _tokenizer_folder(found: Located, under: Located) -> Path:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 import kollm.generate as generate
 from kollm.errors import InputError, StateError
 from kollm.files import read_jsonl
 from kollm.generate import PRESETS, System, _cut_at_stop, _encode, generate_answers, load_system, read_generations
+from kollm.judge.local import LocalJudge
 from kollm.recipe import ToyBase
 from kollm.records import Record
 from kollm.train.toy import make_base
@@ -236,3 +240,31 @@ def test_too_little_memory_is_one_sentence(system: System, tmp_path: Path, monke
     monkeypatch.setattr(generate, "_decode", full)
     with pytest.raises(InputError, match=r"does not hold 3 prompts of up to .* lower --batch-size"):
         answers(tasks(3), system, tmp_path / "g.jsonl")
+
+
+def test_weights_that_cannot_be_read_are_one_sentence(base: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    spec = ToyBase(hidden_size=64, layers=2, heads=2, vocab_size=400, context=512, pretrain_steps=1, pretrain_block=32)
+    make_base("gpt_neox", spec, [WORDS] * 20, other)
+    adapter = tmp_path / "adapter"
+    lora = LoraConfig(target_modules=["query_key_value"], task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(adapter)
+    assert load_system(str(adapter), base=str(base), prompt="plain").name == "adapter"
+    with pytest.raises(
+        InputError, match=r"adapter' does not fit the model '.*other' \(.*size mismatch.* --base MODEL\.$"
+    ):
+        load_system(str(adapter), base=str(other), prompt="plain")
+    llama = tmp_path / "llama"
+    make_base("llama", spec, [WORDS] * 20, llama)
+    with pytest.raises(InputError, match=r"does not fit .*query_key_value"):
+        load_system(str(adapter), base=str(llama), prompt="plain")
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": None}))
+    with pytest.raises(InputError, match="does not say which model it belongs to"):
+        load_system(str(adapter), prompt="plain")
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"other' cannot be loaded \(.*invalid header"):
+        load_system(str(other), prompt="plain")
+    with pytest.raises(InputError, match=r"other' cannot be loaded .*invalid header"):
+        LocalJudge(other, "kullm3")
