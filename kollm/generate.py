@@ -202,7 +202,7 @@ def generate_answers(
     Batches that an earlier, killed run finished are kept. Rows of other systems in `output` stay.
 
     Args:
-        batch_size: prompts decoded together; the answers do not depend on it.
+        batch_size: prompts decoded together. In float32 and without sampling the answers do not depend on it.
         shots: solved examples that are put before every prompt.
 
     Returns:

@@ -14,6 +14,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 import kollm.generate as generate
+from kollm.cli import main
 from kollm.errors import InputError, StateError
 from kollm.files import read_jsonl
 from kollm.generate import PRESETS, System, _cut_at_stop, _encode, generate_answers, load_system, read_generations
@@ -268,3 +269,9 @@ def test_weights_that_cannot_be_read_are_one_sentence(base: Path, tmp_path: Path
         load_system(str(other), prompt="plain")
     with pytest.raises(InputError, match=r"other' cannot be loaded .*invalid header"):
         LocalJudge(other, "kullm3")
+
+
+def test_an_unknown_type_of_weights_is_refused_before_any_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["generate", "nowhere", "--dataset", "nowhere", "--dtype", "float8"])
+    assert stopped.value.code == 2 and "'float8' is not one of 'bfloat16'" in capsys.readouterr().err

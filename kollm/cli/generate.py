@@ -21,7 +21,13 @@ import click
     "--shots", default=0, show_default=True, type=click.IntRange(0), help="Solved examples before each prompt."
 )
 @click.option("--shots-from", help="Dataset that the shots come from (its first rows); never the evaluation set.")
-@click.option("--dtype", default="bfloat16", show_default=True, help="Weights on a GPU; a CPU decodes in float32.")
+@click.option(
+    "--dtype",
+    default="bfloat16",
+    show_default=True,
+    type=click.Choice(["bfloat16", "float16", "float32"]),
+    help="Weights on a GPU; a CPU decodes in float32.",
+)
 @click.option("--limit", type=click.IntRange(1), help="Answer the first N tasks only.")
 @click.option("--dry-run", is_flag=True, help="Show what would be answered, load nothing.")
 @click.option("--api", is_flag=True, help="MODEL is served by an OpenAI-compatible server; costs money.")
