@@ -275,3 +275,24 @@ def test_an_unknown_type_of_weights_is_refused_before_any_is_loaded(capsys: pyte
     with pytest.raises(SystemExit) as stopped:
         main(["generate", "nowhere", "--dataset", "nowhere", "--dtype", "float8"])
     assert stopped.value.code == 2 and "'float8' is not one of 'bfloat16'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shots", "2"], "nothing says where they come from"),
+        (["--shots-from", "others"], "nothing says how many"),
+        (["--shots", "9", "--shots-from", "others"], "'others' has 3 rows and --shots is 9"),
+        (["--shots", "1", "--shots-from", "tasks"], "The example 't-0' is one of the tasks"),
+        (["--shots", "5", "--shots-from", "tasks", "--limit", "1"], "The example 't-0' is one of the tasks"),
+    ],
+)
+def test_shots_that_cannot_be_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    others = [dataclasses.replace(record, id=f"o-{record.id}") for record in tasks(3)]
+    monkeypatch.setattr("kollm.dataset.read_records", lambda name: iter({"tasks": tasks(6), "others": others}[name]))
+    main(["generate", "nowhere", "--dataset", "tasks", "--dry-run", "--shots", "3", "--shots-from", "others"])
+    with pytest.raises(SystemExit) as stopped:
+        main(["generate", "nowhere", "--dataset", "tasks", "--dry-run", *options])
+    assert stopped.value.code == 1 and message in capsys.readouterr().err

@@ -64,8 +64,15 @@ def generate(
 
     if shots and not shots_from:
         raise InputError(f"--shots is {shots} and nothing says where they come from - add --shots-from DATASET.")
-    records = list(read_records(dataset))[:limit]
+    if shots_from and not shots:
+        raise InputError(f"--shots-from is {shots_from} and nothing says how many - add --shots K.")
+    tasks = list(read_records(dataset))
+    records = tasks[:limit]
     examples = [record for _, record in zip(range(shots), read_records(shots_from), strict=False)] if shots_from else []
+    if len(examples) < shots:
+        raise InputError(f"'{shots_from}' has {len(examples)} rows and --shots is {shots} - ask for fewer.")
+    if shared := {record.id for record in examples} & {record.id for record in tasks}:
+        raise InputError(f"The example '{min(shared)}' is one of the tasks - take the shots from another dataset.")
     if dry_run and not api:
         click.echo(f"{model} would answer {len(records)} tasks of {dataset} ({preset}) into {output}.")
         return
