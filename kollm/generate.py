@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import PartialState
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -58,6 +59,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Decoding presets; `paper` is Section 7.1 of the paper. `recorded` is written down and not applied."""
 
 
+UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+"""What transformers and PEFT raise on files that are missing, cut off, or another model's."""
+
+
 class Answer(NamedTuple):
     """A decoded response and why it ended: `stop` (EOS or the template's stop string) or `length`."""
 
@@ -97,28 +102,37 @@ def load_system(
         dtype: weights' type on a GPU; a CPU decodes in float32.
 
     Raises:
-        InputError: nothing is there, or no prompt template is known for it.
+        InputError: nothing is there, it cannot be read, it does not fit its base, or no prompt template is known for it.
     """
     found = locate(model_or_adapter, "model", revision)
     adapter_config = _adapter_config(found.folder)
     under = found
     if adapter_config is not None:
         pinned = None if base else adapter_config.get("revision")
-        under = locate(base or beside(found.folder, adapter_config["base_model_name_or_path"]), "model", pinned)
+        named = adapter_config.get("base_model_name_or_path")
+        if not (base or named):
+            raise InputError(
+                f"The adapter '{found.name}' does not say which model it belongs to - name one: --base MODEL."
+            )
+        under = locate(base or beside(found.folder, str(named)), "model", pinned)
     state = PartialState()
     kind = torch.float32 if state.device.type == "cpu" else getattr(torch, dtype)
     template = PromptTemplate.load(prompt or _trained_prompt(found))
     try:
         tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(found, under), padding_side="left")
         network = AutoModelForCausalLM.from_pretrained(under.folder, dtype=kind, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"The model '{under.name}' cannot be loaded ({str(error).splitlines()[0]}) - check its name."
-        ) from error
+    except UNREADABLE as error:
+        raise InputError(f"The model '{under.name}' cannot be loaded ({_reason(error)}) - check its name.") from error
     if adapter_config is not None:
         if len(tokenizer) > network.get_input_embeddings().num_embeddings:
             network.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)  # as training did for new tokens
-        network = PeftModel.from_pretrained(network, found.folder)
+        try:
+            network = PeftModel.from_pretrained(network, found.folder)
+        except UNREADABLE as error:
+            raise InputError(
+                f"The adapter '{found.name}' does not fit the model '{under.name}' ({_reason(error)}) - name the model that it "
+                "was trained on: --base MODEL."
+            ) from error
     network = network.to(state.device).eval()
     return System(
         name=name or ("adapter" if adapter_config else "base"),
@@ -129,6 +143,10 @@ def load_system(
         template=template,
         weights=_weights_id(found.folder) if Path(model_or_adapter).is_dir() else found.name,
     )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _tokenizer_folder(found: Located, under: Located) -> Path:
@@ -184,7 +202,7 @@ def generate_answers(
     Batches that an earlier, killed run finished are kept. Rows of other systems in `output` stay.
 
     Args:
-        batch_size: prompts decoded together; the answers do not depend on it.
+        batch_size: prompts decoded together. In float32 and without sampling the answers do not depend on it.
         shots: solved examples that are put before every prompt.
 
     Returns:
@@ -210,12 +228,13 @@ def generate_answers(
     prompts = _encode(records, system, params["max_new_tokens"], shots)
     batches = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
     todo = [batch for batch in batches if not all(prompt.record.id in kept for prompt in batch)]
+    state.wait_for_everyone()  # a process that read the answers of a faster one would share out other batches
     part = output.with_name(f"{_part_prefix(output, system)}{state.process_index}")
     mine = todo[state.process_index :: state.num_processes]
     with JsonlAppender(part) as writer, Progress(f"generate ({system.name})", len(records), "answers") as progress:
         progress.advance(len(records) - sum(len(batch) for batch in todo))
         for batch in mine:
-            for prompt, answer in zip(batch, _decode(batch, system, params), strict=True):
+            for prompt, answer in zip(batch, _fitting(batch, system, params), strict=True):
                 generation = _generation(prompt, answer, system, params)
                 writer.append(generation.to_row())
                 progress.advance(state.num_processes)
@@ -264,6 +283,16 @@ def _encode(records: Sequence[Record], system: System, max_new_tokens: int, shot
                 )
         prompts.append(_Prompt(record, ids, cut))
     return sorted(prompts, key=lambda prompt: (-len(prompt.tokens), prompt.record.id))
+
+
+def _fitting(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any]) -> list[Answer]:
+    try:
+        return list(_decode(batch, system, params))
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"The memory of {system.network.device} does not hold {len(batch)} prompts of up to {len(batch[0].tokens)} tokens "
+            "at once - lower --batch-size and run the same command again; what was answered is kept."
+        ) from error
 
 
 def _decode(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any]) -> Iterator[Answer]:

@@ -170,6 +170,11 @@ def test_a_cap_needs_a_price(make: Make) -> None:
     make(model="my-model", max_cost=1.0, price=(0.0, 0.0))
     with pytest.raises(InputError, match="zero or more"):
         make(max_cost=-1.0)
+    with pytest.raises(InputError, match="The cap on cost is nan"):
+        make(max_cost=float("nan"))
+    for price in ((-5.0, 0.0), (0.0, float("nan")), (float("inf"), 1.0)):
+        with pytest.raises(InputError, match="give zero or more USD for a million tokens"):
+            make(max_cost=1.0, price=price)
 
 
 def test_the_estimate_asks_nobody_and_is_not_below_the_cost(llmock: LLMock, make: Make) -> None:

@@ -62,6 +62,30 @@ def test_agreement_leaves_out_answers_that_changed(tmp_path: Path) -> None:
     assert changed["n"] < whole["n"]
 
 
+def test_verdicts_on_an_answer_that_changed_since_are_left_out(tmp_path: Path) -> None:
+    """A file that judged old answers, then new ones, says what a file says that judged the new ones alone."""
+    systems = {"adapter": 0.9, "base": 0.1}
+    texts = {(system, number): f"옛 답 {number}" for system in systems for number in range(24)}
+    old = make_work_folder(tmp_path / "old", systems=systems, answers=texts)
+    new = make_work_folder(tmp_path / "new", systems={"adapter": 0.2, "base": 0.8}, seed=1)
+    both = make_work_folder(tmp_path / "both") / "verdicts.jsonl"
+    both.write_text((old / "verdicts.jsonl").read_text() + (new / "verdicts.jsonl").read_text())
+    assert run(both).output == run(new / "verdicts.jsonl").output != run(old / "verdicts.jsonl").output
+    agreed = json.loads(run(both, new, "--agreement", "--json").output)
+    assert {(row["n_one_sided"], row["exact"]) for row in agreed} == {(0, 1.0)}
+    (both.parent / "generations.jsonl").unlink()
+    assert run(both.parent).output == run(new).output
+
+
+def test_agreement_of_a_file_that_two_judges_wrote_is_not_their_mean(tmp_path: Path) -> None:
+    first = make_work_folder(tmp_path / "a") / "verdicts.jsonl"
+    second = make_work_folder(tmp_path / "b", model="another") / "verdicts.jsonl"
+    first.write_text(first.read_text() + second.read_text())
+    result = run(first, second, "--agreement")
+    assert isinstance(result.exception, InputError)
+    assert "scores of 2 judges (kullm2023 text gpt-5.5-2026-04-23; kullm2023 text another)" in str(result.exception)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
+import kollm.generate as generate
+from kollm.cli import main
 from kollm.errors import InputError, StateError
 from kollm.files import read_jsonl
 from kollm.generate import PRESETS, System, _cut_at_stop, _encode, generate_answers, load_system, read_generations
+from kollm.judge.local import LocalJudge
 from kollm.recipe import ToyBase
 from kollm.records import Record
 from kollm.train.toy import make_base
@@ -77,6 +87,44 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_file(system: System, tmp_path
     assert killed.read_bytes() == whole.read_bytes()
     assert not part.exists()
     assert [row["id"] for row in read_jsonl(killed)] == [f"t-{n}" for n in range(6)]
+
+
+def test_processes_share_out_the_same_batches_when_one_is_slow(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, met, fast_waits = threading.local(), threading.Barrier(2), threading.Event()
+
+    class State:
+        """What accelerate's PartialState is in each of two processes."""
+
+        num_processes = 2
+
+        def __init__(self) -> None:
+            self.process_index: int = own.index
+            self.is_main_process = own.index == 0
+
+        def wait_for_everyone(self) -> None:
+            if self.process_index == 1:
+                fast_waits.set()
+            met.wait(timeout=60)
+
+    def slow_to_read(*args: Any) -> Any:
+        if own.index == 0:
+            fast_waits.wait(timeout=60)
+        return finished(*args)
+
+    def process(index: int) -> None:
+        own.index = index
+        answers(tasks(8), system, tmp_path / "two.jsonl", batch_size=2)
+
+    alone = answers(tasks(8), system, tmp_path / "one.jsonl", batch_size=2)
+    finished = generate._finished
+    monkeypatch.setattr(generate, "PartialState", State)
+    monkeypatch.setattr(generate, "_finished", slow_to_read)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(process, index) for index in range(2)]:
+            done.result()
+    assert {g.id: g.response for g in read_generations(tmp_path / "two.jsonl")} == alone
 
 
 def test_another_system_is_added_to_the_file(system: System, tmp_path: Path) -> None:
@@ -154,7 +202,6 @@ def test_a_model_is_asked_with_the_tokens_it_was_trained_on(system: System) -> N
 
 def test_transformers_own_penalty_still_counts_padding() -> None:
     """Once this fails, `generate_answers` can leave the penalty to GenerationConfig."""
-    import torch
     from transformers import RepetitionPenaltyLogitsProcessor
 
     padded = torch.tensor([[0, 0, 5]])
@@ -185,3 +232,67 @@ def test_bad_input_is_one_sentence(system: System, base: Path, tmp_path: Path) -
         answers(tasks(1), system, tmp_path / "g.jsonl", preset="fast")
     with pytest.raises(InputError, match="which prompt template"):
         load_system(str(base))
+
+
+def test_too_little_memory_is_one_sentence(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(generate, "_decode", full)
+    with pytest.raises(InputError, match=r"does not hold 3 prompts of up to .* lower --batch-size"):
+        answers(tasks(3), system, tmp_path / "g.jsonl")
+
+
+def test_weights_that_cannot_be_read_are_one_sentence(base: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    spec = ToyBase(hidden_size=64, layers=2, heads=2, vocab_size=400, context=512, pretrain_steps=1, pretrain_block=32)
+    make_base("gpt_neox", spec, [WORDS] * 20, other)
+    adapter = tmp_path / "adapter"
+    lora = LoraConfig(target_modules=["query_key_value"], task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(adapter)
+    assert load_system(str(adapter), base=str(base), prompt="plain").name == "adapter"
+    with pytest.raises(
+        InputError, match=r"adapter' does not fit the model '.*other' \(.*size mismatch.* --base MODEL\.$"
+    ):
+        load_system(str(adapter), base=str(other), prompt="plain")
+    llama = tmp_path / "llama"
+    make_base("llama", spec, [WORDS] * 20, llama)
+    with pytest.raises(InputError, match=r"does not fit .*query_key_value"):
+        load_system(str(adapter), base=str(llama), prompt="plain")
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": None}))
+    with pytest.raises(InputError, match="does not say which model it belongs to"):
+        load_system(str(adapter), prompt="plain")
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"other' cannot be loaded \(.*invalid header"):
+        load_system(str(other), prompt="plain")
+    with pytest.raises(InputError, match=r"other' cannot be loaded .*invalid header"):
+        LocalJudge(other, "kullm3")
+
+
+def test_an_unknown_type_of_weights_is_refused_before_any_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["generate", "nowhere", "--dataset", "nowhere", "--dtype", "float8"])
+    assert stopped.value.code == 2 and "'float8' is not one of 'bfloat16'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shots", "2"], "nothing says where they come from"),
+        (["--shots-from", "others"], "nothing says how many"),
+        (["--shots", "9", "--shots-from", "others"], "'others' has 3 rows and --shots is 9"),
+        (["--shots", "1", "--shots-from", "tasks"], "The example 't-0' is one of the tasks"),
+        (["--shots", "5", "--shots-from", "tasks", "--limit", "1"], "The example 't-0' is one of the tasks"),
+    ],
+)
+def test_shots_that_cannot_be_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    others = [dataclasses.replace(record, id=f"o-{record.id}") for record in tasks(3)]
+    monkeypatch.setattr("kollm.dataset.read_records", lambda name: iter({"tasks": tasks(6), "others": others}[name]))
+    main(["generate", "nowhere", "--dataset", "tasks", "--dry-run", "--shots", "3", "--shots-from", "others"])
+    with pytest.raises(SystemExit) as stopped:
+        main(["generate", "nowhere", "--dataset", "tasks", "--dry-run", *options])
+    assert stopped.value.code == 1 and message in capsys.readouterr().err

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import random
 import threading
@@ -94,7 +95,7 @@ class ChatClient:
         key: for a program that serves several people, each with a key of their own; else `$OPENAI_API_KEY`. Kept nowhere.
 
     Raises:
-        InputError: a cap without a known price, or one below zero.
+        InputError: a cap without a known price, or a cap or price below zero.
     """
 
     def __init__(
@@ -113,11 +114,13 @@ class ChatClient:
         key: str | None = None,
     ) -> None:
         self.model, self.kind = model, kind
+        if price is not None and not (0 <= price[0] < math.inf and 0 <= price[1] < math.inf):
+            raise InputError(f"The price is {price[0]} and {price[1]} - give zero or more USD for a million tokens.")
         self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
         self.facts = model_facts(model, price)
         self.ledger = ledger if ledger is not None else Ledger.open()
         self._concurrency, self._timeout, self._tries, self._backoff = max(1, concurrency), timeout, tries, backoff
-        if max_cost is not None and max_cost < 0:
+        if max_cost is not None and not max_cost >= 0:  # NaN is no cap
             raise InputError(f"The cap on cost is {max_cost} - give zero or more.")
         if max_cost is not None and not self.facts.priced:
             raise InputError(

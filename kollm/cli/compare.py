@@ -132,7 +132,9 @@ def _read(path: Path) -> _Judged:
     if path.is_dir():
         folder = read_work_folder(path)
         return _Judged(folder.name, folder.verdicts)
-    latest = {verdict.key(): verdict for verdict in map(Verdict.from_row, read_jsonl(path))}
+    verdicts = list(map(Verdict.from_row, read_jsonl(path)))
+    texts = {(verdict.system, verdict.id): verdict.response_sha256 for verdict in verdicts}  # as they were judged last
+    latest = {v.key(): v for v in verdicts if v.response_sha256 == texts[v.system, v.id]}
     return _Judged(path.stem, list(latest.values()))
 
 

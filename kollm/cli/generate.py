@@ -21,7 +21,13 @@ import click
     "--shots", default=0, show_default=True, type=click.IntRange(0), help="Solved examples before each prompt."
 )
 @click.option("--shots-from", help="Dataset that the shots come from (its first rows); never the evaluation set.")
-@click.option("--dtype", default="bfloat16", show_default=True, help="Weights on a GPU; a CPU decodes in float32.")
+@click.option(
+    "--dtype",
+    default="bfloat16",
+    show_default=True,
+    type=click.Choice(["bfloat16", "float16", "float32"]),
+    help="Weights on a GPU; a CPU decodes in float32.",
+)
 @click.option("--limit", type=click.IntRange(1), help="Answer the first N tasks only.")
 @click.option("--dry-run", is_flag=True, help="Show what would be answered, load nothing.")
 @click.option("--api", is_flag=True, help="MODEL is served by an OpenAI-compatible server; costs money.")
@@ -58,8 +64,15 @@ def generate(
 
     if shots and not shots_from:
         raise InputError(f"--shots is {shots} and nothing says where they come from - add --shots-from DATASET.")
-    records = list(read_records(dataset))[:limit]
+    if shots_from and not shots:
+        raise InputError(f"--shots-from is {shots_from} and nothing says how many - add --shots K.")
+    tasks = list(read_records(dataset))
+    records = tasks[:limit]
     examples = [record for _, record in zip(range(shots), read_records(shots_from), strict=False)] if shots_from else []
+    if len(examples) < shots:
+        raise InputError(f"'{shots_from}' has {len(examples)} rows and --shots is {shots} - ask for fewer.")
+    if shared := {record.id for record in examples} & {record.id for record in tasks}:
+        raise InputError(f"The example '{min(shared)}' is one of the tasks - take the shots from another dataset.")
     if dry_run and not api:
         click.echo(f"{model} would answer {len(records)} tasks of {dataset} ({preset}) into {output}.")
         return

@@ -86,26 +86,25 @@ def _ask_service(judge: ChatJudge, answers: Sequence[Generation], output: Path, 
     requests = [judge.request(question) for question in questions]
     half = ", half of that as a batch" if batch else ""
     say(f"{judge.name}, {judge.mode}, rubric {judge.rubric.name}: {judge.client.estimate(requests)}{half}")
-    judge.client.count_earlier(requests)
     if judge.client.facts.shutdown is not None:
         say(f"Note: {judge.name} has an announced shutdown on {judge.client.facts.shutdown}.")
     if dry_run:
         return False
     job = ChatBatch(judge.client, output.with_name(output.name + ".batch.json"))
-    if not batch and not job.pending:
-        return True
-    state = job.collect() if job.pending else job.submit(requests)
-    if not state.done:
-        click.echo(
-            f"Batch {state.batch_id} of {state.total} requests: {state.status}. Run the same command again to collect it."
-        )
-        return False
-    if state.total:
-        say(f"Batch {state.batch_id}: {state.status}, {state.answered} answers, {state.failed} without.")
-    if batch and state.failed:
-        state = job.submit(requests)
-        click.echo(f"Batch {state.batch_id} asks those {state.total} again. Run the same command to collect it.")
-        return False
+    if batch or job.pending:
+        state = job.collect() if job.pending else job.submit(requests)
+        if not state.done:
+            click.echo(
+                f"Batch {state.batch_id} of {state.total} requests: {state.status}. Run the same command again to collect it."
+            )
+            return False
+        if state.total:
+            say(f"Batch {state.batch_id}: {state.status}, {state.answered} answers, {state.failed} without.")
+        if batch and state.failed:
+            state = job.submit(requests)
+            click.echo(f"Batch {state.batch_id} asks those {state.total} again. Run the same command to collect it.")
+            return False
+    judge.client.count_earlier(requests)  # only now: a batch may have cost more until its answers were collected
     return True
 
 

@@ -15,6 +15,10 @@ Answer = tuple[str, str]
 """Task id and system."""
 
 
+JUDGING = ("rubric", "mode", "model_requested", "rubric_sha256")
+"""What two verdicts must share to be one judge's."""
+
+
 class Labels(NamedTuple):
     """Scores by axis and answer.
 
@@ -36,28 +40,36 @@ class Labels(NamedTuple):
 def read_labels(path: Path) -> Labels:
     """Read `id`, `system` and scores of every row: verdicts.jsonl, labels.jsonl with `scores`, or a .csv with a column an axis.
 
+    Of an answer that was judged, changed and judged again, the text that stands last in the file counts.
+
     Raises:
-        InputError: the file is missing, or a row lacks its id, its system or numbers for scores.
+        InputError: the file is missing, a row lacks its id, its system or numbers for scores, or several judges gave them.
     """
-    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else read_jsonl(path)
-    found: dict[str, dict[Answer, list[float]]] = {}
-    hashes: dict[Answer, str] = {}
+    rows = list(_csv_rows(path) if path.suffix.lower() == ".csv" else read_jsonl(path))
+    judgings = {tuple(str(row.get(key, "")) for key in JUDGING): None for row in rows}
+    if len(judgings) > 1:
+        raise InputError(
+            f"{path} holds the scores of {len(judgings)} judges ({'; '.join(' '.join(j[:3]) for j in judgings)}) - give a file "
+            "of one rubric, mode and judge."
+        )
     for number, row in enumerate(rows, start=1):
-        where = f"{path}, row {number}"
         if not isinstance(row.get("scores"), Mapping) or not all(isinstance(row.get(k), str) for k in ("id", "system")):
-            raise InputError(f"{where}: needs id, system and scores - see `kollm compare --help`.")
+            raise InputError(f"{path}, row {number}: needs id, system and scores - see `kollm compare --help`.")
+    hashes = {(row["id"], row["system"]): row.get("response_sha256") for row in rows}
+    found: dict[str, dict[Answer, list[float]]] = {}
+    for number, row in enumerate(rows, start=1):
         answer = (row["id"], row["system"])
-        if "response_sha256" in row:
-            hashes[answer] = row["response_sha256"]
+        if row.get("response_sha256") != hashes[answer]:
+            continue
         for axis, score in row["scores"].items():
             given = found.setdefault(axis, {}).setdefault(answer, [])
             if score is not None:
-                given.append(_number(score, axis, where))
+                given.append(_number(score, axis, f"{path}, row {number}"))
     means = {
         axis: {answer: sum(given) / len(given) if given else None for answer, given in answers.items()}
         for axis, answers in found.items()
     }
-    return Labels(means, hashes)
+    return Labels(means, {answer: text for answer, text in hashes.items() if text is not None})
 
 
 def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
@@ -97,7 +98,7 @@ class LocalJudge:
             loaded = AutoModelForCausalLM.from_pretrained(
                 found.folder, trust_remote_code=False, use_safetensors=True, dtype=dtype
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(
                 f"'{model}' cannot be loaded as a causal language model with safetensors ({reason}) - name another."

@@ -158,7 +158,8 @@ def _read(path: Path, _modified: int) -> Rubric:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         file = _RubricFile.model_validate(values)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"Rubric {path}: not readable as UTF-8 YAML ({error}) - mend the file.") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"Rubric {path}: not readable as UTF-8 YAML ({reason}) - mend the file.") from error
     except ValidationError as error:
         raise InputError(f"Rubric {path}: " + "; ".join(_explain(item) for item in error.errors())) from error
     return file.rubric()
@@ -169,6 +170,8 @@ def _explain(item: object) -> str:
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
+    if not key:
+        return "the file holds no keys - copy one of kollm's rubrics and change it"
     if item["type"] == "extra_forbidden":
         return f"unknown key '{key}' - remove it"
     if item["type"] == "missing":

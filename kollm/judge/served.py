@@ -43,7 +43,8 @@ class ChatJudge:
         temperature: by default 0 for one sample and 1 for several, which would be alike otherwise.
 
     Raises:
-        InputError: an unknown mode, no samples, or log-probabilities of a model or a rubric that allows none.
+        InputError: an unknown mode, no samples, a temperature outside 0 to 2, or log-probabilities of a model or a rubric
+            that allows none.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class ChatJudge:
         self.client, self.rubric, self.mode, self.samples = client, load_rubric(rubric), mode, samples
         self.name = client.model
         self.temperature = (0.0 if samples == 1 else 1.0) if temperature is None else temperature
+        if not 0 <= self.temperature <= 2:
+            raise InputError(f"The temperature is {temperature} - give a number from 0 to 2.")
         if mode == "logprob" and any(axis.high > 9 for axis in self.rubric.axes):
             raise InputError(f"Rubric '{self.rubric.name}' has scores of two digits - use --mode text or structured.")
         self._options(0)  # a model without log-probabilities is refused here, before any row

@@ -41,7 +41,7 @@ class WorkFolder:
         path: the folder.
         run: run.json, or an empty dict; likewise dataset/`manifest`.json, adapter/`metrics`.json and adapter/`training`.json.
         generations: (system, task id) -> answer; of two with one key the later line counts.
-        verdicts: those on the answers as they are now.
+        verdicts: those on the answers as they are now; without generations.jsonl, on each answer as it was judged last.
         outdated: verdicts left out because their answer has changed since.
         pairs: rows of pairs.jsonl, `kollm.judge.pairwise.PairVerdict` as JSON.
     """
@@ -88,12 +88,16 @@ def read_work_folder(path: Path) -> WorkFolder:
         _check_texts(path, row, ("id", "system", "instruction", "input", "response", "finish_reason"))
         folder.generations[generation.system, generation.id] = generation
     hashes = {key: text_sha256(answer.response) for key, answer in folder.generations.items()}
-    latest: dict[tuple[Any, ...], Verdict] = {}
+    verdicts = []
     for row in _rows(path / "verdicts.jsonl"):
         verdict = Verdict.from_row(row)
         _check_texts(path, row, ("id", "system", "rubric", "mode", "model_requested", "raw"))
         _check_scores(path, verdict)
-        if hashes and hashes.get((verdict.system, verdict.id)) != verdict.response_sha256:
+        verdicts.append(verdict)
+    hashes = hashes or {(verdict.system, verdict.id): verdict.response_sha256 for verdict in verdicts}
+    latest: dict[tuple[Any, ...], Verdict] = {}
+    for verdict in verdicts:
+        if hashes.get((verdict.system, verdict.id)) != verdict.response_sha256:
             folder.outdated += 1
         else:
             latest[verdict.key()] = verdict

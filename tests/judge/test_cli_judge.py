@@ -60,6 +60,7 @@ def test_dry_run_and_limit_ask_nobody(
 def test_batch_is_submitted_and_then_collected(
     llmock: LLMock,
     generations: Path,
+    ledger: Ledger,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -72,6 +73,8 @@ def test_batch_is_submitted_and_then_collected(
     verdicts = read_verdicts(output)
     assert len(verdicts) == 5 and {verdict.status for verdict in verdicts} == {"parse_error"}
     assert not list(tmp_path.glob("*.batch.json"))
+    paid = ledger.stats()[0].cost
+    assert paid > 0 and f"they cost USD {paid:.4f} in all" in capsys.readouterr().out
 
 
 def test_pairs(llmock: LLMock, generations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +90,7 @@ def test_pairs(llmock: LLMock, generations: Path, tmp_path: Path, capsys: pytest
     [
         (["--rubric", "nope"], "There is no rubric 'nope'"),
         (["--model", "unknown", "--max-cost", "1"], "No price of the model 'unknown'"),
+        (["--temperature", "nan"], "The temperature is nan - give a number from 0 to 2"),
         (["--engine", "local"], "has no default model"),
         (["--engine", "local", "--model", "x", "--samples", "2"], "leave out --mode, --samples"),
         (["--engine", "local", "--model", "x", "--batch"], "--batch needs a service"),

@@ -110,12 +110,21 @@ def test_a_wrong_rubric_file_gets_one_clear_sentence(tmp_path: Path, changes: di
     assert message in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"axes: [", b"\xff\xfe", b"- a list", b""])
-def test_a_file_that_is_no_rubric(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"axes: [", "not readable as UTF-8 YAML"),
+        (b"\xff\xfe", "not readable as UTF-8 YAML"),
+        (b"- a list", "the file holds no keys"),
+        (b"", "the file holds no keys"),
+    ],
+)
+def test_a_file_that_is_no_rubric(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"bad\.yaml"):
+    with pytest.raises(InputError, match=rf"bad\.yaml: {message}.* - .*\.?$") as caught:
         load_rubric(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
