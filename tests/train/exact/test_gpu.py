@@ -55,9 +55,7 @@ def test_packed_training_by_the_kernel_is_padded_training(run_training, make_toy
     assert padded.losses == pytest.approx(packed.losses, abs=2e-2)
     assert padded.losses[-1] < padded.losses[0]
     exact = run_training("trainer.max_steps=20", "trainer.packing=true", name="float32", base_folder=base)
-    assert exact.losses == pytest.approx(packed.losses, abs=5e-2), (
-        "float32, where sdpa computes row by row"
-    )
+    assert exact.losses == pytest.approx(packed.losses, abs=5e-2), "float32, where sdpa computes row by row"
 
 
 @pytest.mark.parametrize("quantization", ["none", "int8", "nf4"])
