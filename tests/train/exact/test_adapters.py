@@ -142,6 +142,20 @@ def test_the_watchdog_stops_a_loss_that_is_not_finite():
         Watchdog().on_log(None, state, None, {"loss": float("nan")})
 
 
+def test_the_watchdog_passes_over_tensors_that_another_process_holds():
+    """ZeRO-3 leaves nothing of a partitioned tensor in its parameter between two steps."""
+    model = torch.nn.Linear(2, 2)
+    model.hidden = torch.nn.Parameter(torch.empty(0))
+    state = type("State", (), {"global_step": 0})()
+    watchdog = Watchdog()
+    watchdog.on_train_begin(None, state, None, model)
+    with torch.no_grad():
+        model.weight += 1
+        model.bias += 1
+    state.global_step = 10
+    watchdog.on_step_end(None, state, None, model)
+
+
 def test_quantised_weights_and_full_training_exclude_each_other():
     from kollm.train.check import check_recipe
 
