@@ -30,7 +30,7 @@ from kollm.train.attention import implementation
 from kollm.train.check import check_recipe
 from kollm.train.data import Tokenised, conversations, split_heldout, tokenise
 from kollm.train.model import add_tokens, base_location, load_config, load_model, load_tokenizer
-from kollm.train.plan import GPUS, flop_per_token
+from kollm.train.plan import flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
 from kollm.train.sft import (
     CHECKPOINTS,
@@ -222,10 +222,9 @@ def _work(trainer: StepTrainer, config: Any, recipe: Recipe) -> dict[str, Any]:
     about |= {"parameters": facts.parameters, "flop_per_token": flop}
     if torch.cuda.is_available():
         about["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
-        name = torch.cuda.get_device_name().lower()
-        peaks = [gpu.tflops for key, gpu in GPUS.items() if key.split("-")[0] in name]
+        gpu = gpu_named(torch.cuda.get_device_name())
         speed = throughput(trainer)["tokens_per_second"] / trainer.accelerator.num_processes
-        about["mfu"] = round(speed * flop / (peaks[0] * 1e12), 4) if peaks else None
+        about["mfu"] = round(speed * flop / (gpu.tflops * 1e12), 4) if gpu else None
     return about
 
 

@@ -6,6 +6,7 @@ what is counted or assumed instead says so where it stands.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -48,6 +49,16 @@ GPUS: dict[str, Gpu] = {
     "rtx-a6000": Gpu(47.4 * GIB, 155),
 }
 """Name -> card."""
+
+
+def gpu_named(device: str) -> Gpu | None:
+    """The card that a device's own name means (`NVIDIA A100-SXM4-80GB`), memory aside; None for one not in the table."""
+    name = device.lower().replace("rtx ", "rtx")
+    for key, gpu in GPUS.items():
+        chip = key.replace("rtx-", "rtx").split("-")[0]
+        if re.search(rf"\b{chip}\b", name):
+            return gpu
+    return None
 
 
 class Memory(NamedTuple):
