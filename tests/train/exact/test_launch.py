@@ -125,3 +125,13 @@ def test_a_failed_training_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(launching.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=3))
     with pytest.raises(StateError, match="exit code 3"):
         launching.launch(["python", "-o", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "ours"),
+    [({}, "expandable_segments:True"), ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128"}, None)],
+)
+def test_the_allocator_is_told_to_grow_its_blocks_unless_the_user_has_chosen(monkeypatch, chosen, ours):
+    monkeypatch.setattr(entry.os, "environ", dict(chosen))
+    assert entry.main(["--recipe", "nobody", "--dataset", "D", "-o", "O"]) == 1
+    assert entry.os.environ.get("PYTORCH_ALLOC_CONF") == ours
