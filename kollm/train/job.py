@@ -38,6 +38,7 @@ from kollm.train.sft import (
     compile_layers,
     last_checkpoint,
     layout,
+    refused,
     throughput,
     train,
     trainer_config,
@@ -126,16 +127,21 @@ def _prepare(
     if state.is_main_process:
         say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
     model = load_model(recipe, location, recipe.base.revision, tokenizer)
-    trainer = StepTrainer(
-        model,
-        config,
-        rows.examples,
-        heldout.examples,
-        tokenizer,
-        layout(recipe, config, state.num_processes),
-        peft_config(recipe, model),
-        callbacks=[Watchdog(), Tracker(output)],
-    )
+    try:
+        trainer = StepTrainer(
+            model,
+            config,
+            rows.examples,
+            heldout.examples,
+            tokenizer,
+            layout(recipe, config, state.num_processes),
+            peft_config(recipe, model),
+            callbacks=[Watchdog(), Tracker(output)],
+        )
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except (ValueError, ImportError, RuntimeError) as error:  # a tracker that is not installed, say
+        raise refused(recipe, error) from error
     finish_adapter(trainer.model, recipe)
     if recipe.trainer.get("torch_compile"):
         compile_layers(trainer.model)

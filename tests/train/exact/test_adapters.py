@@ -131,6 +131,16 @@ def test_every_target_must_match_and_the_error_lists_what_there_is(run_training,
         run_training("adapter.targets=[query_key_value,q_proj]", "trainer.max_steps=1")
 
 
+def test_more_adaption_layers_than_the_base_has_are_refused(run_training):
+    with pytest.raises(RecipeError, match=r"adapter\.adapter_layers is 9, and the base has 2 layers"):
+        run_training("adapter.method=adaption_prompt", "adapter.adapter_layers=9", "trainer.max_steps=1")
+
+
+def test_what_trl_refuses_is_one_sentence(run_training):
+    with pytest.raises(RecipeError, match=r"the trainer section is refused \(Seed must be between .*\) - change it"):
+        run_training("trainer.seed=4294967296", "trainer.max_steps=1")
+
+
 def test_the_watchdog_stops_a_run_that_does_not_move(run_training):
     with pytest.raises(StateError, match="After 10 steps 4 trainable tensors have not moved"):
         run_training("trainer.learning_rate=0.0", "trainer.max_steps=12")

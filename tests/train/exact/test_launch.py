@@ -76,6 +76,35 @@ def test_int8_does_not_go_with_sharded_weights(config):
     check_recipe(load_recipe("kullm-polyglot-5.8b"), "zero2_4gpu")
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["trainer.max_length=null"], r"trainer\.max_length is null - it must be 2 or more"),
+        (["trainer.per_device_train_batch_size=0"], "batch_size is 0 - it must be 1 or more"),
+        (["trainer.learning_rate=-1e-4"], r"learning_rate is -0\.0001 - it must be 0 or more"),
+        (["trainer.max_steps=0"], "nothing to train in 0 steps"),
+        (["trainer.num_train_epochs=0"], "nothing to train in 0 steps and 0"),
+        (["adapter.targets=[]"], r"adapter\.targets is empty - name the matrices that lora adapts"),
+    ],
+)
+def test_what_can_train_nothing_is_refused(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        check_recipe(load_recipe("kullm-polyglot-5.8b", settings))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("trainer.loss_type=dft", r"trainer\.loss_type is set by kollm - use loss instead"),
+        ("trainer.deepspeed=ds.json", r"trainer\.deepspeed is set by kollm - use --config instead"),
+        ("trainer.label_smoothing_factor=0.1", r"label_smoothing_factor has no effect in kollm - leave it out"),
+    ],
+)
+def test_a_trainer_key_that_would_change_nothing_is_refused(setting, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("kullm-polyglot-5.8b", [setting])
+
+
 def test_bloom_has_no_packing_and_eager_attention_alone():
     bloom = ["base.model=bigscience/bloom-560m", "base.revision=null"]
     with pytest.raises(RecipeError, match="packing is true, and BLOOM"):
