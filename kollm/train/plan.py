@@ -27,7 +27,8 @@ ROWS, TOKENS_PER_ROW = 120_000, 350
 SLOWER: dict[str, float] = {"none": 1.0, "int8": 1.55, "nf4": 1.06}
 """How much slower a quantised base trains: measured packed on an H100, 1.50 and 1.61 for int8, 1.02 and 1.10 for NF4."""
 PADDED = 1.55
-"""How much slower rows train padded than packed: 1.38 to 1.70 measured at device batches of 8 and 4 on an H100."""
+"""How much slower rows train padded than packed: 1.38 to 1.70 measured on quantised bases at device batches of 8 and 4 on
+an H100. In bf16 it was 2.1 to 2.4 there, in runs of a few steps (benchmarks/RESULTS.md)."""
 
 
 class Gpu(NamedTuple):
