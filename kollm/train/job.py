@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import shutil
 import warnings
@@ -88,6 +89,7 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
     check_recipe(recipe)
     check_precision(recipe)
+    _check_launch(state)
     identity = _identity(recipe, dataset)
     if _is_done(output, identity):
         say(f"train: {output} is trained already")
@@ -112,6 +114,14 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     if state.is_main_process:
         base_commit = getattr(trainer.model.config, "_commit_hash", None)
         _finish(output, metrics, {**identity, "location": location, "base_commit": base_commit, **_machine(trainer)})
+
+
+def _check_launch(state: PartialState) -> None:
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and state.device.type == "cpu":
+        raise InputError(
+            "The accelerate config shares the weights (FSDP), and there is no GPU, where accelerate trains with DDP instead "
+            "- use --config cpu or cpu_2proc."
+        )
 
 
 def _prepare(
