@@ -45,9 +45,7 @@ def test_dry_run_prints_the_line_and_starts_nothing(config, tmp_path):
     arguments = ["train", "kullm-polyglot-5.8b-fast", "--dataset", "D", "-o", str(tmp_path / "o"), "--config", config]
     result = CliRunner().invoke(cli, [*arguments, "--dry-run"])
     assert result.exit_code == 0, result.output
-    line = (
-        f"accelerate launch --config_file {re.escape(str(config_file(config)))}( --num_cpu_threads_per_process \\d+)?"
-    )
+    line = f"accelerate launch --config_file {re.escape(str(config_file(config)))}( --num_cpu_threads_per_process \\d+)?( --quiet)?"
     assert re.match(f"{line} -m kollm.train --recipe", result.output)
     assert not (tmp_path / "o").exists()
 
