@@ -203,7 +203,8 @@ def layer_bytes(facts: BaseFacts, adapter: Adapter, quantization: str, length: i
     methods are taken for DoRA's.
     """
     matrices = facts.linears
-    adapted = [matrices[name.rsplit(".", 1)[-1]] for name in {*adapter.targets, *adapter.feedforward}]
+    targets = {*adapter.targets, *adapter.feedforward} if adapter.method in ("lora", "dora", "ia3") else set()
+    adapted = [matrices[name.rsplit(".", 1)[-1]] for name in targets]
     size = (46.0 if facts.architecture == "llama" else 22.4) * facts.hidden
     if facts.architecture == "bloom":
         size += 6.0 * facts.heads * length
