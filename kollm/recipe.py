@@ -335,6 +335,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
         target[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"The override '{override}' is not valid YAML after '=' - quote the value.") from error
+    if sections[:1] != ["origins"] and isinstance(values.setdefault("origins", {}), dict):
+        kept = {name: origin for name, origin in values["origins"].items() if not f"{name}.".startswith(f"{key}.")}
+        values["origins"] = {**kept, key: "override"}  # what the recipe says of a value is not said of another
 
 
 def _explain(item: Any) -> str:
