@@ -86,6 +86,10 @@ def varlen_attention(
             attention_mask = _band(query, sliding_window)
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
         return output, None
+    if torch.is_autocast_enabled(query.device.type):
+        # Where the embedding is trained, in fp32, rotation gives fp32 queries; autocast knows sdpa and not the kernel.
+        kind = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(kind), key.to(kind), value.to(kind)
     if not _has_kernel(query):
         return _row_by_row(query, key, value, boundaries.tolist(), dropout, scaling, sliding_window), None
     if dropout:

@@ -144,3 +144,19 @@ def test_packed_rows_of_mistral_keep_its_sliding_window(make_toy, monkeypatch, k
         packed = ours(**batch, use_cache=False).logits[0]
     assert torch.allclose(alone, apart[1], atol=1e-5)
     assert torch.allclose(packed, torch.cat(apart), atol=1e-5)
+
+
+def test_under_autocast_the_kernel_gets_one_type_whatever_the_weights_are(base, monkeypatch):
+    """Full fine-tuning keeps fp32 weights: rotated queries and keys are fp32 then, values bf16."""
+    kinds = []
+
+    def spy(query, key, value, *_, **__):
+        kinds.append({query.dtype, key.dtype, value.dtype})
+        return query
+
+    monkeypatch.setattr(attention, "varlen_attn", spy)
+    monkeypatch.setattr(attention, "_has_kernel", lambda query: query.dtype != torch.float32)
+    batch = Collator(1, packed=True)(examples())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        load(base, attention.VARLEN)(**batch, use_cache=False)
+    assert kinds == [{torch.bfloat16}] * 2
