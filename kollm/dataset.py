@@ -175,7 +175,7 @@ def read_records(
         revision: commit on the Hub.
 
     Raises:
-        InputError: no such folder, config or split.
+        InputError: no such folder, config or split, or files that are no parquet or lack a column.
     """
     return _folder_records(locate(folder_or_hub_id, "dataset", revision).folder, config, split)
 
@@ -205,8 +205,24 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
             f"'{folder}' has no rows of config '{config or 'all'}', split '{split or 'any'}' - it has {there}."
         )
     for name in names:
-        for batch in pq.ParquetFile(folder / name).iter_batches(batch_size=1000, columns=SCHEMA.names):
+        for batch in _open(folder / name).iter_batches(batch_size=1000, columns=SCHEMA.names):
             yield from to_records(batch)
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"'{path}' is no whole parquet file ({error}) - build or download the dataset again."
+        ) from error
+    missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
+    if missing:
+        raise InputError(
+            f"'{path}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} - build the dataset again with: "
+            "kollm data build."
+        )
+    return file
 
 
 def _wanted(name: str, config: str | None, split: str | None) -> bool:

@@ -176,21 +176,42 @@ _OURS = {
     "assistant_only_loss": "loss",
     "chat_template_path": "prompt",
     "model_init_kwargs": "base, quantization and attention",
+    "loss_type": "loss",
+    "packing_strategy": "trainer.packing",
+    "padding_free": "trainer.packing",
+    "eval_strategy": "data.holdout",
+    "deepspeed": "--config",
+    "fsdp": "--config",
+    "fsdp_config": "--config",
 }
 """SFTConfig's keys that kollm sets itself, and the recipe key that decides them."""
+
+_UNUSED = frozenset(
+    {
+        "dataloader_drop_last",
+        "label_smoothing_factor",
+        "pad_to_multiple_of",
+        "shuffle_dataset",
+        "train_sampling_strategy",
+        "truncation_mode",
+    }
+)
+"""SFTConfig's keys that would change nothing, since kollm orders, cuts and pads the rows and computes the loss itself."""
 
 
 def check_trainer(values: Mapping[str, Any]) -> dict[str, Any]:
     """The `trainer` section with its numbers coerced (YAML reads `3e-4` as text).
 
     Raises:
-        ValueError: a key that SFTConfig has not, one that kollm sets itself, or a value of the wrong type.
+        ValueError: a key that SFTConfig has not, one that kollm sets itself or never reads, or a value of the wrong type.
     """
     known = trainer_keys()
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key in _OURS:
             raise ValueError(f"trainer.{key} is set by kollm - use {_OURS[key]} instead")
+        if key in _UNUSED:
+            raise ValueError(f"trainer.{key} has no effect in kollm - leave it out")
         if key not in known:
             raise ValueError(f"trainer.{key} is no key of SFTConfig{_suggest(key, known)}")
         checked[key] = _coerce(key, value, known[key])
@@ -314,6 +335,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
         target[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"The override '{override}' is not valid YAML after '=' - quote the value.") from error
+    if sections[:1] != ["origins"] and isinstance(values.setdefault("origins", {}), dict):
+        kept = {name: origin for name, origin in values["origins"].items() if not f"{name}.".startswith(f"{key}.")}
+        values["origins"] = {**kept, key: "override"}  # what the recipe says of a value is not said of another
 
 
 def _explain(item: Any) -> str:

@@ -138,6 +138,19 @@ def test_places_that_are_no_dataset(tmp_path: Path) -> None:
         DatasetWriter(tmp_path / "file")
 
 
+def test_a_file_without_a_column_or_cut_off_is_one_sentence(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "d") as writer:
+        writer.write(Part("dolly", "train"), to_table([record(1)]))
+        writer.publish({}, "card")
+    [file] = (tmp_path / "d").rglob("*.parquet")
+    pq.write_table(pq.read_table(file).drop_columns(["output", "lang"]), file)
+    with pytest.raises(InputError, match=r"lacks the columns output, lang - build the dataset again"):
+        list(read_records(tmp_path / "d"))
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"is no whole parquet file \(.*\) - build or download"):
+        list(read_records(tmp_path / "d"))
+
+
 def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     first, same, other = write(tmp_path / "a"), write(tmp_path / "b"), write(tmp_path / "c", rows=4)
     assert dataset_fingerprint(first) == dataset_fingerprint(same) != dataset_fingerprint(other)

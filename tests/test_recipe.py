@@ -84,6 +84,15 @@ def test_overrides_reach_any_key(tmp_path: Path) -> None:
         load_recipe(path, ["adapter.r"])
 
 
+def test_an_overridden_value_is_not_said_to_be_the_papers() -> None:
+    origins = load_recipe("kullm-polyglot-5.8b", ["adapter.r=8", "data.evaluation={name: human_eval}"]).origins
+    assert (origins["adapter.r"], origins["adapter.alpha"], origins["data.evaluation"]) == (
+        "override",
+        "paper",
+        "override",
+    )
+
+
 def test_the_fingerprint_follows_the_values_not_the_words(tmp_path: Path) -> None:
     path = write(tmp_path / "r.yaml", MINIMAL)
     assert load_recipe(path).fingerprint() == load_recipe(path, ["description=words"]).fingerprint()

@@ -28,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     quiet_libraries()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts its threads; see kollm.cli.main
-    # Microbatches differ in size. Blocks that cannot grow left 3 to 10 GiB of an H100 unusable, these 1.
-    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name, by which a user may have chosen already
+        # Microbatches differ in size. Blocks that cannot grow left 3 to 10 GiB of an H100 unusable, these 1.
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     try:
         from kollm.train.job import run
 

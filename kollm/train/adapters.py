@@ -23,13 +23,18 @@ def peft_config(recipe: Recipe, model: Any) -> PeftConfig | None:
     """PEFT's configuration of a recipe's adapter for a model; None for full fine-tuning.
 
     Raises:
-        RecipeError: a target that matches no module, or an architecture that the method does not know.
+        RecipeError: a target that matches no module, more layers than there are, or an architecture that the method does
+            not know.
     """
     adapter = recipe.adapter
     if adapter.method == "full":
         return None
     common = {"task_type": TaskType.CAUSAL_LM, "revision": recipe.base.revision}
     if adapter.method == "adaption_prompt":
+        if (adapter.adapter_layers or 0) > model.config.num_hidden_layers:
+            raise RecipeError(
+                f"adapter.adapter_layers is {adapter.adapter_layers}, and the base has {model.config.num_hidden_layers} layers."
+            )
         return AdaptionPromptConfig(
             target_modules=_attention(model.config.model_type),
             adapter_len=adapter.adapter_len,

@@ -64,6 +64,7 @@ def varlen_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each packed row.
@@ -76,14 +77,21 @@ def varlen_attention(
         attention_mask: where there is one, or no boundaries are given, sdpa computes.
         scaling: of the scores; by default 1 / sqrt(head size).
         dropout: of the weights; the kernel has none.
+        sliding_window: how many tokens a token sees, itself included; by default all before it.
         kwargs: `cu_seq_lens_q`, `cu_seq_lens_k` (int32, rows + 1) and `max_length_q`, `max_length_k`.
     """
     boundaries = kwargs.get("cu_seq_lens_q")
     if boundaries is None or attention_mask is not None:
+        if attention_mask is None:
+            attention_mask = _band(query, sliding_window)
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
         return output, None
+    if torch.is_autocast_enabled(query.device.type):
+        # Where the embedding is trained, in fp32, rotation gives fp32 queries; autocast knows sdpa and not the kernel.
+        kind = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(kind), key.to(kind), value.to(kind)
     if not _has_kernel(query):
-        return _row_by_row(query, key, value, boundaries.tolist(), dropout, scaling), None
+        return _row_by_row(query, key, value, boundaries.tolist(), dropout, scaling, sliding_window), None
     if dropout:
         raise RecipeError("The variable-length kernel has no attention dropout - set it to 0 in the base's config.")
     packed = varlen_attn(
@@ -93,7 +101,7 @@ def varlen_attention(
         kwargs["max_length_q"],
         kwargs["max_length_k"],
         scale=scaling,
-        window_size=(-1, 0),  # all before, none after: causal
+        window_size=(sliding_window - 1 if sliding_window else -1, 0),  # all before, none after: causal
         **({"enable_gqa": True} if query.shape[1] != key.shape[1] else {}),
     )
     return packed[None], None
@@ -110,15 +118,25 @@ def _row_by_row(
     boundaries: list[int],
     dropout: float,
     scaling: float | None,
+    sliding_window: int | None,
 ) -> torch.Tensor:
     """Each row's causal attention by itself; shapes as in `varlen_attention`, the result (1, tokens, heads, head size)."""
     lengths = [end - start for start, end in pairwise(boundaries)]
     grouped = query.shape[1] != key.shape[1]
-    rows = [
-        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)
-        for q, k, v in zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
-    ]
+    rows = []
+    for q, k, v in zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True):
+        band = _band(q, sliding_window)
+        shape = {"dropout_p": dropout, "scale": scaling, "enable_gqa": grouped}
+        rows.append(scaled_dot_product_attention(q, k, v, band, is_causal=band is None, **shape))
     return torch.cat(rows, dim=2).transpose(1, 2)
+
+
+def _band(query: torch.Tensor, sliding_window: int | None) -> torch.Tensor | None:
+    """Which tokens of a row each of its tokens sees, shape (1, 1, tokens, tokens); None where it is all before it."""
+    length = query.shape[2]
+    if sliding_window is None or length <= sliding_window:
+        return None
+    return torch.ones(1, 1, length, length, dtype=torch.bool, device=query.device).tril().triu(1 - sliding_window)
 
 
 def varlen_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor | None:

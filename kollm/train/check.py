@@ -13,6 +13,9 @@ from kollm.recipe import TOY_PREFIX, Recipe
 from kollm.resources import resource_folder
 from kollm.train.plan import Sharding, trainable_parameters
 
+_LEAST = {"max_length": 2, "per_device_train_batch_size": 1, "learning_rate": 0, "seed": 0}
+"""Smallest values of trainer keys that SFTConfig takes as they come."""
+
 
 def config_names() -> list[str]:
     """Names of the shipped accelerate configs, sorted."""
@@ -44,6 +47,7 @@ def check_recipe(recipe: Recipe, config: str | Path | None = None) -> None:
     Raises:
         RecipeError: settings that exclude each other, or a target that the base has not.
     """
+    _check_numbers(recipe)
     _check_adapter(recipe)
     architecture = architecture_of(recipe)
     if architecture == "bloom":
@@ -67,8 +71,23 @@ def architecture_of(recipe: Recipe) -> str | None:
     return facts.architecture if facts else None
 
 
+def _check_numbers(recipe: Recipe) -> None:
+    trainer = recipe.trainer
+    for key, least in _LEAST.items():
+        value = trainer.get(key, least)
+        if value is None or value < least:
+            raise RecipeError(f"trainer.{key} is {'null' if value is None else value} - it must be {least} or more.")
+    steps, epochs = trainer.get("max_steps", -1), trainer.get("num_train_epochs", 3)
+    if steps == 0 or (steps < 0 and epochs <= 0):
+        raise RecipeError(
+            f"There is nothing to train in {max(steps, 0)} steps and {epochs} epochs - raise one of them."
+        )
+
+
 def _check_adapter(recipe: Recipe) -> None:
     adapter, trainer = recipe.adapter, recipe.trainer
+    if adapter.method in ("lora", "dora", "ia3") and not (adapter.targets or adapter.feedforward):
+        raise RecipeError(f"adapter.targets is empty - name the matrices that {adapter.method} adapts.")
     if adapter.method == "full" and recipe.quantization != "none":
         raise RecipeError(
             f"adapter.method is full, and quantization is {recipe.quantization}: quantised weights cannot be trained - "

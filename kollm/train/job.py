@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import shutil
 import warnings
@@ -30,7 +31,7 @@ from kollm.train.attention import implementation
 from kollm.train.check import check_recipe
 from kollm.train.data import Tokenised, conversations, split_heldout, tokenise
 from kollm.train.model import add_tokens, base_location, load_config, load_model, load_tokenizer
-from kollm.train.plan import GPUS, flop_per_token
+from kollm.train.plan import flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
 from kollm.train.sft import (
     CHECKPOINTS,
@@ -38,6 +39,7 @@ from kollm.train.sft import (
     compile_layers,
     last_checkpoint,
     layout,
+    refused,
     throughput,
     train,
     trainer_config,
@@ -87,6 +89,7 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
     check_recipe(recipe)
     check_precision(recipe)
+    _check_launch(state)
     identity = _identity(recipe, dataset)
     if _is_done(output, identity):
         say(f"train: {output} is trained already")
@@ -113,6 +116,14 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
         _finish(output, metrics, {**identity, "location": location, "base_commit": base_commit, **_machine(trainer)})
 
 
+def _check_launch(state: PartialState) -> None:
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and state.device.type == "cpu":
+        raise InputError(
+            "The accelerate config shares the weights (FSDP), and there is no GPU, where accelerate trains with DDP instead "
+            "- use --config cpu or cpu_2proc."
+        )
+
+
 def _prepare(
     recipe: Recipe, dataset: str, output: Path, location: str, state: PartialState
 ) -> tuple[StepTrainer, dict[str, Any]]:
@@ -126,16 +137,21 @@ def _prepare(
     if state.is_main_process:
         say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
     model = load_model(recipe, location, recipe.base.revision, tokenizer)
-    trainer = StepTrainer(
-        model,
-        config,
-        rows.examples,
-        heldout.examples,
-        tokenizer,
-        layout(recipe, config, state.num_processes),
-        peft_config(recipe, model),
-        callbacks=[Watchdog(), Tracker(output)],
-    )
+    try:
+        trainer = StepTrainer(
+            model,
+            config,
+            rows.examples,
+            heldout.examples,
+            tokenizer,
+            layout(recipe, config, state.num_processes),
+            peft_config(recipe, model),
+            callbacks=[Watchdog(), Tracker(output)],
+        )
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except (ValueError, ImportError, RuntimeError) as error:  # a tracker that is not installed, say
+        raise refused(recipe, error) from error
     finish_adapter(trainer.model, recipe)
     if recipe.trainer.get("torch_compile"):
         compile_layers(trainer.model)
@@ -222,10 +238,9 @@ def _work(trainer: StepTrainer, config: Any, recipe: Recipe) -> dict[str, Any]:
     about |= {"parameters": facts.parameters, "flop_per_token": flop}
     if torch.cuda.is_available():
         about["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
-        name = torch.cuda.get_device_name().lower()
-        peaks = [gpu.tflops for key, gpu in GPUS.items() if key.split("-")[0] in name]
+        gpu = gpu_named(torch.cuda.get_device_name())
         speed = throughput(trainer)["tokens_per_second"] / trainer.accelerator.num_processes
-        about["mfu"] = round(speed * flop / (peaks[0] * 1e12), 4) if peaks else None
+        about["mfu"] = round(speed * flop / (gpu.tflops * 1e12), 4) if gpu else None
     return about
 
 

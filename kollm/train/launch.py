@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -44,7 +45,10 @@ def launch_command(
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config_file(config))]
     if processes is not None:
         command += ["--num_processes", str(processes)]
-    command += _threads(config_file(config), processes)
+    values = yaml.safe_load(config_file(config).read_text(encoding="utf-8")) or {}
+    command += _threads(values, processes)
+    if values.get("distributed_type") in ("NO", "DEEPSPEED"):  # accelerate knows it for these alone
+        command.append("--quiet")  # no traceback of the launcher's under the sentence that tells what is wrong
     command += ["-m", "kollm.train", "--recipe", str(recipe), "--dataset", str(dataset), "-o", str(output)]
     if base is not None:
         command += ["--base", str(base)]
@@ -53,9 +57,8 @@ def launch_command(
     return command
 
 
-def _threads(config: Path, processes: int | None) -> list[str]:
+def _threads(values: Mapping[str, Any], processes: int | None) -> list[str]:
     """Threads of each process on the processor: its cores, shared. Left unsaid, accelerate says it, in three lines."""
-    values = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
     if not values.get("use_cpu") or "OMP_NUM_THREADS" in os.environ:
         return []
     try:

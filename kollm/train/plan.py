@@ -6,6 +6,7 @@ what is counted or assumed instead says so where it stands.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -26,7 +27,8 @@ ROWS, TOKENS_PER_ROW = 120_000, 350
 SLOWER: dict[str, float] = {"none": 1.0, "int8": 1.55, "nf4": 1.06}
 """How much slower a quantised base trains: measured packed on an H100, 1.50 and 1.61 for int8, 1.02 and 1.10 for NF4."""
 PADDED = 1.55
-"""How much slower rows train padded than packed: 1.38 to 1.70 measured at device batches of 8 and 4 on an H100."""
+"""How much slower rows train padded than packed: 1.38 to 1.70 measured on quantised bases at device batches of 8 and 4 on
+an H100. In bf16 it was 2.1 to 2.4 there, in runs of a few steps (benchmarks/RESULTS.md)."""
 
 
 class Gpu(NamedTuple):
@@ -48,6 +50,16 @@ GPUS: dict[str, Gpu] = {
     "rtx-a6000": Gpu(47.4 * GIB, 155),
 }
 """Name -> card."""
+
+
+def gpu_named(device: str) -> Gpu | None:
+    """The card that a device's own name means (`NVIDIA A100-SXM4-80GB`), memory aside; None for one not in the table."""
+    name = device.lower().replace("rtx ", "rtx")
+    for key, gpu in GPUS.items():
+        chip = key.replace("rtx-", "rtx").split("-")[0]
+        if re.search(rf"\b{chip}\b", name):
+            return gpu
+    return None
 
 
 class Memory(NamedTuple):
@@ -191,7 +203,8 @@ def layer_bytes(facts: BaseFacts, adapter: Adapter, quantization: str, length: i
     methods are taken for DoRA's.
     """
     matrices = facts.linears
-    adapted = [matrices[name.rsplit(".", 1)[-1]] for name in {*adapter.targets, *adapter.feedforward}]
+    targets = {*adapter.targets, *adapter.feedforward} if adapter.method in ("lora", "dora", "ia3") else set()
+    adapted = [matrices[name.rsplit(".", 1)[-1]] for name in targets]
     size = (46.0 if facts.architecture == "llama" else 22.4) * facts.hidden
     if facts.architecture == "bloom":
         size += 6.0 * facts.heads * length

@@ -48,7 +48,8 @@ class Watchdog(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if not self._start or state.global_step - self._first < WATCHED_STEPS:
             return
-        still = [name for name, tensor in _trainable(model) if torch.equal(self._start[name], _places(tensor))]
+        seen = [(name, _places(tensor)) for name, tensor in _trainable(model) if tensor.numel()]  # ZeRO-3 hides some
+        still = [name for name, places in seen if torch.equal(self._start[name], places)]
         self._start = {}
         if still:
             raise StateError(

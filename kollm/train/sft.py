@@ -78,7 +78,13 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
             disable_tqdm=True,
         )
     except (ValueError, TypeError) as error:
-        raise RecipeError(f"Recipe {recipe.name}: the trainer section is refused ({error}) - change it.") from error
+        raise refused(recipe, error) from error
+
+
+def refused(recipe: Recipe, error: Exception) -> RecipeError:
+    """What transformers or TRL says of a recipe's settings, as one sentence."""
+    reason = " ".join(str(error).split()).rstrip(".")
+    return RecipeError(f"Recipe {recipe.name}: the trainer section is refused ({reason}) - change it.")
 
 
 def layout(recipe: Recipe, config: SFTConfig, processes: int) -> Layout:

@@ -48,6 +48,8 @@ def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, Any]:
     Raises:
         KollmError: what would have stopped the real training too.
     """
+    if output is not None and output.exists() and any(output.iterdir()):
+        raise InputError(f"'{output}' is not empty - name a new folder for the smoke run.")
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         rows = _rows()
@@ -61,8 +63,6 @@ def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, Any]:
         train_recipe(_small(recipe, architecture), str(folder / "dataset"), adapter, base=folder / "base")
         metrics: dict[str, Any] = read_json(adapter / "metrics.json")
         if output is not None:
-            if output.exists() and any(output.iterdir()):
-                raise InputError(f"'{output}' is not empty - name a new folder for the smoke run.")
             shutil.copytree(adapter, output, dirs_exist_ok=True)
     return metrics
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_the_line_is_exactly_this() -> None:
 def test_what_is_not_asked_for_is_not_on_the_line() -> None:
     command = launch_command("demo", "data", Path("out"), config=CONFIGS / "single_gpu.yaml")
     assert command[3:] == [
-        *("--config_file", str(CONFIGS / "single_gpu.yaml")),
+        *("--config_file", str(CONFIGS / "single_gpu.yaml"), "--quiet"),
         *("-m", "kollm.train", "--recipe", "demo", "--dataset", "data", "-o", "out"),
     ]
 
@@ -78,6 +79,17 @@ def test_an_unknown_config_names_those_that_exist() -> None:
         InputError, match=r"no accelerate config 'ddp_3gpu' - use cpu, cpu_2proc, ddp_4gpu, .*zero3_4gpu"
     ):
         launch_command("demo", "data", Path("out"), config="ddp_3gpu")
+
+
+@pytest.mark.slow
+def test_bad_input_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kollm", "train", "demo", "--dataset", str(tmp_path), "-o", str(tmp_path / "out")]
+    done = subprocess.run([*command, "--config", "cpu"], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1
+    assert [line[:40] for line in done.stderr.splitlines()] == [
+        f"Error: '{tmp_path}' is not a dataset folder"[:40],
+        "Error: Training ended with exit code 1 -",
+    ]
 
 
 @pytest.mark.parametrize("name", config_names())

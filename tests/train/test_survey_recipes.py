@@ -23,6 +23,7 @@ from kollm.train.smoke import smoke
 
 SYSTEMS = [name for name in recipe_names() if name != "demo" and not name.startswith("kullm-")]
 PARTS = ["_system", "_alpaca", "_koalpaca-polyglot", "_other-base", "_other-base-llama"]
+KULLM = [name for name in recipe_names() if name.startswith("kullm-")]
 NAMED = """vicuna-13b kullm-polyglot-5.8b kullm-polyglot-12.8b kgoat-polyglot-5.8b koalpaca-polyglot-5.8b koalpaca-polyglot-12.8b
 koalpaca-llama-7b kovicuna-llama-7b korani-llama-13b korani-polyglot-12.8b llama-2-ko-7b komt-llama-2-7b
 ko-platypus-llama-2-ko-13b llama-adapter-7b bloom redpajama polyglot-ko-1.3b polyglot-ko-3.8b"""
@@ -69,7 +70,7 @@ def test_the_command_line_checks_and_plans_it(name: str) -> None:
         assert expected in result.output
 
 
-@pytest.mark.parametrize("name", [*SYSTEMS, *PARTS])
+@pytest.mark.parametrize("name", ["_polyglot", *KULLM, *SYSTEMS, *PARTS])
 def test_a_value_and_its_origin_stand_in_one_file(name: str) -> None:
     """So that no recipe shows the origin of a value that it has replaced."""
     values = read(name)
@@ -87,8 +88,8 @@ def test_no_other_system_shows_an_origin_of_kullm(name: str) -> None:
     """What `_system` takes over from KULLM says so; only the evaluation is the survey's for all."""
     kullm, own = read("_polyglot")["origins"], read(name)["origins"]
     taken = {key for key, origin in load_recipe(name).origins.items() if kullm.get(key) == origin} - set(own)
-    effectless = {"trainer.per_device_train_batch_size"}
-    assert taken - effectless <= {"data.evaluation", "data.holdout", "generation.preset", "judge.model"}
+    effectless = {"trainer.per_device_train_batch_size", "trainer.save_steps"}
+    assert taken - effectless <= {"data.evaluation", "data.holdout", "generation.preset", "judge.engine", "judge.model"}
 
 
 def test_no_recipe_repeats_another() -> None:

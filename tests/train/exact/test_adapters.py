@@ -131,6 +131,16 @@ def test_every_target_must_match_and_the_error_lists_what_there_is(run_training,
         run_training("adapter.targets=[query_key_value,q_proj]", "trainer.max_steps=1")
 
 
+def test_more_adaption_layers_than_the_base_has_are_refused(run_training):
+    with pytest.raises(RecipeError, match=r"adapter\.adapter_layers is 9, and the base has 2 layers"):
+        run_training("adapter.method=adaption_prompt", "adapter.adapter_layers=9", "trainer.max_steps=1")
+
+
+def test_what_trl_refuses_is_one_sentence(run_training):
+    with pytest.raises(RecipeError, match=r"the trainer section is refused \(Seed must be between .*\) - change it"):
+        run_training("trainer.seed=4294967296", "trainer.max_steps=1")
+
+
 def test_the_watchdog_stops_a_run_that_does_not_move(run_training):
     with pytest.raises(StateError, match="After 10 steps 4 trainable tensors have not moved"):
         run_training("trainer.learning_rate=0.0", "trainer.max_steps=12")
@@ -140,6 +150,20 @@ def test_the_watchdog_stops_a_loss_that_is_not_finite():
     state = type("State", (), {"global_step": 3})()
     with pytest.raises(StateError, match="The loss is nan at step 3"):
         Watchdog().on_log(None, state, None, {"loss": float("nan")})
+
+
+def test_the_watchdog_passes_over_tensors_that_another_process_holds():
+    """ZeRO-3 leaves nothing of a partitioned tensor in its parameter between two steps."""
+    model = torch.nn.Linear(2, 2)
+    model.hidden = torch.nn.Parameter(torch.empty(0))
+    state = type("State", (), {"global_step": 0})()
+    watchdog = Watchdog()
+    watchdog.on_train_begin(None, state, None, model)
+    with torch.no_grad():
+        model.weight += 1
+        model.bias += 1
+    state.global_step = 10
+    watchdog.on_step_end(None, state, None, model)
 
 
 def test_quantised_weights_and_full_training_exclude_each_other():

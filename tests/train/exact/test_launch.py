@@ -45,9 +45,7 @@ def test_dry_run_prints_the_line_and_starts_nothing(config, tmp_path):
     arguments = ["train", "kullm-polyglot-5.8b-fast", "--dataset", "D", "-o", str(tmp_path / "o"), "--config", config]
     result = CliRunner().invoke(cli, [*arguments, "--dry-run"])
     assert result.exit_code == 0, result.output
-    line = (
-        f"accelerate launch --config_file {re.escape(str(config_file(config)))}( --num_cpu_threads_per_process \\d+)?"
-    )
+    line = f"accelerate launch --config_file {re.escape(str(config_file(config)))}( --num_cpu_threads_per_process \\d+)?( --quiet)?"
     assert re.match(f"{line} -m kollm.train --recipe", result.output)
     assert not (tmp_path / "o").exists()
 
@@ -74,6 +72,35 @@ def test_int8_does_not_go_with_sharded_weights(config):
         check_recipe(load_recipe("kullm-polyglot-5.8b"), config)
     check_recipe(load_recipe("kullm-polyglot-5.8b-fast"), config)
     check_recipe(load_recipe("kullm-polyglot-5.8b"), "zero2_4gpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["trainer.max_length=null"], r"trainer\.max_length is null - it must be 2 or more"),
+        (["trainer.per_device_train_batch_size=0"], "batch_size is 0 - it must be 1 or more"),
+        (["trainer.learning_rate=-1e-4"], r"learning_rate is -0\.0001 - it must be 0 or more"),
+        (["trainer.max_steps=0"], "nothing to train in 0 steps"),
+        (["trainer.num_train_epochs=0"], "nothing to train in 0 steps and 0"),
+        (["adapter.targets=[]"], r"adapter\.targets is empty - name the matrices that lora adapts"),
+    ],
+)
+def test_what_can_train_nothing_is_refused(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        check_recipe(load_recipe("kullm-polyglot-5.8b", settings))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("trainer.loss_type=dft", r"trainer\.loss_type is set by kollm - use loss instead"),
+        ("trainer.deepspeed=ds.json", r"trainer\.deepspeed is set by kollm - use --config instead"),
+        ("trainer.label_smoothing_factor=0.1", r"label_smoothing_factor has no effect in kollm - leave it out"),
+    ],
+)
+def test_a_trainer_key_that_would_change_nothing_is_refused(setting, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("kullm-polyglot-5.8b", [setting])
 
 
 def test_bloom_has_no_packing_and_eager_attention_alone():
@@ -125,3 +152,13 @@ def test_a_failed_training_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(launching.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=3))
     with pytest.raises(StateError, match="exit code 3"):
         launching.launch(["python", "-o", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "ours"),
+    [({}, "expandable_segments:True"), ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128"}, None)],
+)
+def test_the_allocator_is_told_to_grow_its_blocks_unless_the_user_has_chosen(monkeypatch, chosen, ours):
+    monkeypatch.setattr(entry.os, "environ", dict(chosen))
+    assert entry.main(["--recipe", "nobody", "--dataset", "D", "-o", "O"]) == 1
+    assert entry.os.environ.get("PYTORCH_ALLOC_CONF") == ours

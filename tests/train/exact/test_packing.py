@@ -114,3 +114,49 @@ def test_auto_takes_flash_attn_where_it_is_installed(monkeypatch, installed, ove
     recipe = load_recipe("kullm-polyglot-5.8b-fast", overrides)
     assert attention.implementation(recipe, "gpt_neox") == chosen
     assert attention.implementation(recipe, "bloom") == "eager"
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+def test_packed_rows_of_mistral_keep_its_sliding_window(make_toy, monkeypatch, kernel):
+    """17 tokens of which each sees four: what sdpa's own mask gives, row by row, by the kernel, and for rows apart."""
+    from transformers import AutoModelForCausalLM
+
+    def banded(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, **_):
+        assert window_size == (3, 0)
+        states = [part.transpose(0, 1)[None] for part in (query, key, value)]
+        return attention._row_by_row(*states, cu_seq_q.tolist(), 0.0, scale, window_size[0] + 1)[0]
+
+    monkeypatch.setattr(attention, "varlen_attn", banded)
+    monkeypatch.setattr(attention, "_has_kernel", lambda query: kernel)
+    attention.register()
+    sdpa, ours = (
+        AutoModelForCausalLM.from_pretrained(
+            make_toy("mistral"), attn_implementation=name, dtype=torch.float32, sliding_window=4
+        ).eval()
+        for name in ("sdpa", attention.VARLEN)
+    )
+    rows = examples()
+    batch = Collator(1, packed=True)(rows)
+    batch.pop("labels")
+    with torch.no_grad():
+        apart = [sdpa(input_ids=torch.from_numpy(row.input_ids).long()[None]).logits[0] for row in rows]
+        alone = ours(input_ids=torch.from_numpy(rows[1].input_ids).long()[None]).logits[0]
+        packed = ours(**batch, use_cache=False).logits[0]
+    assert torch.allclose(alone, apart[1], atol=1e-5)
+    assert torch.allclose(packed, torch.cat(apart), atol=1e-5)
+
+
+def test_under_autocast_the_kernel_gets_one_type_whatever_the_weights_are(base, monkeypatch):
+    """Full fine-tuning keeps fp32 weights: rotated queries and keys are fp32 then, values bf16."""
+    kinds = []
+
+    def spy(query, key, value, *_, **__):
+        kinds.append({query.dtype, key.dtype, value.dtype})
+        return query
+
+    monkeypatch.setattr(attention, "varlen_attn", spy)
+    monkeypatch.setattr(attention, "_has_kernel", lambda query: query.dtype != torch.float32)
+    batch = Collator(1, packed=True)(examples())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        load(base, attention.VARLEN)(**batch, use_cache=False)
+    assert kinds == [{torch.bfloat16}] * 2

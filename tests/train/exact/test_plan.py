@@ -8,7 +8,7 @@ import pytest
 from kollm.bases import BASES, base_facts
 from kollm.errors import InputError
 from kollm.recipe import load_recipe
-from kollm.train.plan import GIB, GPUS, Setup, flop_per_token, make_plan, memory_of, trainable_parameters
+from kollm.train.plan import GIB, GPUS, Setup, flop_per_token, gpu_named, make_plan, memory_of, trainable_parameters
 
 # Parameters as the model cards state them. The card of Polyglot-Ko 12.8B states 12,898,631,680, where a model of the shape
 # that it also states has 12,893,603,840: its number is left out.
@@ -117,3 +117,20 @@ def test_unknown_cards_and_bases_list_the_known():
 def test_planning_imports_no_torch():
     code = "import sys, kollm.train.plan, kollm.train.check, kollm.bases; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("device", "key"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "a100-80gb"),
+        ("NVIDIA H100 80GB HBM3", "h100-80gb"),
+        ("NVIDIA L4", "l4"),
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA GeForce RTX 3090", "rtx3090"),
+        ("NVIDIA RTX A6000", "rtx-a6000"),
+        ("NVIDIA RTX 6000 Ada Generation", None),
+    ],
+)
+def test_a_device_is_measured_by_its_own_peak(device, key):
+    named = gpu_named(device)
+    assert (named and named.tflops) == (key and GPUS[key].tflops)

@@ -41,3 +41,14 @@ def test_one_two_and_four_processes_agree(dataset, base, tmp_path, overrides):
         assert many["heldout"]["tokens"] == one["heldout"]["tokens"]
         for name, weight in weights.items():
             assert torch.allclose(weight, theirs[name], atol=1e-4, rtol=0), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it starts")
+def test_an_fsdp_config_does_not_fall_back_to_ddp_without_a_gpu(dataset, base, tmp_path, overrides):
+    config = {"config": "fsdp2_4gpu", "processes": 2}
+    command = launch_command("demo", dataset, tmp_path / "o", base=base, overrides=overrides, **config)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 1
+    assert "Error: The accelerate config shares the weights (FSDP), and there is no GPU" in done.stderr
+    assert not (tmp_path / "o").exists()

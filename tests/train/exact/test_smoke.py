@@ -2,6 +2,7 @@
 
 import pytest
 
+from kollm.errors import InputError
 from kollm.recipe import load_recipe, recipe_names
 from kollm.train.smoke import STEPS, smoke
 
@@ -20,6 +21,13 @@ def test_smoke(name, overrides, tmp_path):
     assert metrics["steps"] == len(metrics["history"]) == STEPS
     assert metrics["heldout"]["after"] != metrics["heldout"]["before"]
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    monkeypatch.setattr("kollm.train.smoke.train_recipe", None)
+    with pytest.raises(InputError, match="is not empty - name a new folder for the smoke run"):
+        smoke(load_recipe("kullm-polyglot-5.8b"), tmp_path)
 
 
 def test_every_origin_names_a_key_and_a_known_kind():
