@@ -16,7 +16,8 @@ from pathlib import Path
 
 from kollm import generate
 from kollm.dataset import read_records
-from kollm.generate import System, generate_answers, load_system, read_generations
+from kollm.generate import System, generate_answers, load_system
+from kollm.generations import read_generations
 from kollm.progress import quiet_libraries
 from kollm.records import Record
 

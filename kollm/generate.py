@@ -26,8 +26,9 @@ from transformers import (
 )
 
 from kollm.beam_search import beam_search, supports_beam_search
-from kollm.errors import InputError, StateError
-from kollm.files import JsonlAppender, file_sha256, json_line, read_json, read_jsonl, write_atomic
+from kollm.errors import InputError
+from kollm.files import JsonlAppender, file_sha256, read_json
+from kollm.generations import check_same_way, read_generations, write_generations
 from kollm.progress import Progress
 from kollm.prompts import PromptTemplate
 from kollm.pull import Located, beside, locate
@@ -115,6 +116,8 @@ def load_system(
                 f"The adapter '{found.name}' does not say which model it belongs to - name one: --base MODEL."
             )
         under = locate(base or beside(found.folder, str(named)), "model", pinned)
+        if _adapter_config(under.folder) is not None:
+            raise InputError(f"The base '{under.name}' is an adapter itself - name the model under it: --base MODEL.")
     state = PartialState()
     kind = torch.float32 if state.device.type == "cpu" else getattr(torch, dtype)
     template = PromptTemplate.load(prompt or _trained_prompt(found))
@@ -135,7 +138,7 @@ def load_system(
             ) from error
     network = network.to(state.device).eval()
     return System(
-        name=name or ("adapter" if adapter_config else "base"),
+        name=name or _default_name(found, adapter_config is not None),
         model=under.name,
         adapter=found.name if adapter_config else "",
         network=network,
@@ -152,6 +155,13 @@ def _reason(error: Exception) -> str:
 def _tokenizer_folder(found: Located, under: Located) -> Path:
     """An adapter that extends the vocabulary brings its tokenizer; another's may have none."""
     return found.folder if (found.folder / "tokenizer_config.json").is_file() else under.folder
+
+
+def _default_name(model: Located, adapter: bool) -> str:
+    """What kollm merged says how it was trained, as an adapter does; a base does not."""
+    if adapter:
+        return "adapter"
+    return "merged" if (model.folder / "training.json").is_file() else "base"
 
 
 def _adapter_config(folder: Path) -> dict[str, Any] | None:
@@ -199,7 +209,8 @@ def generate_answers(
 ) -> int:
     """Answer every record and append the Generations of this system to `output`, in the order of the records.
 
-    Batches that an earlier, killed run finished are kept. Rows of other systems in `output` stay.
+    Batches that an earlier, killed run finished are kept. Rows of other systems in `output` stay, and this system's
+    answers to other tasks.
 
     Args:
         batch_size: prompts decoded together. In float32 and without sampling the answers do not depend on it.
@@ -370,21 +381,14 @@ def _generation(prompt: _Prompt, answer: Answer, system: System, params: Mapping
 
 
 def _part_prefix(output: Path, system: System) -> str:
-    return f"{output.name}.{re.sub(r'[^0-9A-Za-z가-힣.]+', '-', system.name)}.part-"
+    """Readable, and of this name alone: `a b` and `a-b` must not share their parts."""
+    readable = re.sub(r"[^0-9A-Za-z가-힣.]+", "-", system.name)
+    return f"{output.name}.{readable}-{content_id(system.name).removeprefix('sha256:')[:8]}.part-"
 
 
 def _parts(output: Path, system: System) -> list[Path]:
     prefix = _part_prefix(output, system)
     return sorted(path for path in output.parent.iterdir() if path.name.startswith(prefix))
-
-
-def read_generations(path: Path) -> Iterator[Generation]:
-    """The Generations of a JSON Lines file.
-
-    Raises:
-        InputError: the file is missing, or a line is malformed.
-    """
-    return (Generation.from_row(row) for row in read_jsonl(path))
 
 
 def _finished(
@@ -398,12 +402,7 @@ def _finished(
         for generation in read_generations(path):
             if generation.system != system.name:
                 continue
-            for key in ("weights", "preset", "max_new_tokens", "prompt_sha256", "shots"):
-                if generation.params.get(key) != params[key]:
-                    raise StateError(
-                        f"{path} holds answers of '{system.name}' made with another {key} ({generation.params.get(key)!r}, now "
-                        f"{params[key]!r}) - write to another file, name the system otherwise (--system), or remove that file."
-                    )
+            check_same_way(path, generation, params, ("weights", "preset", "max_new_tokens", "prompt_sha256", "shots"))
             task = tasks.get(generation.id)
             if task is not None and (task.instruction, task.input) == (generation.instruction, generation.input):
                 found[generation.id] = generation
@@ -412,8 +411,6 @@ def _finished(
 
 def _join(output: Path, system: System, params: Mapping[str, Any], records: Sequence[Record]) -> None:
     answers = _finished(output, system, params, {record.id: record for record in records})
-    others = [g for g in read_generations(output) if g.system != system.name] if output.exists() else []
-    rows = [*others, *(answers[record.id] for record in records)]
-    write_atomic(output, "".join(json_line(row.to_row()) for row in rows))
+    write_generations(output, system.name, [answers[record.id] for record in records])
     for part in _parts(output, system):
         part.unlink()

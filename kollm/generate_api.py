@@ -13,7 +13,7 @@ from typing import Any
 
 from kollm.chat import ChatClient, ChatReply, ChatRequest, run_async
 from kollm.errors import InputError, ServiceError, StateError
-from kollm.files import json_line, read_jsonl, write_atomic
+from kollm.generations import check_same_way, read_generations, write_generations
 from kollm.progress import Progress, say
 from kollm.records import Generation, Record
 
@@ -32,7 +32,7 @@ def answer_by_api(
     shots: Sequence[Record] = (),
     dry_run: bool = False,
 ) -> int:
-    """Answer every record by a served model; rows of other systems in `output` stay.
+    """Answer every record by a served model; what `output` holds of other systems and other tasks stays.
 
     Args:
         records: the tasks.
@@ -48,6 +48,7 @@ def answer_by_api(
 
     Raises:
         InputError: no records.
+        StateError: `output` holds answers of a system of this name by another model or with other parameters.
         MissingKeyError, QuotaError: as ChatClient raises them.
         ServiceError: as ChatClient raises it, or tasks that got no answer; those that did are in the ledger.
     """
@@ -59,8 +60,13 @@ def answer_by_api(
     if dry_run:
         return 0
     name = system or client.model
-    others = [row for row in read_jsonl(output) if row["system"] != name] if output.exists() else []
-    _refuse_another_model(output, name, client.model)
+    params: dict[str, Any] = {
+        "preset": "api",
+        "base_url": client.base_url,
+        **options,
+        "shots": [shot.id for shot in shots],
+    }
+    _refuse_another_way(output, name, client.model, params)
     replies = run_async(_ask(client, requests))
     failed = [record.id for record, reply in zip(records, replies, strict=True) if reply.status == "api_error"]
     if failed:
@@ -68,17 +74,10 @@ def answer_by_api(
             f"{len(failed)} of {len(records)} tasks got no answer from {client.base_url} (first: {failed[0]}) - run the "
             "same command again; what was answered is in the ledger and not paid again."
         )
-    params: dict[str, Any] = {
-        "preset": "api",
-        "base_url": client.base_url,
-        **options,
-        "shots": [shot.id for shot in shots],
-    }
     rows = [
-        _generation(record, reply, name, client.model, params).to_row()
-        for record, reply in zip(records, replies, strict=True)
+        _generation(record, reply, name, client.model, params) for record, reply in zip(records, replies, strict=True)
     ]
-    write_atomic(output, "".join(map(json_line, [*others, *rows])))
+    write_generations(output, name, rows)
     return sum(reply.replayed for reply in replies)
 
 
@@ -106,15 +105,18 @@ def _task(record: Record) -> str:
     return f"{record.instruction}\n\n{record.input}" if record.input else record.instruction
 
 
-def _refuse_another_model(output: Path, name: str, model: str) -> None:
+def _refuse_another_way(output: Path, name: str, model: str, params: dict[str, Any]) -> None:
     if not output.exists():
         return
-    for row in read_jsonl(output):
-        if row["system"] == name and row["model"] != model:
+    for there in read_generations(output):
+        if there.system != name:
+            continue
+        if there.model != model:
             raise StateError(
-                f"{output} holds answers of '{row['model']}' under the name '{name}' - choose another name with --system, "
+                f"{output} holds answers of '{there.model}' under the name '{name}' - choose another name with --system, "
                 "or write to another file."
             )
+        check_same_way(output, there, params, [key for key in params if key != "base_url"])
 
 
 def _generation(record: Record, reply: ChatReply, system: str, model: str, params: dict[str, Any]) -> Generation:

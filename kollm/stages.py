@@ -338,7 +338,7 @@ def _verdicts_inputs(run: Run) -> dict[str, Any]:
 
 
 def _verdicts(run: Run) -> dict[str, Any]:
-    from kollm.generate import read_generations
+    from kollm.generations import read_generations
     from kollm.judge.run import judge_generations
 
     output = run.folder / "verdicts.jsonl"

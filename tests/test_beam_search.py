@@ -18,7 +18,8 @@ from transformers import (
 
 import kollm.generate as generate
 from kollm.beam_search import SWEEP, beam_search, supports_beam_search
-from kollm.generate import generate_answers, load_system, read_generations
+from kollm.generate import generate_answers, load_system
+from kollm.generations import read_generations
 from kollm.recipe import ToyBase
 from kollm.records import Record
 from kollm.train import adaption_prompt  # noqa: F401 - teaches PEFT to put LLaMA-Adapter on GPT-NeoX

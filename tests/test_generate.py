@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,8 @@ import kollm.generate as generate
 from kollm.cli import main
 from kollm.errors import InputError, StateError
 from kollm.files import read_jsonl
-from kollm.generate import PRESETS, System, _cut_at_stop, _encode, generate_answers, load_system, read_generations
+from kollm.generate import PRESETS, System, _cut_at_stop, _encode, generate_answers, load_system
+from kollm.generations import read_generations
 from kollm.judge.local import LocalJudge
 from kollm.recipe import ToyBase
 from kollm.records import Record
@@ -80,7 +82,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_file(system: System, tmp_path
     generate_answers(tasks(6)[:0] + tasks(6), system, killed, max_new_tokens=12, batch_size=2)
     rows = killed.read_text(encoding="utf-8").splitlines(keepends=True)
     killed.unlink()
-    part = killed.with_name("killed.jsonl.base.part-0")
+    part = killed.with_name(f"{generate._part_prefix(killed, system)}0")
     part.write_text("".join(rows[4:]) + rows[3][:20], encoding="utf-8")
     kept = generate_answers(tasks(6), system, killed, max_new_tokens=12, batch_size=2)
     assert kept == 2
@@ -137,6 +139,50 @@ def test_another_system_is_added_to_the_file(system: System, tmp_path: Path) -> 
         ("again/한글 모델", "t-0"),
         ("again/한글 모델", "t-1"),
     ]
+
+
+def test_fewer_tasks_lose_no_answer(system: System, tmp_path: Path) -> None:
+    path = tmp_path / "g.jsonl"
+    answers(tasks(5), system, path)
+    whole = path.read_bytes()
+    answers(tasks(2), system, path)
+    assert path.read_bytes() == whole
+    other = [dataclasses.replace(task, id=f"other-{task.id}") for task in tasks(2)]
+    answers(other, system, path)
+    assert path.read_bytes().startswith(whole)
+    assert [row["id"] for row in read_jsonl(path)][5:] == ["other-t-0", "other-t-1"]
+
+
+def test_systems_of_like_names_have_parts_of_their_own(system: System, tmp_path: Path) -> None:
+    names = {generate._part_prefix(tmp_path / "g.jsonl", dataclasses.replace(system, name=n)) for n in ("a b", "a-b")}
+    assert len(names) == 2
+
+
+def test_an_adapter_is_no_base_and_a_merged_model_has_its_name(base: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    config = LoraConfig(target_modules=["query_key_value"], task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(adapter)
+    with pytest.raises(InputError, match="is an adapter itself - name the model under it"):
+        load_system(str(adapter), base=str(adapter), prompt="kullm-2023")
+    assert load_system(str(adapter), base=str(base), prompt="kullm-2023").name == "adapter"
+    merged = shutil.copytree(base, tmp_path / "merged")
+    (merged / "training.json").write_text('{"prompt": "kullm-2023"}', encoding="utf-8")
+    assert load_system(str(merged)).name == "merged"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--api", "--preset", "greedy"], "--preset is the server's business"),
+        (["--api", "--batch-size", "4"], "--batch-size is the server's business"),
+        (["--max-cost", "5"], "--max-cost is for served models"),
+    ],
+)
+def test_options_without_effect_are_refused(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["generate", "model", "--dataset", "nowhere", *options])
+    assert left.value.code == 1
+    assert said in capsys.readouterr().err
 
 
 def test_other_parameters_never_mix_with_earlier_answers(system: System, tmp_path: Path) -> None:

@@ -74,6 +74,19 @@ def test_a_cut_answer_and_another_system_are_kept_apart(ledger: Ledger, tmp_path
     assert rows == [("a", "length")] * 3 + [("b", "length")] * 3
 
 
+def test_answers_asked_for_otherwise_are_not_mixed_and_other_tasks_stay(ledger: Ledger, tmp_path: Path) -> None:
+    path = tmp_path / "g.jsonl"
+    with LoopbackChat(lambda body: "답") as server:
+        ask(server, ledger, path)
+        whole = path.read_bytes()
+        ask(server, ledger, path, tasks=TASKS[:1])
+        assert path.read_bytes() == whole
+        with pytest.raises(StateError, match="another max_tokens"):
+            ask(server, ledger, path, max_new_tokens=50)
+        with pytest.raises(StateError, match="another shots"):
+            ask(server, ledger, path, shots=[Record("s", "dolly", "예?", "", "네.")])
+
+
 def test_a_dry_run_asks_nobody_and_needs_no_key(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 
 @click.command()
 @click.argument("model")
 @click.option("--dataset", required=True, help="Evaluation tasks: a dataset folder, or ORG/NAME@REVISION on the Hub.")
 @click.option("-o", "--output", default="generations.jsonl", type=click.Path(path_type=Path), show_default=True)
-@click.option("--system", help="Name of this system in reports [default: adapter or base, or the served model's name].")
+@click.option(
+    "--system", help="Name of this system in reports [default: adapter, merged or base, or the served model's name]."
+)
 @click.option("--base", help="Where the adapter's base is, if not where its config says.")
 @click.option("--prompt", help="Prompt template; an adapter of kollm brings its own.")
 @click.option("--preset", default="paper", show_default=True, help="Decoding: paper, beam-sample or greedy.")
@@ -34,7 +37,9 @@ import click
 @click.option("--base-url", help="The server, if not OpenAI's [env: OPENAI_BASE_URL].")
 @click.option("--price", nargs=2, type=float, help="USD for a million tokens in and out, if kollm does not know them.")
 @click.option("--max-cost", type=float, help="Stop before spending more than this many USD (with --api).")
+@click.pass_context
 def generate(
+    context: click.Context,
     model: str,
     dataset: str,
     output: Path,
@@ -62,6 +67,7 @@ def generate(
     from kollm.errors import InputError
     from kollm.files import ensure_folder
 
+    _refuse_options_without_effect(context, api)
     if shots and not shots_from:
         raise InputError(f"--shots is {shots} and nothing says where they come from - add --shots-from DATASET.")
     if shots_from and not shots:
@@ -88,6 +94,8 @@ def generate(
         if dry_run:
             return
     else:
+        from accelerate import PartialState
+
         from kollm.generate import generate_answers, load_system
 
         loaded = load_system(model, name=system, base=base, prompt=prompt, dtype=dtype)
@@ -100,4 +108,16 @@ def generate(
             batch_size=batch_size,
             shots=examples,
         )
+        if not PartialState().is_main_process:
+            return
     click.echo(f"{len(records)} answers in {output} ({kept} were there before).")
+
+
+def _refuse_options_without_effect(context: click.Context, api: bool) -> None:
+    from kollm.errors import InputError
+
+    for name in ("base", "prompt", "preset", "batch_size", "dtype") if api else ("base_url", "price", "max_cost"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            where = "is the server's business" if api else "is for served models"
+            raise InputError(f"{option} {where} - leave it out, or {'drop' if api else 'add'} --api.")

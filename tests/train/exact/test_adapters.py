@@ -175,7 +175,8 @@ def test_quantised_weights_and_full_training_exclude_each_other():
 
 @pytest.mark.parametrize("method", ["adaption_prompt", "ia3", "new_tokens"])
 def test_what_was_trained_answers(run_training, base, tmp_path, method):
-    from kollm.generate import generate_answers, load_system, read_generations
+    from kollm.generate import generate_answers, load_system
+    from kollm.generations import read_generations
 
     overrides = [f"adapter.method={method}"]
     if method == "new_tokens":
