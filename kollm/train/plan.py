@@ -197,7 +197,7 @@ def layer_bytes(facts: BaseFacts, adapter: Adapter, quantization: str, length: i
 
     Measured on GPT-NeoX: 22.4 a unit of width for the layer itself, and with LoRA 3 for each value that an adapted matrix
     takes in (bf16 after dropout, and the dropout's mask); int8 keeps fp16 copies of what every matrix takes in; autocast,
-    in which the other methods compute, adds 12, and DoRA on the attention matrix 6 for each value that it gives out.
+    in which the other methods compute, adds 6, and DoRA on the attention matrix 7.7 for each value that it gives out.
     Counted in transformers' code, not measured: 46 for a LLaMA layer, whose norms compute in fp32 and whose feed-forward
     part keeps three tensors, and BLOOM's eager attention scores, 6 bytes for each head and token looked at. The other
     methods are taken for DoRA's.
@@ -213,7 +213,7 @@ def layer_bytes(facts: BaseFacts, adapter: Adapter, quantization: str, length: i
     if adapter.method == "lora":
         return size + 3.0 * sum(matrix.inputs for matrix in adapted)
     trained = list(matrices.values()) if adapter.method == "full" else adapted
-    return size + 12.0 * facts.hidden + 6.0 * sum(matrix.outputs for matrix in trained)
+    return size + 6.0 * facts.hidden + 7.7 * sum(matrix.outputs for matrix in trained)
 
 
 def flop_per_token(facts: BaseFacts, adapter: Adapter, checkpointing: bool, length: int) -> float:
