@@ -38,6 +38,8 @@ STATUSES: dict[Status, Words] = {
     "truncated": Words("잘린 판정", "truncated"),
     "api_error": Words("호출 실패", "API error"),
 }
+PARSE_RATE = Words("해석률", "parse rate")
+WITHOUT_REPLY = Words("답 없음", "without a reply")
 STAGES = {
     "dataset": Words("데이터셋", "Dataset"),
     "evaluation": Words("평가 과제", "Evaluation tasks"),
