@@ -77,6 +77,26 @@ def test_batch_is_submitted_and_then_collected(
     assert paid > 0 and f"they cost USD {paid:.4f} in all" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # llmock leaves uploads to the collector
+def test_a_failed_batch_is_told_each_time_and_submitted_once(
+    llmock: LLMock,
+    generations: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(batches, "_BATCH_DELAY", 0.0)
+    output = tmp_path / "verdicts.jsonl"
+    assert kollm(generations, "-o", output, "--batch") == 0
+    batches._files.clear()  # the service cannot read the requests
+    for again in (["--batch"], ["--batch"], []):
+        assert kollm(generations, "-o", output, *again) == 1
+        assert "brought no answer: missing_file: Input file not found." in capsys.readouterr().err
+    assert sum(r.path == "/v1/batches" and r.method == "POST" for r in llmock.requests) == 1 and not output.exists()
+    (tmp_path / "verdicts.jsonl.batch.json").unlink()
+    assert kollm(generations, "-o", output, "--batch") == 0 and "Run the same command again" in capsys.readouterr().out
+
+
 def test_pairs(llmock: LLMock, generations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     llmock.reply("판정: 무승부", times=None)
     other = write(tmp_path / "other.jsonl", answers(5, "base", "다른 답"))
