@@ -65,14 +65,16 @@ def judge(
 def _read(path: Path) -> list[Generation]:
     from kollm.errors import InputError
     from kollm.files import read_jsonl
-    from kollm.records import Generation
+    from kollm.records import Generation, check_shown
 
     answers = []
     for number, row in enumerate(read_jsonl(path), start=1):
-        for name in ("id", "system", "instruction", "input", "response"):
+        for name in ("id", "system", "instruction", "input", "response", "finish_reason"):
             if name in row and not isinstance(row[name], str):
                 raise InputError(f"{path}, row {number}: {name} is {row[name]!r} - it must be text.")
-        answers.append(Generation.from_row(row))
+        answer = Generation.from_row(row)
+        check_shown(f"{path}, row {number}", answer.id, answer.system)
+        answers.append(answer)
     return answers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import llmock.routers.batch as batches
@@ -24,6 +25,11 @@ def generations(tmp_path: Path, ledger: Ledger) -> Path:
 def write(path: Path, rows: list[Generation]) -> Path:
     path.write_text("".join(json_line(row.to_row()) for row in rows), encoding="utf-8")
     return path
+
+
+def row(**changes: object) -> str:
+    """A line of generations.jsonl with these values."""
+    return json.dumps({**answers(1)[0].to_row(), **changes})
 
 
 def kollm(*args: object) -> int:
@@ -130,17 +136,23 @@ def test_mistakes_get_one_sentence(
     [
         ('{"id": 1}', "row 2: id is 1 - it must be text"),
         ('{"id": "a", "response": null}', "row 2: response is None - it must be text"),
+        (row(finish_reason=None), "row 2: finish_reason is None - it must be text"),
+        (row(id="a\nb"), r"row 2: the id 'a\nb' cannot be shown - use letters that can be printed"),
+        (row(system="\x1b[2J"), r"row 2: the system '\x1b[2J' cannot be shown"),
         ('{"id": "a"}', "This is not a Generation row"),
         ('{"id": ', "line 2: not valid JSON"),
         ("[]", "line 2: a list, not an object"),
     ],
 )
-def test_a_wrong_row_is_named(generations: Path, line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_row_is_named_before_anything_is_asked(
+    llmock: LLMock, generations: Path, line: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = generations.read_text(encoding="utf-8").splitlines()[0]
     generations.write_text(f"{first}\n{line}\n", encoding="utf-8")
-    assert kollm(generations) == 1
-    err = capsys.readouterr().err
-    assert words in err and "Traceback" not in err
+    for against in ([], ["--against", generations]):
+        assert kollm(generations, *against) == 1
+        err = capsys.readouterr().err
+        assert words in err and "Traceback" not in err and llmock.requests == []
 
 
 def test_no_key_no_answers_and_a_dead_server(
