@@ -191,8 +191,8 @@ def _pairwise(pairs: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, A
 
 def _axis(key: str, axis: Axis | None) -> dict[str, Any]:
     if axis is None:
-        return {"key": key, "label": key, "low": None, "high": None}
-    return {"key": key, "label": axis.label, "low": axis.low, "high": axis.high}
+        return {"key": key, "label": key, "korean": key, "low": None, "high": None}
+    return {"key": key, "label": axis.label, "korean": axis.korean, "low": axis.low, "high": axis.high}
 
 
 def _system(
