@@ -33,8 +33,8 @@ def check_columns(columns: dict[str, Sequence[Any] | None]) -> dict[str, list[An
         lists[name] = list(column)
     lengths = {name: len(column) for name, column in lists.items()}
     if len(set(lengths.values())) > 1:
-        counts = ", ".join(f"{count} {name}" for name, count in lengths.items())
-        raise InputError(f"There are {counts} - give lists of one length.")
+        counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        raise InputError(f"The lists differ in length ({counts}) - give one value of each for every prediction.")
     if not any(lengths.values()):
         raise InputError("There is nothing to judge: the lists are empty - give at least one prediction.")
     return lists

@@ -112,7 +112,11 @@ def test_without_any_reply_there_is_no_parse_rate(llmock: LLMock, tmp_path: Path
     ("columns", "words"),
     [
         ({"predictions": [], "instructions": [], "inputs": []}, "the lists are empty"),
-        ({"predictions": ["a"], "instructions": ["b", "c"]}, "1 predictions, 2 instructions"),
+        ({"predictions": ["a"], "instructions": ["b", "c"]}, r"length \(predictions 1, instructions 2\) - give"),
+        (
+            {"predictions": ["a"], "instructions": ["b"], "inputs": ["c", "d"]},
+            r"length \(predictions 1, instructions 1, inputs 2\) - give",
+        ),
         ({"predictions": ["a"]}, "needs instructions"),
         ({"predictions": "abc", "instructions": ["b"]}, "predictions is a str"),
         ({}, "needs predictions"),
