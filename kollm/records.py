@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from kollm.errors import InputError
@@ -244,6 +245,17 @@ class Verdict:
                 f"Verdict {row['id']}: unknown status '{row['status']}' - use one of {', '.join(STATUSES)}."
             )
         return cls(**row)
+
+
+def check_shown(where: str | Path, id: str, system: str) -> None:
+    """Refuse a task's id or a system's name that no table can show, such as one with a line break.
+
+    Raises:
+        InputError: one of them holds a character that cannot be printed.
+    """
+    for what, name in (("id", id), ("system", system)):
+        if not name.isprintable():
+            raise InputError(f"{where}: the {what} {name!r} cannot be shown - use letters that can be printed.")
 
 
 def _turns(value: Sequence[Sequence[str]] | None) -> tuple[Turn, ...]:

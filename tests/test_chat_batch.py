@@ -118,6 +118,60 @@ def test_a_batch_that_was_never_made_is_forgotten(llmock: LLMock, ledger: Ledger
     assert collected.done and collected.failed == 2 and not job.pending and ledger.in_flight() == []
 
 
+def end(*, status: str = "failed", error: dict[str, object] | None = None) -> None:
+    """The only batch ends like this, without an answer."""
+    (batch,) = batches._batches.values()
+    batch.update(done=True, status=status, errors={"object": "list", "data": [error]} if error else None)
+
+
+def test_a_batch_that_fails_says_why_and_is_not_submitted_again(
+    llmock: LLMock, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_BATCH_DELAY", 60.0)
+    batches._batches.clear()
+    job = ChatBatch(client_of(ledger), tmp_path / "state.json")
+    job.submit(requests_of(3))
+    end(error={"code": "invalid_request", "message": "no such\x1b[31m\nmodel", "line": 2, "param": None})
+    words = r"brought no answer: invalid_request in line 2: no such\\x1b\[31m\\nmodel - mend that, then remove '.*state.json'"
+    for _ in range(2):  # the second time from the state file, without the service
+        with pytest.raises(StateError, match=words) as raised:
+            job.collect()
+        assert str(raised.value).isprintable() and ledger.in_flight() == []
+        llmock.fail(500, times=None)
+    with pytest.raises(StateError, match="A batch is pending"):
+        job.submit(requests_of(3))
+    assert created(llmock) == 1
+
+
+def test_a_batch_of_which_every_request_fails_names_the_first(
+    llmock: LLMock, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_BATCH_DELAY", 60.0)
+    batches._batches.clear()
+    job = ChatBatch(client_of(ledger), tmp_path / "state.json")
+    job.submit(requests_of(2))
+    end(status="completed")
+    body = {"error": {"code": "model_not_found", "message": "There is no such model."}}
+    line = json.dumps({"custom_id": "x", "response": {"status_code": 404, "body": body}, "error": None})
+    stored = batches._store_file(filename="e", purpose="batch_error", content=line, provider="openai")
+    next(iter(batches._batches.values()))["error_file_id"] = stored["id"]
+    with pytest.raises(StateError, match=r"model_not_found: There is no such model\."):
+        job.collect()
+    assert job.pending and ledger.in_flight() == []
+
+
+def test_a_failed_batch_without_a_reason(
+    llmock: LLMock, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_BATCH_DELAY", 60.0)
+    batches._batches.clear()
+    job = ChatBatch(client_of(ledger), tmp_path / "state.json")
+    job.submit(requests_of(2))
+    end()
+    with pytest.raises(StateError, match="failed: the service gives no reason"):
+        job.collect()
+
+
 def test_the_cap_the_key_and_another_model(
     llmock: LLMock, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

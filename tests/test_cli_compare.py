@@ -38,6 +38,18 @@ def test_two_files_that_judge_a_system_of_one_name(tmp_path: Path) -> None:
     assert twice[0]["comparisons"][0]["first"] == "adapter (1)"
 
 
+def test_each_table_is_corrected_by_itself_as_the_documents_say(tmp_path: Path) -> None:
+    texts = {(system, number): f"답 {number}" for system in ("adapter", "base") for number in range(24)}
+    folders = [make_work_folder(tmp_path / name, rubric=name, answers=texts) for name in ("kullm2023", "kullm3")]
+    both = tmp_path / "verdicts.jsonl"
+    both.write_text("".join((folder / "verdicts.jsonl").read_text() for folder in folders))
+    alone = [json.loads(run(folder / "verdicts.jsonl", "--json").output)[0] for folder in folders]
+    assert json.loads(run(both, "--json").output) == alone
+    root = Path(__file__).resolve().parent.parent
+    assert "over all rows of one table" in (root / "docs" / "report.md").read_text(encoding="utf-8")
+    assert "한 표의 모든 줄에 걸쳐" in (root / "docs" / "report.ko.md").read_text(encoding="utf-8")
+
+
 def test_agreement_with_people(tmp_path: Path) -> None:
     folder = make_work_folder(tmp_path / "run", tasks=30, failures=0.0)
     rows = [json.loads(line) for line in (folder / "verdicts.jsonl").read_text().splitlines()]

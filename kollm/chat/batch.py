@@ -1,7 +1,8 @@
 """The Batch API: the same requests at half the price within a day; submit, detach, collect.
 
 A batch only fills the ledger. Its state is a small file beside the results; whoever runs the same command later collects
-the answers, and then everything goes on as if they had been asked for at once.
+the answers, and then everything goes on as if they had been asked for at once. Where a batch brought no answer at all, its
+state file stays and holds the reason, so that nobody submits the same again unasked.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 TAG = "kollm_requests"
 """Key of a batch's metadata that holds the hash of its requests, by which a lost batch is found again."""
 ENDED = ("completed", "failed", "expired", "cancelled")
+IN_VAIN = ("completed", "failed")
+"""Endings after which, where no answer came at all, the same requests would fail again."""
+LONGEST_REASON = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class BatchState:
         model: the model.
         keys: custom id -> key of the purchase.
         costs: custom id -> USD that it may cost at most.
+        failure: why the batch brought no answer; empty while that is open.
     """
 
     batch_id: str
@@ -47,6 +52,7 @@ class BatchState:
     model: str
     keys: dict[str, str]
     costs: dict[str, float]
+    failure: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -141,10 +147,12 @@ class ChatBatch:
         """Ask how far the batch is; where it has ended, bring its answers into the ledger and forget it.
 
         Raises:
-            StateError: the batch belongs to another service or model.
+            StateError: the batch belongs to another service or model, or it brought no answer at all.
             MissingKeyError, ServiceError: no key, or the service refuses.
         """
         state = BatchState.read(self.state)
+        if state.failure:
+            raise self._failed(state)
         if (state.base_url, state.model) != (self.client.base_url, self.client.model):
             raise StateError(
                 f"The pending batch in '{self.state}' asks '{state.model}' at {state.base_url}, not "
@@ -164,6 +172,10 @@ class ChatBatch:
         self.client.ledger.answer_all({state.keys[custom]: answer for custom, answer in answers.items()})
         unanswered = [key for custom, key in state.keys.items() if custom not in answers]
         self.client.ledger.release(unanswered)  # a batch charges what it answers, and nothing else
+        if not answers and batch.status in IN_VAIN:
+            state = replace(state, batch_id=batch.id, failure=_reason(batch, lines))
+            write_json(self.state, asdict(state))
+            raise self._failed(state)
         self.state.unlink()
         return BatchProgress(batch.id, batch.status, True, len(answers), len(unanswered), len(state.keys))
 
@@ -206,6 +218,12 @@ class ChatBatch:
             answers[row["custom_id"]] = Answer(content, 0, facts.cost(*token_counts(content["usage"])))
         return answers
 
+    def _failed(self, state: BatchState) -> StateError:
+        return StateError(
+            f"Batch {_printable(state.batch_id)} brought no answer: {state.failure} - mend that, then remove '{self.state}' "
+            "to ask again; nothing was charged."
+        )
+
     def _find(self, service: Any, tag: str) -> str:
         """The id of the batch with this tag, where a kill came between its making and its being written down."""
         found = (batch.id for batch in service.batches.list(limit=100) if (batch.metadata or {}).get(TAG) == tag)
@@ -214,3 +232,29 @@ class ChatBatch:
     def _forget(self, state: BatchState) -> None:
         self.client.ledger.release(state.keys.values())
         self.state.unlink(missing_ok=True)
+
+
+def _reason(batch: Any, lines: Iterable[str]) -> str:
+    """Why a batch failed, in one line: its first error (code, line of the file, message), else that of its first request."""
+    errors: list[Any] = list(getattr(batch.errors, "data", None) or ())
+    if errors:
+        code, line, message = (getattr(errors[0], name, None) for name in ("code", "line", "message"))
+    else:
+        found = (_error(json.loads(text)) for text in lines)
+        first = next((error for error in found if error), {})
+        code, line, message = first.get("code"), None, first.get("message")
+    where = "" if line is None else f" in line {line}"
+    text = _printable(f"{code or batch.status}{where}: {message or 'the service gives no reason'}")
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
+
+
+def _error(row: dict[str, Any]) -> dict[str, Any]:
+    """The error of one line of a batch's answers: its own, or that in the service's response; empty for none."""
+    body = (row.get("response") or {}).get("body")
+    error = row.get("error") or (body.get("error") if isinstance(body, dict) else None)
+    return error if isinstance(error, dict) else {}
+
+
+def _printable(text: str) -> str:
+    """The text with control characters and whatever else has no shape escaped, for a terminal."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", default="verdicts.jsonl", type=click.Path(path_type=Path), show_default=True)
 @click.option("--engine", default="openai", show_default=True, type=click.Choice(["openai", "local"]))
 @click.option("--model", help="Judge [default: a dated snapshot of the service; local: none].")
-@click.option("--mode", default="text", show_default=True, type=click.Choice(["text", "structured", "logprob"]))
+@click.option("--mode", type=click.Choice(["text", "structured", "logprob"]), help="[default: text; local: its own]")
 @click.option("--samples", default=1, show_default=True, type=click.IntRange(1), help="Verdicts an answer.")
 @click.option("--temperature", type=click.FloatRange(0, 2), help="[default: 0 for one sample, 1 for several]")
 @click.option("--base-url", help="OpenAI-compatible server, if not OpenAI's [env: OPENAI_BASE_URL].")
 @click.option("--max-cost", type=float, help="Stop before spending more than this many USD.")
 @click.option("--price", nargs=2, type=float, help="USD for a million tokens in and out, if kollm does not know them.")
-@click.option("--concurrency", default=32, show_default=True, type=click.IntRange(1), help="Requests at once.")
+@click.option("--concurrency", type=click.IntRange(1), help="Requests at once [default: 32].")
 @click.option("--batch", is_flag=True, help="Batch API, at half the price: submit; run again to collect.")
 @click.option("--against", type=click.Path(path_type=Path), help="Judge pairs with these answers, in both orders.")
 @click.option("--limit", type=click.IntRange(1), help="Judge the first N answers only.")
@@ -43,7 +43,7 @@ def judge(
 ) -> None:
     """Judge the answers in GENERATIONS by a rubric. What was judged before is not asked, nor paid, again."""
     from kollm.errors import InputError
-    from kollm.judge.make import make_judge
+    from kollm.judge.make import local_model, make_judge
 
     answers = [answer for path in generations for answer in _read(path)][:limit]
     if not answers:
@@ -54,7 +54,7 @@ def judge(
     if engine == "local" and batch:
         raise InputError("--batch needs a service - leave it out, or use --engine openai.")
     if engine == "local" and dry_run:
-        click.echo(f"{options['model']} would judge {len(answers)} answers by {rubric} into {output}.")
+        click.echo(f"{local_model(**options)} would judge {len(answers)} answers by {rubric} into {output}.")
         return
     chosen: Any = make_judge(engine, rubric, **options)  # type: ignore[arg-type]
     if engine == "openai" and not _ask_service(chosen, answers, output, dry_run, batch):
@@ -65,14 +65,16 @@ def judge(
 def _read(path: Path) -> list[Generation]:
     from kollm.errors import InputError
     from kollm.files import read_jsonl
-    from kollm.records import Generation
+    from kollm.records import Generation, check_shown
 
     answers = []
     for number, row in enumerate(read_jsonl(path), start=1):
-        for name in ("id", "system", "instruction", "input", "response"):
+        for name in ("id", "system", "instruction", "input", "response", "finish_reason"):
             if name in row and not isinstance(row[name], str):
                 raise InputError(f"{path}, row {number}: {name} is {row[name]!r} - it must be text.")
-        answers.append(Generation.from_row(row))
+        answer = Generation.from_row(row)
+        check_shown(f"{path}, row {number}", answer.id, answer.system)
+        answers.append(answer)
     return answers
 
 
@@ -144,7 +146,12 @@ def _pairs(
     from kollm.judge.pairwise import judge_pairs, match_pairs, pair_requests
     from kollm.progress import say
 
-    if excluded or options["mode"] != "text" or options["samples"] != 1 or options["temperature"] is not None:
+    if (
+        excluded
+        or options["mode"] not in (None, "text")
+        or options["samples"] != 1
+        or options["temperature"] is not None
+    ):
         raise InputError(
             "--against judges pairs in one way, at once, by a service - leave out the other modes and options."
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kollm.ledger import Ledger
 
 Engine = Literal["openai", "local"]
+DEFAULT_CONCURRENCY = 32
 
 
 def make_judge(
@@ -23,12 +24,12 @@ def make_judge(
     rubric: str | Path | Rubric,
     *,
     model: str | None = None,
-    mode: Mode = "text",
+    mode: Mode | None = None,
     samples: int = 1,
     base_url: str | None = None,
     max_cost: float | None = None,
     price: tuple[float, float] | None = None,
-    concurrency: int = 32,
+    concurrency: int | None = None,
     temperature: float | None = None,
     ledger: Ledger | None = None,
 ) -> ChatJudge | LocalJudge:
@@ -38,7 +39,7 @@ def make_judge(
         engine: `openai` or `local`.
         rubric: a Rubric, the name of a shipped one, or the path of a rubric file.
         model: the service's model, by default a dated snapshot; for `local` a folder or Hub id, which has no default.
-        mode: `text`, `structured` or `logprob`; `local` has only its own.
+        mode: `text` (the default), `structured` or `logprob`; `local` has only its own.
         samples: how often each answer is judged; `local` always judges alike.
         base_url, max_cost, price, concurrency, ledger: as ChatClient takes them.
         temperature: as ChatJudge takes it.
@@ -48,24 +49,52 @@ def make_judge(
         MissingExtraError: the extra that the engine needs is not installed.
     """
     if engine == "local":
-        if model is None:
-            raise InputError("The local judge has no default model - name a causal model: --model FOLDER_OR_HUB_ID.")
-        if mode != "text" or samples != 1 or base_url or max_cost is not None or temperature is not None:
-            raise InputError(
-                "The local judge scores by probabilities in one way and costs nothing - leave out --mode, --samples, "
-                "--base-url, --max-cost and --temperature, or use --engine openai."
-            )
+        name = local_model(
+            model,
+            mode=mode,
+            samples=samples,
+            base_url=base_url,
+            max_cost=max_cost,
+            price=price,
+            concurrency=concurrency,
+            temperature=temperature,
+        )
         try:
             from kollm.judge.local import LocalJudge
         except ImportError as error:
             raise MissingExtraError(error.name or "transformers", "train") from error
-        return LocalJudge(model, rubric)
+        return LocalJudge(name, rubric)
     client = make_client(
         model, base_url=base_url, max_cost=max_cost, price=price, concurrency=concurrency, ledger=ledger
     )
     from kollm.judge.served import ChatJudge
 
-    return ChatJudge(client, rubric, mode=mode, samples=samples, temperature=temperature)
+    return ChatJudge(client, rubric, mode=mode or "text", samples=samples, temperature=temperature)
+
+
+def local_model(model: str | None, *, samples: int = 1, **of_a_service: object) -> str:
+    """The local judge's model, once its options are found to leave out all that only a service has.
+
+    Args:
+        model: folder or Hub id.
+        samples: how often each answer is judged.
+        of_a_service: options by name; None where they were not given.
+
+    Raises:
+        InputError: no model, several samples, or an option that the local judge would ignore.
+    """
+    if model is None:
+        raise InputError("The local judge has no default model - name a causal model: --model FOLDER_OR_HUB_ID.")
+    ignored = [name for name, value in of_a_service.items() if value is not None]
+    if samples != 1:
+        ignored.append("samples")
+    if ignored:
+        options = ", ".join("--" + name.replace("_", "-") for name in ignored)
+        raise InputError(
+            "The local judge scores by probabilities in one way, asks no service and costs nothing - leave out "
+            f"{options}, or use --engine openai."
+        )
+    return model
 
 
 def make_client(
@@ -74,7 +103,7 @@ def make_client(
     base_url: str | None = None,
     max_cost: float | None = None,
     price: tuple[float, float] | None = None,
-    concurrency: int = 32,
+    concurrency: int | None = None,
     ledger: Ledger | None = None,
 ) -> ChatClient:
     """The chat client of a judge.
@@ -93,6 +122,6 @@ def make_client(
         base_url=base_url,
         max_cost=max_cost,
         price=price,
-        concurrency=concurrency,
+        concurrency=DEFAULT_CONCURRENCY if concurrency is None else concurrency,
         ledger=ledger,
     )

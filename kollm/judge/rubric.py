@@ -20,6 +20,7 @@ from kollm.records import content_id
 
 RUBRICS = Path(__file__).resolve().parent / "rubrics"
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+_HANGUL = re.compile("[가-힣]")
 _FIELDS = {"instruction", "input", "response"}
 
 
@@ -38,6 +39,11 @@ class Axis:
     low: int
     high: int
     also: tuple[str, ...] = ()
+
+    @property
+    def korean(self) -> str:
+        """The first of its labels that has Hangul; the label itself where none has."""
+        return next((label for label in (self.label, *self.also) if _HANGUL.search(label)), self.label)
 
     @property
     def values(self) -> range:

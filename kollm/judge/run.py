@@ -13,7 +13,7 @@ from kollm.errors import InputError
 from kollm.files import JsonlAppender, ensure_folder, json_line, read_jsonl, write_atomic
 from kollm.judge.rubric import Rubric
 from kollm.progress import Progress
-from kollm.records import Generation, Status, Verdict, text_sha256
+from kollm.records import Generation, Status, Verdict, check_shown, text_sha256
 
 RETRIED: tuple[Status, ...] = ("api_error",)
 """Statuses of verdicts that a later run asks for again: nothing was answered."""
@@ -105,11 +105,14 @@ def judge_generations(generations: Iterable[Generation], judge: Judge, output: P
         output: the verdicts.jsonl to write or to continue.
 
     Raises:
-        InputError: no answers, or a file that does not hold verdicts.
+        InputError: no answers, one under a name that a report cannot show, or a file that does not hold verdicts.
     """
+    answers = list(generations)
+    for answer in answers:
+        check_shown("The answers to judge", answer.id, answer.system)
     questions = {
         _key(judge, question): question
-        for generation in generations
+        for generation in answers
         for question in (Question(generation, sample) for sample in range(judge.samples))
     }
     if not questions:

@@ -58,6 +58,17 @@ class ScoreTable:
         return compare_systems(ordered, limits, seed=seed)
 
 
+def parse_rate(statuses: Mapping[str, int]) -> float | None:
+    """Share of the replies that came whole in which every axis was read: ok / (ok + parse_error); None for no reply."""
+    replies = statuses.get("ok", 0) + statuses.get("parse_error", 0)
+    return statuses.get("ok", 0) / replies if replies else None
+
+
+def without_reply(statuses: Mapping[str, int]) -> int:
+    """Verdicts that the parse rate leaves out, since no whole reply came: refusals, cut replies and API errors."""
+    return sum(count for status, count in statuses.items() if status not in ("ok", "parse_error"))
+
+
 def find_rubric(judging: Judging, extra: Iterable[str | Path] = ()) -> Rubric | None:
     """The rubric that verdicts were given by: one of `extra` with their hash, else the shipped one of that name, or None."""
     for rubric in map(load_rubric, extra):

@@ -10,6 +10,7 @@ from typing import Any
 from kollm.errors import InputError
 from kollm.judge.rubric import Rubric
 from kollm.judge.run import Judge, Question, verdict_of
+from kollm.judge.scores import parse_rate
 from kollm.judge.stats import estimate
 from kollm.records import Generation, Verdict
 
@@ -32,8 +33,8 @@ def check_columns(columns: dict[str, Sequence[Any] | None]) -> dict[str, list[An
         lists[name] = list(column)
     lengths = {name: len(column) for name, column in lists.items()}
     if len(set(lengths.values())) > 1:
-        counts = ", ".join(f"{count} {name}" for name, count in lengths.items())
-        raise InputError(f"There are {counts} - give lists of one length.")
+        counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        raise InputError(f"The lists differ in length ({counts}) - give one value of each for every prediction.")
     if not any(lengths.values()):
         raise InputError("There is nothing to judge: the lists are empty - give at least one prediction.")
     return lists
@@ -86,7 +87,8 @@ def summary(verdicts: Sequence[Verdict], judge: Judge) -> dict[str, Any]:
     Returns:
         For every axis the mean over the verdicts in which it was read (None for none); `ci95`, bootstrap intervals;
         `bounds`, the means if it had been the lowest and the highest score in the others; `n_scored`, verdicts in which
-        every axis was read; statuses, parse rate, what was asked of whom, the cost in USD, and every verdict.
+        every axis was read; statuses, parse rate (ok of ok and parse_error, rows that were not asked left out; None for
+        no reply), what was asked of whom, the cost in USD, and every verdict.
     """
     rubric: Rubric = judge.rubric
     estimates = {
@@ -94,7 +96,7 @@ def summary(verdicts: Sequence[Verdict], judge: Judge) -> dict[str, Any]:
         for axis in rubric.axes
     }
     scored = sum(verdict.status == "ok" for verdict in verdicts)
-    answered = sum(verdict.status in ("ok", "parse_error") and "error" not in verdict.usage for verdict in verdicts)
+    asked: Counter[str] = Counter(verdict.status for verdict in verdicts if "error" not in verdict.usage)
     return {
         **{key: estimate.mean for key, estimate in estimates.items()},
         "ci95": {key: list(estimate.ci95) if estimate.ci95 else None for key, estimate in estimates.items()},
@@ -102,7 +104,7 @@ def summary(verdicts: Sequence[Verdict], judge: Judge) -> dict[str, Any]:
         "n": len(verdicts),
         "n_scored": scored,
         "n_failed": len(verdicts) - scored,
-        "parse_rate": scored / answered if answered else None,
+        "parse_rate": parse_rate(asked),
         "statuses": dict(sorted(Counter(verdict.status for verdict in verdicts).items())),
         "rubric": rubric.name,
         "rubric_sha256": rubric.sha256,

@@ -13,7 +13,7 @@ from kollm.errors import InputError
 from kollm.files import read_json, read_jsonl
 from kollm.flags import Flag, answer_flags
 from kollm.progress import track
-from kollm.records import Generation, Verdict, text_sha256
+from kollm.records import Generation, Verdict, check_shown, text_sha256
 
 PARTS = (
     "run.json",
@@ -177,9 +177,7 @@ def _check_texts(path: Path, row: Mapping[str, Any], columns: Sequence[str]) -> 
             raise InputError(
                 f"{path}, task {row['id']!r}: {column} is {row[column]!r}, not text - write the row again."
             )
-    for column in ("id", "system"):
-        if not row[column].isprintable():
-            raise InputError(f"{path}: the {column} {row[column]!r} cannot be shown - use letters that can be printed.")
+    check_shown(path, row["id"], row["system"])
 
 
 def _check_scores(path: Path, verdict: Verdict) -> None:

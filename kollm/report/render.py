@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from kollm.judge.scores import parse_rate, without_reply
 from kollm.report import figures, words
 from kollm.report.samples import Samples
 
@@ -94,11 +96,13 @@ def _tiles(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         found.append((str(len(summary["answers"])), words.Words("시스템", "systems")))
         found.append((f"{max(row['n'] for row in summary['answers']):,}", words.Words("과제", "tasks")))
     if systems:
-        verdicts, scored = (
-            sum(values) for values in zip(*((s["verdicts"], s["statuses"]["ok"]) for s in systems), strict=True)
-        )
-        found.append((f"{verdicts:,}", words.Words("판정", "verdicts")))
-        found.append((f"{scored / verdicts:.1%}", words.Words("채점률", "parse rate")))
+        statuses: Counter[str] = Counter()
+        for system in systems:
+            statuses.update(system["statuses"])
+        rate = parse_rate(statuses)
+        found.append((f"{statuses.total():,}", words.Words("판정", "verdicts")))
+        found.append(("–" if rate is None else f"{rate:.1%}", words.PARSE_RATE))
+        found.append((f"{without_reply(statuses):,}", words.WITHOUT_REPLY))
     for run in summary["runs"]:
         heldout = run["training"].get("heldout") or {}
         if heldout.get("before") is not None and heldout.get("after") is not None:

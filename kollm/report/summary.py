@@ -13,7 +13,7 @@ from kollm import __version__
 from kollm.flags import FLAGS
 from kollm.judge.agreement import position_bias
 from kollm.judge.rubric import Axis
-from kollm.judge.scores import ScoreTable, find_rubric, score_tables
+from kollm.judge.scores import ScoreTable, find_rubric, parse_rate, score_tables, without_reply
 from kollm.judge.stats import LEVEL, RESAMPLES, estimate, length_correlation
 from kollm.published import PUBLISHED
 from kollm.records import STATUSES
@@ -191,8 +191,8 @@ def _pairwise(pairs: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, A
 
 def _axis(key: str, axis: Axis | None) -> dict[str, Any]:
     if axis is None:
-        return {"key": key, "label": key, "low": None, "high": None}
-    return {"key": key, "label": axis.label, "low": axis.low, "high": axis.high}
+        return {"key": key, "label": key, "korean": key, "low": None, "high": None}
+    return {"key": key, "label": axis.label, "korean": axis.korean, "low": axis.low, "high": axis.high}
 
 
 def _system(
@@ -224,14 +224,14 @@ def _system(
             if answers
             else None,
         }
-    verdicts = sum(statuses.values())
     return {
         "system": system,
         "n": len(tasks),
         "unjudged": len(set(tasks) - judged),
-        "verdicts": verdicts,
+        "verdicts": sum(statuses.values()),
         "statuses": {status: statuses[status] for status in STATUSES},
-        "parse_rate": statuses["ok"] / verdicts,
+        "parse_rate": parse_rate(statuses),
+        "without_reply": without_reply(statuses),
         "axes": axes,
     }
 

@@ -1,4 +1,7 @@
-"""The words of the page, Korean first with the English beside; every Korean label of a report stands here or in page.html.jinja."""
+"""The words of the page, Korean first with the English beside.
+
+Every Korean label of a report stands here or in page.html.jinja; an axis has the words of its rubric file.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,6 @@ class Words(NamedTuple):
     en: str
 
 
-AXES = {
-    "understandability": Words("이해 가능성", "Understandability"),
-    "naturalness": Words("자연스러움", "Naturalness"),
-    "coherence": Words("맥락 유지", "Coherence"),
-    "interestingness": Words("흥미롭기", "Interestingness"),
-    "instruction_following": Words("지시어 사용", "Instruction following"),
-    "overall_quality": Words("전반적인 품질", "Overall quality"),
-    "fluency": Words("유창성", "Fluency"),
-    "accuracy": Words("정확성", "Accuracy"),
-    "completeness": Words("완전성", "Completeness"),
-}
 FLAGS: dict[Flag, Words] = {
     "empty": Words("빈 답변", "empty"),
     "truncated": Words("잘린 답변", "truncated"),
@@ -38,6 +30,8 @@ STATUSES: dict[Status, Words] = {
     "truncated": Words("잘린 판정", "truncated"),
     "api_error": Words("호출 실패", "API error"),
 }
+PARSE_RATE = Words("해석률", "parse rate")
+WITHOUT_REPLY = Words("답 없음", "without a reply")
 STAGES = {
     "dataset": Words("데이터셋", "Dataset"),
     "evaluation": Words("평가 과제", "Evaluation tasks"),
@@ -61,5 +55,5 @@ TOY = Words(
 
 
 def axis_words(axis: Mapping[str, Any]) -> Words:
-    """The two names of an axis as `summarize` gives it; an axis unknown here keeps its rubric's label."""
-    return AXES.get(axis["key"]) or Words(axis["label"], axis["key"].replace("_", " ").capitalize())
+    """The two names of an axis as `summarize` gives it: the rubric file's Korean word, and the key in words."""
+    return Words(axis["korean"], axis["key"].replace("_", " ").capitalize())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import llmock.routers.batch as batches
@@ -24,6 +25,11 @@ def generations(tmp_path: Path, ledger: Ledger) -> Path:
 def write(path: Path, rows: list[Generation]) -> Path:
     path.write_text("".join(json_line(row.to_row()) for row in rows), encoding="utf-8")
     return path
+
+
+def row(**changes: object) -> str:
+    """A line of generations.jsonl with these values."""
+    return json.dumps({**answers(1)[0].to_row(), **changes})
 
 
 def kollm(*args: object) -> int:
@@ -77,6 +83,26 @@ def test_batch_is_submitted_and_then_collected(
     assert paid > 0 and f"they cost USD {paid:.4f} in all" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # llmock leaves uploads to the collector
+def test_a_failed_batch_is_told_each_time_and_submitted_once(
+    llmock: LLMock,
+    generations: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(batches, "_BATCH_DELAY", 0.0)
+    output = tmp_path / "verdicts.jsonl"
+    assert kollm(generations, "-o", output, "--batch") == 0
+    batches._files.clear()  # the service cannot read the requests
+    for again in (["--batch"], ["--batch"], []):
+        assert kollm(generations, "-o", output, *again) == 1
+        assert "brought no answer: missing_file: Input file not found." in capsys.readouterr().err
+    assert sum(r.path == "/v1/batches" and r.method == "POST" for r in llmock.requests) == 1 and not output.exists()
+    (tmp_path / "verdicts.jsonl.batch.json").unlink()
+    assert kollm(generations, "-o", output, "--batch") == 0 and "Run the same command again" in capsys.readouterr().out
+
+
 def test_pairs(llmock: LLMock, generations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     llmock.reply("판정: 무승부", times=None)
     other = write(tmp_path / "other.jsonl", answers(5, "base", "다른 답"))
@@ -92,7 +118,16 @@ def test_pairs(llmock: LLMock, generations: Path, tmp_path: Path, capsys: pytest
         (["--model", "unknown", "--max-cost", "1"], "No price of the model 'unknown'"),
         (["--temperature", "nan"], "The temperature is nan - give a number from 0 to 2"),
         (["--engine", "local"], "has no default model"),
-        (["--engine", "local", "--model", "x", "--samples", "2"], "leave out --mode, --samples"),
+        (["--engine", "local", "--dry-run"], "has no default model"),
+        (["--engine", "local", "--model", "x", "--samples", "2"], "costs nothing - leave out --samples, or use"),
+        (["--engine", "local", "--model", "x", "--price", "1", "1"], "costs nothing - leave out --price, or use"),
+        (["--engine", "local", "--model", "x", "--concurrency", "32"], "leave out --concurrency, or use"),
+        (["--engine", "local", "--model", "x", "--max-cost", "0", "--dry-run"], "leave out --max-cost, or use"),
+        (["--engine", "local", "--model", "x", "--mode", "text"], "leave out --mode, or use"),
+        (
+            ["--engine", "local", "--model", "x", "--base-url", "http://h", "--temperature", "0"],
+            "--base-url, --temperature,",
+        ),
         (["--engine", "local", "--model", "x", "--batch"], "--batch needs a service"),
         (["--against", "GENERATIONS", "--batch"], "--against judges pairs in one way"),
     ],
@@ -110,17 +145,23 @@ def test_mistakes_get_one_sentence(
     [
         ('{"id": 1}', "row 2: id is 1 - it must be text"),
         ('{"id": "a", "response": null}', "row 2: response is None - it must be text"),
+        (row(finish_reason=None), "row 2: finish_reason is None - it must be text"),
+        (row(id="a\nb"), r"row 2: the id 'a\nb' cannot be shown - use letters that can be printed"),
+        (row(system="\x1b[2J"), r"row 2: the system '\x1b[2J' cannot be shown"),
         ('{"id": "a"}', "This is not a Generation row"),
         ('{"id": ', "line 2: not valid JSON"),
         ("[]", "line 2: a list, not an object"),
     ],
 )
-def test_a_wrong_row_is_named(generations: Path, line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_row_is_named_before_anything_is_asked(
+    llmock: LLMock, generations: Path, line: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = generations.read_text(encoding="utf-8").splitlines()[0]
     generations.write_text(f"{first}\n{line}\n", encoding="utf-8")
-    assert kollm(generations) == 1
-    err = capsys.readouterr().err
-    assert words in err and "Traceback" not in err
+    for against in ([], ["--against", generations]):
+        assert kollm(generations, *against) == 1
+        err = capsys.readouterr().err
+        assert words in err and "Traceback" not in err and llmock.requests == []
 
 
 def test_no_key_no_answers_and_a_dead_server(

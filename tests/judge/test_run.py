@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,10 @@ def test_nothing_to_judge_and_a_file_of_something_else(tmp_path: Path) -> None:
     other.write_text('{"a": 1}\n', encoding="utf-8")
     with pytest.raises(InputError, match="not a Verdict row"):
         judge_generations(answers(1), StubJudge(), other)
+
+
+def test_a_name_that_no_report_can_show_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    judge = StubJudge()
+    with pytest.raises(InputError, match=r"the id 'a\\nb' cannot be shown"):
+        judge_generations([*answers(2), replace(answers(1)[0], id="a\nb")], judge, tmp_path / "verdicts.jsonl")
+    assert not judge.asked and not (tmp_path / "verdicts.jsonl").exists()

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from llmock.pytest_plugin import LLMock
 
 import kollm
 from kollm.errors import InputError, MissingKeyError
+from kollm.report import write_report
 from tests.judge.conftest import REPLY, SCORES
 
 FOLDER = Path(kollm.metric_path())
@@ -77,11 +79,44 @@ def test_a_service_that_is_down_gives_statuses_and_null_means(llmock: LLMock, tm
     assert result["statuses"] == {"api_error": 2} and result["parse_rate"] is None
 
 
+def test_the_parse_rate_is_that_of_the_report(llmock: LLMock, tmp_path: Path) -> None:
+    llmock.fail(400, times=35)
+    llmock.reply("점수 없음", times=13)
+    llmock.reply(REPLY, times=None)
+    metric = evaluate.load(kollm.metric_path(), "kullm2023", model=MODEL, concurrency=1, cache_dir=str(tmp_path))
+    result = metric.compute(**rows(100))
+    assert result["statuses"] == {"api_error": 35, "ok": 52, "parse_error": 13} and result["parse_rate"] == 0.8
+    (tmp_path / "run").mkdir()
+    lines = "".join(json.dumps(verdict) + "\n" for verdict in result["verdicts"])
+    (tmp_path / "run" / "verdicts.jsonl").write_text(lines, encoding="utf-8")
+    page = write_report([tmp_path / "run"])
+    (judging,) = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))["judgings"]
+    (system,) = judging["systems"]
+    assert (system["parse_rate"], system["without_reply"]) == (0.8, 35)
+    html = page.read_text(encoding="utf-8")
+    tiles = re.findall(r'<span class="figure">(.*?)</span><span class="what"><span>(.*?)</span>', html)
+    assert tiles == [("100", "판정"), ("80.0%", "해석률"), ("35", "답 없음")]
+    assert "<td>80.0%</td><td>35</td></tr>" in html
+
+
+def test_without_any_reply_there_is_no_parse_rate(llmock: LLMock, tmp_path: Path) -> None:
+    llmock.fail(400, times=None)
+    metric = evaluate.load(kollm.metric_path(), "kullm2023", model=MODEL, cache_dir=str(tmp_path))
+    result = metric.compute(**rows(2))
+    (tmp_path / "verdicts.jsonl").write_text("".join(json.dumps(verdict) + "\n" for verdict in result["verdicts"]))
+    html = write_report([tmp_path]).read_text(encoding="utf-8")
+    assert "<td>–</td><td>2</td></tr>" in html and result["parse_rate"] is None
+
+
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
         ({"predictions": [], "instructions": [], "inputs": []}, "the lists are empty"),
-        ({"predictions": ["a"], "instructions": ["b", "c"]}, "1 predictions, 2 instructions"),
+        ({"predictions": ["a"], "instructions": ["b", "c"]}, r"length \(predictions 1, instructions 2\) - give"),
+        (
+            {"predictions": ["a"], "instructions": ["b"], "inputs": ["c", "d"]},
+            r"length \(predictions 1, instructions 1, inputs 2\) - give",
+        ),
         ({"predictions": ["a"]}, "needs instructions"),
         ({"predictions": "abc", "instructions": ["b"]}, "predictions is a str"),
         ({}, "needs predictions"),

@@ -1,6 +1,7 @@
 """From a work folder to the three files: what they hold, and what bad input gets."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 
 from kollm.cli import cli
 from kollm.errors import InputError
+from kollm.judge.rubric import load_rubric
 from kollm.report import write_report
 from tests.report.fabricate import make_work_folder
 
@@ -83,8 +85,24 @@ def test_a_rubric_of_ones_own_lends_its_ranges(tmp_path: Path) -> None:
     unknown = json.loads(write_report([folder]).with_suffix(".json").read_text())["judgings"][0]
     known = json.loads(write_report([folder], rubrics=[rubric]).with_suffix(".json").read_text())["judgings"][0]
     assert (unknown["axes"][0]["high"], unknown["systems"][0]["axes"]["wit"]["bounds"]) == (None, None)
-    assert known["axes"] == [{"key": "wit", "label": "재치", "low": 0, "high": 9}]
+    assert known["axes"] == [{"key": "wit", "label": "재치", "korean": "재치", "low": 0, "high": 9}]
     assert known["systems"][0]["axes"]["wit"]["mean"] == unknown["systems"][0]["axes"]["wit"]["mean"]
+
+
+@pytest.mark.parametrize("rubric", ["kullm2023", "kullm3"])
+def test_axes_have_the_words_of_the_rubric_file_in_the_report_and_in_the_documents(tmp_path: Path, rubric: str) -> None:
+    page = write_report([make_work_folder(tmp_path / "run", tasks=4, rubric=rubric)])
+    labels = [(axis.label, *axis.also) for axis in load_rubric(rubric).axes]
+    html = page.read_text()
+    shown = re.findall(
+        r'<th scope="col"><span>([^<]*)</span> <span class="en" lang="en">[^<]*</span> <span class="range">', html
+    )
+    assert len(shown) == len(labels) and all(word in of_file for word, of_file in zip(shown, labels, strict=True))
+    assert all(f"{word} / " in page.with_suffix(".md").read_text() and html.count(word) > 2 for word in shown)
+    document = (Path(__file__).resolve().parents[2] / "docs" / "judge.ko.md").read_text(encoding="utf-8")
+    row = next(line for line in document.splitlines() if line.startswith(f"| `{rubric}` |"))
+    named = [re.sub(r" \d-\d$", "", name) for name in row.split(" | ")[1].removesuffix(", 각각 1-5").split(", ")]
+    assert named == shown
 
 
 def test_an_output_that_cannot_be_written_gets_one_sentence(tmp_path: Path) -> None:

@@ -72,8 +72,9 @@ class KollmJudge(evaluate.Metric):
         """Add rows; `inputs` may be left out, `references` are not used."""
         columns = {"predictions": predictions, "instructions": None, **kwargs}
         if columns.get("inputs") is None:
-            columns["inputs"] = [""] * len(predictions or ())
+            columns.pop("inputs", None)
         checked = judging.check_columns(columns)
+        checked.setdefault("inputs", [""] * len(checked["predictions"]))
         super().add_batch(**{column: judging.packed(values) for column, values in checked.items()})
 
     def add(self, *, prediction=None, reference=None, **kwargs):
