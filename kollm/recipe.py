@@ -121,6 +121,18 @@ class Judge(_Section):
     base_url: str | None = None
     samples: int = Field(1, ge=1)
 
+    @model_validator(mode="after")
+    def _local_takes_no_service(self) -> Judge:
+        service = {
+            "mode": self.mode == "structured",
+            "base_url": self.base_url is not None,
+            "samples": self.samples > 1,
+        }
+        if self.engine == "local" and any(service.values()):
+            names = ", ".join(name for name, given in service.items() if given)
+            raise ValueError(f"judge.engine is local, which asks no service: {names} has no effect - leave it out")
+        return self
+
 
 class Recipe(_Section):
     """Everything that makes one system. Frozen; `fingerprint()` names its content."""

@@ -84,6 +84,13 @@ def test_overrides_reach_any_key(tmp_path: Path) -> None:
         load_recipe(path, ["adapter.r"])
 
 
+def test_a_local_judge_takes_no_setting_of_a_service(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.yaml", MINIMAL)
+    with pytest.raises(RecipeError, match="asks no service: samples has no effect"):
+        load_recipe(path, ["judge.engine=local", "judge.samples=3"])
+    assert load_recipe(path, ["judge.engine=local", "judge.mode=logprob"]).judge.engine == "local"
+
+
 def test_an_overridden_value_is_not_said_to_be_the_papers() -> None:
     origins = load_recipe("kullm-polyglot-5.8b", ["adapter.r=8", "data.evaluation={name: human_eval}"]).origins
     assert (origins["adapter.r"], origins["adapter.alpha"], origins["data.evaluation"]) == (
