@@ -158,6 +158,11 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         prepared: DataLoader[Example] = self.accelerator.prepare(loader)
         return prepared
 
+    def get_batch_samples(self, *args: Any) -> Any:
+        if self.state.global_step >= self.state.max_steps:  # resumed from the last step's checkpoint, within an epoch,
+            return [], None  # where transformers looks for the end only after one step more
+        return super().get_batch_samples(*args)
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:

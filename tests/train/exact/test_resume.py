@@ -53,6 +53,17 @@ def test_kill_and_resume_is_bitwise_the_same(dataset, base, tmp_path, overrides)
     assert "trained already" in finish(start(dataset, base, broken, overrides))
 
 
+def test_killed_after_the_last_step_it_takes_no_step_more(run_training, monkeypatch):
+    whole = run_training("trainer.max_steps=2", name="whole")
+    with monkeypatch.context() as patch, pytest.raises(TypeError):
+        patch.setattr("kollm.train.job._finish", None)
+        run_training("trainer.max_steps=2")
+    broken = run_training("trainer.max_steps=2")
+    assert (broken.metrics["steps"], broken.metrics["throughput"]["steps"]) == (2, 0)
+    assert (broken.losses, broken.metrics["heldout"]) == (whole.losses, whole.metrics["heldout"])
+    assert all(weight.equal(broken.weights[name]) for name, weight in whole.weights.items())
+
+
 def test_another_recipe_is_not_continued(run_training):
     run_training("trainer.max_steps=2")
     with pytest.raises(StateError, match="another adapter - choose another -o"):
