@@ -270,6 +270,7 @@ def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
         if checkpoint is not None and main:
             say(f"train: resuming from {checkpoint.name}")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        after = trainer.heldout_loss() if trainer.heldout else None
     except torch.OutOfMemoryError as error:
         batch = trainer.step_layout.device_batch
         write_json(output / CHECKPOINTS / OUT_OF_MEMORY, {"device_batch": batch})
@@ -277,7 +278,6 @@ def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
             f"The device's memory is full at trainer.per_device_train_batch_size={batch} - lower it, or set "
             "trainer.gradient_checkpointing=true; `kollm plan` tells what fits."
         ) from error
-    after = trainer.heldout_loss() if trainer.heldout else None
     if before.measured and after and main:
         say(
             f"train: held-out loss {before.measured.loss:.4f} before, {after.loss:.4f} after, over {after.tokens:,} tokens"
