@@ -1,7 +1,6 @@
 """Settings that transformers would refuse only once the training runs."""
 
 import pytest
-import torch
 
 from kollm.errors import RecipeError
 from kollm.recipe import load_recipe
@@ -14,7 +13,7 @@ MIN_LR = "trainer.lr_scheduler_type=cosine_with_min_lr"
     ("settings", "message"),
     [
         ([MIN_LR], r"Recipe demo: .* refused \(One of min_lr or min_lr_rate should be set .* - change it"),
-        ([MIN_LR, "trainer.lr_scheduler_kwargs={min_lr: 0.00001, floor: 2}"], "refused .*argument 'floor'"),
+        ([MIN_LR, "trainer.lr_scheduler_kwargs={min_lr: 1e-5, floor: 2}"], "refused .*argument 'floor'"),
         (["trainer.lr_scheduler_type=warmup_stable_decay"], "refused .*num_decay_steps"),
         (["trainer.lr_scheduler_type=polynomial", "trainer.learning_rate=1e-8"], "refused .*smaller than initial lr"),
         (
@@ -44,7 +43,7 @@ def test_it_is_refused_before_any_weight_is_loaded(settings, message, tmp_path, 
         ["trainer.lr_scheduler_type=warmup_stable_decay", "trainer.lr_scheduler_kwargs={num_decay_steps: 10}"],
         ["trainer.lr_scheduler_type=warmup_stable_decay", "trainer.lr_scheduler_kwargs={num_decay_steps: 5000}"],
         [MIN_LR, "trainer.lr_scheduler_kwargs={min_lr_rate: 0.1}", "trainer.warmup_steps=2000"],
-        [MIN_LR, "trainer.lr_scheduler_kwargs={min_lr: 0.00001}"],
+        [MIN_LR, "trainer.lr_scheduler_kwargs={min_lr: 1e-5}"],
     ],
 )
 def test_a_schedule_that_trains_is_taken(settings, tmp_path):
