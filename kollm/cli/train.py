@@ -134,7 +134,7 @@ def train(
     """
     from kollm.recipe import load_recipe
     from kollm.train.check import check_recipe
-    from kollm.train.launch import launch, launch_command
+    from kollm.train.launch import check_launch, launch, launch_command
 
     if smoke:
         _smoke(load_recipe(recipe, overrides), output)
@@ -143,7 +143,11 @@ def train(
         raise click.UsageError("Missing option '--dataset' or '-o': both are needed, except with --smoke.")
     for values, folder in _sweep(sweep, output):
         chosen = (*overrides, *values)
-        check_recipe(load_recipe(recipe, chosen), config)
+        loaded = load_recipe(recipe, chosen)
+        if dry_run:
+            check_recipe(loaded, config)
+        else:
+            check_launch(loaded, dataset, config=config, base=base)
         command = launch_command(
             recipe, dataset, folder, config=config, processes=processes, base=base, overrides=chosen
         )

@@ -28,9 +28,9 @@ from kollm.prompts import PromptTemplate
 from kollm.recipe import Recipe, load_recipe
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
-from kollm.train.check import check_recipe
+from kollm.train.check import base_location, check_recipe
 from kollm.train.data import Tokenised, conversations, split_heldout, tokenise
-from kollm.train.model import add_tokens, base_location, load_config, load_model, load_tokenizer
+from kollm.train.model import add_tokens, load_config, load_model, load_tokenizer
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
 from kollm.train.sft import (

@@ -11,10 +11,12 @@ from typing import Any
 
 import yaml
 
+from kollm.dataset import read_records
 from kollm.errors import MissingExtraError, StateError
 from kollm.files import read_json
 from kollm.progress import say
-from kollm.train.check import config_file
+from kollm.recipe import Recipe
+from kollm.train.check import base_location, check_recipe, config_file
 
 
 def launch_command(
@@ -68,6 +70,18 @@ def _threads(values: Mapping[str, Any], processes: int | None) -> list[str]:
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     here = (processes or values.get("num_processes") or 1) // (values.get("num_machines") or 1)
     return ["--num_cpu_threads_per_process", str(max(cores // max(here, 1), 1))]
+
+
+def check_launch(recipe: Recipe, dataset: str | Path, *, config: str | Path, base: Path | None = None) -> None:
+    """Refuse what can be refused without torch or a weight: here it is said once, and not by every process.
+
+    Raises:
+        InputError: no such config, dataset or base.
+        RecipeError: settings that exclude each other.
+    """
+    check_recipe(recipe, config)
+    base_location(recipe, base)
+    next(read_records(dataset, split="train"), None)
 
 
 def launch(command: Sequence[str]) -> None:
