@@ -101,6 +101,25 @@ def test_bad_input_is_one_sentence_before_anything_is_started(
         assert done.output == ""
 
 
+@pytest.mark.parametrize("config", ["zero2_4gpu", "zero3_4gpu"])
+def test_deepspeed_that_is_not_installed_is_said_before_the_launch(
+    config: str, dataset: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kollm.train.launch.find_spec", lambda name: None)
+    started: list[list[str]] = []
+    monkeypatch.setattr("kollm.train.launch.launch", started.append)
+    arguments = ["train", "demo", "--dataset", str(dataset), "--base", str(base), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, [*arguments, "--config", config])
+    assert str(done.exception) == (
+        f"The accelerate config '{config}' needs the package 'deepspeed', which is not installed - install it with: "
+        "pip install deepspeed."
+    )
+    assert (done.output, started) == ("", [])
+    monkeypatch.setattr("kollm.train.launch.find_spec", lambda name: name)
+    assert CliRunner().invoke(cli, [*arguments, "--config", config]).exit_code == 0
+    assert len(started) == 1
+
+
 def test_the_checks_before_the_launch_import_no_torch(tmp_path: Path) -> None:
     code = """
 import sys
