@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from kollm.recipe import Recipe
@@ -137,6 +138,7 @@ def train(
     from kollm.train.launch import check_launch, launch, launch_command
 
     if smoke:
+        _refuse_beside_smoke(click.get_current_context())
         _smoke(load_recipe(recipe, overrides), output)
         return
     if dataset is None or output is None:
@@ -154,6 +156,19 @@ def train(
         click.echo(shlex.join(["accelerate", "launch", *command[3:]]))
         if not dry_run:
             launch(command)
+
+
+def _refuse_beside_smoke(context: click.Context) -> None:
+    taken = ("recipe", "output", "overrides", "smoke")
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in taken and context.get_parameter_source(parameter.name or "") != ParameterSource.DEFAULT
+    ]
+    if given:
+        raise click.UsageError(
+            f"--smoke trains a tiny random base on kollm's own rows in this process - leave out {', '.join(given)}."
+        )
 
 
 def _smoke(recipe: Recipe, output: Path | None) -> None:
