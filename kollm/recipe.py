@@ -247,9 +247,19 @@ def _coerce(key: str, value: Any, types: Sequence[str]) -> Any:
             return int(number)
         if number is not None and "float" in types:
             return number
-    elif (isinstance(value, dict) and "dict" in types) or (isinstance(value, list) and "list" in types):
+    elif isinstance(value, dict) and "dict" in types:
+        return {name: _number(part) for name, part in value.items()}
+    elif isinstance(value, list) and "list" in types:
         return value
     raise ValueError(f"trainer.{key} is {value!r} - it takes {' or '.join(types)}")
+
+
+def _number(value: Any) -> Any:
+    """The number that YAML reads as text, as it does `1e-5`; any other value as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def recipe_names() -> list[str]:

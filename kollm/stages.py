@@ -23,7 +23,7 @@ from kollm.pull import locate
 from kollm.recipe import Data, Recipe, Source, load_recipe
 from kollm.records import Record
 from kollm.sources import SAMPLE
-from kollm.train.launch import launch, launch_command
+from kollm.train.launch import check_launch, launch, launch_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,16 +252,9 @@ def _adapter(run: Run) -> dict[str, Any]:
     recipe_file = run.folder / "recipe.yaml"
     write_atomic(recipe_file, _yaml(run.recipe))
     config, processes = _machine(run.options)
-    launch(
-        launch_command(
-            recipe_file,
-            str(run.location("dataset")),
-            run.folder / "adapter",
-            config=config,
-            processes=processes,
-            base=Path(run.location("base")) if run.recipe.base.is_toy else None,
-        )
-    )
+    dataset, base = str(run.location("dataset")), Path(run.location("base")) if run.recipe.base.is_toy else None
+    check_launch(run.recipe, dataset, config=config, base=base)
+    launch(launch_command(recipe_file, dataset, run.folder / "adapter", config=config, processes=processes, base=base))
     metrics = read_json(run.folder / "adapter" / "metrics.json")
     held = metrics["heldout"]
     loss = f"held-out loss {held['before']:.3f} -> {held['after']:.3f}" if held["rows"] else "no held-out rows"

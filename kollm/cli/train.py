@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from kollm.recipe import Recipe
@@ -134,22 +135,40 @@ def train(
     """
     from kollm.recipe import load_recipe
     from kollm.train.check import check_recipe
-    from kollm.train.launch import launch, launch_command
+    from kollm.train.launch import check_launch, launch, launch_command
 
     if smoke:
+        _refuse_beside_smoke(click.get_current_context())
         _smoke(load_recipe(recipe, overrides), output)
         return
     if dataset is None or output is None:
         raise click.UsageError("Missing option '--dataset' or '-o': both are needed, except with --smoke.")
     for values, folder in _sweep(sweep, output):
         chosen = (*overrides, *values)
-        check_recipe(load_recipe(recipe, chosen), config)
+        loaded = load_recipe(recipe, chosen)
+        if dry_run:
+            check_recipe(loaded, config)
+        else:
+            check_launch(loaded, dataset, config=config, base=base)
         command = launch_command(
             recipe, dataset, folder, config=config, processes=processes, base=base, overrides=chosen
         )
         click.echo(shlex.join(["accelerate", "launch", *command[3:]]))
         if not dry_run:
             launch(command)
+
+
+def _refuse_beside_smoke(context: click.Context) -> None:
+    taken = ("recipe", "output", "overrides", "smoke")
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in taken and context.get_parameter_source(parameter.name or "") != ParameterSource.DEFAULT
+    ]
+    if given:
+        raise click.UsageError(
+            f"--smoke trains a tiny random base on kollm's own rows in this process - leave out {', '.join(given)}."
+        )
 
 
 def _smoke(recipe: Recipe, output: Path | None) -> None:

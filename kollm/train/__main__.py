@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from kollm.errors import KollmError
 from kollm.progress import quiet_libraries, say
+
+ALIKE_SECONDS = 10.0
+"""How far apart processes meet an error that all of them meet. One that is alone with its error says it after that."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -36,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         run(options.recipe, options.dataset, options.output, base=options.base, overrides=options.set)
     except (KollmError, OSError) as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(ALIKE_SECONDS)  # the launcher ends this process when the machine's first one has said the same
         say(f"Error: {error}")
         return 1
     return 0

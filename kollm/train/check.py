@@ -71,6 +71,23 @@ def architecture_of(recipe: Recipe) -> str | None:
     return facts.architecture if facts else None
 
 
+def base_location(recipe: Recipe, base: Path | None) -> str:
+    """Where the base is: the folder given, else the recipe's model.
+
+    Raises:
+        InputError: a toy base without a folder: it has to be made first.
+    """
+    if base is not None:
+        if not (base / "config.json").is_file():
+            raise InputError(f"The folder '{base}' holds no model (no config.json) - check --base.")
+        return str(base)
+    if recipe.base.is_toy:
+        raise InputError(
+            f"The base '{recipe.base.model}' is made on the spot - `kollm run` makes it, or pass --base FOLDER."
+        )
+    return recipe.base.model
+
+
 def _check_numbers(recipe: Recipe) -> None:
     trainer = recipe.trainer
     for key, least in _LEAST.items():

@@ -28,10 +28,10 @@ from kollm.prompts import PromptTemplate
 from kollm.recipe import Recipe, load_recipe
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
-from kollm.train.check import check_recipe
+from kollm.train.check import base_location, check_recipe
 from kollm.train.data import Tokenised, conversations, split_heldout, tokenise
-from kollm.train.model import add_tokens, base_location, load_config, load_model, load_tokenizer
-from kollm.train.plan import flop_per_token, gpu_named
+from kollm.train.model import add_tokens, load_config, load_model, load_tokenizer
+from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
 from kollm.train.sft import (
     CHECKPOINTS,
@@ -234,7 +234,7 @@ def _work(trainer: StepTrainer, config: Any, recipe: Recipe) -> dict[str, Any]:
         return about
     facts = facts_from_config(config.name_or_path, config.to_dict())
     mean = sum(trainer.batches.lengths) / len(trainer.batches.lengths)
-    flop = flop_per_token(facts, recipe.adapter, bool(trainer.args.gradient_checkpointing), int(mean))
+    flop = flop_per_token(facts, recipe.adapter, checkpointing(recipe), int(mean))
     about |= {"parameters": facts.parameters, "flop_per_token": flop}
     if torch.cuda.is_available():
         about["peak_memory_bytes"] = torch.cuda.max_memory_allocated()

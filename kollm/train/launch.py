@@ -6,15 +6,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from kollm.errors import MissingExtraError, StateError
+from kollm.dataset import read_records
+from kollm.errors import InputError, MissingExtraError, StateError
 from kollm.files import read_json
 from kollm.progress import say
-from kollm.train.check import config_file
+from kollm.recipe import Recipe
+from kollm.train.check import base_location, check_recipe, config_file
 
 
 def launch_command(
@@ -68,6 +71,24 @@ def _threads(values: Mapping[str, Any], processes: int | None) -> list[str]:
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     here = (processes or values.get("num_processes") or 1) // (values.get("num_machines") or 1)
     return ["--num_cpu_threads_per_process", str(max(cores // max(here, 1), 1))]
+
+
+def check_launch(recipe: Recipe, dataset: str | Path, *, config: str | Path, base: Path | None = None) -> None:
+    """Refuse what can be refused without torch or a weight: here it is said once, and not by every process.
+
+    Raises:
+        InputError: no such config, dataset or base, or DeepSpeed is wanted and not installed.
+        RecipeError: settings that exclude each other.
+    """
+    check_recipe(recipe, config)
+    values = yaml.safe_load(config_file(config).read_text(encoding="utf-8")) or {}
+    if values.get("distributed_type") == "DEEPSPEED" and find_spec("deepspeed") is None:
+        raise InputError(
+            f"The accelerate config '{config}' needs the package 'deepspeed', which is not installed - install it with: "
+            "pip install deepspeed."
+        )
+    base_location(recipe, base)
+    next(read_records(dataset, split="train"), None)
 
 
 def launch(command: Sequence[str]) -> None:

@@ -126,7 +126,7 @@ def make_plan(
     trainer = recipe.trainer
     setup = Setup(
         recipe.quantization,
-        bool(trainer.get("gradient_checkpointing", False)),
+        checkpointing(recipe),
         int(trainer.get("per_device_train_batch_size", 8)),
         sharding,
     )
@@ -140,6 +140,12 @@ def make_plan(
     tokens = rows * tokens_per_row * float(trainer.get("num_train_epochs", 3))
     fix = "" if fits else _fix(facts, recipe.adapter, setup, length, gpu, gpus)
     return Plan(facts, setup, gpu, gpus, trainable, memory, fits, fix, flop, speed, tokens / speed / 3600)
+
+
+def checkpointing(recipe: Recipe) -> bool:
+    """Whether layers are computed again on the way back: transformers' newer name for it goes before the older."""
+    newer = recipe.trainer.get("activation_checkpointing")
+    return bool(recipe.trainer.get("gradient_checkpointing") if newer is None else newer)
 
 
 def trainable_parameters(facts: BaseFacts, adapter: Adapter) -> int:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from kollm.prompts import PromptTemplate
 from kollm.recipe import Recipe
 from kollm.records import Record
+from kollm.train.check import base_location
 from kollm.train.data import IGNORED, Example, Tokenised, split_heldout, tokenise
-from kollm.train.model import add_tokens, base_location, load_tokenizer
+from kollm.train.model import add_tokens, load_tokenizer
 from kollm.train.toy import recipe_tokenizer
 
 

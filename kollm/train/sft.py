@@ -11,8 +11,9 @@ import torch
 from datasets import Dataset
 from peft import PeftConfig
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, get_scheduler
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import is_liger_kernel_available
 from trl import SFTConfig, SFTTrainer
 
 from kollm.errors import RecipeError, StateError
@@ -60,7 +61,7 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
     """SFTConfig for a recipe: its `trainer` keys over kollm's defaults.
 
     Raises:
-        RecipeError: a value that SFTConfig refuses.
+        RecipeError: a value that SFTConfig or the schedule of the learning rate refuses, or that this machine cannot do.
     """
     values = {**DEFAULTS, **recipe.trainer}
     values.pop("packing", None)  # kollm packs by step, see batches.py
@@ -69,7 +70,7 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
     values.setdefault("bf16", recipe.base.dtype == "bfloat16" and not computes_in_base_type(recipe))
     values.setdefault("fp16", recipe.base.dtype == "float16")
     try:
-        return SFTConfig(
+        config = SFTConfig(
             **values,
             output_dir=str(output / CHECKPOINTS),
             remove_unused_columns=False,
@@ -77,8 +78,25 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
             accelerator_config={"even_batches": False},  # every epoch's microbatches are a multiple of the processes
             disable_tqdm=True,
         )
+        _try_schedule(config)
     except (ValueError, TypeError) as error:
         raise refused(recipe, error) from error
+    if config.use_liger_kernel and not is_liger_kernel_available():
+        raise RecipeError(
+            "trainer.use_liger_kernel is true, and the package 'liger-kernel' is not installed - install it with: "
+            "pip install liger-kernel, or leave the key out."
+        )
+    if config.activation_offloading and config.use_cpu:
+        raise RecipeError(
+            "trainer.activation_offloading is true, and there is no GPU to take the activations from - leave it out."
+        )
+    return config
+
+
+def _try_schedule(config: SFTConfig) -> None:
+    """Build the schedule of the learning rate once, which transformers does only when training begins."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.learning_rate)
+    get_scheduler(config.lr_scheduler_type, optimizer, config.get_warmup_steps(100), 100, config.lr_scheduler_kwargs)
 
 
 def refused(recipe: Recipe, error: Exception) -> RecipeError:
@@ -157,6 +175,11 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         )
         prepared: DataLoader[Example] = self.accelerator.prepare(loader)
         return prepared
+
+    def get_batch_samples(self, *args: Any) -> Any:
+        if self.state.global_step >= self.state.max_steps:  # resumed from the last step's checkpoint, within an epoch,
+            return [], None  # where transformers looks for the end only after one step more
+        return super().get_batch_samples(*args)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -265,6 +288,7 @@ def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
         if checkpoint is not None and main:
             say(f"train: resuming from {checkpoint.name}")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        after = trainer.heldout_loss() if trainer.heldout else None
     except torch.OutOfMemoryError as error:
         batch = trainer.step_layout.device_batch
         write_json(output / CHECKPOINTS / OUT_OF_MEMORY, {"device_batch": batch})
@@ -272,7 +296,6 @@ def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
             f"The device's memory is full at trainer.per_device_train_batch_size={batch} - lower it, or set "
             "trainer.gradient_checkpointing=true; `kollm plan` tells what fits."
         ) from error
-    after = trainer.heldout_loss() if trainer.heldout else None
     if before.measured and after and main:
         say(
             f"train: held-out loss {before.measured.loss:.4f} before, {after.loss:.4f} after, over {after.tokens:,} tokens"

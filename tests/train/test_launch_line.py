@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from kollm.cli import cli
 from kollm.errors import InputError, StateError
 from kollm.resources import resource_folder
 from kollm.train.check import config_names
@@ -81,14 +83,56 @@ def test_an_unknown_config_names_those_that_exist() -> None:
         launch_command("demo", "data", Path("out"), config="ddp_3gpu")
 
 
-@pytest.mark.slow
-def test_bad_input_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "kollm", "train", "demo", "--dataset", str(tmp_path), "-o", str(tmp_path / "out")]
-    done = subprocess.run([*command, "--config", "cpu"], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 1
-    assert [line[:40] for line in done.stderr.splitlines()] == [
-        f"Error: '{tmp_path}' is not a dataset folder"[:40],
-        "Error: Training ended with exit code 1 -",
+@pytest.mark.parametrize("config", ["cpu", "cpu_2proc"])
+def test_bad_input_is_one_sentence_before_anything_is_started(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kollm.train.launch.subprocess.run", None)
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    nothing = tmp_path / "nothing"
+    for base, sentence in (
+        (tmp_path, f"'{tmp_path}' is not a dataset folder"),
+        (nothing, f"The folder '{nothing}' holds no model"),
+    ):
+        arguments = ["train", "demo", "--dataset", str(tmp_path), "--base", str(base), "-o", str(tmp_path / "out")]
+        done = CliRunner().invoke(cli, [*arguments, "--config", config])
+        assert isinstance(done.exception, InputError)
+        assert str(done.exception).startswith(sentence)
+        assert done.output == ""
+
+
+@pytest.mark.parametrize("config", ["zero2_4gpu", "zero3_4gpu"])
+def test_deepspeed_that_is_not_installed_is_said_before_the_launch(
+    config: str, dataset: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kollm.train.launch.find_spec", lambda name: None)
+    started: list[list[str]] = []
+    monkeypatch.setattr("kollm.train.launch.launch", started.append)
+    arguments = ["train", "demo", "--dataset", str(dataset), "--base", str(base), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, [*arguments, "--config", config])
+    assert str(done.exception) == (
+        f"The accelerate config '{config}' needs the package 'deepspeed', which is not installed - install it with: "
+        "pip install deepspeed."
+    )
+    assert (done.output, started) == ("", [])
+    monkeypatch.setattr("kollm.train.launch.find_spec", lambda name: name)
+    assert CliRunner().invoke(cli, [*arguments, "--config", config]).exit_code == 0
+    assert len(started) == 1
+
+
+def test_the_checks_before_the_launch_import_no_torch(tmp_path: Path) -> None:
+    code = """
+import sys
+from kollm.cli import main
+try:
+    main(["train", "demo", "--dataset", ".", "--base", ".", "-o", "out", "--config", "cpu"])
+finally:
+    assert "kollm.train.launch" in sys.modules and "torch" not in sys.modules
+"""
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.stderr.splitlines() == [
+        "Error: '.' is not a dataset folder: it has no manifest.json - build one with: kollm data build."
     ]
 
 

@@ -148,6 +148,24 @@ def test_out_of_memory_halves_the_device_batch_and_goes_on(monkeypatch, dataset,
     assert [entry["loss"] for entry in halved["history"]] == pytest.approx(expected, abs=1e-5)
 
 
+def test_memory_that_is_full_at_the_last_heldout_loss_is_out_of_memory_too(monkeypatch, run_training, tmp_path):
+    measure = StepTrainer.heldout_loss
+
+    def limited(self):
+        if self.state.global_step:
+            raise torch.OutOfMemoryError("injected")
+        return measure(self)
+
+    monkeypatch.setattr(StepTrainer, "heldout_loss", limited)
+    with pytest.raises(StateError, match=r"memory is full at trainer\.per_device_train_batch_size=2"):
+        run_training("trainer.max_steps=2")
+    assert read_json(tmp_path / "adapter" / "checkpoints" / "out_of_memory.json") == {"device_batch": 2}
+    monkeypatch.undo()
+    halved = run_training("trainer.max_steps=2", "trainer.per_device_train_batch_size=1")
+    assert (halved.metrics["steps"], halved.metrics["throughput"]["steps"]) == (2, 0)  # from its last checkpoint
+    assert halved.metrics["heldout"]["after"] > 0
+
+
 def test_a_failed_training_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(launching.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=3))
     with pytest.raises(StateError, match="exit code 3"):

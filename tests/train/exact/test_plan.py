@@ -84,6 +84,25 @@ def test_memory_is_what_a_gpu_was_seen_to_need(size, setting, tokens, measured):
     assert (memory.total - memory.reserved) / GIB == pytest.approx(measured, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("settings", "counted"),
+    [
+        ([], False),
+        (["trainer.gradient_checkpointing=true"], True),
+        (["trainer.activation_checkpointing=true"], True),
+        (["trainer.gradient_checkpointing=true", "trainer.activation_checkpointing=false"], False),
+        (["trainer.gradient_checkpointing=true", "trainer.activation_checkpointing=null"], True),
+    ],
+)
+def test_checkpointing_is_counted_under_both_names_as_transformers_reads_them(settings, counted, tmp_path):
+    from kollm.train.sft import trainer_config
+
+    recipe = load_recipe("kullm-polyglot-5.8b-fast", ["trainer.gradient_checkpointing=false", *settings])
+    assert make_plan(recipe).setup.checkpointing is counted
+    config = trainer_config(load_recipe("demo", ["trainer.gradient_checkpointing=false", *settings]), tmp_path)
+    assert config.activation_checkpointing is counted
+
+
 def test_the_fix_makes_it_fit():
     plan = make_plan(load_recipe("kullm-polyglot-12.8b", ["trainer.per_device_train_batch_size=32"]), "a100-80gb", 4)
     assert not plan.fits

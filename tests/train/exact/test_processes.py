@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from kollm.files import read_json
+from kollm.train import __main__ as entry
 from kollm.train.launch import launch_command
 
 
@@ -41,6 +42,25 @@ def test_one_two_and_four_processes_agree(dataset, base, tmp_path, overrides):
         assert many["heldout"]["tokens"] == one["heldout"]["tokens"]
         for name, weight in weights.items():
             assert torch.allclose(weight, theirs[name], atol=1e-4, rtol=0), name
+
+
+@pytest.mark.slow
+def test_an_error_that_all_processes_meet_is_said_once(dataset, base, tmp_path, overrides):
+    settings = (*overrides, "trainer.max_length=8")
+    command = launch_command("demo", dataset, tmp_path / "o", config="cpu_2proc", base=base, overrides=settings)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("has room for an answer in 8 tokens") == 1
+
+
+@pytest.mark.parametrize(("rank", "waited"), [("0", []), ("1", [10.0])])
+def test_an_error_of_one_process_alone_is_said_after_a_while(rank, waited, monkeypatch, capsys):
+    slept = []
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setattr(entry.time, "sleep", slept.append)
+    assert entry.main(["--recipe", "nobody", "--dataset", "D", "-o", "O"]) == 1
+    assert capsys.readouterr().err.startswith("Error: ")
+    assert slept == waited
 
 
 @pytest.mark.slow

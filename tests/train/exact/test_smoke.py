@@ -1,7 +1,9 @@
 """Any recipe in small: the adapter, the quantisation and the architecture are its own."""
 
 import pytest
+from click.testing import CliRunner
 
+from kollm.cli import cli
 from kollm.errors import InputError
 from kollm.recipe import load_recipe, recipe_names
 from kollm.train.smoke import STEPS, smoke
@@ -28,6 +30,34 @@ def test_a_folder_in_use_is_refused_before_anything_is_trained(tmp_path, monkeyp
     monkeypatch.setattr("kollm.train.smoke.train_recipe", None)
     with pytest.raises(InputError, match="is not empty - name a new folder for the smoke run"):
         smoke(load_recipe("kullm-polyglot-5.8b"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--dataset", "D"],
+        ["--config", "single_gpu", "--base", "B"],
+        ["--sweep", "global_batch_size=8,16"],
+        ["--processes", "2"],
+        ["--dry-run"],
+    ],
+)
+def test_what_a_smoke_run_does_not_take_is_refused(options, monkeypatch):
+    monkeypatch.setattr("kollm.train.smoke.smoke", None)
+    result = CliRunner().invoke(cli, ["train", "demo", "--smoke", *options])
+    assert result.exit_code == 2
+    wrong = ", ".join(option for option in options if option.startswith("--"))
+    assert f"in this process - leave out {wrong}." in " ".join(result.output.split())
+
+
+def test_a_smoke_run_takes_overrides_and_a_folder(monkeypatch, tmp_path):
+    def stand_in(recipe, output):
+        assert (recipe.loss, output) == ("all", tmp_path)
+        raise InputError("taken")
+
+    monkeypatch.setattr("kollm.train.smoke.smoke", stand_in)
+    result = CliRunner().invoke(cli, ["train", "demo", "--smoke", "-o", str(tmp_path), "--set", "loss=all"])
+    assert str(result.exception) == "taken"
 
 
 def test_every_origin_names_a_key_and_a_known_kind():

@@ -1,0 +1,50 @@
+"""Settings that transformers would refuse only once the training runs."""
+
+import pytest
+
+from kollm.errors import RecipeError
+from kollm.recipe import load_recipe
+from kollm.train.sft import trainer_config
+
+MIN_LR = "trainer.lr_scheduler_type=cosine_with_min_lr"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([MIN_LR], r"Recipe demo: .* refused \(One of min_lr or min_lr_rate should be set .* - change it"),
+        ([MIN_LR, "trainer.lr_scheduler_kwargs={min_lr: 1e-5, floor: 2}"], "refused .*argument 'floor'"),
+        (["trainer.lr_scheduler_type=warmup_stable_decay"], "refused .*num_decay_steps"),
+        (["trainer.lr_scheduler_type=polynomial", "trainer.learning_rate=1e-8"], "refused .*smaller than initial lr"),
+        (
+            ["trainer.use_liger_kernel=true"],
+            "'liger-kernel' is not installed - install it with: pip install liger-kernel",
+        ),
+        (
+            ["trainer.activation_offloading=true", "trainer.use_cpu=true"],
+            "there is no GPU to take the activations from",
+        ),
+    ],
+)
+def test_it_is_refused_before_any_weight_is_loaded(settings, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("kollm.train.sft.is_liger_kernel_available", lambda: False)
+    with pytest.raises(RecipeError, match=message):
+        trainer_config(load_recipe("demo", settings), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [f"trainer.lr_scheduler_type={name}"]
+        for name in ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup")
+    ]
+    + [
+        ["trainer.lr_scheduler_type=inverse_sqrt", "trainer.warmup_steps=0.1"],
+        ["trainer.lr_scheduler_type=warmup_stable_decay", "trainer.lr_scheduler_kwargs={num_decay_steps: 10}"],
+        ["trainer.lr_scheduler_type=warmup_stable_decay", "trainer.lr_scheduler_kwargs={num_decay_steps: 5000}"],
+        [MIN_LR, "trainer.lr_scheduler_kwargs={min_lr_rate: 0.1}", "trainer.warmup_steps=2000"],
+        [MIN_LR, "trainer.lr_scheduler_kwargs={min_lr: 1e-5}"],
+    ],
+)
+def test_a_schedule_that_trains_is_taken(settings, tmp_path):
+    trainer_config(load_recipe("demo", settings), tmp_path)
