@@ -155,7 +155,7 @@ def report() -> dict[str, Any]:
         "rubric_sha256": "sha256:" + "0" * 64,
         "mode": "local",
         "model": "",
-        "axes": [{"key": "overall_quality", "label": "전반적인 품질", "low": 1, "high": 5}],
+        "axes": [{"key": "overall_quality", "label": "전반적인 품질", "korean": "전반적인 품질", "low": 1, "high": 5}],
         "systems": [system],
         "published": [published],
     }
