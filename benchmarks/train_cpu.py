@@ -31,10 +31,10 @@ from kollm.files import read_json
 from kollm.prompts import PromptTemplate
 from kollm.recipe import ToyBase, load_recipe
 from kollm.records import Record
-from kollm.train.adapters import finish_adapter
 from kollm.train.data import tokenise
+from kollm.train.job import make_trainer
 from kollm.train.model import load_model
-from kollm.train.sft import StepTrainer, layout, trainer_config
+from kollm.train.sft import trainer_config
 from kollm.train.toy import make_base
 
 STEP, DEVICE, LENGTH = 64, 8, 1024
@@ -116,9 +116,7 @@ def kollm(base: Path, tokenizer: Any, examples: Sequence[Any], work: Path, packe
     )
     config = trainer_config(recipe, work / "kollm")
     model = load_model(recipe, str(base), None, tokenizer)
-    trainer = StepTrainer(model, config, examples, [], tokenizer, layout(recipe, config, 1), LoraConfig(**LORA))
-    finish_adapter(trainer.model, recipe)
-    return trainer
+    return make_trainer(recipe, config, model, tokenizer, examples, [], 1)
 
 
 def trl_defaults(

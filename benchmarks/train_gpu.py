@@ -32,11 +32,11 @@ from kollm.bases import BASES
 from kollm.files import read_json
 from kollm.progress import quiet_libraries
 from kollm.recipe import Recipe, load_recipe
-from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.data import Example
+from kollm.train.job import make_trainer
 from kollm.train.model import load_model
 from kollm.train.plan import GIB, GPUS, Setup, flop_per_token, memory_of
-from kollm.train.sft import StepTrainer, compile_layers, layout, trainer_config
+from kollm.train.sft import trainer_config
 
 LENGTH, MEAN = 2048, 350
 MODELS = {"5.8b": "EleutherAI/polyglot-ko-5.8b", "12.8b": "EleutherAI/polyglot-ko-12.8b"}
@@ -171,11 +171,7 @@ def measure(recipe: Recipe, base: Path, examples: Sequence[Example], options: ar
     with tempfile.TemporaryDirectory() as folder:
         config = trainer_config(recipe, Path(folder))
         model = load_model(recipe, str(base), None, tokenizer)
-        steps = layout(recipe, config, 1)
-        trainer = StepTrainer(model, config, examples, [], tokenizer, steps, peft_config(recipe, model))
-        finish_adapter(trainer.model, recipe)
-        if recipe.trainer.get("torch_compile"):
-            compile_layers(trainer.model)
+        trainer = make_trainer(recipe, config, model, tokenizer, examples, [], 1)
         clock = StepClock(options.profile)
         trainer.add_callback(clock)
         torch.cuda.reset_peak_memory_stats()
@@ -188,7 +184,7 @@ def measure(recipe: Recipe, base: Path, examples: Sequence[Example], options: ar
     attended = int((lengths**2).sum() / lengths.sum())  # the row length that a mean token finds itself in
     facts, checkpointing = BASES[recipe.base.model], bool(config.gradient_checkpointing)
     count = (options.warm_up + options.steps) * trainer.batches.accumulation
-    largest = max(_size(lengths[part], steps.packed) for part in islice(trainer.batches, count) if part)
+    largest = max(_size(lengths[part], trainer.step_layout.packed) for part in islice(trainer.batches, count) if part)
     setup = Setup(recipe.quantization, checkpointing, 1, "ddp")
     return Result(
         tokens.real / seconds,

@@ -124,11 +124,15 @@ def end(*, status: str = "failed", error: dict[str, object] | None = None) -> No
     batch.update(done=True, status=status, errors={"object": "list", "data": [error]} if error else None)
 
 
-def test_a_batch_that_fails_says_why_and_is_not_submitted_again(
-    llmock: LLMock, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def stalled(llmock: LLMock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that the service leaves alone, for `end` to end."""
     monkeypatch.setattr(batches, "_BATCH_DELAY", 60.0)
     batches._batches.clear()
+
+
+@pytest.mark.usefixtures("stalled")
+def test_a_batch_that_fails_says_why_and_is_not_submitted_again(llmock: LLMock, ledger: Ledger, tmp_path: Path) -> None:
     job = ChatBatch(client_of(ledger), tmp_path / "state.json")
     job.submit(requests_of(3))
     end(error={"code": "invalid_request", "message": "no such\x1b[31m\nmodel", "line": 2, "param": None})
@@ -143,11 +147,8 @@ def test_a_batch_that_fails_says_why_and_is_not_submitted_again(
     assert created(llmock) == 1
 
 
-def test_a_batch_of_which_every_request_fails_names_the_first(
-    llmock: LLMock, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batches, "_BATCH_DELAY", 60.0)
-    batches._batches.clear()
+@pytest.mark.usefixtures("stalled")
+def test_a_batch_of_which_every_request_fails_names_the_first(llmock: LLMock, ledger: Ledger, tmp_path: Path) -> None:
     job = ChatBatch(client_of(ledger), tmp_path / "state.json")
     job.submit(requests_of(2))
     end(status="completed")

@@ -16,7 +16,9 @@ import torch
 import yaml
 from accelerate import PartialState
 from safetensors import safe_open
+from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
+from trl import SFTConfig
 
 from kollm import __version__
 from kollm.bases import facts_from_config
@@ -29,7 +31,7 @@ from kollm.recipe import Recipe, load_recipe
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
 from kollm.train.check import base_location, check_recipe
-from kollm.train.data import Tokenised, conversations, split_heldout, tokenise
+from kollm.train.data import Example, Tokenised, conversations, split_heldout, tokenise
 from kollm.train.model import add_tokens, load_config, load_model, load_tokenizer
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
@@ -138,28 +140,38 @@ def _prepare(
         say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
     model = load_model(recipe, location, recipe.base.revision, tokenizer)
     try:
-        trainer = StepTrainer(
-            model,
-            config,
-            rows.examples,
-            heldout.examples,
-            tokenizer,
-            layout(recipe, config, state.num_processes),
-            peft_config(recipe, model),
-            callbacks=[Watchdog(), Tracker(output)],
+        callbacks = [Watchdog(), Tracker(output)]
+        trainer = make_trainer(
+            recipe, config, model, tokenizer, rows.examples, heldout.examples, state.num_processes, callbacks
         )
     except (torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except (ValueError, ImportError, RuntimeError) as error:  # a tracker that is not installed, say
         raise refused(recipe, error) from error
-    finish_adapter(trainer.model, recipe)
-    if recipe.trainer.get("torch_compile"):
-        compile_layers(trainer.model)
     return trainer, {
         "rows": {"train": len(rows.examples), "heldout": len(heldout.examples), **rows.counts},
         "tokens": {"total": rows.tokens, "supervised": rows.supervised},
         "heldout_conversations": heldout_conversations,
     }
+
+
+def make_trainer(
+    recipe: Recipe,
+    config: SFTConfig,
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    heldout: Sequence[Example],
+    processes: int,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> StepTrainer:
+    """The recipe's trainer for a base in memory, its adapter in place."""
+    steps = layout(recipe, config, processes)
+    trainer = StepTrainer(model, config, examples, heldout, tokenizer, steps, peft_config(recipe, model), callbacks)
+    finish_adapter(trainer.model, recipe)
+    if recipe.trainer.get("torch_compile"):
+        compile_layers(trainer.model)
+    return trainer
 
 
 def _rows(

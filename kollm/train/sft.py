@@ -215,7 +215,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
 def compile_layers(model: Any) -> None:
     """Have torch.compile fuse what stands between the matrix products, once for all of a model's layers.
 
-    transformers' own `torch_compile` traces the whole model, which takes minutes, and again for other lengths.
+    transformers' own `torch_compile` makes one program of all layers; a layer at a time, they share theirs.
     """
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):  # what transformers makes its decoder layers of
