@@ -24,9 +24,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kollm.build import SourceInput, build_dataset
-from kollm.dataset import read_records
-from kollm.filters import FILTERS, View, drop_reason
+from kollm.dataset.folder import read_records
+from kollm.dataset.pipeline import build_dataset
+from kollm.dataset.settings import SourceInput
+from kollm.quality.filters import FILTERS, View, drop_reason
 from kollm.translate import Segment, Translation
 from kollm.translate.masking import mask, unmask
 from kollm.translate.translator import Limits, Usage

@@ -14,12 +14,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from kollm import generate
-from kollm.dataset import read_records
-from kollm.generate import System, generate_answers, load_system
-from kollm.generations import read_generations
-from kollm.progress import quiet_libraries
-from kollm.records import Record
+from kollm.answer import local as generate
+from kollm.answer.file import read_generations
+from kollm.answer.local import System, generate_answers, load_system
+from kollm.core.progress import quiet_libraries
+from kollm.core.records import Record
+from kollm.dataset.folder import read_records
 
 
 def main() -> None:

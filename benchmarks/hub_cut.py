@@ -145,8 +145,8 @@ def local_truth(work: Path, generation: dict[str, Any]) -> tuple[list[tuple[str,
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from kollm.dataset import read_records
-    from kollm.prompts import PromptTemplate
+    from kollm.dataset.folder import read_records
+    from kollm.recipe.prompt import PromptTemplate
 
     prompt = PromptTemplate.load(json.loads((work / "adapter/training.json").read_text())["prompt"])
     text = prompt.prompt(generation["instruction"], generation["input"])
@@ -162,7 +162,7 @@ def cuts(hub: LoopbackHub, options: argparse.Namespace, scratch: Path) -> bool:
     """v1 is there; v2 is pushed over it while the line dies."""
     import huggingface_hub.utils._http as http
 
-    from kollm.errors import ServiceError
+    from kollm.core.errors import ServiceError
 
     http.time = NoWaiting()  # type: ignore[assignment]
     hub.repositories.clear()

@@ -21,15 +21,15 @@ from typing import Any
 
 import openai
 
-from kollm.chat import ChatClient
+from kollm.core.records import Generation
 from kollm.judge.local import LocalJudge
 from kollm.judge.parse import parse_verdict
 from kollm.judge.rubric import load_rubric
 from kollm.judge.run import Question, judge_generations, read_verdicts
 from kollm.judge.served import ChatJudge
-from kollm.ledger import Ledger
-from kollm.recipe import ToyBase
-from kollm.records import Generation
+from kollm.recipe.schema import ToyBase
+from kollm.services.chat import ChatClient
+from kollm.services.ledger import Ledger
 from kollm.train.toy import make_base
 
 MODEL = "gpt-5.4-mini-2026-03-17"

@@ -22,8 +22,8 @@ import zlib
 from pathlib import Path
 
 from benchmarks.translate import make_rows
-from kollm.files import json_line, read_jsonl
-from kollm.ledger import Ledger
+from kollm.core.files import json_line, read_jsonl
+from kollm.services.ledger import Ledger
 from kollm.translate import Router, translate_stream
 from kollm.translate.deepl import DeepLTranslator
 from tests.servers.deepl import KEY, DeepLServer

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from kollm.files import read_jsonl
+from kollm.core.files import read_jsonl
 from kollm.synthesize.novelty import Pool, rouge_l, tokens
 
 SIZES = (1_000, 10_000, 50_000)

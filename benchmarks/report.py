@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kollm.files import json_line, read_jsonl
+from kollm.core.files import json_line, read_jsonl
+from kollm.core.records import Generation, Verdict, text_sha256
+from kollm.core.resources import resource_folder
 from kollm.judge.parse import parse_verdict
 from kollm.judge.rubric import load_rubric
-from kollm.records import Generation, Verdict, text_sha256
 from kollm.report import write_report
-from kollm.resources import resource_folder
 
 RUBRIC = load_rubric("kullm2023")
 CASES = {"20 systems x 252 tasks x 20 samples": (20, 252, 20), "8 systems x 12,500 tasks x 1 sample": (8, 12_500, 1)}

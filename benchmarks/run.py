@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from kollm.files import read_json, read_jsonl
+from kollm.core.files import read_json, read_jsonl
 
 
 def main() -> None:

@@ -27,10 +27,10 @@ from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, Trainer, 
 from transformers.utils import logging as transformers_logging
 from trl import SFTConfig, SFTTrainer
 
-from kollm.files import read_json
-from kollm.prompts import PromptTemplate
-from kollm.recipe import ToyBase, load_recipe
-from kollm.records import Record
+from kollm.core.files import read_json
+from kollm.core.records import Record
+from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.schema import ToyBase, load_recipe
 from kollm.train.data import tokenise
 from kollm.train.job import make_trainer
 from kollm.train.model import load_model

@@ -28,10 +28,10 @@ from tokenizers.models import WordLevel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerCallback
 from transformers.utils import logging
 
-from kollm.bases import BASES
-from kollm.files import read_json
-from kollm.progress import quiet_libraries
-from kollm.recipe import Recipe, load_recipe
+from kollm.core.files import read_json
+from kollm.core.progress import quiet_libraries
+from kollm.recipe.bases import BASES
+from kollm.recipe.schema import Recipe, load_recipe
 from kollm.train.data import Example
 from kollm.train.job import make_trainer
 from kollm.train.model import load_model

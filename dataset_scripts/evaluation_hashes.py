@@ -1,6 +1,6 @@
 """The n-gram hashes of the 252 evaluation tasks that kollm carries, from the tasks in English and in Korean.
 
-    python dataset_scripts/evaluation_hashes.py EN.jsonl KO.jsonl -o kollm/human_eval_hashes.npz
+    python dataset_scripts/evaluation_hashes.py EN.jsonl KO.jsonl -o kollm/quality/human_eval_hashes.npz
 
 Only hashes are written, no text: they tell whether a row holds a task, not what the task is.
 """
@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from kollm.leaks import save_tasks, tasks_of
-from kollm.records import Record
+from kollm.core.records import Record
+from kollm.quality.leaks import save_tasks, tasks_of
 from kollm.sources import read_source
 
 

@@ -13,17 +13,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from kollm.core.version import __version__
 
 _HOMES = {
-    "Generation": "kollm.records",
-    "KollmError": "kollm.errors",
-    "PromptTemplate": "kollm.prompts",
-    "Recipe": "kollm.recipe",
-    "Record": "kollm.records",
-    "Verdict": "kollm.records",
-    "build_dataset": "kollm.build",
-    "load_recipe": "kollm.recipe",
+    "Generation": "kollm.core.records",
+    "KollmError": "kollm.core.errors",
+    "PromptTemplate": "kollm.recipe.prompt",
+    "Recipe": "kollm.recipe.schema",
+    "Record": "kollm.core.records",
+    "Verdict": "kollm.core.records",
+    "build_dataset": "kollm.dataset.pipeline",
+    "load_recipe": "kollm.recipe.schema",
     "metric_path": "kollm.metrics",
 }
 _MODULES = ("judge",)
@@ -44,12 +44,12 @@ __all__ = [
 
 if TYPE_CHECKING:
     from kollm import judge
-    from kollm.build import build_dataset
-    from kollm.errors import KollmError
+    from kollm.core.errors import KollmError
+    from kollm.core.records import Generation, Record, Verdict
+    from kollm.dataset.pipeline import build_dataset
     from kollm.metrics import metric_path
-    from kollm.prompts import PromptTemplate
-    from kollm.recipe import Recipe, load_recipe
-    from kollm.records import Generation, Record, Verdict
+    from kollm.recipe.prompt import PromptTemplate
+    from kollm.recipe.schema import Recipe, load_recipe
 
 
 def __getattr__(name: str) -> Any:

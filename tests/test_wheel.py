@@ -43,9 +43,9 @@ def python(site: Path, code: str) -> str:
 
 def test_the_wheel_carries_every_folder(unpacked: Path) -> None:
     for name in (
-        "kollm/recipes/demo.yaml",
-        "kollm/templates/kullm-2023.jinja",
-        "kollm/sample/gpt4_llm.ko.jsonl",
+        "kollm/recipe/recipes/demo.yaml",
+        "kollm/recipe/templates/kullm-2023.jinja",
+        "kollm/sources/sample_rows/gpt4_llm.ko.jsonl",
         "kollm/judge/rubrics/kullm2023.yaml",
         "kollm/metrics/kollm_judge/kollm_judge.py",
         "kollm/_bundled/accelerate_configs/ddp_4gpu.yaml",
@@ -56,8 +56,8 @@ def test_the_wheel_carries_every_folder(unpacked: Path) -> None:
 
 def test_the_wheel_finds_its_own_files(unpacked: Path) -> None:
     code = (
-        "import kollm, kollm.resources as r; print(kollm.__file__); "
-        "print(*(r.resource_folder(n) for n in ('recipes', 'templates', 'sample', 'accelerate_configs', 'model_cards')), "
+        "import kollm, kollm.core.resources as r; print(kollm.__file__); "
+        "print(*(r.resource_folder(n) for n in ('recipe/recipes', 'recipe/templates', 'sources/sample_rows', 'accelerate_configs', 'model_cards')), "
         "kollm.metric_path(), sep='\\n')"
     )
     paths = [Path(line) for line in python(unpacked, code).splitlines()]

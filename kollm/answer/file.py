@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kollm.errors import StateError
-from kollm.files import json_line, read_jsonl, write_atomic
-from kollm.records import Generation
+from kollm.core.errors import StateError
+from kollm.core.files import json_line, read_jsonl, write_atomic
+from kollm.core.records import Generation
 
 
 def read_generations(path: Path) -> Iterator[Generation]:

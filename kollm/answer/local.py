@@ -25,15 +25,15 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
-from kollm.beam_search import beam_search, supports_beam_search
-from kollm.errors import InputError
-from kollm.files import JsonlAppender, file_sha256, read_json
-from kollm.generations import check_same_way, read_generations, write_generations
-from kollm.progress import Progress
-from kollm.prompts import PromptTemplate
-from kollm.pull import Located, beside, locate
-from kollm.records import Generation, Record, content_id
-from kollm.tokens import plain_ids, prompt_ids
+from kollm.answer.beam_search import beam_search, supports_beam_search
+from kollm.answer.file import check_same_way, read_generations, write_generations
+from kollm.core.errors import InputError
+from kollm.core.files import JsonlAppender, file_sha256, read_json
+from kollm.core.progress import Progress
+from kollm.core.records import Generation, Record, content_id
+from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.tokens import plain_ids, prompt_ids
+from kollm.services.repository import Located, beside, locate
 from kollm.train import adaption_prompt  # noqa: F401 - teaches PEFT to load LLaMA-Adapter on GPT-NeoX
 
 PRESETS: dict[str, dict[str, Any]] = {

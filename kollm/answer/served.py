@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kollm.chat import ChatClient, ChatReply, ChatRequest, run_async
-from kollm.errors import InputError, ServiceError, StateError
-from kollm.generations import check_same_way, read_generations, write_generations
-from kollm.progress import Progress, say
-from kollm.records import Generation, Record
+from kollm.answer.file import check_same_way, read_generations, write_generations
+from kollm.core.errors import InputError, ServiceError, StateError
+from kollm.core.progress import Progress, say
+from kollm.core.records import Generation, Record
+from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 
 MAX_NEW_TOKENS = 400
 """As in the paper's decoding, so that served rows stand beside its own."""

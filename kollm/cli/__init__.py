@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from kollm import __version__
-from kollm.errors import KollmError
-from kollm.progress import quiet_libraries
+from kollm.core.errors import KollmError
+from kollm.core.progress import quiet_libraries
+from kollm.core.version import __version__
 
 COMMANDS = {
     "run": ("kollm.cli.run:run", "Everything: dataset, adapter, answers, verdicts, report; resumes."),

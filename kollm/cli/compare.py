@@ -42,7 +42,7 @@ def compare(
 
 
 def _comparisons(paths: Sequence[Path], axes: Sequence[str], rubrics: Sequence[str], seed: int, as_json: bool) -> None:
-    from kollm.errors import InputError
+    from kollm.core.errors import InputError
     from kollm.judge.scores import axis_limits, score_tables
 
     tables = [table for table in score_tables(_named(_read(path) for path in paths)) if len(table.systems) > 1]
@@ -84,7 +84,7 @@ def _comparison_row(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _agreement(paths: Sequence[Path], axes: Sequence[str], as_json: bool) -> None:
-    from kollm.errors import InputError
+    from kollm.core.errors import InputError
     from kollm.judge.agreement import agreement
     from kollm.judge.labels import read_labels
 
@@ -125,8 +125,8 @@ def _agreement(paths: Sequence[Path], axes: Sequence[str], as_json: bool) -> Non
 
 
 def _read(path: Path) -> _Judged:
-    from kollm.files import read_jsonl
-    from kollm.records import Verdict
+    from kollm.core.files import read_jsonl
+    from kollm.core.records import Verdict
     from kollm.report.folder import read_work_folder
 
     if path.is_dir():
@@ -158,7 +158,7 @@ def _named(files: Iterable[_Judged]) -> list[tuple[str, Any]]:
 
 
 def _chosen(there: Iterable[str], wanted: Sequence[str]) -> list[str]:
-    from kollm.errors import InputError
+    from kollm.core.errors import InputError
 
     known = list(there)
     missing = [axis for axis in wanted if axis not in known]

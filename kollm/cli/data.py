@@ -11,8 +11,8 @@ from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
 
 if TYPE_CHECKING:
-    from kollm.build import Settings, SourceInput
-    from kollm.build.plan import DataPlan
+    from kollm.dataset.plan import DataPlan
+    from kollm.dataset.settings import Settings, SourceInput
 
 _TRANSLATORS = ("deepl", "openai", "local", "memory", "none")
 
@@ -57,7 +57,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--price", type=click.FloatRange(min=0), help="USD for a million characters, in place of the engine's.")
 def plan(sources: tuple[str, ...], translator: str, price: float | None, **options: Any) -> None:
     """Rows, characters, cost and time of a build, before anything is spent."""
-    from kollm.build.plan import plan_build
+    from kollm.dataset.plan import plan_build
 
     settings = _settings(options, leaks="drop")
     result = plan_build(_inputs(sources, options), translator=translator, settings=settings, price=price)
@@ -97,8 +97,8 @@ def build(
     """Build a dataset folder: read, translate, filter, write."""
     from dataclasses import asdict
 
-    from kollm.build import build_dataset
-    from kollm.build.plan import plan_build
+    from kollm.dataset.pipeline import build_dataset
+    from kollm.dataset.plan import plan_build
 
     names = ("mode", "leaks", "corrections", "keep_english", "fresh_answers")
     settings = _settings(options, filters=filters, **{name: options[name] for name in names})
@@ -141,8 +141,8 @@ def build(
 @click.option("--show", type=click.IntRange(min=0), default=20, show_default=True, help="Leaks to list.")
 def leaks(folder: str, against: tuple[str, ...], show: int) -> None:
     """Overlap of a dataset with evaluation sets, in Korean and in English. Exit code 1 if there is any."""
-    from kollm.build.leak_check import find_leaks, load_references
-    from kollm.dataset import read_records
+    from kollm.dataset.folder import read_records
+    from kollm.dataset.leak_check import find_leaks, load_references
 
     tasks = load_references(against)
     found = list(find_leaks(read_records(folder, split="train"), tasks))
@@ -156,7 +156,7 @@ def leaks(folder: str, against: tuple[str, ...], show: int) -> None:
 
 
 def _settings(options: dict[str, Any], **more: Any) -> Settings:
-    from kollm.build import Settings
+    from kollm.dataset.settings import Settings
 
     names = ("turns", "privacy", "near", "limit", "seed")
     against = tuple(name for name in options["against"] if name != "none")
@@ -164,7 +164,7 @@ def _settings(options: dict[str, Any], **more: Any) -> Settings:
 
 
 def _inputs(sources: tuple[str, ...], options: dict[str, Any]) -> list[SourceInput]:
-    from kollm.build import SourceInput
+    from kollm.dataset.settings import SourceInput
 
     paths = _by_source(options["inputs"], sources, "--input")
     revisions = _by_source(options["revisions"], sources, "--revision")

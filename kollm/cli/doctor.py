@@ -48,7 +48,7 @@ def doctor(offline: bool) -> None:
 
 
 def _lines(offline: bool) -> Iterator[Line]:
-    from kollm import __version__
+    from kollm.core.version import __version__
 
     yield Line(
         "kollm", f"{__version__} on Python {platform.python_version()}, {platform.system()} {platform.machine()}"
@@ -103,7 +103,7 @@ def _disk() -> Iterator[Line]:
 
 
 def _ledger() -> Line:
-    from kollm.ledger import default_path
+    from kollm.services.ledger import default_path
 
     path = default_path()
     return Line("ledger", f"{path} ({'exists' if path.exists() else 'not yet made'})")

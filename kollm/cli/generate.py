@@ -63,9 +63,9 @@ def generate(
 
     Killed and run again, it goes on where it stopped. Several GPUs: accelerate launch -m kollm generate ...
     """
-    from kollm.dataset import read_records
-    from kollm.errors import InputError
-    from kollm.files import ensure_folder
+    from kollm.core.errors import InputError
+    from kollm.core.files import ensure_folder
+    from kollm.dataset.folder import read_records
 
     _refuse_options_without_effect(context, api)
     if shots and not shots_from:
@@ -84,8 +84,8 @@ def generate(
         return
     ensure_folder(output.parent)
     if api:
-        from kollm.chat import ChatClient
-        from kollm.generate_api import answer_by_api
+        from kollm.answer.served import answer_by_api
+        from kollm.services.chat import ChatClient
 
         client = ChatClient(model, kind="answer", base_url=base_url, max_cost=max_cost, price=price)
         kept = answer_by_api(
@@ -96,7 +96,7 @@ def generate(
     else:
         from accelerate import PartialState
 
-        from kollm.generate import generate_answers, load_system
+        from kollm.answer.local import generate_answers, load_system
 
         loaded = load_system(model, name=system, base=base, prompt=prompt, dtype=dtype)
         kept = generate_answers(
@@ -114,7 +114,7 @@ def generate(
 
 
 def _refuse_options_without_effect(context: click.Context, api: bool) -> None:
-    from kollm.errors import InputError
+    from kollm.core.errors import InputError
 
     for name in ("base", "prompt", "preset", "batch_size", "dtype") if api else ("base_url", "price", "max_cost"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:

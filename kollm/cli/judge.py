@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from kollm.core.records import Generation
     from kollm.judge.served import ChatJudge
-    from kollm.records import Generation
 
 
 @click.command()
@@ -42,7 +42,7 @@ def judge(
     **options: Any,
 ) -> None:
     """Judge the answers in GENERATIONS by a rubric. What was judged before is not asked, nor paid, again."""
-    from kollm.errors import InputError
+    from kollm.core.errors import InputError
     from kollm.judge.make import local_model, make_judge
 
     answers = [answer for path in generations for answer in _read(path)][:limit]
@@ -63,9 +63,9 @@ def judge(
 
 
 def _read(path: Path) -> list[Generation]:
-    from kollm.errors import InputError
-    from kollm.files import read_jsonl
-    from kollm.records import Generation, check_shown
+    from kollm.core.errors import InputError
+    from kollm.core.files import read_jsonl
+    from kollm.core.records import Generation, check_shown
 
     answers = []
     for number, row in enumerate(read_jsonl(path), start=1):
@@ -80,9 +80,9 @@ def _read(path: Path) -> list[Generation]:
 
 def _ask_service(judge: ChatJudge, answers: Sequence[Generation], output: Path, dry_run: bool, batch: bool) -> bool:
     """Say what it costs; submit or collect a batch. True where judging can go on now."""
-    from kollm.chat.batch import ChatBatch
+    from kollm.core.progress import say
     from kollm.judge.run import Question
-    from kollm.progress import say
+    from kollm.services.chat.batch import ChatBatch
 
     questions = [Question(answer, sample) for answer in answers for sample in range(judge.samples)]
     requests = [judge.request(question) for question in questions]
@@ -111,7 +111,7 @@ def _ask_service(judge: ChatJudge, answers: Sequence[Generation], output: Path, 
 
 
 def _judge(judge: Any, answers: Sequence[Generation], output: Path) -> None:
-    from kollm.errors import ServiceError
+    from kollm.core.errors import ServiceError
     from kollm.judge.run import judge_generations, read_verdicts
 
     report = judge_generations(answers, judge, output)
@@ -141,10 +141,10 @@ def _pairs(
     excluded: bool,
     options: dict[str, Any],
 ) -> None:
-    from kollm.errors import InputError
+    from kollm.core.errors import InputError
+    from kollm.core.progress import say
     from kollm.judge.make import make_client
     from kollm.judge.pairwise import judge_pairs, match_pairs, pair_requests
-    from kollm.progress import say
 
     if (
         excluded

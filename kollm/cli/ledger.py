@@ -24,7 +24,7 @@ def ledger() -> None:
 @click.option("--in-flight", "listed", is_flag=True, help="List each text that was sent and got no answer.")
 def stats(path: Path | None, listed: bool) -> None:
     """Texts answered, characters and USD, and what may have been charged without an answer."""
-    from kollm.ledger import Ledger
+    from kollm.services.ledger import Ledger
 
     with Ledger.open(path) as book:
         click.echo(f"ledger {book.path}")
@@ -47,7 +47,7 @@ def stats(path: Path | None, listed: bool) -> None:
 @click.argument("output", type=click.Path(path_type=Path, dir_okay=False))
 def export(path: Path | None, output: Path) -> None:
     """Write the ledger as JSON Lines to OUTPUT."""
-    from kollm.ledger import Ledger
+    from kollm.services.ledger import Ledger
 
     with Ledger.open(path) as book:
         click.echo(f"{book.export(output):,} rows written to {output}")
@@ -58,7 +58,7 @@ def export(path: Path | None, output: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def import_(path: Path | None, file: Path) -> None:
     """Add the answers of an exported FILE that are not in the ledger yet."""
-    from kollm.ledger import Ledger
+    from kollm.services.ledger import Ledger
 
     with Ledger.open(path) as book:
         click.echo(f"{book.import_(file):,} answers added to {book.path}")

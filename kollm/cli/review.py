@@ -19,10 +19,10 @@ def review(dataset: str, output: Path) -> None:
     """
     from collections import Counter
 
-    from kollm.dataset import REJECTED, read_any_records
-    from kollm.errors import InputError
-    from kollm.files import ensure_folder
-    from kollm.translate.review import read_review, write_review
+    from kollm.core.errors import InputError
+    from kollm.core.files import ensure_folder
+    from kollm.dataset.folder import REJECTED, read_any_records
+    from kollm.quality.review import read_review, write_review
 
     records = [*read_any_records(dataset), *read_any_records(dataset, REJECTED)]
     if not any(record.original for record in records):

@@ -40,9 +40,9 @@ def run(
 
     Killed or stopped and run again with the same options, it resumes and says what it skips.
     """
-    from kollm.recipe import load_recipe
-    from kollm.run import planned, run_recipe
-    from kollm.stages import RunOptions
+    from kollm.recipe.schema import load_recipe
+    from kollm.run.journal import planned, run_recipe
+    from kollm.run.stages import RunOptions
 
     loaded = load_recipe(recipe, overrides)
     options = RunOptions(

@@ -18,7 +18,7 @@ def show(example: str, folder: Path) -> None:
 
     EXAMPLE is a record's id, e.g. gpt4_llm-0 or human_eval-sample_task_0.
     """
-    from kollm.errors import InputError
+    from kollm.core.errors import InputError
 
     stages = list(_stages(example, folder))
     if not stages:
@@ -31,10 +31,10 @@ def show(example: str, folder: Path) -> None:
 def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
     import pyarrow.parquet as pq
 
-    from kollm.errors import InputError
-    from kollm.files import read_json, read_jsonl
-    from kollm.prompts import PromptTemplate
-    from kollm.records import Record
+    from kollm.core.errors import InputError
+    from kollm.core.files import read_json, read_jsonl
+    from kollm.core.records import Record
+    from kollm.recipe.prompt import PromptTemplate
 
     if not folder.is_dir():
         raise InputError(f"The work folder '{folder}' does not exist - name one that `kollm run` made.")

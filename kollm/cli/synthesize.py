@@ -11,9 +11,9 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kollm.chat import ChatClient
-    from kollm.chat.messages import ChatRequest
-    from kollm.records import Record
+    from kollm.core.records import Record
+    from kollm.services.chat import ChatClient
+    from kollm.services.chat.messages import ChatRequest
     from kollm.synthesize.made import Made
 
 Command = Callable[..., Any]
@@ -54,7 +54,7 @@ def self_instruct(
     count: int, seeds: Path | None, language: str, seed: int, licence: str, options: tuple[str, ...], **rest: Any
 ) -> None:
     """New tasks with instances from seed tasks (Self-Instruct)."""
-    from kollm.errors import InputError
+    from kollm.core.errors import InputError
     from kollm.synthesize import self_instruct as making
     from kollm.synthesize.seeds import BUNDLED, read_seeds
     from kollm.synthesize.wording import load_wording
@@ -110,8 +110,8 @@ def regenerate(
     dataset: str, everything: bool, system: str, limit: int | None, options: tuple[str, ...], **rest: Any
 ) -> None:
     """Answers asked anew for the rows of DATASET that routing, or `build --fresh-answers`, set aside for it."""
-    from kollm.dataset import REJECTED, read_any_records
-    from kollm.errors import InputError
+    from kollm.core.errors import InputError
+    from kollm.dataset.folder import REJECTED, read_any_records
     from kollm.synthesize.regenerate import ROUTE, answer_requests, regenerate
 
     kept = read_any_records(dataset) if everything else []
@@ -152,9 +152,9 @@ def templates(
     """ROWS of annotated data (JSON, JSON Lines, parquet, KorQuAD's form) as instructions. No model is asked."""
     import itertools
 
+    from kollm.recipe.task import load_task
     from kollm.sources.annotated import read, read_annotations
     from kollm.synthesize.templates import fill_templates
-    from kollm.tasks import load_task
 
     chosen = load_task(task)
 
@@ -176,7 +176,7 @@ def templates(
 
 
 def _client(rest: dict[str, Any]) -> ChatClient:
-    from kollm.chat import ChatClient
+    from kollm.services.chat import ChatClient
 
     names = ("base_url", "max_cost", "price", "concurrency")
     return ChatClient(rest.pop("model"), kind="synthesize", **{name: rest.pop(name) for name in names})
@@ -192,9 +192,9 @@ def _make(
     instructions: bool = False,
 ) -> None:
     """Say what it costs; then ask, and write the rows."""
-    from kollm.chat import run_async
-    from kollm.files import ensure_folder
-    from kollm.progress import say
+    from kollm.core.files import ensure_folder
+    from kollm.core.progress import say
+    from kollm.services.chat import run_async
 
     note = "if every new instruction is kept, " if instructions else ""
     say(f"{client.model} at {client.base_url}: {note}{client.estimate(requests)}")
@@ -208,8 +208,8 @@ def _make(
 
 
 def _write(made: Made, output: Path) -> None:
-    from kollm.files import ensure_folder, json_line, write_atomic
-    from kollm.progress import say
+    from kollm.core.files import ensure_folder, json_line, write_atomic
+    from kollm.core.progress import say
 
     ensure_folder(output.absolute().parent)
     write_atomic(output, "".join(json_line(record.to_row()) for record in made.records))
@@ -223,8 +223,8 @@ def _write(made: Made, output: Path) -> None:
 
 
 def _topics(name: str) -> list[str]:
-    from kollm.dataset import read_records
-    from kollm.errors import InputError
+    from kollm.core.errors import InputError
+    from kollm.dataset.folder import read_records
 
     path = Path(name)
     if path.is_file():

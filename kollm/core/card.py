@@ -10,8 +10,8 @@ import jinja2
 import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from kollm.errors import InputError
-from kollm.resources import resource_folder
+from kollm.core.errors import InputError
+from kollm.core.resources import resource_folder
 
 
 class MissingFigureError(Exception):

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 
 
 def require_file(path: Path, what: str) -> Path:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 
 Turn = tuple[str, str]
 """One earlier exchange of a conversation: what the user said, what the assistant answered."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def resource_folder(name: str) -> Path:
-    """The folder `accelerate_configs`, `model_cards`, `recipes`, `templates`, `sample` or another of the package."""
+    """The folder `accelerate_configs`, `model_cards`, `recipe/recipes`, `recipe/templates`, `sources/sample_rows` or another of the package."""
     for candidate in (PACKAGE / name, PACKAGE / "_bundled" / name, PACKAGE.parent / name):
         if candidate.is_dir():
             return candidate

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kollm.card_template import render_template, to_yaml
-from kollm.dataset import REJECTED
-from kollm.licences import common_licence
+from kollm.core.card import render_template, to_yaml
+from kollm.core.licences import common_licence
+from kollm.dataset.folder import REJECTED
 
 _SIZES = (
     (1_000, "n<1K"),

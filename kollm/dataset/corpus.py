@@ -1,6 +1,6 @@
 """Plain text for more pre-training, as a dataset that `kollm train` takes:
 
-    python -m kollm.train.corpus TEXT.txt -o CORPUS
+    python -m kollm.dataset.corpus TEXT.txt -o CORPUS
 
 A text file's documents stand apart by blank lines. In the dataset a document is an answer without a question; with the
 prompt `plain` that is the text itself.
@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from kollm.dataset import DatasetWriter, Part, read_records
-from kollm.errors import InputError, KollmError
-from kollm.files import require_file
-from kollm.progress import say
-from kollm.records import Record
-from kollm.tables import to_table
+from kollm.core.errors import InputError, KollmError
+from kollm.core.files import require_file
+from kollm.core.progress import say
+from kollm.core.records import Record
+from kollm.dataset.folder import DatasetWriter, Part, read_records
+from kollm.dataset.tables import to_table
 
 CHARACTERS = 4000
 """Length at which a document is cut: Korean takes less than one token a character in a Korean vocabulary of 46,336."""
@@ -101,7 +101,7 @@ def _parts(text: str, characters: int) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the dataset; exit code 1 with one sentence for an error that a user can mend."""
-    parser = argparse.ArgumentParser(prog="python -m kollm.train.corpus", description="Plain text as a dataset.")
+    parser = argparse.ArgumentParser(prog="python -m kollm.dataset.corpus", description="Plain text as a dataset.")
     parser.add_argument("texts", nargs="+", help="text files, dataset folders or Hub ids")
     parser.add_argument("-o", "--output", type=Path, required=True, help="dataset folder")
     options = parser.parse_args(arguments)

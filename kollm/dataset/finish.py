@@ -9,14 +9,14 @@ from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
-from kollm.filters import FILTERS, FilterSet, View, drop_reason, mixed_register, paper_would_drop
-from kollm.leaks import Tasks, row_text
-from kollm.records import Record
+from kollm.core.records import Record
+from kollm.dataset.tables import to_records, to_table
+from kollm.quality.filters import FILTERS, FilterSet, View, drop_reason, mixed_register, paper_would_drop
+from kollm.quality.leaks import Tasks, row_text
+from kollm.quality.review import Correction, replay
 from kollm.sources import Rejected, Source
-from kollm.tables import to_records, to_table
 from kollm.translate import Outcome, Translator, translate_records
 from kollm.translate.english import english_record
-from kollm.translate.review import Correction, replay
 
 LeakPolicy = Literal["refuse", "drop", "keep"]
 """What becomes of a build whose rows hold evaluation tasks: it stops, drops those rows, or keeps them, counted."""

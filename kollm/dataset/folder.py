@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kollm.errors import InputError
-from kollm.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
-from kollm.pull import locate
-from kollm.records import Record, content_id
-from kollm.tables import SCHEMA, to_records
+from kollm.core.errors import InputError
+from kollm.core.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
+from kollm.core.records import Record, content_id
+from kollm.dataset.tables import SCHEMA, to_records
+from kollm.services.repository import locate
 
 CARD = "README.md"
 MANIFEST = "manifest.json"

@@ -7,10 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from kollm.dataset import read_records
-from kollm.errors import InputError
-from kollm.leaks import Tasks, load_tasks, row_text, tasks_of
-from kollm.records import Record
+from kollm.core.errors import InputError
+from kollm.core.records import Record
+from kollm.dataset.folder import read_records
+from kollm.quality.leaks import Tasks, load_tasks, row_text, tasks_of
 from kollm.sources import SAMPLE, find_source, read_source
 from kollm.sources.rows import SUFFIXES, local_rows
 

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kollm import __version__
-from kollm.build.settings import Settings, SourceInput, Tally
-from kollm.dataset import REJECTED, Part, dataset_fingerprint
-from kollm.dataset_card import CardPart, render_card
-from kollm.files import file_sha256
+from kollm.core.files import file_sha256
+from kollm.core.version import __version__
+from kollm.dataset.card import CardPart, render_card
+from kollm.dataset.folder import REJECTED, Part, dataset_fingerprint
+from kollm.dataset.settings import Settings, SourceInput, Tally
 from kollm.sources import SAMPLE, find_source, is_local
 
 TERMS = {

@@ -15,25 +15,25 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kollm.build.finish import Finished, FinishPlan, finish, reason_kind, translate_and_finish
-from kollm.build.leak_check import load_references
-from kollm.build.pool import Pool
-from kollm.build.prepare import Prepared, SourcePlan, prepare
-from kollm.build.scratch import Scratch
-from kollm.build.settings import REJECTED_PART, Engines, Settings, SourceInput, Tally
-from kollm.dataset import DatasetWriter, Part
-from kollm.dedup import find_duplicates, join
-from kollm.errors import InputError
-from kollm.filters import FilterSet, find_filters
-from kollm.leaks import Tasks, tasks_of
-from kollm.ledger import Ledger
-from kollm.progress import Progress, say
-from kollm.records import Record
+from kollm.core.errors import InputError
+from kollm.core.progress import Progress, say
+from kollm.core.records import Record
+from kollm.dataset.finish import Finished, FinishPlan, finish, reason_kind, translate_and_finish
+from kollm.dataset.folder import DatasetWriter, Part
+from kollm.dataset.leak_check import load_references
+from kollm.dataset.pool import Pool
+from kollm.dataset.prepare import Prepared, SourcePlan, prepare
+from kollm.dataset.scratch import Scratch
+from kollm.dataset.settings import REJECTED_PART, Engines, Settings, SourceInput, Tally
+from kollm.dataset.tables import to_records
+from kollm.quality.dedup import find_duplicates, join
+from kollm.quality.filters import FilterSet, find_filters
+from kollm.quality.leaks import Tasks, tasks_of
+from kollm.quality.review import Correction, read_review
+from kollm.services.ledger import Ledger
 from kollm.sources import Batch, Source, find_source, open_source, read_source
-from kollm.tables import to_records
 from kollm.translate import MemoryTranslator, Translator, translate_stream
 from kollm.translate.budget import Budget
-from kollm.translate.review import Correction, read_review
 from kollm.translate.routing import Router, fresh_answer_rules
 
 BATCH_ROWS = 1_000

@@ -14,20 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm.build.card import make_card, make_manifest
-from kollm.build.finish import UNTRANSLATED, LeakPolicy
-from kollm.build.leak_check import EVALUATION
-from kollm.build.passes import Build, announce, first_pass, second_pass
-from kollm.build.pool import Pool
-from kollm.build.scratch import Scratch
-from kollm.build.settings import Engines, Settings, SourceInput, Tally
-from kollm.dataset import MANIFEST, REJECTED, DatasetWriter
-from kollm.dedup import NEAR
-from kollm.errors import InputError
-from kollm.files import file_sha256
-from kollm.ledger import Ledger
-from kollm.privacy import Privacy
-from kollm.progress import say
+from kollm.core.errors import InputError
+from kollm.core.files import file_sha256
+from kollm.core.progress import say
+from kollm.dataset.finish import UNTRANSLATED, LeakPolicy
+from kollm.dataset.folder import MANIFEST, REJECTED, DatasetWriter
+from kollm.dataset.leak_check import EVALUATION
+from kollm.dataset.manifest import make_card, make_manifest
+from kollm.dataset.passes import Build, announce, first_pass, second_pass
+from kollm.dataset.pool import Pool
+from kollm.dataset.scratch import Scratch
+from kollm.dataset.settings import Engines, Settings, SourceInput, Tally
+from kollm.quality.dedup import NEAR
+from kollm.quality.privacy import Privacy
+from kollm.services.ledger import Ledger
 from kollm.sources import SAMPLE, Turns
 from kollm.translate import Translator
 from kollm.translate.budget import Budget

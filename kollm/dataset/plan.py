@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from kollm.build.passes import Build, first_pass
-from kollm.build.pipeline import find_processes
-from kollm.build.pool import Pool
-from kollm.build.scratch import Remaining, Scratch
-from kollm.build.settings import Settings, SourceInput, Tally
-from kollm.errors import InputError
+from kollm.core.errors import InputError
+from kollm.dataset.passes import Build, first_pass
+from kollm.dataset.pipeline import find_processes
+from kollm.dataset.pool import Pool
+from kollm.dataset.scratch import Remaining, Scratch
+from kollm.dataset.settings import Settings, SourceInput, Tally
 from kollm.sources import find_source
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from kollm.dedup import Prints, prints, record_text
-from kollm.leaks import Leak, Tasks
-from kollm.leaks import row_text as leak_text
-from kollm.privacy import Privacy, screen
-from kollm.records import Record
+from kollm.core.records import Record
+from kollm.dataset.tables import to_table
+from kollm.quality.dedup import Prints, prints, record_text
+from kollm.quality.leaks import Leak, Tasks
+from kollm.quality.leaks import row_text as leak_text
+from kollm.quality.privacy import Privacy, screen
 from kollm.sources import Batch, Place, Read, Rejected, Source, adapt_batch
-from kollm.tables import to_table
 from kollm.translate.fields import record_fields
 from kollm.translate.masking import make_document, visible_length
 from kollm.translate.routing import Router

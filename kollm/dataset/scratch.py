@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kollm.dedup import NOT_A_DUPLICATE, Duplicates
+from kollm.dataset.tables import SCHEMA
+from kollm.quality.dedup import NOT_A_DUPLICATE, Duplicates
 from kollm.sources import duplicate_id
-from kollm.tables import SCHEMA
 
 
 class Remaining(NamedTuple):

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm.build.finish import Finished, LeakPolicy
-from kollm.build.leak_check import EVALUATION
-from kollm.dataset import REJECTED, Part
-from kollm.dedup import NEAR
-from kollm.errors import InputError
-from kollm.privacy import Privacy
-from kollm.records import Record
+from kollm.core.errors import InputError
+from kollm.core.records import Record
+from kollm.dataset.finish import Finished, LeakPolicy
+from kollm.dataset.folder import REJECTED, Part
+from kollm.dataset.leak_check import EVALUATION
+from kollm.quality.dedup import NEAR
+from kollm.quality.privacy import Privacy
 from kollm.sources import SAMPLE, Source, Turns, find_source, read_source, sample_file
 from kollm.translate import MemoryTranslator, Translator
 from kollm.translate.engines import make_translator

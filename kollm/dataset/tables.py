@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kollm.records import Original, Provenance, Record
+from kollm.core.records import Original, Provenance, Record
 
 _TURNS = pa.list_(pa.list_(pa.string()))
 _TEXTS = [("instruction", pa.string()), ("input", pa.string()), ("output", pa.string()), ("history", _TURNS)]

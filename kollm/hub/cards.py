@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-from kollm import __version__
-from kollm.card_template import render_template, to_yaml
-from kollm.errors import InputError, MissingExtraError, StateError
-from kollm.files import read_json, require_file
-from kollm.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
-from kollm.prompts import PromptTemplate
-from kollm.pull import Reference
-from kollm.recipe import TOY_PREFIX
+from kollm.core.card import render_template, to_yaml
+from kollm.core.errors import InputError, MissingExtraError, StateError
+from kollm.core.files import read_json, require_file
+from kollm.core.version import __version__
+from kollm.hub.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
+from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.schema import TOY_PREFIX
 from kollm.report.markdown import markdown_tables
+from kollm.services.repository import Reference
 
 QUESTION = "건강을 지키는 세 가지 방법을 알려 주세요."
 CURVE = "loss.png"

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from kollm.dataset import CARD, dataset_fingerprint
-from kollm.errors import InputError, StateError
-from kollm.files import read_json, require_file
-from kollm.licences import common_licence
-from kollm.pull import Reference, pull
+from kollm.core.errors import InputError, StateError
+from kollm.core.files import read_json, require_file
+from kollm.core.licences import common_licence
+from kollm.dataset.folder import CARD, dataset_fingerprint
+from kollm.services.repository import Reference, pull
 
 TRAINING = "training.json"
 METRICS = "metrics.json"

@@ -12,15 +12,14 @@ from typing import Any
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi
 
-from kollm.build.leak_check import EVALUATION, find_leaks, load_references
-from kollm.card_template import to_yaml
-from kollm.cards import Card, public_recipe, toy_base_card, trained_card
-from kollm.dataset import CARD, MANIFEST, REJECTED, read_manifest, read_records
-from kollm.errors import InputError, StateError
-from kollm.files import file_sha256, read_json
-from kollm.hub.publication import KINDS, Publication, as_bytes, check_card, check_secrets, gather
-from kollm.licences import common_licence
-from kollm.lineage import (
+from kollm.core.card import to_yaml
+from kollm.core.errors import InputError, StateError
+from kollm.core.files import file_sha256, read_json
+from kollm.core.licences import common_licence
+from kollm.dataset.folder import CARD, MANIFEST, REJECTED, read_manifest, read_records
+from kollm.dataset.leak_check import EVALUATION, find_leaks, load_references
+from kollm.hub.cards import Card, public_recipe, toy_base_card, trained_card
+from kollm.hub.lineage import (
     METRICS,
     RECIPE,
     TOY,
@@ -34,7 +33,8 @@ from kollm.lineage import (
     front_matter,
     joined_licence,
 )
-from kollm.pull import Reference, check_repository_name, hub_errors, parse_reference
+from kollm.hub.publication import KINDS, Publication, as_bytes, check_card, check_secrets, gather
+from kollm.services.repository import Reference, check_repository_name, hub_errors, parse_reference
 
 PLACEHOLDER = "PATH_OR_ID_OF_THIS_DATASET"
 """What a dataset's card says before the dataset has a name on the Hub."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from kollm.dataset import CARD, MANIFEST
-from kollm.errors import InputError
+from kollm.core.errors import InputError
+from kollm.dataset.folder import CARD, MANIFEST
+from kollm.hub.lineage import front_matter
 from kollm.hub.secrets import environment_secrets, find_secrets, safetensors_header
-from kollm.lineage import front_matter
-from kollm.pull import RepoType
+from kollm.services.repository import RepoType
 
 
 class Kind(NamedTuple):

@@ -19,13 +19,13 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from kollm import __version__
-from kollm.errors import InputError, MissingKeyError, ServiceError, StateError
-from kollm.files import file_sha256
+from kollm.core.errors import InputError, MissingKeyError, ServiceError, StateError
+from kollm.core.files import file_sha256
+from kollm.core.progress import say
+from kollm.core.version import __version__
 from kollm.hub.preparation import Names, prepare
 from kollm.hub.publication import Publication
-from kollm.progress import say
-from kollm.pull import Reference, hub_errors
+from kollm.services.repository import Reference, hub_errors
 
 Change = Literal["new", "changed", "unchanged", "deleted"]
 

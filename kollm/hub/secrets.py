@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 
 _FORMS: dict[str, str] = {
     "Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}",

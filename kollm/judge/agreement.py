@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kollm.errors import InputError, MissingExtraError
+from kollm.core.errors import InputError, MissingExtraError
 from kollm.judge.stats import Interval, bootstrap_interval, rank_correlation
 
 Answer = tuple[str, str]

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm.errors import InputError
-from kollm.files import read_jsonl, require_file
+from kollm.core.errors import InputError
+from kollm.core.files import read_jsonl, require_file
 
 Answer = tuple[str, str]
 """Task id and system."""

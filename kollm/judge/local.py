@@ -21,11 +21,11 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
+from kollm.core.records import Status, Verdict, canonical_json
 from kollm.judge.rubric import Rubric, load_rubric
 from kollm.judge.run import Question, verdict_of
-from kollm.pull import locate
-from kollm.records import Status, Verdict, canonical_json
+from kollm.services.repository import locate
 
 Ids = tuple[int, ...]
 CUTTABLE = ("response", "input", "instruction")

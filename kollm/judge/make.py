@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kollm.errors import InputError, MissingExtraError
+from kollm.core.errors import InputError, MissingExtraError
 from kollm.judge.rubric import Rubric
-from kollm.models import DEFAULT_MODEL
+from kollm.services.prices import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from kollm.chat import ChatClient
     from kollm.judge.local import LocalJudge
     from kollm.judge.served import ChatJudge, Mode
-    from kollm.ledger import Ledger
+    from kollm.services.chat import ChatClient
+    from kollm.services.ledger import Ledger
 
 Engine = Literal["openai", "local"]
 DEFAULT_CONCURRENCY = 32
@@ -113,7 +113,7 @@ def make_client(
         MissingExtraError: the extra `judge` is not installed.
     """
     try:
-        from kollm.chat import ChatClient
+        from kollm.services.chat import ChatClient
     except ImportError as error:
         raise MissingExtraError(error.name or "openai", "judge") from error
     return ChatClient(

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm.chat import ChatClient, ChatReply, ChatRequest, run_async
-from kollm.errors import InputError
-from kollm.files import ensure_folder, json_line, write_atomic
+from kollm.core.errors import InputError
+from kollm.core.files import ensure_folder, json_line, write_atomic
+from kollm.core.records import Generation, text_sha256
 from kollm.judge.agreement import Choice, PositionBias, position_bias
 from kollm.judge.rubric import RUBRICS, encodable, fence_token
-from kollm.records import Generation, text_sha256
+from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 
 TEMPLATE = RUBRICS / "pairwise.txt"
 REPLY_TOKENS = 256

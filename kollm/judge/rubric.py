@@ -15,8 +15,8 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from kollm.errors import InputError
-from kollm.records import content_id
+from kollm.core.errors import InputError
+from kollm.core.records import content_id
 
 RUBRICS = Path(__file__).resolve().parent / "rubrics"
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")

@@ -9,11 +9,11 @@ from math import fsum
 from pathlib import Path
 from typing import Any, Protocol
 
-from kollm.errors import InputError
-from kollm.files import JsonlAppender, ensure_folder, json_line, read_jsonl, write_atomic
+from kollm.core.errors import InputError
+from kollm.core.files import JsonlAppender, ensure_folder, json_line, read_jsonl, write_atomic
+from kollm.core.progress import Progress
+from kollm.core.records import Generation, Status, Verdict, check_shown, text_sha256
 from kollm.judge.rubric import Rubric
-from kollm.progress import Progress
-from kollm.records import Generation, Status, Verdict, check_shown, text_sha256
 
 RETRIED: tuple[Status, ...] = ("api_error",)
 """Statuses of verdicts that a later run asks for again: nothing was answered."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from kollm.core.records import Verdict
 from kollm.judge.rubric import Rubric, load_rubric, rubric_names
 from kollm.judge.stats import Comparison, compare_systems
-from kollm.records import Verdict
 
 Limits = Mapping[str, tuple[float, float]]
 """Axis key to its lowest and highest score."""

@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from kollm.chat import ChatClient, ChatReply, ChatRequest, run_async
-from kollm.errors import InputError, ServiceError
+from kollm.core.errors import InputError, ServiceError
+from kollm.core.records import Status, Verdict
 from kollm.judge.expectation import expected_scores
 from kollm.judge.parse import parse_verdict
 from kollm.judge.rubric import Axis, Rubric, load_rubric
 from kollm.judge.run import Question, verdict_of
-from kollm.records import Status, Verdict
+from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 
 Mode = Literal["text", "structured", "logprob"]
 MODES: tuple[Mode, ...] = ("text", "structured", "logprob")

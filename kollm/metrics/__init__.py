@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kollm.resources import PACKAGE
+from kollm.core.resources import PACKAGE
 
 
 def metric_path() -> str:

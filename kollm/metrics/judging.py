@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
+from kollm.core.records import Generation, Verdict
 from kollm.judge.rubric import Rubric
 from kollm.judge.run import Judge, Question, verdict_of
 from kollm.judge.scores import parse_rate
 from kollm.judge.stats import estimate
-from kollm.records import Generation, Verdict
 
 SYSTEM = "predictions"
 """Name of the judged system in the metric's verdicts."""

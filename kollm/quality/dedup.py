@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kollm.errors import MissingExtraError
-from kollm.records import Record
-from kollm.shingles import Hashes, fold_spaces, grams, mix
+from kollm.core.errors import MissingExtraError
+from kollm.core.records import Record
+from kollm.quality.shingles import Hashes, fold_spaces, grams, mix
 
 NEAR = 0.8
 GRAM = 5

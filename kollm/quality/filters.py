@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kollm.errors import InputError, MissingExtraError
-from kollm.flags import repeated_share
-from kollm.records import Record
+from kollm.core.errors import InputError, MissingExtraError
+from kollm.core.records import Record
+from kollm.quality.flags import repeated_share
 from kollm.translate.fields import record_fields
 from kollm.translate.masking import lost_numbers
 from kollm.translate.structure import plain

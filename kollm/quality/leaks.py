@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kollm.errors import InputError
-from kollm.files import require_file
-from kollm.records import Record
-from kollm.resources import PACKAGE
-from kollm.shingles import Hashes, Offsets, fold_letters, grams
+from kollm.core.errors import InputError
+from kollm.core.files import require_file
+from kollm.core.records import Record
+from kollm.core.resources import PACKAGE
+from kollm.quality.shingles import Hashes, Offsets, fold_letters, grams
 
 GRAM = 10
 THRESHOLD = 0.5
@@ -27,7 +27,7 @@ tasks, the highest 0.40; a row that carries a task under other spacing, case or 
 SHORTEST = 12
 """Letters that a task needs to be told from ordinary wording; shorter ones are left out."""
 _FILTER_BITS = 21
-BUNDLED = PACKAGE / "human_eval_hashes.npz"
+BUNDLED = PACKAGE / "quality" / "human_eval_hashes.npz"
 """Hashes of the 252 tasks in English and Korean, made by `dataset_scripts/evaluation_hashes.py`."""
 
 

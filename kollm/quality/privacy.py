@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from kollm.records import Record
+from kollm.core.records import Record
 
 Privacy = Literal["mask", "drop", "off"]
 """What becomes of a row with personal data: its values are replaced, the row is rejected, or nothing."""

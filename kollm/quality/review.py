@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kollm.errors import InputError
-from kollm.files import json_line, read_jsonl, write_atomic
-from kollm.records import Record, content_id
+from kollm.core.errors import InputError
+from kollm.core.files import json_line, read_jsonl, write_atomic
+from kollm.core.records import Record, content_id
 from kollm.translate.english import english_fields
 from kollm.translate.fields import record_fields, with_fields
 from kollm.translate.masking import lost_numbers, translatable

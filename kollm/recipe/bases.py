@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kollm.errors import InputError
-from kollm.files import read_json
+from kollm.core.errors import InputError
+from kollm.core.files import read_json
 
 Architecture = Literal["gpt_neox", "llama", "bloom"]
 

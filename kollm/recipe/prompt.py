@@ -15,9 +15,9 @@ from typing import NamedTuple, NoReturn, Self
 from jinja2 import Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from kollm.errors import InputError, RecipeError
-from kollm.records import Record, Turn, text_sha256
-from kollm.resources import resource_folder
+from kollm.core.errors import InputError, RecipeError
+from kollm.core.records import Record, Turn, text_sha256
+from kollm.core.resources import resource_folder
 
 EOS_TOKEN = "<|endoftext|>"
 """End of text in Polyglot-Ko, GPT-NeoX and Pythia; pass a tokenizer's own where it differs."""
@@ -50,7 +50,7 @@ class PromptTemplate:
     @classmethod
     def names(cls) -> list[str]:
         """Names of the shipped templates, sorted."""
-        return sorted(path.stem for path in resource_folder("templates").glob("*.jinja"))
+        return sorted(path.stem for path in resource_folder("recipe/templates").glob("*.jinja"))
 
     @classmethod
     def load(cls, name: str) -> Self:
@@ -59,7 +59,7 @@ class PromptTemplate:
         Raises:
             RecipeError: there is none, or it is no valid Jinja.
         """
-        path = resource_folder("templates") / f"{name}.jinja" if name in cls.names() else Path(name)
+        path = resource_folder("recipe/templates") / f"{name}.jinja" if name in cls.names() else Path(name)
         if path.suffix != ".jinja" or not path.is_file():
             raise RecipeError(
                 f"There is no prompt template '{name}' - use one of {', '.join(cls.names())}, "

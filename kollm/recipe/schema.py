@@ -16,9 +16,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from kollm.errors import RecipeError
-from kollm.records import content_id
-from kollm.resources import PACKAGE, resource_folder
+from kollm.core.errors import RecipeError
+from kollm.core.records import content_id
+from kollm.core.resources import PACKAGE, resource_folder
 
 TOY_PREFIX = "toy:"
 """A base named `toy:ARCHITECTURE` is made on the spot by `kollm.train.toy`, e.g. `toy:gpt_neox`."""
@@ -173,11 +173,11 @@ class Recipe(_Section):
 
 @functools.cache
 def trainer_keys() -> dict[str, list[str]]:
-    """SFTConfig's keys and the YAML types that each takes, as shipped in `train/trainer_keys.json`.
+    """SFTConfig's keys and the YAML types that each takes, as shipped in `recipe/trainer_keys.json`.
 
     Shipped, so that a recipe is checked without importing torch; a test compares the file with TRL's SFTConfig.
     """
-    keys: dict[str, list[str]] = json.loads((PACKAGE / "train" / "trainer_keys.json").read_text(encoding="utf-8"))
+    keys: dict[str, list[str]] = json.loads((PACKAGE / "recipe" / "trainer_keys.json").read_text(encoding="utf-8"))
     return keys
 
 
@@ -264,7 +264,7 @@ def _number(value: Any) -> Any:
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes, sorted; those that begin with `_` are parts of others and are left out."""
-    return sorted(p.stem for p in resource_folder("recipes").glob("*.yaml") if not p.stem.startswith("_"))
+    return sorted(p.stem for p in resource_folder("recipe/recipes").glob("*.yaml") if not p.stem.startswith("_"))
 
 
 def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -294,8 +294,8 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
 
 
 def _find(name: str) -> Path:
-    if name in [p.stem for p in resource_folder("recipes").glob("*.yaml")]:
-        return resource_folder("recipes") / f"{name}.yaml"
+    if name in [p.stem for p in resource_folder("recipe/recipes").glob("*.yaml")]:
+        return resource_folder("recipe/recipes") / f"{name}.yaml"
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():

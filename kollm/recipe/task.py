@@ -16,9 +16,9 @@ from typing import NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kollm.errors import InputError
-from kollm.records import text_sha256
-from kollm.resources import resource_folder
+from kollm.core.errors import InputError
+from kollm.core.records import text_sha256
+from kollm.core.resources import resource_folder
 
 _FIELD = re.compile(r"\{(\w+)\}")
 
@@ -116,4 +116,4 @@ def load_task(name_or_path: str) -> Task:
 
 
 def _folder() -> Path:
-    return resource_folder("templates") / "tasks"
+    return resource_folder("recipe/tasks")

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kollm.prompts import PromptTemplate, Segment
-from kollm.records import Record
+from kollm.core.records import Record
+from kollm.recipe.prompt import PromptTemplate, Segment
 
 
 def bos_ids(tokenizer: Any) -> list[int]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm.errors import InputError
-from kollm.files import read_json, read_jsonl
-from kollm.flags import Flag, answer_flags
-from kollm.progress import track
-from kollm.records import Generation, Verdict, check_shown, text_sha256
+from kollm.core.errors import InputError
+from kollm.core.files import read_json, read_jsonl
+from kollm.core.progress import track
+from kollm.core.records import Generation, Verdict, check_shown, text_sha256
+from kollm.quality.flags import Flag, answer_flags
 
 PARTS = (
     "run.json",

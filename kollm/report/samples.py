@@ -12,9 +12,9 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kollm.flags import FLAGS
+from kollm.core.records import STATUSES, Verdict
 from kollm.judge.scores import Judging
-from kollm.records import STATUSES, Verdict
+from kollm.quality.flags import FLAGS
 from kollm.report.folder import Answered, Material
 
 BLOCK = 100

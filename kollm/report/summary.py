@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from kollm import __version__
-from kollm.flags import FLAGS
+from kollm.core.records import STATUSES
+from kollm.core.version import __version__
 from kollm.judge.agreement import position_bias
 from kollm.judge.rubric import Axis
 from kollm.judge.scores import ScoreTable, find_rubric, parse_rate, score_tables, without_reply
 from kollm.judge.stats import LEVEL, RESAMPLES, estimate, length_correlation
-from kollm.published import PUBLISHED
-from kollm.records import STATUSES
+from kollm.quality.flags import FLAGS
 from kollm.report.folder import Answered, Material, WorkFolder
+from kollm.report.published import PUBLISHED
 from kollm.report.words import STAGES
 
 MOST_COMPARED = 8

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kollm.flags import Flag
-from kollm.records import Status
+from kollm.core.records import Status
+from kollm.quality.flags import Flag
 
 
 class Words(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from kollm.errors import InputError
-from kollm.files import ensure_folder, write_atomic, write_json
+from kollm.core.errors import InputError
+from kollm.core.files import ensure_folder, write_atomic, write_json
 from kollm.report.folder import gather, read_work_folder
 from kollm.report.markdown import markdown_tables
 from kollm.report.render import render_page

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kollm import __version__
-from kollm.errors import InputError, StateError
-from kollm.files import ensure_folder, read_json, write_json
-from kollm.progress import say
-from kollm.recipe import Recipe
-from kollm.records import canonical_json
-from kollm.stages import STAGES, Run, RunOptions, Stage
+from kollm.core.errors import InputError, StateError
+from kollm.core.files import ensure_folder, read_json, write_json
+from kollm.core.progress import say
+from kollm.core.records import canonical_json
+from kollm.core.version import __version__
+from kollm.recipe.schema import Recipe
+from kollm.run.stages import STAGES, Run, RunOptions, Stage
 
 
 def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) -> dict[str, dict[str, Any]]:

@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm import __version__
-from kollm.build import SourceInput, build_dataset
-from kollm.dataset import dataset_fingerprint, read_records
-from kollm.errors import RecipeError, ServiceError
-from kollm.files import file_sha256, read_json, require_file, write_atomic
-from kollm.progress import say
-from kollm.pull import locate
-from kollm.recipe import Data, Recipe, Source, load_recipe
-from kollm.records import Record
+from kollm.core.errors import RecipeError, ServiceError
+from kollm.core.files import file_sha256, read_json, require_file, write_atomic
+from kollm.core.progress import say
+from kollm.core.records import Record
+from kollm.core.version import __version__
+from kollm.dataset.folder import dataset_fingerprint, read_records
+from kollm.dataset.pipeline import build_dataset
+from kollm.dataset.settings import SourceInput
+from kollm.recipe.schema import Data, Recipe, Source, load_recipe
+from kollm.services.repository import locate
 from kollm.sources import SAMPLE
 from kollm.train.launch import check_launch, launch, launch_command
 
@@ -294,7 +295,7 @@ def _answers_inputs(run: Run) -> dict[str, Any]:
 
 
 def _answers(run: Run) -> dict[str, Any]:
-    from kollm.generate import generate_answers, load_system
+    from kollm.answer.local import generate_answers, load_system
 
     recipe, output = run.recipe, run.folder / "generations.jsonl"
     records = list(read_records(str(run.location("evaluation"))))[: run.options.limit]
@@ -331,7 +332,7 @@ def _verdicts_inputs(run: Run) -> dict[str, Any]:
 
 
 def _verdicts(run: Run) -> dict[str, Any]:
-    from kollm.generations import read_generations
+    from kollm.answer.file import read_generations
     from kollm.judge.run import judge_generations
 
     output = run.folder / "verdicts.jsonl"

@@ -19,9 +19,9 @@ from typing import Any, Self
 
 import platformdirs
 
-from kollm.errors import InputError, StateError
-from kollm.files import ensure_folder, json_line, read_jsonl
-from kollm.purchase import Answer, Charge, InFlight, Purchase, Stats
+from kollm.core.errors import InputError, StateError
+from kollm.core.files import ensure_folder, json_line, read_jsonl
+from kollm.services.purchase import Answer, Charge, InFlight, Purchase, Stats
 
 __all__ = ["Answer", "Charge", "InFlight", "Ledger", "Purchase", "Stats", "default_path"]
 

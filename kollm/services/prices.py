@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import yaml
 
-from kollm.errors import InputError
-from kollm.resources import PACKAGE
+from kollm.core.errors import InputError
+from kollm.core.resources import PACKAGE
 
 DEFAULT_MODEL = "gpt-5.5-2026-04-23"
 """A dated snapshot without an announced shutdown."""
@@ -87,5 +87,5 @@ def model_facts(model: str, price: tuple[float, float] | None = None) -> ModelFa
 
 @functools.cache
 def _table() -> tuple[ModelFacts, ...]:
-    rows = yaml.safe_load((PACKAGE / "models.yaml").read_text(encoding="utf-8"))
+    rows = yaml.safe_load((PACKAGE / "services" / "prices.yaml").read_text(encoding="utf-8"))
     return tuple(ModelFacts(**row) for row in rows)

@@ -26,8 +26,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from kollm import __version__
-from kollm.errors import InputError, ServiceError
+from kollm.core.errors import InputError, ServiceError
+from kollm.core.version import __version__
 
 RepoType = Literal["model", "dataset", "space"]
 

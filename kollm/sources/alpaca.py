@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from kollm.licences import OPENAI_TERMS
+from kollm.core.licences import OPENAI_TERMS
 from kollm.sources.source import Adapted, Place, Row, Source, adapt_single
 
 _PARTS = {"alpaca": "CC-BY-NC-4.0", "gpt4": "CC-BY-NC-4.0", "dolly": "CC-BY-SA-3.0"}

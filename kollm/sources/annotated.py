@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kollm.recipe.task import load_task
 from kollm.sources.rows import list_items, local_rows
 from kollm.sources.source import Adapted, Place, Row, Source, as_text, check
-from kollm.tasks import load_task
 
 LANGUAGES = {"ko": "한국어", "en": "영어"}
 

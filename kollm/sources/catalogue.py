@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 from kollm.sources.alpaca import ALPACA, GPT4_LLM, KULLM_V2
 from kollm.sources.annotated import AI_HUB, KISTI, KORQUAD
 from kollm.sources.dolly import DOLLY

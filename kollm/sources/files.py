@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from huggingface_hub import HfApi, HfFileSystem
 
-from kollm.errors import InputError
-from kollm.files import file_sha256
-from kollm.pull import Reference, hub_errors
-from kollm.records import content_id
+from kollm.core.errors import InputError
+from kollm.core.files import file_sha256
+from kollm.core.records import content_id
+from kollm.services.repository import Reference, hub_errors
 from kollm.sources.rows import SUFFIXES, Batch, file_batches, local_rows
 from kollm.sources.sample import Files
 from kollm.sources.source import Row, Source

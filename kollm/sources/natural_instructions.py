@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kollm.errors import InputError
-from kollm.files import read_json
+from kollm.core.errors import InputError
+from kollm.core.files import read_json
 from kollm.sources.rows import local_rows
 from kollm.sources.sample import origin
 from kollm.sources.source import Adapted, Place, Row, Source, adapt_single

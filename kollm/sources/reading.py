@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from kollm.errors import InputError
-from kollm.files import file_sha256
-from kollm.records import Record
-from kollm.resources import resource_folder
+from kollm.core.errors import InputError
+from kollm.core.files import file_sha256
+from kollm.core.records import Record
+from kollm.core.resources import resource_folder
 from kollm.sources.catalogue import find_source
 from kollm.sources.files import hub_batches, hub_files, local_files
 from kollm.sources.rows import SUFFIXES, Batch, first_rows, local_batches, row_batches
@@ -45,7 +45,7 @@ def sample_file(name: str, language: str) -> Path:
     Raises:
         InputError: the sample has no rows of that source.
     """
-    path = resource_folder("sample") / f"{name}.{language}.jsonl"
+    path = resource_folder("sources/sample_rows") / f"{name}.{language}.jsonl"
     if not path.is_file():
         raise InputError(f"The bundled sample has no rows of '{name}' - name a file with --input.")
     return path

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kollm.errors import InputError
-from kollm.files import require_file
+from kollm.core.errors import InputError
+from kollm.core.files import require_file
 from kollm.sources.source import Row
 
 SUFFIXES = (".json", ".jsonl", ".parquet")

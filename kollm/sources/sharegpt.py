@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from kollm.licences import OPENAI_TERMS
-from kollm.records import Record, Turn
+from kollm.core.licences import OPENAI_TERMS
+from kollm.core.records import Record, Turn
 from kollm.sources.html import is_html, to_markdown
 from kollm.sources.source import Adapted, Place, Row, Source, check
 

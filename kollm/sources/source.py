@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from kollm.records import Provenance, Record, Turn
+from kollm.core.records import Provenance, Record, Turn
 
 Turns = Literal["conversation", "pairs", "first"]
 """What becomes of a conversation: one Record with `history`, one Record a pair, or its first pair alone."""

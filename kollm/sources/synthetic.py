@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kollm.errors import InputError
-from kollm.records import Record
+from kollm.core.errors import InputError
+from kollm.core.records import Record
 from kollm.sources.source import Adapted, Place, Row, Source, check
 
 

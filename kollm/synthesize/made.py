@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from kollm.records import Record
+from kollm.core.records import Record
 
 
 class Made(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from kollm.errors import MissingExtraError
+from kollm.core.errors import MissingExtraError
 
 _TOKEN = re.compile(r"[가-힣]|[^\W가-힣]+")
 _FIRST = 0xE000

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from kollm.chat import ChatClient
-from kollm.chat.messages import ChatRequest
-from kollm.records import Record
+from kollm.core.records import Record
+from kollm.services.chat import ChatClient
+from kollm.services.chat.messages import ChatRequest
 from kollm.synthesize.made import Made
 
 ROUTE = "regenerate"

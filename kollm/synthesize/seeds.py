@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm.errors import InputError
-from kollm.files import read_jsonl
+from kollm.core.errors import InputError
+from kollm.core.files import read_jsonl
 
 BUNDLED = Path(__file__).with_name("seeds.ko.jsonl")
 

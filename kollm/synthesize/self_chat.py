@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from kollm.chat import ChatClient
-from kollm.chat.messages import ChatReply, ChatRequest
-from kollm.records import Provenance, Record, Turn
+from kollm.core.records import Provenance, Record, Turn
+from kollm.services.chat import ChatClient
+from kollm.services.chat.messages import ChatReply, ChatRequest
 from kollm.synthesize.made import Made
 from kollm.synthesize.wording import Wording
 

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from kollm.chat import ChatClient
-from kollm.chat.messages import ChatReply, ChatRequest
-from kollm.errors import ServiceError
-from kollm.progress import Progress, say
-from kollm.records import Provenance, Record
+from kollm.core.errors import ServiceError
+from kollm.core.progress import Progress, say
+from kollm.core.records import Provenance, Record
+from kollm.services.chat import ChatClient
+from kollm.services.chat.messages import ChatReply, ChatRequest
 from kollm.synthesize.made import Made
 from kollm.synthesize.novelty import Pool
 from kollm.synthesize.seeds import Instance, SeedTask

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kollm.errors import InputError
-from kollm.records import Provenance, Record
+from kollm.core.errors import InputError
+from kollm.core.records import Provenance, Record
+from kollm.recipe.task import Task
 from kollm.synthesize.made import Made
-from kollm.tasks import Task
 
 SOURCE = "templates"
 

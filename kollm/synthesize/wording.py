@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 
 _FOLDER = Path(__file__).parent / "prompts"
 

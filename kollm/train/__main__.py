@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from kollm.errors import KollmError
-from kollm.progress import quiet_libraries, say
+from kollm.core.errors import KollmError
+from kollm.core.progress import quiet_libraries, say
 
 ALIKE_SECONDS = 10.0
 """How far apart processes meet an error that all of them meet. One that is alone with its error says it after that."""

@@ -10,8 +10,8 @@ import torch
 from peft import AdaptionPromptConfig, IA3Config, LoraConfig, PeftConfig, TaskType
 from peft.tuners.lora import LoraLayer
 
-from kollm.errors import RecipeError
-from kollm.recipe import Recipe
+from kollm.core.errors import RecipeError
+from kollm.recipe.schema import Recipe
 from kollm.train import adaption_prompt
 
 FUSED = "query_key_value"

@@ -19,8 +19,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import is_flash_attn_2_available
 
-from kollm.errors import RecipeError
-from kollm.recipe import Recipe
+from kollm.core.errors import RecipeError
+from kollm.recipe.schema import Recipe
 
 VARLEN = "kollm_varlen"
 """The name under which transformers finds the kernel."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from kollm.bases import BASES, BaseFacts
-from kollm.errors import InputError, RecipeError
-from kollm.recipe import TOY_PREFIX, Recipe
-from kollm.resources import resource_folder
+from kollm.core.errors import InputError, RecipeError
+from kollm.core.resources import resource_folder
+from kollm.recipe.bases import BASES, BaseFacts
+from kollm.recipe.schema import TOY_PREFIX, Recipe
 from kollm.train.plan import Sharding, trainable_parameters
 
 _LEAST = {"max_length": 2, "per_device_train_batch_size": 1, "learning_rate": 0, "seed": 0}

@@ -17,10 +17,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kollm.errors import InputError
-from kollm.prompts import PromptTemplate, Segment
-from kollm.records import Record
-from kollm.tokens import bos_ids, plain_ids, segment_ids
+from kollm.core.errors import InputError
+from kollm.core.records import Record
+from kollm.recipe.prompt import PromptTemplate, Segment
+from kollm.recipe.tokens import bos_ids, plain_ids, segment_ids
 
 IGNORED = -100
 """Label of a token without loss, as torch's cross entropy takes it."""

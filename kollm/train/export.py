@@ -11,10 +11,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kollm.errors import InputError, StateError
-from kollm.files import ensure_folder, read_json, write_json
-from kollm.pull import beside, locate
-from kollm.recipe import Recipe, load_recipe
+from kollm.core.errors import InputError, StateError
+from kollm.core.files import ensure_folder, read_json, write_json
+from kollm.recipe.schema import Recipe, load_recipe
+from kollm.services.repository import beside, locate
 from kollm.train.adapters import finish_adapter
 from kollm.train.model import load_model
 

@@ -20,14 +20,14 @@ from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 from trl import SFTConfig
 
-from kollm import __version__
-from kollm.bases import facts_from_config
-from kollm.dataset import dataset_fingerprint, read_records
-from kollm.errors import InputError, StateError
-from kollm.files import ensure_folder, file_sha256, read_json, require_file, write_atomic, write_json
-from kollm.progress import say
-from kollm.prompts import PromptTemplate
-from kollm.recipe import Recipe, load_recipe
+from kollm.core.errors import InputError, StateError
+from kollm.core.files import ensure_folder, file_sha256, read_json, require_file, write_atomic, write_json
+from kollm.core.progress import say
+from kollm.core.version import __version__
+from kollm.dataset.folder import dataset_fingerprint, read_records
+from kollm.recipe.bases import facts_from_config
+from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.schema import Recipe, load_recipe
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
 from kollm.train.check import base_location, check_recipe

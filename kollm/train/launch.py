@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from kollm.dataset import read_records
-from kollm.errors import InputError, MissingExtraError, StateError
-from kollm.files import read_json
-from kollm.progress import say
-from kollm.recipe import Recipe
+from kollm.core.errors import InputError, MissingExtraError, StateError
+from kollm.core.files import read_json
+from kollm.core.progress import say
+from kollm.dataset.folder import read_records
+from kollm.recipe.schema import Recipe
 from kollm.train.check import base_location, check_recipe, config_file
 
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from kollm.errors import InputError
-from kollm.files import require_file
-from kollm.prompts import PromptTemplate
-from kollm.recipe import Recipe
+from kollm.core.errors import InputError
+from kollm.core.files import require_file
+from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.schema import Recipe
 from kollm.train.attention import implementation, register
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from kollm.bases import BaseFacts, base_facts
-from kollm.errors import InputError
-from kollm.recipe import Adapter, Recipe
+from kollm.core.errors import InputError
+from kollm.recipe.bases import BaseFacts, base_facts
+from kollm.recipe.schema import Adapter, Recipe
 
 Sharding = Literal["ddp", "zero2", "fsdp"]
 GIB = 2**30

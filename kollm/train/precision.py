@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from kollm.errors import RecipeError, StateError
-from kollm.recipe import Recipe
+from kollm.core.errors import RecipeError, StateError
+from kollm.recipe.schema import Recipe
 
 WATCHED_STEPS = 10
 _SAMPLE = 1 << 20

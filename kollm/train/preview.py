@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm.prompts import PromptTemplate
-from kollm.recipe import Recipe
-from kollm.records import Record
+from kollm.core.records import Record
+from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.schema import Recipe
 from kollm.train.check import base_location
 from kollm.train.data import IGNORED, Example, Tokenised, split_heldout, tokenise
 from kollm.train.model import add_tokens, load_tokenizer

@@ -16,10 +16,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import is_liger_kernel_available
 from trl import SFTConfig, SFTTrainer
 
-from kollm.errors import RecipeError, StateError
-from kollm.files import read_json, write_json
-from kollm.progress import say
-from kollm.recipe import Recipe
+from kollm.core.errors import RecipeError, StateError
+from kollm.core.files import read_json, write_json
+from kollm.core.progress import say
+from kollm.recipe.schema import Recipe
 from kollm.train.adapters import computes_in_base_type
 from kollm.train.batches import Collator, Layout, StepBatches
 from kollm.train.data import IGNORED, Example

@@ -11,15 +11,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from kollm.bases import base_facts
-from kollm.dataset import DatasetWriter, Part
-from kollm.errors import InputError
-from kollm.files import read_json
-from kollm.prompts import PromptTemplate
-from kollm.recipe import Recipe, ToyBase, parse_recipe
-from kollm.records import Record
+from kollm.core.errors import InputError
+from kollm.core.files import read_json
+from kollm.core.records import Record
+from kollm.dataset.folder import DatasetWriter, Part
+from kollm.dataset.tables import to_table
+from kollm.recipe.bases import base_facts
+from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.schema import Recipe, ToyBase, parse_recipe
 from kollm.sources import SAMPLE, read_source
-from kollm.tables import to_table
 from kollm.train.check import architecture_of
 from kollm.train.job import train_recipe
 from kollm.train.toy import answer_texts, make_base, plain_texts

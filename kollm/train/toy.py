@@ -20,13 +20,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from kollm.errors import InputError, RecipeError
-from kollm.files import ensure_folder, write_json
+from kollm.core.errors import InputError, RecipeError
+from kollm.core.files import ensure_folder, write_json
+from kollm.core.progress import say
+from kollm.core.records import Record
 from kollm.judge import load_rubric
-from kollm.progress import say
-from kollm.prompts import EOS_TOKEN, PromptTemplate
-from kollm.recipe import TOY_PREFIX, Recipe, ToyBase
-from kollm.records import Record
+from kollm.recipe.prompt import EOS_TOKEN, PromptTemplate
+from kollm.recipe.schema import TOY_PREFIX, Recipe, ToyBase
 
 PAD_TOKEN = "<|padding|>"
 MARKER = "toy.json"

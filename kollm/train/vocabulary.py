@@ -26,10 +26,10 @@ from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kollm.errors import InputError, KollmError
-from kollm.files import ensure_folder, write_atomic, write_json
-from kollm.progress import quiet_libraries, say
-from kollm.train.corpus import read_texts
+from kollm.core.errors import InputError, KollmError
+from kollm.core.files import ensure_folder, write_atomic, write_json
+from kollm.core.progress import quiet_libraries, say
+from kollm.dataset.corpus import read_texts
 from kollm.train.model import missing_base
 
 LEAST = 2

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from kollm.errors import InputError, QuotaError
-from kollm.ledger import Charge
+from kollm.core.errors import InputError, QuotaError
+from kollm.services.ledger import Charge
 from kollm.translate.translator import Usage
 
 

@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Self
 
-from kollm.errors import KollmError, ServiceError
-from kollm.ledger import Answer, Charge, Ledger
-from kollm.progress import say
+from kollm.core.errors import KollmError, ServiceError
+from kollm.core.progress import say
+from kollm.services.ledger import Answer, Charge, Ledger
 from kollm.translate.budget import Budget, CapError
 from kollm.translate.parts import Part, PartResult
 from kollm.translate.translator import RefusedError, TransientError, Translation, Translator

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from kollm.errors import InputError, MissingExtraError, MissingKeyError, QuotaError, ServiceError
-from kollm.ledger import Ledger
+from kollm.core.errors import InputError, MissingExtraError, MissingKeyError, QuotaError, ServiceError
+from kollm.services.ledger import Ledger
 from kollm.translate.budget import Budget
 from kollm.translate.masking import visible_length
 from kollm.translate.translator import Limits, RefusedError, Segment, TransientError, Translation, Usage

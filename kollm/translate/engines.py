@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, cast
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 from kollm.translate.translator import Translator
 
 ENGINES = {

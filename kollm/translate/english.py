@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kollm.records import Record
+from kollm.core.records import Record
 from kollm.translate.fields import record_fields
 
 

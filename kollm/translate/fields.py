@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from kollm.records import Original, Record
+from kollm.core.records import Original, Record
 from kollm.translate.masking import translatable
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from kollm.errors import InputError, MissingExtraError
-from kollm.files import file_sha256
-from kollm.ledger import Ledger
-from kollm.pull import locate
-from kollm.records import content_id, text_sha256
+from kollm.core.errors import InputError, MissingExtraError
+from kollm.core.files import file_sha256
+from kollm.core.records import content_id, text_sha256
+from kollm.services.ledger import Ledger
+from kollm.services.repository import locate
 from kollm.translate.budget import Budget
 from kollm.translate.masking import escape
 from kollm.translate.translator import Limits, Segment, Translation, Usage

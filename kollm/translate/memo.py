@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kollm.ledger import Ledger
-from kollm.records import Record, content_id
+from kollm.core.records import Record, content_id
+from kollm.services.ledger import Ledger
 from kollm.translate.parts import Paid
 from kollm.translate.routing import Router
 from kollm.translate.translator import Translator

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kollm.ledger import Ledger
-from kollm.records import Record
+from kollm.core.records import Record
+from kollm.services.ledger import Ledger
 from kollm.translate.budget import Budget
 from kollm.translate.fields import record_fields
 from kollm.translate.translator import Limits, Segment, Translation, Usage

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kollm.errors import InputError, MissingExtraError, ServiceError
-from kollm.ledger import Ledger
-from kollm.records import text_sha256
+from kollm.core.errors import InputError, MissingExtraError, ServiceError
+from kollm.core.records import text_sha256
+from kollm.services.ledger import Ledger
 from kollm.translate.budget import Budget
 from kollm.translate.translator import Limits, Segment, Translation, Usage
 
 try:
-    from kollm.chat import ChatClient, ChatReply, ChatRequest, run_async
-    from kollm.models import DEFAULT_MODEL, model_facts
+    from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
+    from kollm.services.prices import DEFAULT_MODEL, model_facts
 except ImportError as error:
     raise MissingExtraError("openai", "translate") from error
 

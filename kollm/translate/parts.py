@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from kollm.ledger import Purchase
+from kollm.services.ledger import Purchase
 from kollm.translate.masking import Document, make_document
 from kollm.translate.translator import Segment, Translator, encoded_size
 

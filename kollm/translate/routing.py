@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
-from kollm.errors import InputError
-from kollm.records import Record, content_id
+from kollm.core.errors import InputError
+from kollm.core.records import Record, content_id
 
 Route = Literal["translate", "keep", "regenerate", "drop"]
 RULES_FILE = Path(__file__).with_name("routing.yaml")

@@ -8,9 +8,9 @@ from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
-from kollm.errors import InputError
-from kollm.ledger import Charge, Ledger
-from kollm.records import Record
+from kollm.core.errors import InputError
+from kollm.core.records import Record
+from kollm.services.ledger import Charge, Ledger
 from kollm.translate.budget import Budget
 from kollm.translate.buyer import Buyer
 from kollm.translate.fields import original_of, record_fields, untranslated_fields, with_fields

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from kollm.ledger import Ledger
+    from kollm.services.ledger import Ledger
     from kollm.translate.budget import Budget
 
 

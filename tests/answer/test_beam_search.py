@@ -16,12 +16,12 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
-import kollm.generate as generate
-from kollm.beam_search import SWEEP, beam_search, supports_beam_search
-from kollm.generate import generate_answers, load_system
-from kollm.generations import read_generations
-from kollm.recipe import ToyBase
-from kollm.records import Record
+import kollm.answer.local as generate
+from kollm.answer.beam_search import SWEEP, beam_search, supports_beam_search
+from kollm.answer.file import read_generations
+from kollm.answer.local import generate_answers, load_system
+from kollm.core.records import Record
+from kollm.recipe.schema import ToyBase
 from kollm.train import adaption_prompt  # noqa: F401 - teaches PEFT to put LLaMA-Adapter on GPT-NeoX
 from kollm.train.toy import make_base
 

@@ -14,15 +14,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-import kollm.generate as generate
+import kollm.answer.local as generate
+from kollm.answer.file import read_generations
+from kollm.answer.local import PRESETS, System, _cut_at_stop, _encode, generate_answers, load_system
 from kollm.cli import main
-from kollm.errors import InputError, StateError
-from kollm.files import read_jsonl
-from kollm.generate import PRESETS, System, _cut_at_stop, _encode, generate_answers, load_system
-from kollm.generations import read_generations
+from kollm.core.errors import InputError, StateError
+from kollm.core.files import read_jsonl
+from kollm.core.records import Record
 from kollm.judge.local import LocalJudge
-from kollm.recipe import ToyBase
-from kollm.records import Record
+from kollm.recipe.schema import ToyBase
 from kollm.train.toy import make_base
 
 WORDS = "가나다라 마바사 아자차카 타파하 서울은 대한민국의 수도입니다. 물은 섭씨 0도에서 업니다. 오늘 날씨가 좋습니다."
@@ -337,7 +337,9 @@ def test_shots_that_cannot_be_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     others = [dataclasses.replace(record, id=f"o-{record.id}") for record in tasks(3)]
-    monkeypatch.setattr("kollm.dataset.read_records", lambda name: iter({"tasks": tasks(6), "others": others}[name]))
+    monkeypatch.setattr(
+        "kollm.dataset.folder.read_records", lambda name: iter({"tasks": tasks(6), "others": others}[name])
+    )
     main(["generate", "nowhere", "--dataset", "tasks", "--dry-run", "--shots", "3", "--shots-from", "others"])
     with pytest.raises(SystemExit) as stopped:
         main(["generate", "nowhere", "--dataset", "tasks", "--dry-run", *options])

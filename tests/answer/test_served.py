@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from kollm.chat import ChatClient
-from kollm.errors import InputError, MissingKeyError, ServiceError, StateError
-from kollm.files import read_jsonl
-from kollm.generate_api import answer_by_api
-from kollm.ledger import Ledger
-from kollm.records import Record
+from kollm.answer.served import answer_by_api
+from kollm.core.errors import InputError, MissingKeyError, ServiceError, StateError
+from kollm.core.files import read_jsonl
+from kollm.core.records import Record
+from kollm.services.chat import ChatClient
+from kollm.services.ledger import Ledger
 from tests.servers.chat import LoopbackChat, Said
 
 TASKS = [Record(f"t-{n}", "human_eval", f"질문 {n}?", "입력" if n == 1 else "", "참고") for n in range(3)]

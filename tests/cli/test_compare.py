@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kollm.cli import cli
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 from tests.report.fabricate import make_work_folder
 
 
@@ -45,7 +45,7 @@ def test_each_table_is_corrected_by_itself_as_the_documents_say(tmp_path: Path) 
     both.write_text("".join((folder / "verdicts.jsonl").read_text() for folder in folders))
     alone = [json.loads(run(folder / "verdicts.jsonl", "--json").output)[0] for folder in folders]
     assert json.loads(run(both, "--json").output) == alone
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     assert "over all rows of one table" in (root / "docs" / "report.md").read_text(encoding="utf-8")
     assert "한 표의 모든 줄에 걸쳐" in (root / "docs" / "report.ko.md").read_text(encoding="utf-8")
 

@@ -19,7 +19,7 @@ def run(*arguments: str) -> int:
 
 
 def tasks_file(path: Path, name: str = "human_eval.en.jsonl") -> Path:
-    sample = Path(__file__).parent.parent / "kollm" / "sample" / name
+    sample = Path(__file__).parents[2] / "kollm" / "sources" / "sample_rows" / name
     path.write_bytes(sample.read_bytes())
     return path
 

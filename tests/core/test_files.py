@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kollm.errors import InputError
-from kollm.files import JsonlAppender, ensure_folder, read_json, read_jsonl, write_atomic, write_json
+from kollm.core.errors import InputError
+from kollm.core.files import JsonlAppender, ensure_folder, read_json, read_jsonl, write_atomic, write_json
 
 
 def test_a_malformed_line_is_named_with_its_file(tmp_path: Path) -> None:

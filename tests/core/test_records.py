@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kollm.errors import InputError
-from kollm.records import Original, Provenance, Record, Verdict, canonical_json, content_id, text_sha256
+from kollm.core.errors import InputError
+from kollm.core.records import Original, Provenance, Record, Verdict, canonical_json, content_id, text_sha256
 
 RECORD = Record(
     id="dolly-3",

@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from kollm.build import SourceInput, build_dataset
-from kollm.build.plan import plan_build
-from kollm.dataset import read_manifest, read_records
-from kollm.errors import InputError, QuotaError
-from kollm.ledger import Ledger
-from kollm.privacy import Privacy
-from kollm.records import Record
+from kollm.core.errors import InputError, QuotaError
+from kollm.core.records import Record
+from kollm.dataset.folder import read_manifest, read_records
+from kollm.dataset.pipeline import build_dataset
+from kollm.dataset.plan import plan_build
+from kollm.dataset.settings import SourceInput
+from kollm.quality.privacy import Privacy
+from kollm.services.ledger import Ledger
 from kollm.sources import read_source, sample_file
 from tests.servers.deepl import KEY, DeepLServer
 

@@ -11,13 +11,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kollm import dataset as dataset_module
-from kollm.dataset import DatasetWriter, Part, dataset_fingerprint, read_manifest, read_records
-from kollm.dataset_card import CardPart, render_card
-from kollm.errors import InputError
-from kollm.licences import common_licence
-from kollm.records import Original, Provenance, Record
-from kollm.tables import SCHEMA, to_records, to_table
+from kollm.core.errors import InputError
+from kollm.core.licences import common_licence
+from kollm.core.records import Original, Provenance, Record
+from kollm.dataset import folder as dataset_module
+from kollm.dataset.card import CardPart, render_card
+from kollm.dataset.folder import DatasetWriter, Part, dataset_fingerprint, read_manifest, read_records
+from kollm.dataset.tables import SCHEMA, to_records, to_table
 
 TRAIN = Part("dolly", "train")
 MANIFEST = {

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kollm.build.pool import Pool
-from kollm.errors import InputError
+from kollm.core.errors import InputError
+from kollm.dataset.pool import Pool
 
 
 class Worker:
@@ -40,7 +40,7 @@ def test_an_error_arrives_as_it_was(processes: int) -> None:
 
 PARENT = """
 import sys, time
-from kollm.build.pool import Pool
+from kollm.dataset.pool import Pool
 
 def busy(worker, number):
     import os
@@ -53,7 +53,7 @@ with Pool(object(), 1) as pool:
 
 
 def test_workers_end_when_their_parent_is_killed() -> None:
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parents[2])
     with subprocess.Popen(
         [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
     ) as parent:

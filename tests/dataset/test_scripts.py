@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kollm.dataset import read_manifest
+from kollm.dataset.folder import read_manifest
 
-SCRIPTS = sorted((Path(__file__).parent.parent / "dataset_scripts").glob("ko_*.py"))
+SCRIPTS = sorted((Path(__file__).parents[2] / "dataset_scripts").glob("ko_*.py"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -8,10 +8,11 @@ from typing import Any
 
 import yaml
 
-from kollm.build import SourceInput, build_dataset
-from kollm.dataset import dataset_fingerprint
-from kollm.prompts import PromptTemplate
-from kollm.recipe import ToyBase, load_recipe
+from kollm.dataset.folder import dataset_fingerprint
+from kollm.dataset.pipeline import build_dataset
+from kollm.dataset.settings import SourceInput
+from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.schema import ToyBase, load_recipe
 from kollm.sources import sample_file
 
 QUESTION = "건강을 지키는 세 가지 방법을 알려 주세요."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kollm.prompts import PromptTemplate
+from kollm.recipe.prompt import PromptTemplate
 
 INSTRUCTION, CONTEXT = "다음 문장을 요약하세요.", "오늘은 날씨가 맑고 바람이 불었다."
 HISTORY = (("안녕하세요?", "네, 안녕하세요."),)

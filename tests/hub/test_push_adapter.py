@@ -12,12 +12,12 @@ import pytest
 import yaml
 from huggingface_hub import HfApi
 
-from kollm.errors import InputError, KollmError, StateError
-from kollm.files import write_json
+from kollm.core.errors import InputError, KollmError, StateError
+from kollm.core.files import write_json
 from kollm.hub import push
 from kollm.hub.preparation import Names
-from kollm.prompts import PromptTemplate
-from kollm.pull import pull
+from kollm.recipe.prompt import PromptTemplate
+from kollm.services.repository import pull
 from tests.hub.conftest import Client
 from tests.hub.folders import QUESTION, make_adapter, make_base, make_dataset
 from tests.servers.hub import LoopbackHub
@@ -132,7 +132,7 @@ def test_nothing_of_this_machine_is_published(hub: LoopbackHub, work: Path) -> N
 def test_kollm_generate_by_name_records_commits(hub: LoopbackHub, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
-    from kollm.generate import load_system
+    from kollm.answer.local import load_system
 
     base, adapter = push("adapter", work / "adapter", REPO, names=UNJUDGED)
     for offline in (False, True):

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from kollm.build import SourceInput, build_dataset
-from kollm.build.leak_check import load_references
-from kollm.dataset import read_records
-from kollm.errors import InputError, KollmError, MissingKeyError, ServiceError, StateError
+from kollm.core.errors import InputError, KollmError, MissingKeyError, ServiceError, StateError
+from kollm.core.records import Record
+from kollm.dataset.folder import read_records
+from kollm.dataset.leak_check import load_references
+from kollm.dataset.pipeline import build_dataset
+from kollm.dataset.settings import SourceInput
 from kollm.hub import plan_push, push
 from kollm.hub.preparation import Names
-from kollm.records import Record
 from kollm.sources import read_source
 from tests.hub.conftest import FINE, READER, STRANGER, Client
 from tests.hub.folders import make_dataset, make_dataset_with_rejects

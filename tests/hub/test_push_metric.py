@@ -10,9 +10,9 @@ import pytest
 from huggingface_hub import HfApi
 
 import kollm
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 from kollm.hub import push
-from kollm.published import SIX_AXES
+from kollm.report.published import SIX_AXES
 from tests.hub.conftest import Client
 from tests.servers.chat import LoopbackChat
 from tests.servers.hub import LoopbackHub

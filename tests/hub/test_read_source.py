@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 
-from kollm.errors import InputError
-from kollm.records import Record
+from kollm.core.errors import InputError
+from kollm.core.records import Record
 from kollm.sources import read_source
 from tests.servers.hub import LoopbackHub
 

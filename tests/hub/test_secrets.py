@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 from kollm.hub.secrets import Finding, environment_secrets, find_secrets, safetensors_header
 
 KEYS = {

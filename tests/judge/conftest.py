@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kollm.ledger import Ledger
-from kollm.records import Generation
+from kollm.core.records import Generation
+from kollm.services.ledger import Ledger
 
 REPLY = (
     "- 이해 가능성 (0 - 1): 1\n- 자연스러움 (1 - 3): 2\n- 맥락 유지 (1 - 3): 3\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 from kollm.judge.agreement import agreement, krippendorff_alpha, position_bias, weighted_kappa
 
 

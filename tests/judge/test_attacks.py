@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from llmock.pytest_plugin import LLMock
 
-from kollm.chat import ChatClient
+from kollm.core.records import Generation
 from kollm.judge.pairwise import pair_prompt
 from kollm.judge.parse import parse_verdict
 from kollm.judge.rubric import load_rubric, rubric_names
 from kollm.judge.run import judge_generations, read_verdicts
 from kollm.judge.served import ChatJudge
-from kollm.ledger import Ledger
-from kollm.records import Generation
+from kollm.services.chat import ChatClient
+from kollm.services.ledger import Ledger
 from tests.judge.attacks import ATTACKS
 from tests.judge.conftest import REPLY, SCORES
 

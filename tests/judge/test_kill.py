@@ -13,7 +13,7 @@ from pathlib import Path
 from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Delay
 
-from kollm.files import json_line
+from kollm.core.files import json_line
 from kollm.judge.run import read_verdicts
 from tests.judge.conftest import REPLY, answers
 

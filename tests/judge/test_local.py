@@ -15,11 +15,11 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
+from kollm.core.records import Generation, Verdict
 from kollm.judge.local import LocalJudge
 from kollm.judge.rubric import RUBRICS, Rubric, load_rubric
 from kollm.judge.run import Question
-from kollm.records import Generation, Verdict
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from llmock.pytest_plugin import LLMock
 
-from kollm.chat import ChatClient
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 from kollm.judge.pairwise import judge_pairs, pair_prompt, pair_requests, read_choice
-from kollm.ledger import Ledger
+from kollm.services.chat import ChatClient
+from kollm.services.ledger import Ledger
 from tests.judge.conftest import answers
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 from kollm.judge.rubric import RUBRICS, fence_token, load_rubric, rubric_names
 
 GOLDEN = Path(__file__).parent / "golden"

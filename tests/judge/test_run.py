@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
+from kollm.core.records import Generation, Status, Verdict
 from kollm.judge.rubric import load_rubric
 from kollm.judge.run import Question, judge_generations, mean_scores, read_verdicts, verdict_of
-from kollm.records import Generation, Status, Verdict
 
 
 class StubJudge:

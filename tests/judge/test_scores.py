@@ -1,8 +1,8 @@
 """Verdicts as tables: samples averaged, failures kept apart from numbers, judgings kept apart from each other."""
 
+from kollm.core.records import Status, Verdict
 from kollm.judge.rubric import load_rubric
 from kollm.judge.scores import Judging, axis_limits, find_rubric, score_tables
-from kollm.records import Status, Verdict
 
 
 def _verdict(id: str, score: float | None, *, sample: int = 0, model: str = "m", status: Status = "ok") -> Verdict:

@@ -11,12 +11,12 @@ import pytest
 from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Reply
 
-from kollm.chat import ChatClient
-from kollm.errors import InputError, MissingKeyError, QuotaError, ServiceError
+from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
 from kollm.judge.rubric import load_rubric
 from kollm.judge.run import Question, judge_generations, read_verdicts
 from kollm.judge.served import ChatJudge, read_structured, response_format
-from kollm.ledger import Ledger
+from kollm.services.chat import ChatClient
+from kollm.services.ledger import Ledger
 from tests.judge.conftest import REPLY, SCORES, answers
 from tests.servers.logprobs import LogprobServer
 

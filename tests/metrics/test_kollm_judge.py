@@ -22,7 +22,7 @@ import yaml
 from llmock.pytest_plugin import LLMock
 
 import kollm
-from kollm.errors import InputError, MissingKeyError
+from kollm.core.errors import InputError, MissingKeyError
 from kollm.report import write_report
 from tests.judge.conftest import REPLY, SCORES
 

@@ -7,8 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from kollm.dedup import NOT_A_DUPLICATE, find_duplicates, join, prints, record_text, similarity
-from kollm.records import Record
+from kollm.core.records import Record
+from kollm.quality.dedup import NOT_A_DUPLICATE, find_duplicates, join, prints, record_text, similarity
 
 TEXT = (
     "The ferry to the island leaves at nine in the morning and takes about forty minutes; bring warm clothes, "

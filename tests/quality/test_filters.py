@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from kollm.errors import InputError
-from kollm.filters import FILTERS, View, drop_reason, find_filters, hangul_share, mixed_register, paper_would_drop
-from kollm.records import Original, Provenance, Record
+from kollm.core.errors import InputError
+from kollm.core.records import Original, Provenance, Record
+from kollm.quality.filters import (
+    FILTERS,
+    View,
+    drop_reason,
+    find_filters,
+    hangul_share,
+    mixed_register,
+    paper_would_drop,
+)
 
 QUESTION = ("배가 언제 떠나는지 알려 주세요.", "Tell me when the ferry leaves.")
 ANSWER = (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kollm.flags import FLAGS, answer_flags, repeated_share
+from kollm.quality.flags import FLAGS, answer_flags, repeated_share
 
 SOUND = "서울은 대한민국의 수도이며, 한강을 끼고 발달한 도시입니다. 인구는 약 940만 명이고 25개의 자치구로 이루어져 있습니다."
 

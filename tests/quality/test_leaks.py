@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kollm.build.leak_check import EVALUATION, find_leaks, load_references
-from kollm.errors import InputError
-from kollm.leaks import Tasks, load_tasks, row_text, save_tasks, tasks_of
-from kollm.records import Original, Record
+from kollm.core.errors import InputError
+from kollm.core.records import Original, Record
+from kollm.dataset.leak_check import EVALUATION, find_leaks, load_references
+from kollm.quality.leaks import Tasks, load_tasks, row_text, save_tasks, tasks_of
 from kollm.sources import read_source, sample_file
 
 TASKS = [item for item in read_source("human_eval", "sample") if isinstance(item, Record)]

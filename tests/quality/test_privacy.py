@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kollm.privacy import is_registration_number, screen
-from kollm.records import Record
+from kollm.core.records import Record
+from kollm.quality.privacy import is_registration_number, screen
 
 
 def clean(text: str) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kollm.errors import InputError
-from kollm.records import Original, Provenance, Record
-from kollm.translate.review import CORRECTED, DETECTORS, find_hits, read_review, replay, write_review
+from kollm.core.errors import InputError
+from kollm.core.records import Original, Provenance, Record
+from kollm.quality.review import CORRECTED, DETECTORS, find_hits, read_review, replay, write_review
 
 CODE = "def area(r):\n    return 3.14 * r * r"
 

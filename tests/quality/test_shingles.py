@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kollm.shingles import fold_letters, fold_spaces, grams
+from kollm.quality.shingles import fold_letters, fold_spaces, grams
 
 TEXTS = st.lists(st.text(st.sampled_from("abAB가나 \n\t-3😀é"), max_size=30), max_size=8)
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kollm.errors import InputError, RecipeError
-from kollm.prompts import PromptTemplate
-from kollm.records import Record
+from kollm.core.errors import InputError, RecipeError
+from kollm.core.records import Record
+from kollm.recipe.prompt import PromptTemplate
 
 GOLDEN = Path(__file__).parent / "golden"
 INSTRUCTION, INPUT, OUTPUT = (

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kollm.errors import RecipeError
-from kollm.recipe import load_recipe, recipe_names
-from kollm.resources import resource_folder
+from kollm.core.errors import RecipeError
+from kollm.core.resources import resource_folder
+from kollm.recipe.schema import load_recipe, recipe_names
 
 
 def write(path: Path, text: str) -> Path:
@@ -23,7 +23,7 @@ def test_every_shipped_recipe_loads_and_opens_with_its_command(name: str) -> Non
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.description
-    first = (resource_folder("recipes") / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    first = (resource_folder("recipe/recipes") / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# kollm ")
     assert name in first
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kollm.errors import InputError
-from kollm.tasks import load_task, task_names
+from kollm.core.errors import InputError
+from kollm.recipe.task import load_task, task_names
 
 VALUES = {
     "context": "한라산은 제주도에 있는 산으로 높이는 1,947m이다.",

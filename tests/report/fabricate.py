@@ -7,9 +7,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from kollm.files import json_line
+from kollm.core.files import json_line
+from kollm.core.records import Generation, Status, Verdict, text_sha256
 from kollm.judge.rubric import load_rubric
-from kollm.records import Generation, Status, Verdict, text_sha256
 
 TASKS = [
     (

@@ -6,7 +6,7 @@ import random
 import zlib
 from typing import Any
 
-from kollm.records import Generation, Verdict
+from kollm.core.records import Generation, Verdict
 from kollm.report.folder import Answered, Material
 from kollm.report.samples import BLOCK, pack_samples
 from tests.report.fabricate import make_verdict

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 from kollm.judge.pairwise import PairVerdict
-from kollm.published import PUBLISHED, SIX_AXES
 from kollm.report import write_report
 from kollm.report.folder import gather, read_work_folder
+from kollm.report.published import PUBLISHED, SIX_AXES
 from kollm.report.summary import summarize
 from tests.report.fabricate import make_work_folder
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from kollm.cli import cli
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 from kollm.judge.rubric import load_rubric
 from kollm.report import write_report
 from tests.report.fabricate import make_work_folder

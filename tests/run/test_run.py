@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from kollm.errors import InputError, RecipeError, StateError
-from kollm.files import read_json, read_jsonl
-from kollm.recipe import Recipe, load_recipe
-from kollm.run import planned, run_recipe
-from kollm.stages import STAGES, Run, RunOptions
+from kollm.core.errors import InputError, RecipeError, StateError
+from kollm.core.files import read_json, read_jsonl
+from kollm.recipe.schema import Recipe, load_recipe
+from kollm.run.journal import planned, run_recipe
+from kollm.run.stages import STAGES, Run, RunOptions
 
 TINY = [
     "base.toy={hidden_size: 32, layers: 1, heads: 2, vocab_size: 600, context: 2048, pretrain_steps: 4}",
@@ -131,7 +131,7 @@ def test_one_example_can_be_followed(whole: Path) -> None:
 def test_a_copied_work_folder_answers_with_its_own_base(whole: Path, tmp_path: Path) -> None:
     import shutil
 
-    from kollm.generate import load_system
+    from kollm.answer.local import load_system
 
     shutil.copytree(whole, tmp_path / "copy")
     system = load_system(str(tmp_path / "copy" / "adapter"))

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from kollm.cli.ledger import ledger as ledger_command
-from kollm.errors import InputError, StateError
-from kollm.ledger import Answer, Charge, Ledger, Purchase
+from kollm.core.errors import InputError, StateError
+from kollm.services.ledger import Answer, Charge, Ledger, Purchase
 
 
 def purchase(text: str = "Hello.", **changes: object) -> Purchase:

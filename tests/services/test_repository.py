@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, constants
 
-from kollm.dataset import dataset_fingerprint, read_records
-from kollm.errors import InputError, KollmError, ServiceError
+from kollm.core.errors import InputError, KollmError, ServiceError
+from kollm.dataset.folder import dataset_fingerprint, read_records
 from kollm.hub import push
-from kollm.pull import Reference, locate, parse_reference, pull
+from kollm.services.repository import Reference, locate, parse_reference, pull
 from tests.hub.conftest import STRANGER
 from tests.hub.folders import make_dataset
 from tests.servers.hub import LoopbackHub

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 from kollm.sources import rows as rows_module
 from kollm.sources.rows import file_batches, first_rows, list_items, local_rows, row_batches
 

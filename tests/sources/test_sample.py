@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kollm.records import Record
+from kollm.core.records import Record
 from kollm.sources import Rejected, read_source
 from kollm.sources.sample import ORIGIN, WINDOW, sample_rows
 from kollm.sources.source import Row

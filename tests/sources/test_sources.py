@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kollm.errors import InputError
-from kollm.records import Record
+from kollm.core.errors import InputError
+from kollm.core.records import Record
 from kollm.sources import SOURCES, Rejected, adapt_batch, find_source, is_local, open_source, read_source
 from kollm.sources.sharegpt import MAX_CONVERSATION
 from kollm.sources.source import MAX_FIELD

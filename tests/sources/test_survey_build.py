@@ -10,11 +10,12 @@ from typing import Any
 import click
 import pytest
 
-from kollm.build import SourceInput, build_dataset
 from kollm.cli import main
 from kollm.cli.data import data
 from kollm.cli.synthesize import synthesize
-from kollm.dataset import read_manifest, read_records
+from kollm.dataset.folder import read_manifest, read_records
+from kollm.dataset.pipeline import build_dataset
+from kollm.dataset.settings import SourceInput
 from kollm.sources import SOURCES
 
 ANSWER = {"output": "It is a plain answer to the question."}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kollm.errors import InputError
+from kollm.core.errors import InputError
 from kollm.sources import SOURCES
 from kollm.sources.source import Place
 from tests.sources.test_survey_build import ROWS

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kollm.chat import ChatClient
-from kollm.ledger import Ledger
+from kollm.services.chat import ChatClient
+from kollm.services.ledger import Ledger
 from tests.servers.chat import LoopbackChat
 
 MakeClient = Callable[..., ChatClient]

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from kollm.build import SourceInput, build_dataset
 from kollm.cli import main
-from kollm.dataset import read_manifest, read_records
-from kollm.errors import InputError
+from kollm.core.errors import InputError
+from kollm.dataset.folder import read_manifest, read_records
+from kollm.dataset.pipeline import build_dataset
+from kollm.dataset.settings import SourceInput
 from kollm.synthesize.wording import load_wording
 from tests.servers.chat import LoopbackChat, Said
 from tests.servers.deepl import KEY, DeepLServer

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from kollm.chat import run_async
-from kollm.errors import InputError
-from kollm.records import Original, Provenance, Record
+from kollm.core.errors import InputError
+from kollm.core.records import Original, Provenance, Record
+from kollm.recipe.task import load_task
+from kollm.services.chat import run_async
 from kollm.synthesize.regenerate import regenerate
 from kollm.synthesize.templates import fill_templates
-from kollm.tasks import load_task
 from tests.servers.chat import LoopbackChat, Said
 from tests.synthesize.conftest import MakeClient
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kollm.chat import run_async
-from kollm.chat.messages import ChatReply
+from kollm.services.chat import run_async
+from kollm.services.chat.messages import ChatReply
 from kollm.synthesize.self_chat import read_conversation, self_chat
 from kollm.synthesize.wording import load_wording
 from tests.servers.chat import LoopbackChat, Said

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from kollm.chat import run_async
-from kollm.chat.messages import ChatReply
-from kollm.errors import InputError, QuotaError, ServiceError
+from kollm.core.errors import InputError, QuotaError, ServiceError
+from kollm.services.chat import run_async
+from kollm.services.chat.messages import ChatReply
 from kollm.synthesize.seeds import BUNDLED, Instance, read_seeds
 from kollm.synthesize.self_instruct import (
     Settings,

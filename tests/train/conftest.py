@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kollm.dataset import DatasetWriter, Part
-from kollm.recipe import ToyBase
-from kollm.records import Record
-from kollm.tables import to_table
+from kollm.core.records import Record
+from kollm.dataset.folder import DatasetWriter, Part
+from kollm.dataset.tables import to_table
+from kollm.recipe.schema import ToyBase
 
 SHAPE = ToyBase(hidden_size=32, layers=2, heads=2, vocab_size=600, context=512, pretrain_steps=20, pretrain_block=32)
 WORDS = [

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kollm.errors import InputError
-from kollm.prompts import PromptTemplate
-from kollm.records import Record
+from kollm.core.errors import InputError
+from kollm.core.records import Record
+from kollm.recipe.prompt import PromptTemplate
 from kollm.train.data import IGNORED, split_heldout, tokenise
 from kollm.train.preview import spans
 from kollm.train.toy import train_tokenizer

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from kollm.cli import cli
-from kollm.errors import InputError, StateError
-from kollm.resources import resource_folder
+from kollm.core.errors import InputError, StateError
+from kollm.core.resources import resource_folder
 from kollm.train.check import config_names
 from kollm.train.launch import launch, launch_command
 

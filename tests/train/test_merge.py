@@ -13,9 +13,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kollm.cli import cli
-from kollm.errors import InputError, StateError
-from kollm.files import file_sha256, read_json
-from kollm.recipe import Recipe, load_recipe
+from kollm.core.errors import InputError, StateError
+from kollm.core.files import file_sha256, read_json
+from kollm.recipe.schema import Recipe, load_recipe
 from kollm.train.export import merge
 
 METHODS = {

@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from kollm.cli import cli
-from kollm.dataset import read_records
-from kollm.prompts import PromptTemplate
-from kollm.recipe import Recipe, parse_recipe
-from kollm.records import Record
-from kollm.stages import training_rows
+from kollm.core.records import Record
+from kollm.dataset.folder import read_records
+from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.schema import Recipe, parse_recipe
+from kollm.run.stages import training_rows
 from kollm.train.preview import make_preview, preview_tokenizer
 from kollm.train.toy import make_recipe_base, train_tokenizer
 from tests.train.conftest import SHAPE, row, write_dataset

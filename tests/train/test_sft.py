@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from kollm.dataset import read_records
-from kollm.errors import InputError, RecipeError, StateError
-from kollm.files import read_json
-from kollm.recipe import Recipe, load_recipe
+from kollm.core.errors import InputError, RecipeError, StateError
+from kollm.core.files import read_json
+from kollm.dataset.folder import read_records
+from kollm.recipe.schema import Recipe, load_recipe
 from tests.train.conftest import row, write_dataset
 
 pytestmark = pytest.mark.slow
@@ -75,9 +75,9 @@ def test_the_adapter_can_be_published_as_it_is(adapter: Path, dataset: Path, bas
 
 
 def test_training_json_tells_what_was_trained_on_what(adapter: Path, dataset: Path, base: Path) -> None:
-    from kollm.dataset import dataset_fingerprint
-    from kollm.lineage import find_base
-    from kollm.prompts import PromptTemplate
+    from kollm.dataset.folder import dataset_fingerprint
+    from kollm.hub.lineage import find_base
+    from kollm.recipe.prompt import PromptTemplate
 
     about = read_json(adapter / "training.json")
     assert about["dataset"] == dataset_fingerprint(dataset)
@@ -124,7 +124,7 @@ def test_the_heldout_loss_is_the_mean_over_tokens(adapter: Path, dataset: Path, 
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from kollm.prompts import PromptTemplate
+    from kollm.recipe.prompt import PromptTemplate
     from kollm.train.data import IGNORED, split_heldout, tokenise
 
     tokenizer = AutoTokenizer.from_pretrained(adapter)

@@ -12,9 +12,9 @@ import yaml
 from click.testing import CliRunner
 
 from kollm.cli import cli
-from kollm.prompts import PromptTemplate
-from kollm.recipe import load_recipe, recipe_names
-from kollm.resources import resource_folder
+from kollm.core.resources import resource_folder
+from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.schema import load_recipe, recipe_names
 from kollm.sources import SOURCES
 from kollm.train.attention import implementation
 from kollm.train.check import architecture_of, check_recipe
@@ -30,7 +30,7 @@ ko-platypus-llama-2-ko-13b llama-adapter-7b bloom redpajama polyglot-ko-1.3b pol
 
 
 def read(name: str) -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load((resource_folder("recipes") / f"{name}.yaml").read_text(encoding="utf-8"))
+    values: dict[str, Any] = yaml.safe_load((resource_folder("recipe/recipes") / f"{name}.yaml").read_text(encoding="utf-8"))
     return values
 
 
@@ -53,7 +53,7 @@ def test_a_recipe_is_sound_fits_and_is_planned(name: str) -> None:
     PromptTemplate.load(recipe.prompt)
     assert {source.name for source in recipe.data.sources} <= set(SOURCES)
     full = recipe.adapter.method == "full"
-    command = (resource_folder("recipes") / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    command = (resource_folder("recipe/recipes") / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
     config = re.search(r"--config (\S+)", command)
     assert config is not None
     check_recipe(recipe, config[1])

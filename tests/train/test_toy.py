@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kollm.errors import InputError, RecipeError
-from kollm.files import read_json
-from kollm.recipe import ToyBase
-from kollm.records import Original, Record
+from kollm.core.errors import InputError, RecipeError
+from kollm.core.files import read_json
+from kollm.core.records import Original, Record
+from kollm.recipe.schema import ToyBase
 from kollm.train.toy import ARCHITECTURES, MARKER, answer_texts, make_base, plain_texts, train_tokenizer
 
 TEXTS = ["서울은 대한민국의 수도입니다.", "물은 섭씨 영 도에서 업니다.", "가나다라 마바사 아자차카 타파하"]

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaTokenizer
 
-from kollm.dataset import read_records
-from kollm.errors import InputError
-from kollm.prompts import PromptTemplate
-from kollm.recipe import ToyBase, load_recipe
-from kollm.records import Record
-from kollm.resources import resource_folder
-from kollm.train.corpus import build_corpus, read_texts
-from kollm.train.corpus import main as corpus_main
+from kollm.core.errors import InputError
+from kollm.core.records import Record
+from kollm.core.resources import resource_folder
+from kollm.dataset.corpus import build_corpus, read_texts
+from kollm.dataset.corpus import main as corpus_main
+from kollm.dataset.folder import read_records
+from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.schema import ToyBase, load_recipe
 from kollm.train.job import train_recipe
 from kollm.train.toy import make_base, train_tokenizer
 from kollm.train.vocabulary import extend_base, extended, grow, learn_merges, main, tokens_per_character
@@ -31,7 +31,7 @@ def sample(language: str, *names: str) -> list[str]:
     lines = [
         line
         for name in names
-        for line in (resource_folder("sample") / f"{name}.{language}.jsonl").read_text(encoding="utf-8").splitlines()
+        for line in (resource_folder("sources/sample_rows") / f"{name}.{language}.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     return [text for line in lines for text in strings(json.loads(line)) if text]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kollm.ledger import Ledger
-from kollm.records import Record
+from kollm.core.records import Record
+from kollm.services.ledger import Ledger
 from kollm.translate.deepl import DeepLTranslator
 from tests.servers.deepl import KEY, DeepLServer
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kollm.errors import InputError, QuotaError
-from kollm.ledger import Ledger
+from kollm.core.errors import InputError, QuotaError
+from kollm.services.ledger import Ledger
 from kollm.translate import Budget, translate_records
 from tests.servers.deepl import DeepLServer, Fault
 from tests.translate.conftest import Engine, Rows

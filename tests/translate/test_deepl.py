@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from kollm.errors import InputError, MissingKeyError, QuotaError, ServiceError
-from kollm.ledger import Ledger
+from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
+from kollm.services.ledger import Ledger
 from kollm.translate import Budget, Outcome, Router, make_translator, translate_records, translate_stream
 from kollm.translate.deepl import DeepLTranslator
 from tests.servers.deepl import KEY, DeepLServer, Fault

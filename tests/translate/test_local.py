@@ -19,9 +19,9 @@ from transformers import (  # noqa: E402
     PreTrainedTokenizerFast,
 )
 
-from kollm.errors import InputError  # noqa: E402
-from kollm.ledger import Ledger  # noqa: E402
-from kollm.records import Record  # noqa: E402
+from kollm.core.errors import InputError  # noqa: E402
+from kollm.core.records import Record  # noqa: E402
+from kollm.services.ledger import Ledger  # noqa: E402
 from kollm.translate import make_translator, translate_records  # noqa: E402
 from kollm.translate.local import LocalTranslator  # noqa: E402
 

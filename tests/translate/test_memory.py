@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kollm.records import Original, Record
+from kollm.core.records import Original, Record
 from kollm.translate import MemoryTranslator, translate_records
 
 

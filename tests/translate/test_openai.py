@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kollm.errors import InputError, MissingKeyError, QuotaError, ServiceError
-from kollm.ledger import Ledger
+from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
+from kollm.services.ledger import Ledger
 from kollm.translate import Budget, make_translator, translate_records
 from kollm.translate.openai import OpenAITranslator
 from tests.servers.chat import LoopbackChat, Said

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kollm.errors import InputError
-from kollm.ledger import Ledger
-from kollm.records import Record
+from kollm.core.errors import InputError
+from kollm.core.records import Record
+from kollm.services.ledger import Ledger
 from kollm.translate import Router, translate_records
 from kollm.translate.routing import RULES_FILE, load_rules
 from tests.servers.deepl import DeepLServer

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm.chat import ChatClient
-from kollm.errors import InputError, KollmError
+from kollm.core.errors import InputError, KollmError
 from kollm.judge.rubric import load_rubric, rubric_names
 from kollm.judge.served import ChatJudge
-from kollm.ledger import Ledger
 from kollm.metrics.judging import check_columns, judge_columns, summary
-from kollm.models import DEFAULT_MODEL
+from kollm.services.chat import ChatClient
+from kollm.services.ledger import Ledger
+from kollm.services.prices import DEFAULT_MODEL
 
 MODELS = (DEFAULT_MODEL, "gpt-5.4-mini-2026-03-17")
 MOST_ROWS = 50

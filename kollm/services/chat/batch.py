@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from kollm.chat.client import ChatClient
-from kollm.chat.messages import ChatRequest, answer_content, answer_tokens, prompt_tokens, token_counts
-from kollm.errors import InputError, QuotaError, StateError
-from kollm.files import ensure_folder, read_json, write_json
-from kollm.ledger import Answer
-from kollm.models import BATCH_DISCOUNT
-from kollm.records import canonical_json, content_id
+from kollm.core.errors import InputError, QuotaError, StateError
+from kollm.core.files import ensure_folder, read_json, write_json
+from kollm.core.records import canonical_json, content_id
+from kollm.services.chat.client import ChatClient
+from kollm.services.chat.messages import ChatRequest, answer_content, answer_tokens, prompt_tokens, token_counts
+from kollm.services.ledger import Answer
+from kollm.services.prices import BATCH_DISCOUNT
 
 MOST_REQUESTS = 50_000
 MOST_BYTES = 200_000_000

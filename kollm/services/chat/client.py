@@ -22,10 +22,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import openai
 
-from kollm.chat.cost_cap import CostCap
-from kollm.chat.governor import Governor
-from kollm.chat.ledger_queue import LedgerQueue
-from kollm.chat.messages import (
+from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
+from kollm.services.chat.cost_cap import CostCap
+from kollm.services.chat.governor import Governor
+from kollm.services.chat.ledger_queue import LedgerQueue
+from kollm.services.chat.messages import (
     ChatReply,
     ChatRequest,
     answer_content,
@@ -34,9 +35,8 @@ from kollm.chat.messages import (
     reply_of,
     token_counts,
 )
-from kollm.errors import InputError, MissingKeyError, QuotaError, ServiceError
-from kollm.ledger import Answer, Ledger, Purchase
-from kollm.models import model_facts
+from kollm.services.ledger import Answer, Ledger, Purchase
+from kollm.services.prices import model_facts
 
 __all__ = ["ChatClient", "ChatEstimate", "ChatReply", "ChatRequest", "run_async"]
 

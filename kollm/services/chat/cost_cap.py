@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from kollm.errors import QuotaError
-from kollm.ledger import Answer, Ledger
+from kollm.core.errors import QuotaError
+from kollm.services.ledger import Answer, Ledger
 
 
 class CostCap:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from types import TracebackType
 from typing import Self
 
-from kollm.ledger import Answer, Ledger, Purchase
+from kollm.services.ledger import Answer, Ledger, Purchase
 
 
 class LedgerQueue:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kollm.records import Status
+from kollm.core.records import Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ import llmock.routers.batch as batches
 import pytest
 from llmock.pytest_plugin import LLMock
 
-from kollm.chat import ChatClient, ChatRequest, run_async
-from kollm.chat.batch import ChatBatch
-from kollm.errors import MissingKeyError, QuotaError, ServiceError, StateError
-from kollm.ledger import Ledger
+from kollm.core.errors import MissingKeyError, QuotaError, ServiceError, StateError
+from kollm.services.chat import ChatClient, ChatRequest, run_async
+from kollm.services.chat.batch import ChatBatch
+from kollm.services.ledger import Ledger
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # llmock leaves uploads to the collector
 MODEL = "gpt-5.4-mini-2026-03-17"
@@ -84,7 +84,7 @@ def test_a_kill_between_making_and_writing_down_is_found_again(
 ) -> None:
     job = ChatBatch(client_of(ledger), tmp_path / "state.json")
     writes: list[int] = []
-    import kollm.chat.batch as module
+    import kollm.services.chat.batch as module
 
     write = module.write_json
 

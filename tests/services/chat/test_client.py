@@ -11,10 +11,10 @@ import pytest
 from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Delay, Reply
 
-from kollm.chat import ChatClient, ChatReply, ChatRequest, run_async
-from kollm.errors import InputError, MissingKeyError, QuotaError, ServiceError
-from kollm.ledger import Ledger
-from kollm.models import DEFAULT_MODEL, model_facts
+from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
+from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
+from kollm.services.ledger import Ledger
+from kollm.services.prices import DEFAULT_MODEL, model_facts
 
 MODEL = "gpt-5.4-mini-2026-03-17"
 Make = Callable[..., ChatClient]

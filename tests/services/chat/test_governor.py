@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from kollm.chat.governor import Governor
+from kollm.services.chat.governor import Governor
 
 
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("kollm.chat.governor.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("kollm.services.chat.governor.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kollm.errors import RecipeError, StateError
-from kollm.files import file_sha256, read_json
-from kollm.recipe import load_recipe
+from kollm.core.errors import RecipeError, StateError
+from kollm.core.files import file_sha256, read_json
+from kollm.recipe.schema import load_recipe
 from kollm.train.adapters import check_targets
 from kollm.train.precision import Watchdog
 from tests.train.exact.conftest import make_records
@@ -175,8 +175,8 @@ def test_quantised_weights_and_full_training_exclude_each_other():
 
 @pytest.mark.parametrize("method", ["adaption_prompt", "ia3", "new_tokens"])
 def test_what_was_trained_answers(run_training, base, tmp_path, method):
-    from kollm.generate import generate_answers, load_system
-    from kollm.generations import read_generations
+    from kollm.answer.file import read_generations
+    from kollm.answer.local import generate_answers, load_system
 
     overrides = [f"adapter.method={method}"]
     if method == "new_tokens":

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kollm.errors import RecipeError
-from kollm.recipe import load_recipe
+from kollm.core.errors import RecipeError
+from kollm.recipe.schema import load_recipe
 from kollm.train.sft import trainer_config
 
 MIN_LR = "trainer.lr_scheduler_type=cosine_with_min_lr"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kollm.errors import InputError, StateError
-from kollm.files import read_json
+from kollm.core.errors import InputError, StateError
+from kollm.core.files import read_json
 from kollm.train.export import merge
 
 

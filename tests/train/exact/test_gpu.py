@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from kollm.errors import StateError
-from kollm.files import read_json
+from kollm.core.errors import StateError
+from kollm.core.files import read_json
 from kollm.train import attention
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

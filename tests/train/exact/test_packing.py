@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kollm.recipe import load_recipe
+from kollm.recipe.schema import load_recipe
 from kollm.train import attention
 from kollm.train.batches import Collator
 from kollm.train.data import Example
@@ -90,7 +90,7 @@ def test_padded_batches_go_to_sdpa(base, monkeypatch):
 
 
 def test_the_kernel_is_asked_for_on_a_gpu_alone():
-    from kollm.errors import RecipeError
+    from kollm.core.errors import RecipeError
 
     recipe = load_recipe("kullm-polyglot-5.8b-fast")
     assert attention.implementation(recipe, "gpt_neox") == attention.VARLEN

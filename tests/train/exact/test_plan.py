@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from kollm.bases import BASES, base_facts
-from kollm.errors import InputError
-from kollm.recipe import load_recipe
+from kollm.core.errors import InputError
+from kollm.recipe.bases import BASES, base_facts
+from kollm.recipe.schema import load_recipe
 from kollm.train.plan import GIB, GPUS, Setup, flop_per_token, gpu_named, make_plan, memory_of, trainable_parameters
 
 # Parameters as the model cards state them. The card of Polyglot-Ko 12.8B states 12,898,631,680, where a model of the shape
@@ -134,7 +134,7 @@ def test_unknown_cards_and_bases_list_the_known():
 
 
 def test_planning_imports_no_torch():
-    code = "import sys, kollm.train.plan, kollm.train.check, kollm.bases; assert 'torch' not in sys.modules"
+    code = "import sys, kollm.train.plan, kollm.train.check, kollm.recipe.bases; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kollm.files import read_json
+from kollm.core.files import read_json
 from kollm.train import __main__ as entry
 from kollm.train.launch import launch_command
 

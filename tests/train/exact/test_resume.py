@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from kollm.errors import StateError
-from kollm.files import read_json
+from kollm.core.errors import StateError
+from kollm.core.files import read_json
 
 SETTINGS = ("adapter.dropout=0.1", "trainer.num_train_epochs=4", "trainer.save_steps=4", "global_batch_size=6")
 

@@ -4,8 +4,8 @@ import pytest
 from click.testing import CliRunner
 
 from kollm.cli import cli
-from kollm.errors import InputError
-from kollm.recipe import load_recipe, recipe_names
+from kollm.core.errors import InputError
+from kollm.recipe.schema import load_recipe, recipe_names
 from kollm.train.smoke import STEPS, smoke
 
 VARIANTS = [

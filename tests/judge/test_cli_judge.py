@@ -10,10 +10,10 @@ import pytest
 from llmock.pytest_plugin import LLMock
 
 from kollm.cli import main
-from kollm.files import json_line
+from kollm.core.files import json_line
+from kollm.core.records import Generation
 from kollm.judge.run import read_verdicts
-from kollm.ledger import Ledger
-from kollm.records import Generation
+from kollm.services.ledger import Ledger
 from tests.judge.conftest import REPLY, answers
 
 
