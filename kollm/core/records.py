@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -49,6 +49,11 @@ class Original:
     input: str
     output: str
     history: tuple[Turn, ...] = ()
+    system: str = ""
+
+    def texts(self) -> dict[str, str]:
+        """All texts by name, as `Record.texts` gives them."""
+        return _texts(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class Record:
         input: context for the instruction; empty for none.
         output: the answer (the last assistant turn); for an evaluation task, the reference.
         history: the turns before, oldest first.
+        system: the conversation's system message; empty for none.
         lang: language of the fields above, as a two-letter code.
         licence: SPDX identifier of the row's licence.
         original: the row before translation; None until it was translated.
@@ -99,17 +105,65 @@ class Record:
     input: str
     output: str
     history: tuple[Turn, ...] = ()
+    system: str = ""
     lang: str = "en"
     licence: str = ""
     original: Original | None = None
     provenance: Provenance = field(default_factory=Provenance)
+
+    def texts(self) -> dict[str, str]:
+        """All texts by name, in the order in which they are read.
+
+        Returns:
+            `system` (where there is one), `history.0.user`, `history.0.assistant`, ..., `instruction`, `input`,
+            `output`; blank ones too. What looks at a row's texts goes through here, so that none slips past it.
+        """
+        return _texts(self)
+
+    def with_texts(self, texts: Mapping[str, str], **changes: Any) -> Self:
+        """The record with the texts of these names replaced, and these attributes changed; the rest stays."""
+        history = tuple(
+            (texts.get(f"history.{number}.user", user), texts.get(f"history.{number}.assistant", assistant))
+            for number, (user, assistant) in enumerate(self.history)
+        )
+        return replace(
+            self,
+            instruction=texts.get("instruction", self.instruction),
+            input=texts.get("input", self.input),
+            output=texts.get("output", self.output),
+            history=history,
+            system=texts.get("system", self.system),
+            **changes,
+        )
+
+    def map_texts(self, change: Callable[[str], str]) -> Self:
+        """The record with `change` applied to each text."""
+        return self.with_texts({name: change(text) for name, text in self.texts().items()})
+
+    def as_original(self) -> Original:
+        """What `Record.original` keeps of this record when its texts are about to change."""
+        return self.original or Original(self.instruction, self.input, self.output, self.history, self.system)
+
+    def english(self) -> Self:
+        """The record with the texts that it had before translation; an untranslated one as it is."""
+        source = self.original
+        if source is None:
+            return self
+        return replace(
+            self,
+            instruction=source.instruction,
+            input=source.input,
+            output=source.output,
+            history=source.history,
+            system=source.system,
+        )
 
     def messages(self) -> list[dict[str, str]]:
         """The chat form: `role` and `content`, and on the last user turn `input` where there is one.
 
         kollm's chat templates read the extra key `input`; others ignore it.
         """
-        messages: list[dict[str, str]] = []
+        messages = [{"role": "system", "content": self.system}] if self.system else []
         for user, assistant in self.history:
             messages.append({"role": "user", "content": user})
             messages.append({"role": "assistant", "content": assistant})
@@ -131,14 +185,16 @@ class Record:
         """The inverse of `to_row`.
 
         Raises:
-            InputError: a column is missing or unknown.
+            InputError: a column is missing or unknown; `system`, which older rows lack, may be missing.
         """
-        values = dict(row)
+        values = {"system": "", **row}
         _check_keys(cls, values)
+        values["system"] = values["system"] or ""
         values["history"] = _turns(values["history"])
         original = values["original"]
         if original is not None and original["instruction"] is not None:
-            values["original"] = Original(**{**original, "history": _turns(original["history"])})
+            changed = {"history": _turns(original["history"]), "system": original.get("system") or ""}
+            values["original"] = Original(**{**original, **changed})
         else:
             values["original"] = None
         values["provenance"] = Provenance(**values["provenance"])
@@ -256,6 +312,14 @@ def check_shown(where: str | Path, id: str, system: str) -> None:
     for what, name in (("id", id), ("system", system)):
         if not name.isprintable():
             raise InputError(f"{where}: the {what} {name!r} cannot be shown - use letters that can be printed.")
+
+
+def _texts(row: Record | Original) -> dict[str, str]:
+    texts = {"system": row.system} if row.system else {}
+    for number, (user, assistant) in enumerate(row.history):
+        texts[f"history.{number}.user"] = user
+        texts[f"history.{number}.assistant"] = assistant
+    return {**texts, "instruction": row.instruction, "input": row.input, "output": row.output}
 
 
 def _turns(value: Sequence[Sequence[str]] | None) -> tuple[Turn, ...]:

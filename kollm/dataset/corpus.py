@@ -37,8 +37,7 @@ def read_texts(places: Iterable[str | Path]) -> Iterator[str]:
             yield from _documents(Path(place))
         else:
             for record in read_records(str(place)):
-                turns = [text for turn in record.history for text in turn]
-                yield "\n".join(text for text in (*turns, record.instruction, record.input, record.output) if text)
+                yield "\n".join(text for text in record.texts().values() if text)
 
 
 def build_corpus(places: Iterable[str | Path], output: Path, characters: int = CHARACTERS) -> int:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
 from kollm.core.records import Record, content_id
-from kollm.dataset.tables import SCHEMA, to_records
+from kollm.dataset.tables import ADDED_LATER, SCHEMA, to_records
 from kollm.services.repository import locate
 
 CARD = "README.md"
@@ -205,7 +205,9 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
             f"'{folder}' has no rows of config '{config or 'all'}', split '{split or 'any'}' - it has {there}."
         )
     for name in names:
-        for batch in _open(folder / name).iter_batches(batch_size=1000, columns=SCHEMA.names):
+        file = _open(folder / name)
+        columns = [column for column in SCHEMA.names if column in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=1000, columns=columns):
             yield from to_records(batch)
 
 
@@ -216,7 +218,7 @@ def _open(path: Path) -> pq.ParquetFile:
         raise InputError(
             f"'{path}' is no whole parquet file ({error}) - build or download the dataset again."
         ) from error
-    missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
+    missing = [name for name in SCHEMA.names if name not in {*file.schema_arrow.names, *ADDED_LATER}]
     if missing:
         raise InputError(
             f"'{path}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} - build the dataset again with: "

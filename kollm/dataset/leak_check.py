@@ -52,11 +52,7 @@ def find_leaks(records: Iterable[Record], tasks: Tasks) -> Iterator[Found]:
 
 
 def _english(record: Record) -> str:
-    source = record.original
-    if source is None:
-        return ""
-    turns = [text for turn in source.history for text in turn]
-    return "\n".join(("", *turns, source.instruction, source.input, source.output))
+    return "\n".join(("", *record.original.texts().values())) if record.original is not None else ""
 
 
 def _tasks_in(name: str) -> Tasks:

@@ -18,7 +18,6 @@ from kollm.quality.leaks import Leak, Tasks
 from kollm.quality.leaks import row_text as leak_text
 from kollm.quality.privacy import Privacy, screen
 from kollm.sources import Batch, Place, Read, Rejected, Source, adapt_batch
-from kollm.translate.fields import record_fields
 from kollm.translate.masking import make_document, visible_length
 from kollm.translate.routing import Router
 
@@ -115,6 +114,6 @@ def count_characters(record: Record, router: Router | None) -> int:
         if decision.route == "drop":
             return -1
         leave = decision.leave
-    fields = {name: text for name, text in record_fields(record).items() if name not in leave and text.strip()}
+    fields = {name: text for name, text in record.texts().items() if name not in leave and text.strip()}
     document = make_document(fields)
     return 0 if document is None else visible_length(document.text)

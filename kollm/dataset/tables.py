@@ -10,7 +10,13 @@ import pyarrow as pa
 from kollm.core.records import Original, Provenance, Record
 
 _TURNS = pa.list_(pa.list_(pa.string()))
-_TEXTS = [("instruction", pa.string()), ("input", pa.string()), ("output", pa.string()), ("history", _TURNS)]
+_TEXTS = [
+    ("instruction", pa.string()),
+    ("input", pa.string()),
+    ("output", pa.string()),
+    ("history", _TURNS),
+    ("system", pa.string()),
+]
 _PROVENANCE = [
     ("revision", pa.string()),
     ("index", pa.int64()),
@@ -33,6 +39,8 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of every config: the fields of Record."""
+ADDED_LATER = frozenset({"system"})
+"""Columns that older dataset folders lack; each has a default."""
 REJECTED_SCHEMA = SCHEMA.append(pa.field("reason", pa.string()))
 
 
@@ -48,14 +56,13 @@ def to_table(records: Sequence[Record], reasons: Sequence[str] | None = None) ->
 
 
 def to_records(table: pa.Table | pa.RecordBatch) -> list[Record]:
-    """The inverse of `to_table`; a column `reason` is left out."""
-    columns = {name: table.column(name) for name in SCHEMA.names}
-    plain = [columns[name].to_pylist() for name in ("id", "source", "instruction", "input", "output")]
-    histories = _turns(columns["history"].to_pylist())
-    rest = [columns[name].to_pylist() for name in ("lang", "licence")]
-    originals = [_original(value) for value in columns["original"].to_pylist()]
-    provenances = [Provenance(**value) for value in columns["provenance"].to_pylist()]
-    return [Record(*values) for values in zip(*plain, histories, *rest, originals, provenances, strict=True)]
+    """The inverse of `to_table`; a column `reason` is left out, and `system`, which older folders lack, is empty."""
+    columns = {name: table.column(name).to_pylist() for name in SCHEMA.names if name in table.schema.names}
+    columns["history"] = _turns(columns["history"])
+    columns["system"] = [text or "" for text in columns.get("system", [""] * len(table))]
+    columns["original"] = [_original(value) for value in columns["original"]]
+    columns["provenance"] = [Provenance(**value) for value in columns["provenance"]]
+    return [Record(*values) for values in zip(*(columns[name] for name in SCHEMA.names), strict=True)]
 
 
 def _table(records: Sequence[Record], reasons: Sequence[str] | None) -> pa.Table:
@@ -79,6 +86,7 @@ def _text_columns(rows: Sequence[Record] | Sequence[Original]) -> list[pa.Array]
         pa.array([row.input for row in rows], pa.string()),
         pa.array([row.output for row in rows], pa.string()),
         pa.array([row.history for row in rows], _TURNS),
+        pa.array([row.system for row in rows], pa.string()),
     ]
 
 
@@ -99,7 +107,8 @@ def _provenance_column(provenances: Sequence[Provenance]) -> pa.Array:
 def _original(value: dict[str, Any] | None) -> Original | None:
     if value is None or value["instruction"] is None:
         return None
-    return Original(value["instruction"], value["input"], value["output"], _turns([value["history"]])[0])
+    (history,) = _turns([value["history"]])
+    return Original(value["instruction"], value["input"], value["output"], history, value.get("system") or "")
 
 
 def _turns(values: Sequence[Any]) -> list[tuple[tuple[str, str], ...]]:

@@ -57,8 +57,7 @@ class Duplicates(NamedTuple):
 
 def record_text(record: Record) -> str:
     """The text of a record by which duplicates are told: all its turns in order."""
-    turns = [text for turn in record.history for text in turn]
-    return "\n".join((*turns, record.instruction, record.input, record.output))
+    return "\n".join(record.texts().values())
 
 
 def prints(texts: Sequence[str]) -> Prints:

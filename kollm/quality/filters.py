@@ -14,7 +14,6 @@ from typing import NamedTuple
 from kollm.core.errors import InputError, MissingExtraError
 from kollm.core.records import Record
 from kollm.quality.flags import repeated_share
-from kollm.translate.fields import record_fields
 from kollm.translate.masking import lost_numbers
 from kollm.translate.structure import plain
 
@@ -55,8 +54,8 @@ class View:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self.korean = {name: text for name, text in record_fields(record).items() if text and not text.isspace()}
-        self.english = record_fields(record.original) if record.original is not None else {}
+        self.korean = {name: text for name, text in record.texts().items() if text and not text.isspace()}
+        self.english = record.original.texts() if record.original is not None else {}
         self.left = record.provenance.route == "keep"
 
     def prose(self, name: str) -> str:

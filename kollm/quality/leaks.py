@@ -116,8 +116,7 @@ def task_text(record: Record) -> str:
 
 def row_text(record: Record) -> str:
     """Where it is looked for: everything that the row holds."""
-    turns = [text for turn in record.history for text in turn]
-    return "\n".join((*turns, record.instruction, record.input, record.output))
+    return "\n".join(record.texts().values())
 
 
 def tasks_of(records: Iterable[Record]) -> Tasks:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from kollm.core.records import Record
@@ -47,17 +46,10 @@ class Screened(NamedTuple):
 
 def screen(record: Record) -> Screened:
     """Replace the personal data in all fields of a record."""
-    texts = [record.instruction, record.input, record.output, *(text for turn in record.history for text in turn)]
-    if not any(_HINT.search(text) for text in texts):
+    if not any(_HINT.search(text) for text in record.texts().values()):
         return Screened(record, Counter())
     mask = _Mask()
-    changed = replace(
-        record,
-        instruction=mask.text(record.instruction),
-        input=mask.text(record.input),
-        output=mask.text(record.output),
-        history=tuple((mask.text(user), mask.text(assistant)) for user, assistant in record.history),
-    )
+    changed = record.map_texts(mask.text)
     return Screened(changed if mask.found else record, mask.found)
 
 

@@ -20,8 +20,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kollm.core.errors import InputError
 from kollm.core.files import json_line, read_jsonl, write_atomic
 from kollm.core.records import Record, content_id
-from kollm.translate.english import english_fields
-from kollm.translate.fields import record_fields, with_fields
 from kollm.translate.masking import lost_numbers, translatable
 from kollm.translate.structure import STRUCTURES, plain
 
@@ -154,14 +152,14 @@ def replay(record: Record, corrections: Mapping[str, Correction]) -> Replayed:
     if not correction.corrected:
         return Replayed(record)
     provenance = replace(record.provenance, engine=record.provenance.engine + CORRECTED)
-    return Replayed(replace(with_fields(record, correction.corrected), provenance=provenance), "corrected")
+    return Replayed(replace(record.with_texts(correction.corrected), provenance=provenance), "corrected")
 
 
 def find_hits(record: Record) -> list[Hit]:
     """The suspected errors of a translated record, all fields; none for one that was not translated."""
     if record.original is None:
         return []
-    english, korean = english_fields(record), record_fields(record)
+    english, korean = record.english().texts(), record.texts()
     return [
         Hit(kind=kind, field=name, detail=detail)
         for name, text in english.items()
@@ -216,7 +214,7 @@ def read_review(path: Path) -> dict[str, Correction]:
 
 def english_sha256(record: Record) -> str:
     """What a decision belongs to: the hash of the English fields."""
-    return content_id(english_fields(record))
+    return content_id(record.english().texts())
 
 
 def _correction(record: Record, hits: list[Hit], earlier: Mapping[str, Correction]) -> Correction:
@@ -229,8 +227,8 @@ def _correction(record: Record, hits: list[Hit], earlier: Mapping[str, Correctio
         decision=before.decision if before and same else "",
         corrected=before.corrected if before and same else {},
         errors=tuple(hits),
-        english=english_fields(record),
-        korean=record_fields(record),
+        english=record.english().texts(),
+        korean=record.texts(),
     )
 
 

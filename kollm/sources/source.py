@@ -144,8 +144,7 @@ def adapt_single(
 
 def check(record: Record, notes: tuple[str, ...] = ()) -> Adapted:
     """The Record, or its rejection where a field is empty, too long, or holds what UTF-8 cannot."""
-    texts = [record.instruction, record.input, record.output]
-    texts += [text for turn in record.history for text in turn]
+    texts = record.texts().values()
     if any(len(text) > MAX_FIELD for text in texts):
         return Adapted(rejected=(Rejected(record, "field_too_long"),), notes=notes)
     if not all(text.isascii() or _is_unicode(text) for text in (*texts, record.id, record.provenance.category)):

@@ -107,8 +107,7 @@ def plain_texts(rows: Iterable[Record]) -> Iterator[str]:
         yield from (user for user, _ in row.history)
         yield from (row.instruction, row.input)
         if row.original is not None:
-            yield from (text for turn in row.original.history for text in turn)
-            yield from (row.original.instruction, row.original.input, row.original.output)
+            yield from row.original.texts().values()
 
 
 def answer_texts(rows: Iterable[Record]) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kollm.core.records import Record
-from kollm.translate.fields import record_fields
 
 
 def english_record(record: Record) -> Record | None:
@@ -15,25 +14,9 @@ def english_record(record: Record) -> Record | None:
     if source is None or not source.output.strip():
         return None
     return replace(
-        record,
+        record.english(),
         id=f"{record.id}-en",
-        instruction=source.instruction,
-        input=source.input,
-        output=source.output,
-        history=source.history,
         lang="en",
         original=None,
         provenance=replace(record.provenance, route="keep", engine="", mode="", attempt=0, characters=0),
-    )
-
-
-def english_fields(record: Record) -> dict[str, str]:
-    """The fields before translation, by name; those of an untranslated record as they are."""
-    source = record.original
-    if source is None:
-        return record_fields(record)
-    return record_fields(
-        replace(
-            record, instruction=source.instruction, input=source.input, output=source.output, history=source.history
-        )
     )

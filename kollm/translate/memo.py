@@ -61,7 +61,7 @@ class RowMemo:
         """What each record is found by."""
         return [
             hashlib.blake2b(
-                self._prefix + json.dumps([item.history, item.instruction, item.input, item.output]).encode("ascii"),
+                self._prefix + json.dumps(list(item.texts().items())).encode("ascii"),
                 digest_size=16,
             ).digest()
             for item in records

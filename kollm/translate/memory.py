@@ -8,7 +8,6 @@ from typing import Any
 from kollm.core.records import Record
 from kollm.services.ledger import Ledger
 from kollm.translate.budget import Budget
-from kollm.translate.fields import record_fields
 from kollm.translate.translator import Limits, Segment, Translation, Usage
 
 
@@ -52,7 +51,7 @@ class MemoryTranslator:
         record = self._records.get(segment.record)
         if record is None:
             return Translation(None, reason="memory: no row with this id")
-        text = record_fields(record).get(segment.field, "")
+        text = record.texts().get(segment.field, "")
         if not text.strip():
             return Translation(None, reason=f"memory: the row has no {segment.field}")
         return Translation(text)

@@ -13,7 +13,7 @@ from kollm.core.records import Record
 from kollm.services.ledger import Charge, Ledger
 from kollm.translate.budget import Budget
 from kollm.translate.buyer import Buyer
-from kollm.translate.fields import original_of, record_fields, untranslated_fields, with_fields
+from kollm.translate.fields import untranslated_fields
 from kollm.translate.memo import Finished, RowMemo
 from kollm.translate.parts import Paid, Part, make_parts
 from kollm.translate.routing import Decision, Router
@@ -185,7 +185,7 @@ class _Stream:
         decision = self._router.decide(record) if self._router is not None else Decision("translate")
         made: list[Part] | str = f"route: {decision.reason}"
         if decision.route != "drop":
-            fields = {name: text for name, text in record_fields(record).items() if name not in decision.leave}
+            fields = {name: text for name, text in record.texts().items() if name not in decision.leave}
             made = make_parts(record.id, fields, self._translator, self._mode)
         if isinstance(made, str):
             return _Row(record, key, Finished({}, made, decision.route, 0, ()), decision.route, [])
@@ -229,14 +229,14 @@ def _translated(record: Record, finished: Finished, characters: int, engine: str
         characters=characters,
     )
     lang = "ko" if finished.reason is None else record.lang
-    changed = with_fields(record, finished.texts, original=original_of(record), provenance=provenance, lang=lang)
+    changed = record.with_texts(finished.texts, original=record.as_original(), provenance=provenance, lang=lang)
     return Outcome(changed, finished.reason, finished.route, untranslated_fields(changed))
 
 
 def _plain_stream(records: Iterable[Record], translator: Translator, mode: str) -> Iterator[Outcome]:
     """For engines that take fields as they are: no masking, no ledger, nothing to wait for."""
     for record in records:
-        fields = {name: text for name, text in record_fields(record).items() if text.strip()}
+        fields = {name: text for name, text in record.texts().items() if text.strip()}
         answers = translator.translate([Segment(record.id, name, text) for name, text in fields.items()])
         texts = {name: answer.text for name, answer in zip(fields, answers, strict=True) if answer.text is not None}
         reason = next((answer.reason for answer in answers if answer.text is None), None)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kollm.core.errors import InputError
 from kollm.core.records import Original, Provenance, Record, Verdict, canonical_json, content_id, text_sha256
+from kollm.dataset.tables import to_records, to_table
 
 RECORD = Record(
     id="dolly-3",
@@ -83,3 +84,25 @@ def test_canonical_json_ignores_the_order_of_keys(value: dict[str, object]) -> N
 def test_lone_surrogates_have_ids() -> None:
     assert content_id("\ud800") != content_id("\udbff")
     assert text_sha256("\ud800") != text_sha256("\udbff")
+
+
+def test_all_texts_are_reached_by_one_walk():
+    original = Original("Ask", "Context", "Answer", (("Before", "Then"),), "Be kind")
+    record = Record("x-1", "x", "질문", "맥락", "대답", (("먼저", "그때"),), "친절하게", original=original)
+    names = ["system", "history.0.user", "history.0.assistant", "instruction", "input", "output"]
+    assert list(record.texts()) == list(original.texts()) == names
+    assert record.map_texts(str.upper) == record
+    assert record.map_texts(lambda text: text + "!").texts() == {
+        name: f"{text}!" for name, text in record.texts().items()
+    }
+    assert record.english().texts() == original.texts() and record.english().english() == record.english()
+    assert Record.from_row(record.to_row()) == record and to_records(to_table([record])) == [record]
+    assert record.messages()[0] == {"role": "system", "content": "친절하게"}
+
+
+def test_rows_and_tables_from_before_the_column_system_are_read():
+    record = Record("x-1", "x", "질문", "", "대답", original=Original("Ask", "", "Answer"))
+    row = record.to_row()
+    del row["system"], row["original"]["system"]
+    assert Record.from_row(row) == record
+    assert to_records(to_table([record]).drop_columns(["system"])) == [record]

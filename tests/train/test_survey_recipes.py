@@ -30,7 +30,9 @@ ko-platypus-llama-2-ko-13b llama-adapter-7b bloom redpajama polyglot-ko-1.3b pol
 
 
 def read(name: str) -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load((resource_folder("recipe/recipes") / f"{name}.yaml").read_text(encoding="utf-8"))
+    values: dict[str, Any] = yaml.safe_load(
+        (resource_folder("recipe/recipes") / f"{name}.yaml").read_text(encoding="utf-8")
+    )
     return values
 
 

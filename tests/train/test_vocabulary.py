@@ -31,7 +31,9 @@ def sample(language: str, *names: str) -> list[str]:
     lines = [
         line
         for name in names
-        for line in (resource_folder("sources/sample_rows") / f"{name}.{language}.jsonl").read_text(encoding="utf-8").splitlines()
+        for line in (resource_folder("sources/sample_rows") / f"{name}.{language}.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
     ]
     return [text for line in lines for text in strings(json.loads(line)) if text]
 
