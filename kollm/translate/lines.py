@@ -159,7 +159,7 @@ def _line(text: str, start: int, end: int, inside: list[Span], fresh: bool, lett
     while last < end and start < end and text[end - 1].isspace():
         end -= 1
     position = start
-    for item in (*kept, Span(end, end, False)):
+    for item in (*kept, Span(end, end, "inline")):
         if LETTER.search(text, position, item.start):
             return Line(start, end, kept)
         position = item.end
