@@ -45,7 +45,7 @@ class PartResult(NamedTuple):
 
 class Part:
     """Some fields of a record on their way; `future` gives its PartResult, `size` its bytes in a request, `counted` whether
-    it is the first with its text in this run, so that the budget counts it.
+    it is the first with its text in this run, so that the budget counts it; `reason` says what broke its last answer.
 
     Args:
         record: id of the record.
@@ -60,6 +60,7 @@ class Part:
         self.future: Future[PartResult] = Future()
         self.paid: list[Paid] = []
         self.counted = True
+        self.reason = ""
         self._translator = translator
         self._set_attempt(1, document)
 
@@ -88,6 +89,7 @@ class Part:
                 texts, reason = self.document.read(text), ""
             except ValueError as error:
                 reason = str(error)
+        self.reason = reason
         if reason and self.attempt < ATTEMPTS:
             return False
         self.future.set_result(PartResult(texts, reason or None, self.attempt, tuple(self.paid)))
