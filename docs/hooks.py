@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from kollm.cli.recipe import _flatten, _origin
-from kollm.recipe.schema import Recipe, load_recipe, recipe_names
+from kollm.recipe.load import load_recipe, recipe_names
+from kollm.recipe.schema import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 _SWITCH = re.compile(r"^\[(?:한국어|English)\]\([\w-]+(?:\.ko)?\.md\)\n", re.MULTILINE)

@@ -10,7 +10,9 @@ import pytest
 
 from kollm.cli import main
 
-PAGES = sorted(path for path in (Path(__file__).parent.parent / "docs" / "how-to").glob("*.md") if ".ko" not in path.name)
+PAGES = sorted(
+    path for path in (Path(__file__).parent.parent / "docs" / "how-to").glob("*.md") if ".ko" not in path.name
+)
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

@@ -72,4 +72,6 @@ def test_the_search_finds_korean_words(address: str) -> None:
             "(() => { const box = document.querySelector('.md-search__input'); box.focus(); box.value = '장부';"
             " box.dispatchEvent(new Event('keyup')); box.dispatchEvent(new Event('input', {bubbles: true})); })()"
         )
-        tab.wait("[...document.querySelectorAll('.md-search-result__link')].some(a => a.href.includes('/ko/concepts/ledger/'))")
+        tab.wait(
+            "[...document.querySelectorAll('.md-search-result__link')].some(a => a.href.includes('/ko/concepts/ledger/'))"
+        )
