@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Everything: dataset, adapter, answers, verdicts, report; resumes.")
 @click.argument("recipe")
 @click.option(
     "-o", "--output", "folder", required=True, type=click.Path(path_type=Path), help="Work folder; resumes there."
@@ -40,7 +40,7 @@ def run(
 
     Killed or stopped and run again with the same options, it resumes and says what it skips.
     """
-    from kollm.recipe.schema import load_recipe
+    from kollm.recipe.load import load_recipe
     from kollm.run.journal import planned, run_recipe
     from kollm.run.stages import RunOptions
 

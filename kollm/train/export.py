@@ -11,7 +11,8 @@ import torch
 
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import ensure_folder, read_json, write_json
-from kollm.recipe.schema import Recipe, load_recipe
+from kollm.recipe.load import load_recipe
+from kollm.recipe.schema import Recipe
 from kollm.services.adapter_base import find_adapter_base, written_base
 from kollm.services.local_model import (
     LocalModel,

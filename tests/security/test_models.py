@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from kollm.answer.local import load_system
 from kollm.core.errors import InputError
 from kollm.judge.local import LocalJudge
-from kollm.recipe.schema import load_recipe
+from kollm.recipe.load import load_recipe
 from kollm.services.local_model import find_model, load_config, load_network, load_tokenizer
 from kollm.train.job import train_recipe
 from kollm.train.preview import preview_tokenizer

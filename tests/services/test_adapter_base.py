@@ -12,7 +12,8 @@ from peft import AutoPeftModelForCausalLM
 
 from kollm.answer.local import load_system
 from kollm.core.errors import InputError
-from kollm.recipe.schema import ToyBase, load_recipe
+from kollm.recipe.load import load_recipe
+from kollm.recipe.schema import ToyBase
 from kollm.services.adapter_base import find_adapter_base, mend_moved, written_base
 from kollm.services.local_model import LocalModel, find_model
 from kollm.train.job import train_recipe

@@ -20,8 +20,9 @@ from kollm.core.records import Record
 from kollm.core.resources import resource_folder
 from kollm.dataset.corpus import build_corpus, read_texts
 from kollm.dataset.folder import read_records
+from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import PromptTemplate
-from kollm.recipe.schema import ToyBase, load_recipe
+from kollm.recipe.schema import ToyBase
 from kollm.train.job import train_recipe
 from kollm.train.toy import make_base, train_tokenizer
 from kollm.train.vocabulary import extend_base, extended, grow, learn_merges, tokens_per_character
