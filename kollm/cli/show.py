@@ -46,7 +46,10 @@ def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
                 reason = row.pop("reason", None)
                 record = Record.from_row(row)
                 if record.original is not None:
-                    yield "source row (English)", _pretty(row["original"])
+                    yield (
+                        "source row (English)" if record.translated else "source row (as it was read)",
+                        _pretty(row["original"]),
+                    )
                 shown = {
                     key: row[key] for key in ("id", "source", "history", "instruction", "input", "output", "licence")
                 }

@@ -81,7 +81,7 @@ def test_useless_answers_are_asked_again_and_then_rejected(
 def test_useless_answers_to_most_rows_stop_the_run(ledger: Ledger, rows: Rows) -> None:
     with (
         LoopbackChat(lambda _: "no JSON") as chat,
-        pytest.raises(ServiceError, match="of the last 12 answers .* 12 were"),
+        pytest.raises(ServiceError, match=r"of the last 12 answers .* 12 were"),
     ):
         translate_records(rows(12), engine(chat), ledger=ledger)
     assert len(chat.bodies) == 12, "none is asked a second time"
