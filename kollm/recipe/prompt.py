@@ -23,6 +23,8 @@ from kollm.core.resources import resource_folder
 EOS_TOKEN = "<|endoftext|>"
 """End of text in Polyglot-Ko, GPT-NeoX and Pythia; pass a tokenizer's own where it differs."""
 
+QUESTION = "건강을 지키는 세 가지 방법을 알려 주세요."
+"""What cards show a prompt of."""
 _HEADING = re.compile(r"(?:^|\\n|\n|['\"])(#{1,6} [^\\\n'\"{}#]{1,40}:)(?=\\n|\n|['\"])")
 """A heading in a template's source, where a newline is written as such or as `\\n`."""
 _KULLM = ("### 지시어:", "### 명령어:", "### 입력:", "### 응답:")

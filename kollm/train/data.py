@@ -63,6 +63,15 @@ class Tokenised:
     def tokens(self) -> int:
         return sum(len(example.input_ids) for example in self.examples)
 
+    def moved(self) -> list[str]:
+        """What has another place in the prompt than in the row, one line each."""
+        said = {
+            "system_before_instruction": "system messages went before the instruction, since the prompt has no place for them",
+            "input_after_instruction": "inputs went after the instruction, since the prompt has no place for them",
+            "turn_by_turn": "conversations became a row an answer, since the prompt rewrites earlier turns",
+        }
+        return [f"{self.counts[name]:,} {words}" for name, words in said.items() if self.counts[name]]
+
     @property
     def supervised(self) -> int:
         """Tokens that are predicted under the loss; a row's first token has no context and is not among them."""
@@ -111,7 +120,8 @@ def tokenise(
     while chunk := list(islice(left, _CHUNK)):
         for record, rows in zip(chunk, encoder.rows(chunk), strict=True):
             counts.update(encoder.notes(record))
-            counts["turn_by_turn"] += len(rows) > 1
+            if len(rows) > 1:
+                counts["turn_by_turn"] += 1
             for row in rows:
                 counts["boundary_merge"] += row.merged
                 fitting = _shorten(row, encoder, max_length, counts) if row.length > max_length else row

@@ -139,7 +139,8 @@ def _in_bf16(recipe: Recipe) -> Recipe:
 
 def _adapted(recipe: Recipe, location: str, adapter: Path, tokenizer: Any) -> Any:
     """The base as the recipe has it, with the adapter on it."""
-    model = load_model(recipe, location, None, tokenizer)
+    ends = read_json(adapter / TRAINING).get("ends", ())
+    model = load_model(recipe, location, None, tokenizer, ends)
     if recipe.quantization == "none" and torch.cuda.is_available():
         model = model.to("cuda")  # bitsandbytes has put a quantised one there
     try:

@@ -23,12 +23,14 @@ from trl import SFTConfig
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import ensure_folder, file_sha256, read_json, require_file, write_atomic, write_json
 from kollm.core.progress import say
+from kollm.core.records import Record
 from kollm.core.version import __version__
 from kollm.dataset.folder import dataset_fingerprint, read_records
 from kollm.recipe.bases import facts_from_config
 from kollm.recipe.load import load_recipe
-from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.prompt import QUESTION
 from kollm.recipe.schema import Recipe
+from kollm.recipe.tokens import PromptEncoder
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
 from kollm.train.check import base_location, check_recipe
@@ -36,6 +38,7 @@ from kollm.train.data import Example, Tokenised, conversations, split_heldout, t
 from kollm.train.model import add_tokens, load_config, load_model, load_tokenizer
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
+from kollm.train.prompts import make_encoder, prove
 from kollm.train.sft import (
     CHECKPOINTS,
     StepTrainer,
@@ -52,6 +55,7 @@ from kollm.train.tracker import Tracker
 SECTIONS = (
     "base",
     "prompt",
+    "enable_thinking",
     "adapter",
     "quantization",
     "trainer",
@@ -93,11 +97,16 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     check_recipe(recipe)
     check_precision(recipe)
     _check_launch(state)
-    identity = _identity(recipe, dataset)
+    location = base_location(recipe, base)
+    tokenizer = load_tokenizer(location, recipe.base.revision)
+    if recipe.base.new_tokens:
+        add_tokens(tokenizer, Path(recipe.base.new_tokens))
+    encoder = make_encoder(recipe.prompt, tokenizer, enable_thinking=recipe.enable_thinking)
+    recipe = recipe.model_copy(update={"prompt": encoder.name})
+    identity = _identity(recipe, dataset, encoder.sha256)
     if _is_done(output, identity):
         say(f"train: {output} is trained already")
         return
-    location = base_location(recipe, base)
     config = load_config(location, recipe.base.revision)
     implementation(recipe, config.model_type)
     if state.is_main_process:
@@ -105,7 +114,7 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
         _begin(output, identity, recipe)
     state.wait_for_everyone()
     try:
-        trainer, metrics = _prepare(recipe, dataset, output, location, state)
+        trainer, metrics = _prepare(recipe, dataset, output, location, encoder, state)
     except torch.OutOfMemoryError as error:
         raise StateError(
             "The device's memory is full before the first step: the base's weights do not fit - `kollm plan` tells what does."
@@ -116,7 +125,8 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     state.wait_for_everyone()
     if state.is_main_process:
         base_commit = getattr(trainer.model.config, "_commit_hash", None)
-        _finish(output, metrics, {**identity, "location": location, "base_commit": base_commit, **_machine(trainer)})
+        about = {**identity, **_prompt(encoder), "location": location, "base_commit": base_commit, **_machine(trainer)}
+        _finish(output, metrics, about)
 
 
 def _check_launch(state: PartialState) -> None:
@@ -128,18 +138,19 @@ def _check_launch(state: PartialState) -> None:
 
 
 def _prepare(
-    recipe: Recipe, dataset: str, output: Path, location: str, state: PartialState
+    recipe: Recipe, dataset: str, output: Path, location: str, encoder: PromptEncoder, state: PartialState
 ) -> tuple[StepTrainer, dict[str, Any]]:
     """The trainer, and what is known of its data; the data is read and checked before the weights are loaded."""
     config = trainer_config(recipe, output)
-    template = PromptTemplate.load(recipe.prompt)
-    tokenizer = load_tokenizer(location, recipe.base.revision, template)
-    if recipe.base.new_tokens:
-        add_tokens(tokenizer, Path(recipe.base.new_tokens))
-    rows, heldout, heldout_conversations = _rows(recipe, dataset, template, tokenizer, config.max_length)
+    proof = prove(encoder)
+    rows, heldout, heldout_conversations = _rows(recipe, dataset, encoder, config.max_length)
     if state.is_main_process:
+        say(f"train: {proof.sentence(encoder.name)}")
+        for line in rows.moved():
+            say(f"train: {line}")
         say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
-    model = load_model(recipe, location, recipe.base.revision, tokenizer)
+    tokenizer = encoder.tokenizer
+    model = load_model(recipe, location, recipe.base.revision, tokenizer, encoder.ends)
     try:
         callbacks = [Watchdog(), Tracker(output)]
         trainer = make_trainer(
@@ -175,22 +186,20 @@ def make_trainer(
     return trainer
 
 
-def _rows(
-    recipe: Recipe, dataset: str, template: PromptTemplate, tokenizer: Any, max_length: int
-) -> tuple[Tokenised, Tokenised, int]:
+def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int) -> tuple[Tokenised, Tokenised, int]:
     records = read_records(dataset, split="train")
     split = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed)
-    rows = tokenise(split.train, template, tokenizer, max_length=max_length, loss=recipe.loss)
+    rows = tokenise(split.train, encoder, max_length=max_length, loss=recipe.loss)
     if not rows.examples:
         raise InputError(
             f"None of the {len(split.train)} rows of '{dataset}' has room for an answer in {max_length} tokens - "
             "raise trainer.max_length."
         )
-    heldout = tokenise(split.heldout, template, tokenizer, max_length=max_length)
+    heldout = tokenise(split.heldout, encoder, max_length=max_length)
     return rows, heldout, conversations(split.heldout)
 
 
-def _identity(recipe: Recipe, dataset: str) -> dict[str, Any]:
+def _identity(recipe: Recipe, dataset: str, prompt_sha256: str) -> dict[str, Any]:
     """What a checkpoint or a finished adapter must agree with, key by key."""
     values = recipe.model_dump(mode="json")
     keys = {key: values[key] for key in SECTIONS}
@@ -201,9 +210,16 @@ def _identity(recipe: Recipe, dataset: str) -> dict[str, Any]:
     return {
         "recipe": keys,
         "recipe_fingerprint": _portable(recipe).fingerprint(),
-        "prompt_sha256": PromptTemplate.load(recipe.prompt).sha256,
+        "prompt_sha256": prompt_sha256,
         "dataset": dataset_fingerprint(dataset),
     }
+
+
+def _prompt(encoder: PromptEncoder) -> dict[str, Any]:
+    """What a reader of the adapter needs to know of its prompt: an example, and where answers end."""
+    ids = encoder.prompt(Record("example", "", QUESTION, "", ""))
+    text = encoder.tokenizer.decode(ids, skip_special_tokens=False)
+    return {"prompt_example": {"question": QUESTION, "text": text}, "ends": list(encoder.ends)}
 
 
 def _portable(recipe: Recipe) -> Recipe:

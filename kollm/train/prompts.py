@@ -23,7 +23,13 @@ from kollm.recipe.tokens import PromptEncoder, TextEncoder
 
 AUTO = "auto"
 """The prompt of a recipe that names none: the base's own template, or `kullm-2023` where it has none."""
-_QUESTION, _ANSWER, _SECOND, _LAST, _SYSTEM = "first question", "first answer", "second question", "last answer", "manners"
+_QUESTION, _ANSWER, _SECOND, _LAST, _SYSTEM = (
+    "first question",
+    "first answer",
+    "second question",
+    "last answer",
+    "manners",
+)
 
 
 class Proof(NamedTuple):
@@ -46,7 +52,9 @@ class Proof(NamedTuple):
 
     def sentence(self, name: str) -> str:
         """The proof in words."""
-        found = {"marks": "TRL's generation marks", "prefixes": "the prompts", "text": "kollm's own template"}[self.masks]
+        found = {"marks": "TRL's generation marks", "prefixes": "the prompts", "text": "kollm's own template"}[
+            self.masks
+        ]
         parts = [f"prompt {name}: the mask stands on {found}, an answer ends with {self.end!r}"]
         if self.turns == "apart":
             parts.append("the template rewrites earlier turns, so each answer of a conversation gets a row of its own")
@@ -90,7 +98,9 @@ def make_encoder(prompt: str, tokenizer: Any, *, enable_thinking: bool | None = 
         return TextEncoder(template, tokenizer)
     if name != CHAT:
         tokenizer.chat_template = _template_file(name)
-    encoder = ChatEncoder(tokenizer, name, enable_thinking=enable_thinking, closing=_closing(tokenizer, enable_thinking))
+    encoder = ChatEncoder(
+        tokenizer, name, enable_thinking=enable_thinking, closing=_closing(tokenizer, enable_thinking)
+    )
     _end_texts_alike(encoder)
     return encoder
 
@@ -159,8 +169,9 @@ def _marks_agree(encoder: ChatEncoder, record: Record) -> bool:
     if row.merged or ids != [token for span in row.spans for token in span.ids]:
         return False
     mask = [int(span.learned) for span in row.spans for _ in span.ids]
-    first = mask.index(1)  # some of TRL's marks begin within the prompt, which is never learned here
-    if marks[first:] != mask[first:]:
+    # Some of TRL's marks begin within the prompt, which is never learned here, or stop short of a space after the end.
+    first, last = mask.index(1), len(ids) - ids[::-1].index(encoder.grammar.end)
+    if marks[first:last] != mask[first:last]:
         raise _unproven(encoder, f"TRL's generation marks cover {encoder.tokenizer.decode(_masked(ids, marks))!r}")
     return True
 
@@ -190,7 +201,12 @@ def _training_template(tokenizer: Any) -> str | None:
     """The base's template with generation marks, where it has them or TRL knows them."""
     try:
         marked = get_training_chat_template(tokenizer)
-    except (ValueError, TypeError, KeyError, TemplateError):  # TRL tries tools on it, and knows a list of templates alone
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        TemplateError,
+    ):  # TRL tries tools on it, and knows a list of templates alone
         marked = None
     own: str = tokenizer.get_chat_template()
     return marked or (own if has_generation_markers(own) else None)
@@ -224,4 +240,3 @@ def _end_texts_alike(encoder: ChatEncoder) -> None:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(encoder.grammar.end)
-
