@@ -16,11 +16,11 @@ from xml.etree import ElementTree
 from kollm.core.errors import InputError, MissingExtraError
 from kollm.core.files import file_sha256
 from kollm.core.records import content_id, text_sha256
+from kollm.services.budget import Budget, Usage
 from kollm.services.ledger import Ledger
 from kollm.services.repository import locate
-from kollm.translate.budget import Budget
 from kollm.translate.masking import escape
-from kollm.translate.translator import Limits, Segment, Translation, Usage
+from kollm.translate.translator import Limits, Segment, Translation
 
 try:
     import torch
@@ -124,6 +124,9 @@ class LocalTranslator:
         lines = sorted({line for root in roots for text in _texts(root) for line in self._lines(text)})
         answers = dict(zip(lines, self._generate(lines), strict=True))
         return [self._assembled(root, answers) for root in roots]
+
+    def stop(self) -> None:
+        """Nothing to stop."""
 
     def price(self, text: str) -> tuple[int, float]:
         """Nothing: it runs here."""
