@@ -29,11 +29,13 @@ from kollm.recipe.bases import facts_from_config
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe
+from kollm.services.adapter_base import written_base
+from kollm.services.local_model import LocalModel, find_whole_model, load_config
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
 from kollm.train.check import base_location, check_recipe
 from kollm.train.data import Example, Tokenised, conversations, split_heldout, tokenise
-from kollm.train.model import add_tokens, load_config, load_model, load_tokenizer
+from kollm.train.model import add_tokens, load_base_tokenizer, load_model
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
 from kollm.train.sft import (
@@ -97,15 +99,15 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     if _is_done(output, identity):
         say(f"train: {output} is trained already")
         return
-    location = base_location(recipe, base)
-    config = load_config(location, recipe.base.revision)
+    under = find_whole_model(base_location(recipe, base), recipe.base.revision)
+    config = load_config(under)
     implementation(recipe, config.model_type)
     if state.is_main_process:
         ensure_folder(output / CHECKPOINTS)
         _begin(output, identity, recipe)
     state.wait_for_everyone()
     try:
-        trainer, metrics = _prepare(recipe, dataset, output, location, state)
+        trainer, metrics = _prepare(recipe, dataset, output, under, state)
     except torch.OutOfMemoryError as error:
         raise StateError(
             "The device's memory is full before the first step: the base's weights do not fit - `kollm plan` tells what does."
@@ -115,8 +117,7 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     trainer.save_model(str(output))
     state.wait_for_everyone()
     if state.is_main_process:
-        base_commit = getattr(trainer.model.config, "_commit_hash", None)
-        _finish(output, metrics, {**identity, "location": location, "base_commit": base_commit, **_machine(trainer)})
+        _finish(output, metrics, {**identity, **written_base(under, output), **_machine(trainer)})
 
 
 def _check_launch(state: PartialState) -> None:
@@ -128,18 +129,18 @@ def _check_launch(state: PartialState) -> None:
 
 
 def _prepare(
-    recipe: Recipe, dataset: str, output: Path, location: str, state: PartialState
+    recipe: Recipe, dataset: str, output: Path, base: LocalModel, state: PartialState
 ) -> tuple[StepTrainer, dict[str, Any]]:
     """The trainer, and what is known of its data; the data is read and checked before the weights are loaded."""
     config = trainer_config(recipe, output)
     template = PromptTemplate.load(recipe.prompt)
-    tokenizer = load_tokenizer(location, recipe.base.revision, template)
+    tokenizer = load_base_tokenizer(base, template)
     if recipe.base.new_tokens:
         add_tokens(tokenizer, Path(recipe.base.new_tokens))
     rows, heldout, heldout_conversations = _rows(recipe, dataset, template, tokenizer, config.max_length)
     if state.is_main_process:
         say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
-    model = load_model(recipe, location, recipe.base.revision, tokenizer)
+    model = load_model(recipe, base, tokenizer)
     try:
         callbacks = [Watchdog(), Tracker(output)]
         trainer = make_trainer(
