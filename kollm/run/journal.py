@@ -21,6 +21,7 @@ from kollm.core.records import canonical_json
 from kollm.core.version import __version__
 from kollm.recipe.schema import Recipe
 from kollm.run.stages import STAGES, Run, RunOptions, Stage
+from kollm.services.adapter_base import mend_moved
 
 
 def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) -> dict[str, dict[str, Any]]:
@@ -32,6 +33,7 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
     """
     ensure_folder(options.folder)
     with folder_lock(options.folder):
+        mend_moved(options.folder / "adapter")
         journal = _open_journal(options.folder, recipe, restart)
         run = Run(recipe, options, {})
         for number, stage in enumerate(STAGES, start=1):

@@ -32,11 +32,13 @@ from kollm.recipe.bases import facts_from_config
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe
+from kollm.services.adapter_base import written_base
+from kollm.services.local_model import LocalModel, find_whole_model, load_config
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
 from kollm.train.check import base_location, check_recipe
 from kollm.train.data import Example, Tokenised, conversations, split_heldout, tokenise
-from kollm.train.model import add_tokens, load_config, load_model, load_tokenizer
+from kollm.train.model import add_tokens, load_base_tokenizer, load_model
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
 from kollm.train.sft import (
@@ -83,7 +85,7 @@ class Job:
         recipe: what is trained how.
         dataset: folder or Hub id.
         output: folder for the adapter.
-        location: folder or Hub id of the base.
+        base: the base's files.
         config: the base's config.
         identity: what a checkpoint must agree with, see `_identity`.
         state: of this process among the training's.
@@ -92,7 +94,7 @@ class Job:
     recipe: Recipe
     dataset: str
     output: Path
-    location: str
+    base: LocalModel
     config: Any
     identity: dict[str, Any]
     state: PartialState
@@ -124,10 +126,10 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     if _is_done(output, identity):
         say(f"train: {output} is trained already")
         return
-    location = base_location(recipe, base)
-    config = load_config(location, recipe.base.revision)
+    under = find_whole_model(base_location(recipe, base), recipe.base.revision)
+    config = load_config(under)
     implementation(recipe, config.model_type)
-    job = Job(recipe, dataset, output, location, config, identity, state)
+    job = Job(recipe, dataset, output, under, config, identity, state)
     with folder_lock(ensure_folder(output)) if state.is_main_process else nullcontext():
         _train(job)
 
@@ -149,8 +151,7 @@ def _train(job: Job) -> None:
     trainer.save_model(str(output))
     state.wait_for_everyone()
     if state.is_main_process:
-        base_commit = getattr(trainer.model.config, "_commit_hash", None)
-        about = {"location": job.location, "base_commit": base_commit, **_machine(trainer)}
+        about = {**written_base(job.base, output), **_machine(trainer)}
         _finish(output, metrics, {**job.identity, **about})
 
 
@@ -167,13 +168,13 @@ def _prepare(job: Job) -> tuple[StepTrainer, dict[str, Any]]:
     recipe, state = job.recipe, job.state
     config = trainer_config(recipe, job.output)
     template = PromptTemplate.load(recipe.prompt)
-    tokenizer = load_tokenizer(job.location, recipe.base.revision, template)
+    tokenizer = load_base_tokenizer(job.base, template)
     if recipe.base.new_tokens:
         add_tokens(tokenizer, Path(recipe.base.new_tokens))
     rows, heldout, heldout_conversations = _rows(recipe, job.dataset, template, tokenizer, config.max_length)
     if state.is_main_process:
         say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
-    model = load_model(recipe, job.location, recipe.base.revision, tokenizer)
+    model = load_model(recipe, job.base, tokenizer)
     try:
         callbacks = [Watchdog(), Tracker(job.output)]
         trainer = make_trainer(
