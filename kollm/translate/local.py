@@ -14,17 +14,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 from kollm.core.errors import InputError, MissingExtraError
-from kollm.core.files import file_sha256
-from kollm.core.records import content_id, text_sha256
+from kollm.core.records import text_sha256
+from kollm.services.budget import Budget, Usage
 from kollm.services.ledger import Ledger
-from kollm.services.repository import locate
-from kollm.translate.budget import Budget
+from kollm.services.local_model import find_whole_model, inference_dtype, load_config, load_network, load_tokenizer
 from kollm.translate.lines import LETTER
-from kollm.translate.translator import Limits, Segment, Translation, Usage
+from kollm.translate.translator import Limits, Segment, Translation
 
 try:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+    import transformers  # noqa: F401
 except ImportError as error:
     raise MissingExtraError("transformers", "train") from error
 
@@ -72,23 +71,15 @@ class LocalTranslator:
         num_beams: int = 1,
         max_new_tokens: int = 512,
     ) -> None:
-        found = locate(model, "model", revision)
+        found = find_whole_model(model, revision)
         self.model = found.name
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._batch_size, self._num_beams, self._max_new_tokens = batch_size, num_beams, max_new_tokens
-        try:
-            config = AutoConfig.from_pretrained(found.folder)
-            self._seq2seq = bool(config.is_encoder_decoder)
-            side = "right" if self._seq2seq else "left"
-            self._tokenizer = AutoTokenizer.from_pretrained(found.folder, padding_side=side)
-            family = AutoModelForSeq2SeqLM if self._seq2seq else AutoModelForCausalLM
-            dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
-            network = family.from_pretrained(found.folder, use_safetensors=True, dtype=dtype)
-        except (OSError, ValueError) as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"The model '{model}' cannot be loaded ({first_line}) - check its name and files."
-            ) from error
+        config = load_config(found)
+        self._seq2seq = bool(config.is_encoder_decoder)
+        dtype = inference_dtype(self._device.type)
+        self._tokenizer = load_tokenizer(found, padding_side="right" if self._seq2seq else "left")
+        network = load_network(found, dtype, "sequence-to-sequence" if self._seq2seq else "causal")
         self._network = network.to(self._device).eval()
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
@@ -101,7 +92,7 @@ class LocalTranslator:
         self._forced = self._language_token(target_lang)
         self.options: Mapping[str, Any] = {
             # A repository's name holds its commit; a folder may be trained anew under the same name.
-            "weights": _weights_id(found.folder) if Path(model).is_dir() else "",
+            "weights": found.content() if found.commit is None else "",
             "dtype": str(dtype),
             "source_lang": source_lang,
             "target_lang": target_lang,
@@ -123,6 +114,9 @@ class LocalTranslator:
         pieces = sorted({piece for root in roots for text in root.itertext() for piece in self._pieces(text)})
         answers = dict(zip(pieces, self._generate(pieces), strict=True))
         return [self._assembled(root, answers) for root in roots]
+
+    def stop(self) -> None:
+        """Nothing to stop."""
 
     def price(self, text: str) -> tuple[int, float]:
         """Nothing: it runs here."""
@@ -230,10 +224,6 @@ class LocalTranslator:
         if token is None or token == self._tokenizer.unk_token_id:
             raise InputError(f"The model '{self.model}' does not know the language '{language}' - see its model card.")
         return int(token)
-
-
-def _weights_id(folder: Path) -> str:
-    return content_id([file_sha256(path) for path in sorted(folder.glob("*.safetensors"))])
 
 
 def _as_list(value: int | list[int] | None) -> list[int]:
