@@ -54,7 +54,16 @@ def test_strangers_get_nothing(served: Served) -> None:
 
 
 def test_every_page_is_closed_to_scripts_of_others(served: Served) -> None:
-    for path in ("/", "/look/ko-dolly", "/look/ko-dolly/row?id=dolly-100", "/review/ko-dolly", "/compare/run"):
+    for path in (
+        "/",
+        "/look/ko-dolly",
+        "/look/ko-dolly/row?id=dolly-100",
+        "/review/ko-dolly",
+        "/compare/run",
+        "/compare/run?by=axes",
+        "/look/ko-dolly/counts",
+        "/review/ko-dolly/conflicts",
+    ):
         status, headers, text = ask(served, path)
         assert status == 200 and "default-src 'none'; script-src 'self'" in headers["content-security-policy"]
         assert "<script>document" not in text and 'onerror="document' not in text
