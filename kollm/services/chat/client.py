@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import json
 import math
-import os
 import random
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterator, Sequence
@@ -22,7 +21,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import openai
 
-from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
+from kollm.core.errors import InputError, QuotaError, ServiceError
+from kollm.services.chat.connection import async_connection, connection
 from kollm.services.chat.cost_cap import CostCap
 from kollm.services.chat.governor import Governor
 from kollm.services.chat.ledger_queue import LedgerQueue
@@ -35,6 +35,7 @@ from kollm.services.chat.messages import (
     reply_of,
     token_counts,
 )
+from kollm.services.endpoint import Endpoint, chat_endpoint
 from kollm.services.ledger import Answer, Ledger, Purchase
 from kollm.services.prices import model_facts
 
@@ -42,7 +43,6 @@ __all__ = ["ChatClient", "ChatEstimate", "ChatReply", "ChatRequest", "run_async"
 
 Result = TypeVar("Result")
 
-OPENAI_URL = "https://api.openai.com/v1"
 LONGEST_WAIT = 300.0
 """A service that asks for a longer wait, in seconds, is asked again by the next run and not by this one."""
 PATIENCE = 900.0
@@ -61,6 +61,7 @@ class ChatEstimate(NamedTuple):
         prompt_tokens: estimated tokens of the others' prompts.
         completion_tokens: tokens that their answers may have at most.
         cost: USD at most; None where the model's price is unknown.
+        endpoint: who is asked, and which key goes there.
     """
 
     requests: int
@@ -68,12 +69,13 @@ class ChatEstimate(NamedTuple):
     prompt_tokens: int
     completion_tokens: int
     cost: float | None
+    endpoint: Endpoint
 
     def __str__(self) -> str:
         price = "price unknown" if self.cost is None else f"USD {self.cost:.2f} at most"
         return (
             f"{self.requests:,} requests, {self.answered:,} answered before; to ask: about {self.prompt_tokens:,} prompt "
-            f"tokens and up to {self.completion_tokens:,} tokens of answer, {price}"
+            f"tokens and up to {self.completion_tokens:,} tokens of answer, {price}; to {self.endpoint}"
         )
 
 
@@ -84,6 +86,7 @@ class ChatClient:
         model: name of the model, as the service calls it.
         kind: what is bought, as the ledger files it: `judge`, `answer`, `translate`, ...
         base_url: the service; by default `$OPENAI_BASE_URL`, else OpenAI.
+        key_env: variable with the service's key, if not the host's own (see `kollm.services.endpoint`).
         ledger: where answers are kept; by default the user's own.
         concurrency: requests under way at once.
         max_cost: cap in USD on what the requests of this client cost, earlier runs' share and sends without an answer
@@ -92,7 +95,7 @@ class ChatClient:
         timeout: seconds that one request may take.
         tries: sends of one request after failures, the first included; waits that the service asks for are not counted.
         backoff: seconds before the second try, doubled each time up to 16 times.
-        key: for a program that serves several people, each with a key of their own; else `$OPENAI_API_KEY`. Kept nowhere.
+        key: for a program that serves several people, each with a key of their own. Kept nowhere.
 
     Raises:
         InputError: a cap without a known price, or a cap or price below zero.
@@ -104,6 +107,7 @@ class ChatClient:
         *,
         kind: str,
         base_url: str | None = None,
+        key_env: str | None = None,
         ledger: Ledger | None = None,
         concurrency: int = 32,
         max_cost: float | None = None,
@@ -116,7 +120,8 @@ class ChatClient:
         self.model, self.kind = model, kind
         if price is not None and not (0 <= price[0] < math.inf and 0 <= price[1] < math.inf):
             raise InputError(f"The price is {price[0]} and {price[1]} - give zero or more USD for a million tokens.")
-        self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
+        self.endpoint = chat_endpoint(base_url, key_env, given=key is not None)
+        self.base_url = self.endpoint.url
         self.facts = model_facts(model, price)
         self.ledger = ledger if ledger is not None else Ledger.open()
         self._concurrency, self._timeout, self._tries, self._backoff = max(1, concurrency), timeout, tries, backoff
@@ -161,7 +166,7 @@ class ChatClient:
         missing = [request for key, request in by_key.items() if key not in answered]
         prompt, completion = sum(map(prompt_tokens, missing)), sum(map(answer_tokens, missing))
         cost = self.facts.cost(prompt, completion) if self.facts.priced else None
-        return ChatEstimate(len(by_key), len(answered), prompt, completion, cost)
+        return ChatEstimate(len(by_key), len(answered), prompt, completion, cost, self.endpoint)
 
     refusals = (openai.APIStatusError,)
     """What `service` raises where the service refused a call."""
@@ -175,7 +180,8 @@ class ChatClient:
             ServiceError: the service refuses a call, or cannot be reached.
         """
         try:
-            with openai.OpenAI(api_key=self._key or api_key(), base_url=self.base_url, max_retries=4) as service:
+            self.endpoint.announce()
+            with connection(self.endpoint, self._key or self.endpoint.key, max_retries=4) as service:
                 yield service
         except openai.APIStatusError as error:
             raise ServiceError(f"{self.base_url} refuses the call: {_one_line(error)}") from error
@@ -206,7 +212,7 @@ class ChatClient:
             places.setdefault(purchase.key, []).append(index)
         answered = self.ledger.find(places)
         missing = [indices[0] for key, indices in places.items() if key not in answered]
-        key = (self._key or api_key()) if missing else ""
+        key = (self._key or self.endpoint.key) if missing else ""
         self.cap.add_earlier(places, answered, self.ledger)
         for purchase_key, answer in answered.items():
             reply = reply_of(answer.content, answer.cost, replayed=True)
@@ -214,8 +220,9 @@ class ChatClient:
                 yield index, reply
         if not missing:
             return
+        self.endpoint.announce()
         async with (
-            openai.AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=self._timeout) as service,
+            async_connection(self.endpoint, key, max_retries=0, timeout=self._timeout) as service,
             LedgerQueue(self.ledger) as book,
         ):
             run = _Run(self, service, book, Governor(self._concurrency))
@@ -361,20 +368,6 @@ class _NoAnswerError(Exception):
     """A reply with status 200 that holds no answer."""
 
 
-def api_key() -> str:
-    """The key of the environment.
-
-    Raises:
-        MissingKeyError: there is none.
-    """
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    if not key:
-        raise MissingKeyError(
-            "OPENAI_API_KEY", "An OpenAI-compatible service (any text will do for a server that needs none)"
-        )
-    return key
-
-
 def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine to its end, also where a loop runs already (a notebook): then in a thread of its own."""
     try:
@@ -411,7 +404,7 @@ def _raise_if_fatal(error: openai.APIStatusError, client: ChatClient, request: C
             f"{where} asks to wait {_retry_after(error):.0f} s - run the same command again then; what was answered is kept."
         ) from error
     if error.status_code in (401, 403):
-        raise ServiceError(f"{where} refuses the key in OPENAI_API_KEY ({_one_line(error)}) - check it.") from error
+        raise ServiceError(f"{where} refuses {client.endpoint.said_key} ({_one_line(error)}) - check it.") from error
     if error.status_code == 404:
         raise ServiceError(
             f"{where} does not know the model or the address ({_one_line(error)}) - check both."
