@@ -8,6 +8,8 @@ import platform
 import shutil
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,16 @@ from trl import SFTConfig
 
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import ensure_folder, file_sha256, read_json, require_file, write_atomic, write_json
+from kollm.core.lock import folder_lock
 from kollm.core.progress import say
+from kollm.core.records import Record
 from kollm.core.version import __version__
 from kollm.dataset.folder import dataset_fingerprint, read_records
 from kollm.recipe.bases import facts_from_config
 from kollm.recipe.load import load_recipe
-from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.prompt import QUESTION
 from kollm.recipe.schema import Recipe
+from kollm.recipe.tokens import PromptEncoder
 from kollm.services.adapter_base import written_base
 from kollm.services.local_model import LocalModel, find_whole_model, load_config
 from kollm.train.adapters import finish_adapter, peft_config
@@ -38,6 +43,7 @@ from kollm.train.data import Example, Tokenised, conversations, split_heldout, t
 from kollm.train.model import add_tokens, load_base_tokenizer, load_model
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
+from kollm.train.prompts import make_encoder, prove
 from kollm.train.sft import (
     CHECKPOINTS,
     StepTrainer,
@@ -54,6 +60,7 @@ from kollm.train.tracker import Tracker
 SECTIONS = (
     "base",
     "prompt",
+    "enable_thinking",
     "adapter",
     "quantization",
     "trainer",
@@ -74,6 +81,31 @@ MARKER = "training.json"
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training.
+
+    Attributes:
+        recipe: what is trained how.
+        dataset: folder or Hub id.
+        output: folder for the adapter.
+        base: the base's files.
+        config: the base's config.
+        encoder: makes tokens of rows, with the base's tokenizer.
+        identity: what a checkpoint must agree with, see `_identity`.
+        state: of this process among the training's.
+    """
+
+    recipe: Recipe
+    dataset: str
+    output: Path
+    base: LocalModel
+    config: Any
+    encoder: PromptEncoder
+    identity: dict[str, Any]
+    state: PartialState
+
+
 def run(
     recipe_name: str, dataset: str, output: Path, *, base: Path | None = None, overrides: Sequence[str] = ()
 ) -> None:
@@ -87,7 +119,8 @@ def run(
 
 def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | None = None) -> None:
     """As `run`, for a recipe in memory."""
-    state = PartialState()
+    # Without `cpu`, accelerate takes each process of a machine without a GPU for the only one.
+    state = PartialState(cpu=bool(recipe.trainer.get("use_cpu", not torch.cuda.is_available())))
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each matrix and step
@@ -95,29 +128,42 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     check_recipe(recipe)
     check_precision(recipe)
     _check_launch(state)
-    identity = _identity(recipe, dataset)
+    under = find_whole_model(base_location(recipe, base), recipe.base.revision)
+    tokenizer = load_base_tokenizer(under)
+    if recipe.base.new_tokens:
+        add_tokens(tokenizer, Path(recipe.base.new_tokens))
+    encoder = make_encoder(recipe.prompt, tokenizer, enable_thinking=recipe.enable_thinking)
+    recipe = recipe.model_copy(update={"prompt": encoder.name})
+    identity = _identity(recipe, dataset, encoder.sha256)
     if _is_done(output, identity):
         say(f"train: {output} is trained already")
         return
-    under = find_whole_model(base_location(recipe, base), recipe.base.revision)
     config = load_config(under)
     implementation(recipe, config.model_type)
+    job = Job(recipe, dataset, output, under, config, encoder, identity, state)
+    with folder_lock(ensure_folder(output)) if state.is_main_process else nullcontext():
+        _train(job)
+
+
+def _train(job: Job) -> None:
+    output, state = job.output, job.state
     if state.is_main_process:
         ensure_folder(output / CHECKPOINTS)
-        _begin(output, identity, recipe)
+        _begin(output, job.identity, job.recipe)
     state.wait_for_everyone()
     try:
-        trainer, metrics = _prepare(recipe, dataset, output, under, state)
+        trainer, metrics = _prepare(job)
     except torch.OutOfMemoryError as error:
         raise StateError(
             "The device's memory is full before the first step: the base's weights do not fit - `kollm plan` tells what does."
         ) from error
-    metrics = {**train(trainer, output), **metrics, "model": _work(trainer, config, recipe)}
+    metrics = {**train(trainer, output), **metrics, "model": _work(trainer, job.config, job.recipe)}
     metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
     trainer.save_model(str(output))
     state.wait_for_everyone()
     if state.is_main_process:
-        _finish(output, metrics, {**identity, **written_base(under, output), **_machine(trainer)})
+        about = {**_prompt(job.encoder), **written_base(job.base, output), **_machine(trainer)}
+        _finish(output, metrics, {**job.identity, **about})
 
 
 def _check_launch(state: PartialState) -> None:
@@ -128,21 +174,21 @@ def _check_launch(state: PartialState) -> None:
         )
 
 
-def _prepare(
-    recipe: Recipe, dataset: str, output: Path, base: LocalModel, state: PartialState
-) -> tuple[StepTrainer, dict[str, Any]]:
+def _prepare(job: Job) -> tuple[StepTrainer, dict[str, Any]]:
     """The trainer, and what is known of its data; the data is read and checked before the weights are loaded."""
-    config = trainer_config(recipe, output)
-    template = PromptTemplate.load(recipe.prompt)
-    tokenizer = load_base_tokenizer(base, template)
-    if recipe.base.new_tokens:
-        add_tokens(tokenizer, Path(recipe.base.new_tokens))
-    rows, heldout, heldout_conversations = _rows(recipe, dataset, template, tokenizer, config.max_length)
+    recipe, state = job.recipe, job.state
+    config = trainer_config(recipe, job.output)
+    encoder, tokenizer = job.encoder, job.encoder.tokenizer
+    proof = prove(encoder)
+    rows, heldout, heldout_conversations = _rows(recipe, job.dataset, encoder, config.max_length)
     if state.is_main_process:
+        say(f"train: {proof.sentence(encoder.name)}")
+        for line in rows.moved():
+            say(f"train: {line}")
         say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
-    model = load_model(recipe, base, tokenizer)
+    model = load_model(recipe, job.base, tokenizer, encoder.ends)
     try:
-        callbacks = [Watchdog(), Tracker(output)]
+        callbacks = [Watchdog(), Tracker(job.output)]
         trainer = make_trainer(
             recipe, config, model, tokenizer, rows.examples, heldout.examples, state.num_processes, callbacks
         )
@@ -176,22 +222,20 @@ def make_trainer(
     return trainer
 
 
-def _rows(
-    recipe: Recipe, dataset: str, template: PromptTemplate, tokenizer: Any, max_length: int
-) -> tuple[Tokenised, Tokenised, int]:
+def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int) -> tuple[Tokenised, Tokenised, int]:
     records = read_records(dataset, split="train")
     split = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed)
-    rows = tokenise(split.train, template, tokenizer, max_length=max_length, loss=recipe.loss)
+    rows = tokenise(split.train, encoder, max_length=max_length, loss=recipe.loss)
     if not rows.examples:
         raise InputError(
             f"None of the {len(split.train)} rows of '{dataset}' has room for an answer in {max_length} tokens - "
             "raise trainer.max_length."
         )
-    heldout = tokenise(split.heldout, template, tokenizer, max_length=max_length)
+    heldout = tokenise(split.heldout, encoder, max_length=max_length)
     return rows, heldout, conversations(split.heldout)
 
 
-def _identity(recipe: Recipe, dataset: str) -> dict[str, Any]:
+def _identity(recipe: Recipe, dataset: str, prompt_sha256: str) -> dict[str, Any]:
     """What a checkpoint or a finished adapter must agree with, key by key."""
     values = recipe.model_dump(mode="json")
     keys = {key: values[key] for key in SECTIONS}
@@ -202,9 +246,16 @@ def _identity(recipe: Recipe, dataset: str) -> dict[str, Any]:
     return {
         "recipe": keys,
         "recipe_fingerprint": _portable(recipe).fingerprint(),
-        "prompt_sha256": PromptTemplate.load(recipe.prompt).sha256,
+        "prompt_sha256": prompt_sha256,
         "dataset": dataset_fingerprint(dataset),
     }
+
+
+def _prompt(encoder: PromptEncoder) -> dict[str, Any]:
+    """What a reader of the adapter needs to know of its prompt: an example, and where answers end."""
+    ids = encoder.prompt(Record("example", "", QUESTION, "", ""))
+    text = encoder.tokenizer.decode(ids, skip_special_tokens=False)
+    return {"prompt_example": {"question": QUESTION, "text": text}, "ends": list(encoder.ends)}
 
 
 def _portable(recipe: Recipe) -> Recipe:

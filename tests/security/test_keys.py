@@ -20,6 +20,7 @@ from kollm.services import endpoint as endpoints
 from kollm.services.chat import ChatClient, ChatRequest, run_async
 from kollm.services.endpoint import chat_endpoint, check_recipe_address, deepl_endpoint, own_variable
 from kollm.services.ledger import Ledger
+from kollm.services.retry import RetryPolicy
 from kollm.translate.deepl import DeepLTranslator
 from tests.hub.folders import make_dataset
 
@@ -90,7 +91,7 @@ def run(*arguments: str) -> int:
 
 def ask(tmp_path: Path, **options: object) -> str:
     with Ledger.open(tmp_path / "ledger.sqlite3") as ledger:
-        client = ChatClient("m", kind="judge", ledger=ledger, tries=1, **options)  # type: ignore[arg-type]
+        client = ChatClient("m", kind="judge", ledger=ledger, retry=RetryPolicy(tries=1), **options)  # type: ignore[arg-type]
         (reply,) = run_async(client.all([ChatRequest([{"role": "user", "content": "안녕"}], {})]))
     return str(reply.text)
 
@@ -181,7 +182,8 @@ def test_the_environments_address_is_the_users_choice(
 def test_nobody_is_sent_on_to_another_host(stranger: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sender = Listener(sends_on=stranger.url)
     monkeypatch.setenv("OPENAI_BASE_URL", sender.url)
-    ask(tmp_path)
+    with pytest.raises(ServiceError, match="sends on to another address"):
+        ask(tmp_path)
     assert sender.heard and not stranger.heard
     monkeypatch.setenv("DEEPL_SERVER_URL", sender.url)
     client = DeepLTranslator()._client()
