@@ -20,7 +20,8 @@ from typing import Any, Self
 import platformdirs
 
 from kollm.core.errors import InputError, StateError
-from kollm.core.files import ensure_folder, json_line, read_jsonl
+from kollm.core.files import ensure_folder, json_line, read_jsonl, whole_file
+from kollm.core.ownership import require_new
 from kollm.services.purchase import Answer, Charge, InFlight, Purchase, Stats
 
 __all__ = ["Answer", "Charge", "InFlight", "Ledger", "Purchase", "Stats", "default_path"]
@@ -213,11 +214,14 @@ class Ledger:
 
         Returns:
             Number of rows.
+
+        Raises:
+            InputError: the file is there already.
+            StateError: it cannot be written; nothing is left of it.
         """
-        ensure_folder(path.parent)
+        ensure_folder(require_new(path, "the export").absolute().parent)
         count = 0
-        whole = path.with_name(f".{path.name}.part")
-        with self._lock, whole.open("w", encoding="utf-8") as file:
+        with self._lock, whole_file(path) as file:
             for row in self._connection.execute(
                 "SELECT key, request, sends, sent_characters, sent_cost, content, characters, cost"
                 " FROM purchases ORDER BY key"
@@ -225,9 +229,8 @@ class Ledger:
                 values = dict(zip(_EXPORTED, row, strict=True))
                 values["request"] = json.loads(values["request"])
                 values["content"] = None if values["content"] is None else json.loads(values["content"])
-                file.write(json_line(values))
+                file.write(json_line(values).encode("utf-8"))
                 count += 1
-        whole.replace(path)
         return count
 
     def import_(self, path: Path) -> int:
