@@ -17,7 +17,7 @@ class _Judged(NamedTuple):
     verdicts: list[Any]
 
 
-@click.command()
+@click.command(short_help="Paired intervals and tests between systems.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--axis", "axes", multiple=True, help="Only this axis; repeat for more [default: all].")
 @click.option("--agreement", is_flag=True, help="PATHS are two judges of the same answers: how far do they agree?")

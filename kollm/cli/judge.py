@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kollm.judge.served import ChatJudge
 
 
-@click.command()
+@click.command(short_help="Judge answers by a rubric.")
 @click.argument("generations", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--rubric", default="kullm2023", show_default=True, help="kullm2023, kullm2023-fixed, kullm3, or a file.")
 @click.option("-o", "--output", default="verdicts.jsonl", type=click.Path(path_type=Path), show_default=True)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -54,13 +55,12 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     temporary: Path | None = None
     try:
         with disk_errors(path):
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            temporary = Path(name)
+            temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
+            handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less the user's umask
             with os.fdopen(handle, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private; results are meant to be read
             temporary.replace(path)
     except BaseException:
         if temporary is not None:
@@ -100,12 +100,6 @@ _DISK = {
     errno.EIO: "the disk has a fault: choose another place",
     errno.EFBIG: "the disk takes no file of that size: choose another place",
 }
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -21,6 +21,7 @@ from typing import IO, Any, Self
 
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
+from kollm.core.lock import NAME as LOCK
 from kollm.core.progress import say
 from kollm.core.records import content_id
 
@@ -42,7 +43,7 @@ def list_files(folder: Path, by_size: bool = False) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): f"{BY_SIZE}{path.stat().st_size}" if by_size else file_sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / _CLAIM
+        if path.is_file() and path not in (folder / _CLAIM, folder / LOCK)
     }
 
 
@@ -62,7 +63,7 @@ def foreign_files(folder: Path, listed: Mapping[str, str]) -> list[str]:
     found = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name == _CLAIM:
+        if name in (_CLAIM, LOCK):
             continue
         if path.is_dir() and not path.is_symlink():
             if name not in parents and not any(path.iterdir()):
@@ -114,6 +115,18 @@ def remove_own(folder: Path, listed: Mapping[str, str]) -> list[str]:
     (folder / _CLAIM).unlink(missing_ok=True)
     _remove_empty(folder)
     return foreign_files(folder, {}) if folder.is_dir() else []
+
+
+def update_listed(folder: Path, name: str, value: Mapping[str, Any]) -> None:
+    """Write a JSON file that a folder's marker lists, and its new checksum into the marker, if it was ours."""
+    listed = own_files(folder) or {}
+    ours = name in listed and _is_as_listed(folder / name, listed[name])
+    write_json(folder / name, value)
+    marker = next(reversed(listed), "")
+    if ours and name != marker:
+        about = read_json(folder / marker)
+        about["files"][name] = file_sha256(folder / name)
+        write_sealed(folder / marker, {key: item for key, item in about.items() if key != "sha256"})
 
 
 def _is_as_listed(path: Path, checksum: str) -> bool:

@@ -22,12 +22,11 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kollm.core.errors import InputError
 from kollm.core.files import write_atomic
 from kollm.core.ownership import Replacement, list_files, own_files, require_own, write_sealed
-from kollm.train.model import missing_base
+from kollm.services.local_model import LocalModel, find_whole_model, load_network, load_tokenizer
 
 VOCABULARY = "vocabulary.json"
 """Written last: a folder that has it is whole."""
@@ -167,11 +166,8 @@ def extend_base(
         InputError: no such base, a tokenizer that cannot be extended, or a size that leaves no room.
     """
     require_own(output, own_files(output), "the extended base")
-    try:
-        old = AutoTokenizer.from_pretrained(base, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype="auto", use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise InputError(missing_base(base, error)) from error
+    found = find_whole_model(base, revision)
+    old, model = load_tokenizer(found), load_network(found, "auto")
     if size <= len(old):
         raise InputError(f"--size is {size}, and '{base}' has {len(old)} tokens already - choose a larger one.")
     backend = old.backend_tokenizer
@@ -179,7 +175,7 @@ def extend_base(
     with Replacement(output) as place:
         old.save_pretrained(place.work)
         write_atomic(place.work / "tokenizer.json", extended(json.loads(backend.to_str()), growth))
-        new = AutoTokenizer.from_pretrained(place.work)
+        new = load_tokenizer(LocalModel(place.work, str(output)))
         model.resize_token_embeddings(len(new), pad_to_multiple_of=64, mean_resizing=False)
         _fill_rows(model, backend, new, growth)
         model.save_pretrained(place.work)

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from kollm.cli import cli
 from kollm.core.errors import InputError, KollmError
+from kollm.core.lock import folder_lock
 from kollm.core.ownership import (
     Replacement,
     foreign_files,
@@ -306,13 +307,11 @@ def test_synthesize_leaves_a_file_that_is_there(tmp_path: Path) -> None:
     assert rows.read_text() == NOTES
 
 
-def test_the_lock_of_a_run_empties_nobodys_file(tmp_path: Path) -> None:
-    from kollm.run.journal import _only_one
-
+def test_a_lock_touches_nobodys_file(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text(NOTES)
-    with _only_one(tmp_path):
-        pass
-    assert (tmp_path / ".lock").read_text() == NOTES
+    with folder_lock(tmp_path):
+        assert foreign_files(tmp_path, {}) == [".lock"]
+    assert files_of(tmp_path) == {".lock": NOTES.encode()}
 
 
 def test_modes_of_files_are_the_users(tmp_path: Path) -> None:
