@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,6 +53,8 @@ def serve(folders: Sequence[Path], host: str, port: int, rubric: str) -> None:
     say(f"kollm app: http://{shown}:{port}/?token={desk.token}")
     say("Ctrl-C ends it. Every decision is on the disk already.")
     config = uvicorn.Config(make_app(desk), log_level="warning", access_log=False, server_header=False)
+    # uvicorn sends the signal that ended it once more: without a handler it would end the process before `close`.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:

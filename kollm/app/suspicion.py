@@ -174,6 +174,7 @@ class SuspicionIndex:
 
 def score_dataset(dataset: Path, path: Path) -> None:
     """Score every translated row of a dataset, the rejected ones too, and write the scores batch by batch."""
+    parent = multiprocessing.parent_process()
     with closing(_connect(path)) as database:
         done = {id for (id,) in database.execute("SELECT id FROM scored")}
         batch: list[tuple[str, float, int, str]] = []
@@ -186,6 +187,8 @@ def score_dataset(dataset: Path, path: Path) -> None:
             if len(batch) == _BATCH:
                 _write(database, batch)
                 batch = []
+                if parent is not None and not parent.is_alive():
+                    return  # the server was killed: the next one goes on from here
         _write(database, batch)
         with database:
             database.execute("INSERT OR REPLACE INTO state VALUES ('whole', '1')")
