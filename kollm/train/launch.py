@@ -82,7 +82,7 @@ def check_launch(recipe: Recipe, dataset: str | Path, *, config: str | Path, bas
         InputError: no such config, dataset or base, or DeepSpeed is wanted and not installed.
         RecipeError: settings that exclude each other.
     """
-    check_recipe(recipe, config)
+    check_recipe(recipe, config, base)
     values = yaml.safe_load(config_file(config).read_text(encoding="utf-8")) or {}
     if values.get("distributed_type") == "DEEPSPEED" and find_spec("deepspeed") is None:
         raise InputError(
