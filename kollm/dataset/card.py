@@ -38,7 +38,9 @@ class CardPart(NamedTuple):
     terms: str
 
 
-def render_card(title: str, parts: Sequence[CardPart], manifest: Mapping[str, Any]) -> str:
+def render_card(
+    title: str, parts: Sequence[CardPart], manifest: Mapping[str, Any], languages: Sequence[str] = ("ko",)
+) -> str:
     """The card of a dataset whose rejected rows, if any, are the last of the parts.
 
     Raises:
@@ -47,7 +49,7 @@ def render_card(title: str, parts: Sequence[CardPart], manifest: Mapping[str, An
     kept = [part for part in parts if part.config != REJECTED]
     licence = common_licence(name for part in parts for name in part.licences)
     front = {
-        "language": ["ko"],
+        "language": list(languages),
         "license": licence,
         "task_categories": ["text-generation"],
         "tags": ["instruction-tuning", "korean", "kollm"],
@@ -61,6 +63,7 @@ def render_card(title: str, parts: Sequence[CardPart], manifest: Mapping[str, An
         f"the dataset '{title}'",
         front_matter=to_yaml(front),
         title=title,
+        languages=list(languages),
         parts=parts,
         licence=licence,
         manifest=manifest,
