@@ -152,10 +152,12 @@ def templates(
     """ROWS of annotated data (JSON, JSON Lines, parquet, KorQuAD's form) as instructions. No model is asked."""
     import itertools
 
+    from kollm.core.ownership import require_new
     from kollm.recipe.task import load_task
     from kollm.sources.annotated import read, read_annotations
     from kollm.synthesize.templates import fill_templates
 
+    require_new(output, "the rows")
     chosen = load_task(task)
 
     def fields(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -193,6 +195,7 @@ def _make(
 ) -> None:
     """Say what it costs; then ask, and write the rows."""
     from kollm.core.files import ensure_folder
+    from kollm.core.ownership import require_new
     from kollm.core.progress import say
     from kollm.services.chat import run_async
 
@@ -200,7 +203,7 @@ def _make(
     say(f"{client.model} at {client.base_url}: {note}{client.estimate(requests)}")
     if dry_run:
         return
-    ensure_folder(output.absolute().parent)
+    ensure_folder(require_new(output, "the rows").absolute().parent)
     made = run_async(make())
     _write(made, output)
     if client.facts.priced:
@@ -209,9 +212,10 @@ def _make(
 
 def _write(made: Made, output: Path) -> None:
     from kollm.core.files import ensure_folder, json_line, write_atomic
+    from kollm.core.ownership import require_new
     from kollm.core.progress import say
 
-    ensure_folder(output.absolute().parent)
+    ensure_folder(require_new(output, "the rows").absolute().parent)
     write_atomic(output, "".join(json_line(record.to_row()) for record in made.records))
     for reason, count in sorted(made.dropped.items()):
         click.echo(f"dropped, {reason}: {count}")
