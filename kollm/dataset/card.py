@@ -47,10 +47,11 @@ def render_card(
         InputError: the template names what is not given.
     """
     kept = [part for part in parts if part.config != REJECTED]
-    licence = common_licence(name for part in parts for name in part.licences)
+    named = {name for part in parts for name in part.licences}
+    licence = common_licence(named) if named - {""} else ""
     front = {
         "language": list(languages),
-        "license": licence,
+        **({"license": licence} if licence else {}),
         "task_categories": ["text-generation"],
         "tags": ["instruction-tuning", "korean", "kollm"],
         "size_categories": [next((name for limit, name in _SIZES if sum(p.rows for p in kept) < limit), "n>10M")],

@@ -272,7 +272,7 @@ def _single(columns: Sequence[str], names: Sequence[str], where: str, asked: boo
 
 
 def _wanted(asked: bool) -> str:
-    return "holds a question" if asked else "hold a conversation, or a question and its answer"
+    return "holds a question" if asked else "holds a conversation, or a question and its answer"
 
 
 def _options(form: Form) -> str:

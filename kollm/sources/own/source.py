@@ -316,7 +316,8 @@ def _canonical(row: Mapping[str, Any], form: Form, asked: bool) -> Row:
     if (before := as_turns(question)) is not None:  # a prompt that is a conversation, and its completion
         after = as_turns(answer) or ([{"role": "assistant", "content": turn_text(answer)}] if answer else [])
         return {**made, **_conversation([*before, *after], system, asked)}
-    made |= {name: _text_of(row, form, name) for name in ("instruction", "input", "output")}
+    names = [name for name in ("instruction", "input", "output") if not (asked and form.columns.get(name) not in row)]
+    made |= {name: _text_of(row, form, name) for name in names}
     made["history"] = _history(row.get(form.columns.get("history", "")))
     return made
 
