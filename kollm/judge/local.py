@@ -23,7 +23,8 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from kollm.core.errors import InputError
 from kollm.core.records import Status, Verdict, canonical_json
-from kollm.judge.rubric import Rubric, load_rubric
+from kollm.judge.rubric import Rubric
+from kollm.judge.rubric_file import load_rubric
 from kollm.judge.run import Question, verdict_of
 from kollm.services.repository import locate
 

@@ -12,7 +12,8 @@ from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, json_line, write_atomic
 from kollm.core.records import Generation, text_sha256
 from kollm.judge.agreement import Choice, PositionBias, position_bias
-from kollm.judge.rubric import RUBRICS, encodable, fence_token
+from kollm.judge.rubric import encodable, fence_token
+from kollm.judge.rubric_file import RUBRICS
 from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 
 TEMPLATE = RUBRICS / "pairwise.txt"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kollm.core.records import Verdict
-from kollm.judge.rubric import Rubric, load_rubric, rubric_names
+from kollm.judge.rubric import Rubric
+from kollm.judge.rubric_file import load_rubric, rubric_names
 from kollm.judge.stats import Comparison, compare_systems
 
 Limits = Mapping[str, tuple[float, float]]

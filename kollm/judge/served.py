@@ -18,7 +18,8 @@ from kollm.core.errors import InputError, ServiceError
 from kollm.core.records import Status, Verdict
 from kollm.judge.expectation import expected_scores
 from kollm.judge.parse import parse_verdict
-from kollm.judge.rubric import Axis, Rubric, load_rubric
+from kollm.judge.rubric import Axis, Rubric
+from kollm.judge.rubric_file import load_rubric
 from kollm.judge.run import Question, verdict_of
 from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 

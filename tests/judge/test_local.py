@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerFast as FastTokenizer
 from kollm.core.errors import InputError
 from kollm.core.records import Generation, Verdict
 from kollm.judge.local import LocalJudge
-from kollm.judge.rubric import RUBRICS, Rubric, load_rubric
+from kollm.judge.rubric import Rubric
+from kollm.judge.rubric_file import RUBRICS, load_rubric
 from kollm.judge.run import Question
 
 

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from kollm.core.errors import InputError
-from kollm.judge.rubric import RUBRICS, fence_token, load_rubric, rubric_names
+from kollm.judge.rubric import fence_token
+from kollm.judge.rubric_file import RUBRICS, load_rubric, rubric_names
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -12,7 +12,7 @@ from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Reply
 
 from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
-from kollm.judge.rubric import load_rubric
+from kollm.judge.rubric_file import load_rubric
 from kollm.judge.run import Question, judge_generations, read_verdicts
 from kollm.judge.served import ChatJudge, read_structured, response_format
 from kollm.services.chat import ChatClient
