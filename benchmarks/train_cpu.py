@@ -29,8 +29,9 @@ from trl import SFTConfig, SFTTrainer
 
 from kollm.core.files import read_json
 from kollm.core.records import Record
+from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import PromptTemplate
-from kollm.recipe.schema import ToyBase, load_recipe
+from kollm.recipe.schema import ToyBase
 from kollm.train.data import tokenise
 from kollm.train.job import make_trainer
 from kollm.train.model import load_model

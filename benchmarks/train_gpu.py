@@ -31,7 +31,8 @@ from transformers.utils import logging
 from kollm.core.files import read_json
 from kollm.core.progress import quiet_libraries
 from kollm.recipe.bases import BASES
-from kollm.recipe.schema import Recipe, load_recipe
+from kollm.recipe.load import load_recipe
+from kollm.recipe.schema import Recipe
 from kollm.train.data import Example
 from kollm.train.job import make_trainer
 from kollm.train.model import load_model

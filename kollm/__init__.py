@@ -23,7 +23,7 @@ _HOMES = {
     "Record": "kollm.core.records",
     "Verdict": "kollm.core.records",
     "build_dataset": "kollm.dataset.pipeline",
-    "load_recipe": "kollm.recipe.schema",
+    "load_recipe": "kollm.recipe.load",
     "metric_path": "kollm.metrics",
 }
 _MODULES = ("judge",)
@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     from kollm.core.records import Generation, Record, Verdict
     from kollm.dataset.pipeline import build_dataset
     from kollm.metrics import metric_path
+    from kollm.recipe.load import load_recipe
     from kollm.recipe.prompt import PromptTemplate
-    from kollm.recipe.schema import Recipe, load_recipe
+    from kollm.recipe.schema import Recipe
 
 
 def __getattr__(name: str) -> Any:

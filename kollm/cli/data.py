@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kollm.cli.corpus import corpus
 from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
 
@@ -22,6 +23,7 @@ def data() -> None:
     """Plan, build and check Korean instruction datasets."""
 
 
+data.add_command(corpus)
 data.add_command(review)
 data.add_command(synthesize)
 

@@ -16,7 +16,7 @@ def recipe() -> None:
 @recipe.command("list")
 def list_recipes() -> None:
     """Shipped recipes, a line each."""
-    from kollm.recipe.schema import load_recipe, recipe_names
+    from kollm.recipe.load import load_recipe, recipe_names
 
     rows = [(name, load_recipe(name)) for name in recipe_names()]
     width = max(len(name) for name, _ in rows)
@@ -33,7 +33,7 @@ def show(name: str, overrides: tuple[str, ...]) -> None:
     The origin of a value is what the recipe's `origins` says of it or of the section it stands in; a value without one
     is kollm's default.
     """
-    from kollm.recipe.schema import load_recipe
+    from kollm.recipe.load import load_recipe
 
     loaded = load_recipe(name, overrides)
     rows = list(_flatten(loaded.model_dump(mode="json", exclude={"origins", "name", "description"})))
@@ -50,7 +50,7 @@ def show(name: str, overrides: tuple[str, ...]) -> None:
 @click.option("--config", help="Accelerate config that it is to run with, by name or file.")
 def check(file: str, overrides: tuple[str, ...], config: str | None) -> None:
     """Check a recipe file: keys, types, and settings that exclude each other."""
-    from kollm.recipe.schema import load_recipe
+    from kollm.recipe.load import load_recipe
     from kollm.train.check import check_recipe
 
     loaded = load_recipe(file, overrides)

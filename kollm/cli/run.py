@@ -40,7 +40,7 @@ def run(
 
     Killed or stopped and run again with the same options, it resumes and says what it skips.
     """
-    from kollm.recipe.schema import load_recipe
+    from kollm.recipe.load import load_recipe
     from kollm.run.journal import planned, run_recipe
     from kollm.run.stages import RunOptions
 

@@ -39,7 +39,7 @@ def plan(
     From shapes alone: no network, no weights. For LoRA on GPT-NeoX the figures are held against an H100; the rest is
     counted, see docs/train.md.
     """
-    from kollm.recipe.schema import load_recipe
+    from kollm.recipe.load import load_recipe
     from kollm.train.check import check_recipe, sharding_of
     from kollm.train.plan import GPUS, ROWS, TOKENS_PER_ROW, make_plan
 
@@ -82,7 +82,7 @@ def preview(recipe: str, dataset: str | None, base: Path | None, rows: int, over
     What the loss covers is green on a terminal, and stands between ⟦ and ⟧ elsewhere.
     """
     from kollm.dataset.folder import read_records
-    from kollm.recipe.schema import load_recipe
+    from kollm.recipe.load import load_recipe
     from kollm.run.stages import training_rows
     from kollm.train.preview import make_preview, preview_tokenizer
 
@@ -133,7 +133,7 @@ def train(
 
     Killed at any moment, the same command goes on from the last checkpoint.
     """
-    from kollm.recipe.schema import load_recipe
+    from kollm.recipe.load import load_recipe
     from kollm.train.check import check_recipe
     from kollm.train.launch import check_launch, launch, launch_command
 

@@ -6,6 +6,9 @@ alone and leaves with exit code 1; a traceback is shown with `--debug` only.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class KollmError(Exception):
     """A mistake or a condition that the user can mend; the message is one clear sentence."""
@@ -45,3 +48,9 @@ class QuotaError(ServiceError):
 
 class StateError(KollmError):
     """A work folder, ledger or checkpoint that does not fit what it is asked to continue."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` - did you mean 'x'?` for the known word that is closest; empty where none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" - did you mean '{close[0]}'?" if close else ""

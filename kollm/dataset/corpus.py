@@ -1,6 +1,6 @@
 """Plain text for more pre-training, as a dataset that `kollm train` takes:
 
-    python -m kollm.dataset.corpus TEXT.txt -o CORPUS
+    kollm data corpus TEXT.txt -o CORPUS
 
 A text file's documents stand apart by blank lines. In the dataset a document is an answer without a question; with the
 prompt `plain` that is the text itself.
@@ -8,15 +8,12 @@ prompt `plain` that is the text itself.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from kollm.core.errors import InputError, KollmError
+from kollm.core.errors import InputError
 from kollm.core.files import require_file
-from kollm.core.progress import say
 from kollm.core.records import Record
 from kollm.dataset.folder import DatasetWriter, Part, read_records
 from kollm.dataset.tables import to_table
@@ -96,22 +93,3 @@ def _parts(text: str, characters: int) -> Iterator[str]:
         text = text[cut:].lstrip()
     if text.strip():
         yield text
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the dataset; exit code 1 with one sentence for an error that a user can mend."""
-    parser = argparse.ArgumentParser(prog="python -m kollm.dataset.corpus", description="Plain text as a dataset.")
-    parser.add_argument("texts", nargs="+", help="text files, dataset folders or Hub ids")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="dataset folder")
-    options = parser.parse_args(arguments)
-    try:
-        rows = build_corpus(options.texts, options.output)
-    except (KollmError, OSError) as error:
-        say(f"Error: {error}")
-        return 1
-    say(f"corpus: {rows:,} rows in {options.output}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -21,7 +21,8 @@ from kollm.core.version import __version__
 from kollm.dataset.folder import dataset_fingerprint, read_records
 from kollm.dataset.pipeline import build_dataset
 from kollm.dataset.settings import SourceInput
-from kollm.recipe.schema import Data, Recipe, Source, load_recipe
+from kollm.recipe.load import load_recipe
+from kollm.recipe.schema import Data, Recipe, Source
 from kollm.services.repository import locate
 from kollm.sources import SAMPLE
 from kollm.train.launch import check_launch, launch, launch_command

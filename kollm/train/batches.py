@@ -40,6 +40,18 @@ class Layout:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class RunLength:
+    """How long a run is: in epochs (a part of one counts as one), or in optimizer steps where `steps` is above zero."""
+
+    epochs: float = 1
+    steps: int = -1
+
+    def epochs_of(self, steps_per_epoch: int) -> int:
+        """Epochs that the run sees, the last one perhaps in part."""
+        return math.ceil(self.steps / steps_per_epoch) if self.steps > 0 else math.ceil(self.epochs)
+
+
 class TokenCount(NamedTuple):
     """Tokens of data, tokens that the model computed, padding included, and tokens under the loss."""
 
@@ -54,10 +66,13 @@ class StepBatches:
     A step is `accumulation * processes` microbatches, dealt to the processes in turn; all have nearly the same size. An
     epoch's last step may have fewer rows, down to empty microbatches, which the collator fills with a row without loss.
 
+    `epoch` is set by `EpochStart` alone. It has no `set_epoch`, by which accelerate's loaders hand an epoch down: through
+    the wrappers of several processes and of skipped batches they reach some samplers and not others.
+
     Args:
         lengths: tokens of each row.
         layout: see `Layout`.
-        epochs: that the run will see.
+        length: of the run.
         supervised: tokens under the loss of each row; for counting alone.
     """
 
@@ -65,17 +80,14 @@ class StepBatches:
     drop_last = False
 
     def __init__(
-        self, lengths: Sequence[int], layout: Layout, epochs: int, supervised: Sequence[int] | None = None
+        self, lengths: Sequence[int], layout: Layout, length: RunLength, supervised: Sequence[int] | None = None
     ) -> None:
         self.lengths = np.asarray(lengths)
         self.supervised = np.zeros_like(self.lengths) if supervised is None else np.asarray(supervised)
         self.layout = layout
         self.epoch = 0
         self.steps = math.ceil(len(lengths) / layout.global_batch)
-        self.accumulation = self._accumulation(epochs)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        self.accumulation = self._accumulation(length.epochs_of(self.steps))
 
     def __len__(self) -> int:
         return self.steps * self.accumulation * self.layout.processes
@@ -123,6 +135,7 @@ class StepBatches:
         bins = _balanced(rows, self.lengths, count)
         if max(int(self.lengths[part].sum()) for part in bins if part) > capacity:
             bins = _best_fit(rows, self.lengths, capacity)
+            assert len(bins) <= count, f"{len(bins)} microbatches for {count}: this epoch was not counted on"
             bins += [[] for _ in range(count - len(bins))]
         return sorted(bins, key=lambda part: -int(self.lengths[part].sum()) if part else 0)
 

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import ensure_folder, read_json, write_json
-from kollm.recipe.schema import Recipe, load_recipe
+from kollm.recipe.load import load_recipe
+from kollm.recipe.schema import Recipe
 from kollm.services.repository import beside, locate
 from kollm.train.adapters import finish_adapter
 from kollm.train.model import load_model

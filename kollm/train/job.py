@@ -26,8 +26,9 @@ from kollm.core.progress import say
 from kollm.core.version import __version__
 from kollm.dataset.folder import dataset_fingerprint, read_records
 from kollm.recipe.bases import facts_from_config
+from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import PromptTemplate
-from kollm.recipe.schema import Recipe, load_recipe
+from kollm.recipe.schema import Recipe
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
 from kollm.train.check import base_location, check_recipe

@@ -21,7 +21,7 @@ from kollm.core.files import read_json, write_json
 from kollm.core.progress import say
 from kollm.recipe.schema import Recipe
 from kollm.train.adapters import computes_in_base_type
-from kollm.train.batches import Collator, Layout, StepBatches
+from kollm.train.batches import Collator, Layout, RunLength, StepBatches
 from kollm.train.data import IGNORED, Example
 from kollm.train.head import add_compact_head
 from kollm.train.heldout import TokenLoss, token_loss
@@ -144,10 +144,10 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
     ) -> None:
         self.heldout = heldout
         self.step_layout = step_layout
-        epochs = int(-(-config.num_train_epochs // 1)) if config.max_steps <= 0 else 1
         lengths = [len(example.input_ids) for example in examples]
         supervised = [int((example.labels[1:] != IGNORED).sum()) for example in examples]
-        self.batches = StepBatches(lengths, step_layout, epochs, supervised)
+        length = RunLength(config.num_train_epochs, config.max_steps)
+        self.batches = StepBatches(lengths, step_layout, length, supervised)
         config.gradient_accumulation_steps = self.batches.accumulation
         first = {"input_ids": [examples[0].input_ids.tolist()], "labels": [examples[0].labels.tolist()]}
         super().__init__(
@@ -157,7 +157,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
             data_collator=Collator(tokenizer.pad_token_id, step_layout.packed),
             processing_class=tokenizer,
             peft_config=peft_config,
-            callbacks=[Lines(), Clock(), *callbacks],
+            callbacks=[EpochStart(self.batches), Lines(), Clock(), *callbacks],
         )
         self.train_dataset = Examples(examples)
         if self.accelerator.device.type == "cpu":
@@ -220,6 +220,16 @@ def compile_layers(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):  # what transformers makes its decoder layers of
             module.compile(dynamic=True)
+
+
+class EpochStart(TrainerCallback):  # type: ignore[misc]
+    """Tells the batches which epoch begins: the one that the step counter says, on resuming too."""
+
+    def __init__(self, batches: StepBatches) -> None:
+        self._batches = batches
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._batches.epoch = state.global_step // self._batches.steps
 
 
 class Lines(TrainerCallback):  # type: ignore[misc]

@@ -17,8 +17,9 @@ from kollm.core.records import Record
 from kollm.dataset.folder import DatasetWriter, Part
 from kollm.dataset.tables import to_table
 from kollm.recipe.bases import base_facts
+from kollm.recipe.load import parse_recipe
 from kollm.recipe.prompt import PromptTemplate
-from kollm.recipe.schema import Recipe, ToyBase, parse_recipe
+from kollm.recipe.schema import Recipe, ToyBase
 from kollm.sources import SAMPLE, read_source
 from kollm.train.check import architecture_of
 from kollm.train.job import train_recipe

@@ -1,6 +1,6 @@
 """Extends a base's vocabulary by Korean, as LLaMA-2-Ko did (32,000 -> 46,336 tokens):
 
-    python -m kollm.train.vocabulary meta-llama/Llama-2-7b-hf --texts TEXT.txt --size 46336 -o BASE
+    kollm vocabulary meta-llama/Llama-2-7b-hf --text TEXT.txt --size 46336 -o BASE
 
 The base's own merges stay, first and in their order; new ones follow, each of which makes a token of Hangul alone, with
 at most a space before it. So text without Hangul is tokenised as before, to the last token, and Korean becomes shorter.
@@ -8,12 +8,10 @@ at most a space before it. So text without Hangul is tokenised as before, to the
 
 from __future__ import annotations
 
-import argparse
 import codecs
 import heapq
 import json
 import re
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,10 +24,8 @@ from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kollm.core.errors import InputError, KollmError
+from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, write_atomic, write_json
-from kollm.core.progress import quiet_libraries, say
-from kollm.dataset.corpus import read_texts
 from kollm.train.model import missing_base
 
 LEAST = 2
@@ -258,37 +254,3 @@ def _join(row: Sequence[str], pair: tuple[str, str]) -> list[str]:
             joined.append(row[index])
             index += 1
     return joined
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Extend a base; exit code 1 with one sentence for an error that a user can mend."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kollm.train.vocabulary", description="Extend a base by Korean tokens."
-    )
-    parser.add_argument("base", help="folder or Hub id of the base")
-    parser.add_argument("--revision", help="commit of the base on the Hub")
-    parser.add_argument("--texts", nargs="+", required=True, help="text files, dataset folders or Hub ids")
-    parser.add_argument("--size", type=int, required=True, help="tokens in all, e.g. 46336")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the extended base")
-    options = parser.parse_args(arguments)
-    quiet_libraries()
-    try:
-        texts = list(read_texts(options.texts))
-        sizes = extend_base(options.base, texts, options.size, options.output, options.revision)
-    except (KollmError, OSError) as error:
-        say(f"Error: {error}")
-        return 1
-    before, after = sizes["before"], sizes["after"]
-    say(
-        f"vocabulary: {before['tokens']:,} -> {after['tokens']:,} tokens; "
-        f"{before['tokens_per_character']:.3f} -> {after['tokens_per_character']:.3f} tokens a character of these texts"
-    )
-    if after["tokens"] < options.size:
-        say(
-            f"vocabulary: the texts hold pairs for {after['tokens']:,} tokens only - give more text for {options.size:,}"
-        )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -46,8 +46,8 @@ def write(folder: Path, rows: int = 3) -> Path:
 TEXT = st.text(max_size=10)
 TURNS = st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple)
 RECORDS = st.builds(
-    Record, TEXT, TEXT, TEXT, TEXT, TEXT, TURNS, TEXT, TEXT,
-    st.none() | st.builds(Original, TEXT, TEXT, TEXT, TURNS),
+    Record, TEXT, TEXT, TEXT, TEXT, TEXT, TURNS, TEXT, TEXT, TEXT,
+    st.none() | st.builds(Original, TEXT, TEXT, TEXT, TURNS, TEXT),
     st.builds(Provenance, TEXT, st.integers(0, 2**40), TEXT, TEXT, TEXT, st.integers(0, 9), st.integers(0, 9), TEXT),
 )  # fmt: skip
 

@@ -11,8 +11,9 @@ import yaml
 from kollm.dataset.folder import dataset_fingerprint
 from kollm.dataset.pipeline import build_dataset
 from kollm.dataset.settings import SourceInput
+from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import PromptTemplate
-from kollm.recipe.schema import ToyBase, load_recipe
+from kollm.recipe.schema import ToyBase
 from kollm.sources import sample_file
 
 QUESTION = "건강을 지키는 세 가지 방법을 알려 주세요."

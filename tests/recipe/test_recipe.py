@@ -7,7 +7,7 @@ import yaml
 
 from kollm.core.errors import RecipeError
 from kollm.core.resources import resource_folder
-from kollm.recipe.schema import load_recipe, recipe_names
+from kollm.recipe.load import load_recipe, recipe_names
 
 
 def write(path: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ import typing
 
 from trl import SFTConfig
 
-from kollm.recipe.schema import trainer_keys
+from kollm.recipe.trainer_keys import trainer_keys
 
 
 def yaml_types(hint):

@@ -15,7 +15,8 @@ import pytest
 
 from kollm.core.errors import InputError, RecipeError, StateError
 from kollm.core.files import read_json, read_jsonl
-from kollm.recipe.schema import Recipe, load_recipe
+from kollm.recipe.load import load_recipe
+from kollm.recipe.schema import Recipe
 from kollm.run.journal import planned, run_recipe
 from kollm.run.stages import STAGES, Run, RunOptions
 

@@ -1,11 +1,13 @@
 """An optimizer step is the same rows, however many processes there are and however they are laid out."""
 
+import math
+
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kollm.train.batches import Collator, Layout, StepBatches
+from kollm.train.batches import Collator, Layout, RunLength, StepBatches
 from kollm.train.data import IGNORED, Example
 
 LENGTHS = st.lists(st.integers(2, 64), min_size=1, max_size=60)
@@ -13,7 +15,7 @@ LENGTHS = st.lists(st.integers(2, 64), min_size=1, max_size=60)
 
 def steps_of(batches, epoch):
     """Rows of each step, from the microbatches that all processes get."""
-    batches.set_epoch(epoch)
+    batches.epoch = epoch
     size = batches.accumulation * batches.layout.processes
     micro = list(batches)
     assert len(micro) == len(batches)
@@ -22,8 +24,8 @@ def steps_of(batches, epoch):
 
 @given(LENGTHS, st.integers(1, 16), st.integers(1, 4), st.integers(1, 4), st.booleans())
 def test_layouts_agree_on_the_rows_of_every_step(lengths, global_batch, processes, device_batch, packed):
-    reference = StepBatches(lengths, Layout(global_batch, 1, 1, 64, False, 7), 2)
-    other = StepBatches(lengths, Layout(global_batch, processes, device_batch, 64, packed, 7), 2)
+    reference = StepBatches(lengths, Layout(global_batch, 1, 1, 64, False, 7), RunLength(2))
+    other = StepBatches(lengths, Layout(global_batch, processes, device_batch, 64, packed, 7), RunLength(2))
     for epoch in (0, 1):
         rows = steps_of(other, epoch)
         assert rows == steps_of(reference, epoch)
@@ -32,19 +34,34 @@ def test_layouts_agree_on_the_rows_of_every_step(lengths, global_batch, processe
 
 @given(LENGTHS, st.integers(1, 16), st.integers(1, 4))
 def test_packed_microbatches_stay_within_their_capacity(lengths, global_batch, processes):
-    batches = StepBatches(lengths, Layout(global_batch, processes, 1, 64, True, 7), 1)
+    batches = StepBatches(lengths, Layout(global_batch, processes, 1, 64, True, 7), RunLength(1))
     assert all(sum(lengths[row] for row in part) <= 64 for part in batches)
 
 
 @given(LENGTHS, st.integers(1, 16), st.integers(1, 4))
 def test_padded_microbatches_have_at_most_the_device_batch(lengths, global_batch, device_batch):
-    batches = StepBatches(lengths, Layout(global_batch, 1, device_batch, 64, False, 7), 1)
+    batches = StepBatches(lengths, Layout(global_batch, 1, device_batch, 64, False, 7), RunLength(1))
     assert all(len(part) <= device_batch for part in batches)
+
+
+@given(LENGTHS, st.integers(1, 16), st.integers(1, 4), st.integers(1, 40))
+def test_a_run_of_steps_counts_on_each_epoch_that_it_sees(lengths, global_batch, processes, steps):
+    """Packed, a later epoch can need more microbatches a step than the first: none may lose its place."""
+    batches = StepBatches(lengths, Layout(global_batch, processes, 1, 64, True, 7), RunLength(steps=steps))
+    for epoch in range(math.ceil(steps / batches.steps)):
+        assert [sorted(rows) for rows in batches.step_rows(epoch)] == steps_of(batches, epoch)
+
+
+def test_a_run_is_as_long_as_its_steps_where_they_are_given_and_its_epochs_else():
+    assert RunLength(5).epochs_of(7) == 5
+    assert RunLength(2.5).epochs_of(7) == 3
+    assert RunLength(5, 15).epochs_of(7) == 3
+    assert RunLength(5, 14).epochs_of(7) == 2
 
 
 def test_epochs_are_shuffled_anew_and_seeds_differ():
     def first(seed, epoch):
-        return next(StepBatches([4] * 50, Layout(8, 1, 8, 64, False, seed), 1).step_rows(epoch))
+        return next(StepBatches([4] * 50, Layout(8, 1, 8, 64, False, seed), RunLength(1)).step_rows(epoch))
 
     assert first(1, 0) != first(1, 1)
     assert first(1, 0) != first(2, 0)
@@ -54,11 +71,11 @@ def test_epochs_are_shuffled_anew_and_seeds_differ():
 def test_token_counts_are_exact():
     lengths = [3, 5, 8, 13]
     supervised = [1, 2, 3, 4]
-    padded = StepBatches(lengths, Layout(4, 1, 2, 64, False, 0), 1, supervised).tokens(0, 1)
+    padded = StepBatches(lengths, Layout(4, 1, 2, 64, False, 0), RunLength(1), supervised).tokens(0, 1)
     assert padded == (29, 13 * 2 + 5 * 2, 10)
-    packed = StepBatches(lengths, Layout(4, 1, 1, 64, True, 0), 1, supervised).tokens(0, 2)
+    packed = StepBatches(lengths, Layout(4, 1, 1, 64, True, 0), RunLength(1), supervised).tokens(0, 2)
     assert packed == (58, 58, 20)
-    cut = StepBatches(lengths, Layout(2, 1, 2, 64, False, 0), 1, supervised)
+    cut = StepBatches(lengths, Layout(2, 1, 2, 64, False, 0), RunLength(1), supervised)
     first = next(cut.step_rows(0))
     assert cut.tokens(0, 1).supervised == sum(supervised[row] for row in first)
 

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from kollm.cli import cli
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import file_sha256, read_json
-from kollm.recipe.schema import Recipe, load_recipe
+from kollm.recipe.load import load_recipe
+from kollm.recipe.schema import Recipe
 from kollm.train.export import merge
 
 METHODS = {

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from kollm.cli import cli
 from kollm.core.records import Record
 from kollm.dataset.folder import read_records
+from kollm.recipe.load import parse_recipe
 from kollm.recipe.prompt import PromptTemplate
-from kollm.recipe.schema import Recipe, parse_recipe
+from kollm.recipe.schema import Recipe
 from kollm.run.stages import training_rows
 from kollm.train.preview import make_preview, preview_tokenizer
 from kollm.train.toy import make_recipe_base, train_tokenizer

@@ -14,7 +14,8 @@ from safetensors import safe_open
 from kollm.core.errors import InputError, RecipeError, StateError
 from kollm.core.files import read_json
 from kollm.dataset.folder import read_records
-from kollm.recipe.schema import Recipe, load_recipe
+from kollm.recipe.load import load_recipe
+from kollm.recipe.schema import Recipe
 from tests.train.conftest import row, write_dataset
 
 pytestmark = pytest.mark.slow

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from kollm.cli import cli
 from kollm.core.resources import resource_folder
+from kollm.recipe.load import load_recipe, recipe_names
 from kollm.recipe.prompt import PromptTemplate
-from kollm.recipe.schema import load_recipe, recipe_names
 from kollm.sources import SOURCES
 from kollm.train.attention import implementation
 from kollm.train.check import architecture_of, check_recipe

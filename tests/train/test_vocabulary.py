@@ -14,17 +14,18 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaTokenizer
 
+from kollm.cli import main
 from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.core.resources import resource_folder
 from kollm.dataset.corpus import build_corpus, read_texts
-from kollm.dataset.corpus import main as corpus_main
 from kollm.dataset.folder import read_records
+from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import PromptTemplate
-from kollm.recipe.schema import ToyBase, load_recipe
+from kollm.recipe.schema import ToyBase
 from kollm.train.job import train_recipe
 from kollm.train.toy import make_base, train_tokenizer
-from kollm.train.vocabulary import extend_base, extended, grow, learn_merges, main, tokens_per_character
+from kollm.train.vocabulary import extend_base, extended, grow, learn_merges, tokens_per_character
 
 
 def sample(language: str, *names: str) -> list[str]:
@@ -168,16 +169,17 @@ def test_commands_say_what_they_did_and_what_is_wrong(
 ) -> None:
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(KOREAN), encoding="utf-8")
-    assert main([str(base), "--texts", str(text), "--size", "1000", "-o", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr().err
-    print(said)
-    assert "900 -> 1,000 tokens" in said
-    assert main([str(base), "--texts", str(text), "--size", "900", "-o", str(tmp_path / "no")]) == 1
+    vocabulary = ["vocabulary", str(base), "--text", str(text), "--size"]
+    main([*vocabulary, "1000", "-o", str(tmp_path / "out")])
+    assert "900 -> 1,000 tokens" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*vocabulary, "900", "-o", str(tmp_path / "no")])
     assert "has 900 tokens already" in capsys.readouterr().err
-    assert main([str(base), "--texts", str(tmp_path / "none.txt"), "--size", "1000", "-o", str(tmp_path / "no")]) == 1
+    with pytest.raises(SystemExit):
+        main([*vocabulary, "1000", "--text", str(tmp_path / "none.txt"), "-o", str(tmp_path / "no")])
     assert "does not exist" in capsys.readouterr().err
-    assert corpus_main([str(text), "-o", str(tmp_path / "corpus")]) == 0
-    assert "rows in" in capsys.readouterr().err
+    main(["data", "corpus", str(text), "-o", str(tmp_path / "corpus")])
+    assert "rows in" in capsys.readouterr().out
 
 
 def test_a_corpus_keeps_every_word_of_its_documents(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from kollm.core.files import read_json
 from kollm.core.records import Record
 from kollm.dataset.folder import DatasetWriter, Part
 from kollm.dataset.tables import to_table
-from kollm.recipe.schema import ToyBase, load_recipe
+from kollm.recipe.load import load_recipe
+from kollm.recipe.schema import ToyBase
 
 SPEC = ToyBase(hidden_size=64, layers=2, heads=2, vocab_size=500, context=512, pretrain_steps=0)
 WORDS = ["가을", "하늘", "바람", "구름", "나무", "강물", "바다", "산길", "노을", "별빛"]

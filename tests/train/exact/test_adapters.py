@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from kollm.core.errors import RecipeError, StateError
 from kollm.core.files import file_sha256, read_json
-from kollm.recipe.schema import load_recipe
+from kollm.recipe.load import load_recipe
 from kollm.train.adapters import check_targets
 from kollm.train.precision import Watchdog
 from tests.train.exact.conftest import make_records

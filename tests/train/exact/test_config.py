@@ -3,7 +3,7 @@
 import pytest
 
 from kollm.core.errors import RecipeError
-from kollm.recipe.schema import load_recipe
+from kollm.recipe.load import load_recipe
 from kollm.train.sft import trainer_config
 
 MIN_LR = "trainer.lr_scheduler_type=cosine_with_min_lr"

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from kollm.cli import cli
 from kollm.core.errors import InputError, RecipeError, StateError
 from kollm.core.files import read_json
-from kollm.recipe.schema import load_recipe
+from kollm.recipe.load import load_recipe
 from kollm.train import __main__ as entry
 from kollm.train import launch as launching
 from kollm.train.check import check_recipe, config_file, config_names

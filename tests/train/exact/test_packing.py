@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kollm.recipe.schema import load_recipe
+from kollm.recipe.load import load_recipe
 from kollm.train import attention
 from kollm.train.batches import Collator
 from kollm.train.data import Example

@@ -7,7 +7,7 @@ import pytest
 
 from kollm.core.errors import InputError
 from kollm.recipe.bases import BASES, base_facts
-from kollm.recipe.schema import load_recipe
+from kollm.recipe.load import load_recipe
 from kollm.train.plan import GIB, GPUS, Setup, flop_per_token, gpu_named, make_plan, memory_of, trainable_parameters
 
 # Parameters as the model cards state them. The card of Polyglot-Ko 12.8B states 12,898,631,680, where a model of the shape

@@ -1,25 +1,33 @@
 """A training that was killed goes on as if it had not been, bit for bit."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 
+import psutil
 import pytest
 
 from kollm.core.errors import StateError
 from kollm.core.files import read_json
+from kollm.train.launch import launch_command
 
-SETTINGS = ("adapter.dropout=0.1", "trainer.num_train_epochs=4", "trainer.save_steps=4", "global_batch_size=6")
+SETTINGS = ("adapter.dropout=0.1", "trainer.num_train_epochs=2", "trainer.save_steps=4", "global_batch_size=6")
 
 
-def start(dataset, base, output, overrides):
-    command = [sys.executable, "-m", "kollm.train", "--recipe", "demo", "--dataset", str(dataset), "-o", str(output)]
-    command += ["--base", str(base), *(part for override in (*overrides, *SETTINGS) for part in ("--set", override))]
+def start(dataset, base, output, overrides, config="cpu"):
+    command = launch_command("demo", dataset, output, config=config, base=base, overrides=(*overrides, *SETTINGS))
     env = {key: value for key, value in os.environ.items() if key != "TRACKIO_DIR"}  # of a test that trained in here
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def kill(process):
+    """End the launcher and every process that it started, at once."""
+    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+        os.kill(one.pid, signal.SIGKILL)
+    process.communicate()
 
 
 def finish(process):
@@ -29,19 +37,22 @@ def finish(process):
 
 
 @pytest.mark.slow
-def test_kill_and_resume_is_bitwise_the_same(dataset, base, tmp_path, overrides):
+@pytest.mark.parametrize(("config", "step"), [("cpu", 4), ("cpu_2proc", 12)])
+def test_kill_and_resume_is_bitwise_the_same(config, step, dataset, base, tmp_path, overrides):
+    """Killed in the first epoch, and with two processes in the second: an epoch has nine steps."""
+    overrides = (*overrides, f"trainer.packing={str(config == 'cpu_2proc').lower()}")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish(start(dataset, base, whole, overrides))
+    finish(start(dataset, base, whole, overrides, config))
 
-    process = start(dataset, base, broken, overrides)
-    while not list((broken / "checkpoints").glob("checkpoint-*/complete.json")):
+    process = start(dataset, base, broken, overrides, config)
+    while not (broken / "checkpoints" / f"checkpoint-{step}" / "complete.json").is_file():
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill(process)
     assert not (broken / "training.json").exists()
 
-    assert "resuming from checkpoint-" in finish(start(dataset, base, broken, overrides))
+    said = finish(start(dataset, base, broken, overrides, config))
+    assert step <= int(re.search(r"resuming from checkpoint-(\d+)", said)[1]) < 18
     assert (whole / "adapter_model.safetensors").read_bytes() == (broken / "adapter_model.safetensors").read_bytes()
     first, second = read_json(whole / "metrics.json"), read_json(broken / "metrics.json")
     assert [e["loss"] for e in first["history"]] == [e["loss"] for e in second["history"]]
@@ -51,7 +62,7 @@ def test_kill_and_resume_is_bitwise_the_same(dataset, base, tmp_path, overrides)
         logged = database.execute("SELECT run_id, step FROM metrics ORDER BY step").fetchall()
     assert [step for _, step in logged] == [e["step"] for e in second["history"]]
     assert len({run for run, _ in logged}) == 1
-    assert "trained already" in finish(start(dataset, base, broken, overrides))
+    assert "trained already" in finish(start(dataset, base, broken, overrides, config))
 
 
 def test_killed_after_the_last_step_it_takes_no_step_more(run_training, monkeypatch):

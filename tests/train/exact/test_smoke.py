@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from kollm.cli import cli
 from kollm.core.errors import InputError
-from kollm.recipe.schema import load_recipe, recipe_names
+from kollm.recipe.load import load_recipe, recipe_names
 from kollm.train.smoke import STEPS, smoke
 
 VARIANTS = [
