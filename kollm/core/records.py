@@ -253,7 +253,7 @@ class Generation:
             InputError: a column is missing or unknown, or holds a value of another kind; what older rows lack may be
                 missing.
         """
-        values = _with_defaults(cls, row)
+        values = with_defaults(cls, row)
         _check_text(cls, values, ("id", "instruction", "input", "response", "model", "adapter", "finish_reason"))
         _check_text(cls, values, ("system", "system_message", "reference", "category", "cluster"))
         values["history"] = _checked_turns(values["id"], values["history"])
@@ -296,6 +296,7 @@ class Verdict:
         category: the task's category; empty for none.
         cluster: what the task shares with others (`Generation.cluster`); empty for the task alone.
         task_sha256: hash of what was asked (`Generation.task_sha256`); empty in older files.
+        answer: number of the answer, from 0, where a system gave several to the task; one that replaces another has its number.
     """
 
     id: str
@@ -314,6 +315,7 @@ class Verdict:
     category: str = ""
     cluster: str = ""
     task_sha256: str = ""
+    answer: int = 0
 
     def key(self) -> tuple[str, str, str, str, str, str, int, str]:
         """What makes a verdict the same one on resuming."""
@@ -339,14 +341,15 @@ class Verdict:
             InputError: a column is missing or unknown or holds a value of another kind, or the status is not one of
                 STATUSES; what older rows lack may be missing.
         """
-        values = _with_defaults(cls, row)
+        values = with_defaults(cls, row)
         _check_text(cls, values, ("id", "system", "response_sha256", "rubric", "rubric_sha256", "mode", "raw"))
         _check_text(cls, values, ("model_requested", "model_returned", "category", "cluster", "task_sha256"))
         where = f"Verdict on {_short(values['id'])} of {_short(values['system'])}"
         if values["status"] not in STATUSES:
             raise InputError(f"{where}: unknown status {_short(values['status'])} - use one of {', '.join(STATUSES)}.")
-        if type(values["sample"]) is not int:
-            raise InputError(f"{where}: sample is {_short(values['sample'])} - it must be a whole number.")
+        for name in ("sample", "answer"):
+            if type(values[name]) is not int or values[name] < 0:
+                raise InputError(f"{where}: {name} is {_short(values[name])} - it must be a whole number from 0.")
         for name in ("scores", "usage"):
             if not isinstance(values[name], dict):
                 raise InputError(f"{where}: {name} is {_short(values[name])} - it must be an object.")
@@ -365,7 +368,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _with_defaults(cls: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(cls: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with what older files lack.
 
     Raises:

@@ -13,8 +13,9 @@ from llmock.scenarios import Reply
 
 from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
 from kollm.judge.rubric_file import load_rubric
-from kollm.judge.run import Question, judge_generations, read_verdicts
+from kollm.judge.run import Question, judge_generations
 from kollm.judge.served import ChatJudge, read_structured, response_format
+from kollm.judge.verdicts import read_verdicts
 from kollm.services.chat import ChatClient
 from kollm.services.ledger import Ledger
 from tests.judge.conftest import REPLY, SCORES, answers
@@ -73,7 +74,7 @@ def test_structured_mode_sends_a_strict_schema_and_no_reply_form(llmock: LLMock,
         ('{"naturalness": null}', None),
         ('{"naturalness": NaN}', None),
         ('{"naturalness": 2, "naturalness": 3}', None),
-        ('[{"naturalness": 2}]', None),
+        ('[{"naturalness": 2}]', 2.0),
         ("자연스러움: 2", None),
         ("[" * 100_000, None),
         ("", None),
