@@ -1,13 +1,15 @@
 # make demo   set everything up and run the main job on a laptop: no key, no GPU, no network once it is set up
 # make test   set everything up and run the tests
 # make check  what CI runs: format, lint, types, layers, tests
+# make docs   the site, into site/
+# make release TAG=v0.1.0   check, build sdist and wheel, and say what to push
 # make bench  the benchmarks that need no GPU and no file of yours; the others are in benchmarks/, each with its command
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: setup demo test check format bench wheel clean
+.PHONY: setup demo test test-portable check format docs bench wheel release clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +30,12 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+# Without what a Mac has not: bitsandbytes. Tests that need it, a GPU or a browser say that they did not run.
+test-portable:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow and not browser' --ignore tests/train/exact
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -39,6 +47,9 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --quiet --strict
+
 bench: setup
 	$(BIN)/python -m benchmarks.translate
 	$(BIN)/python -m benchmarks.kill_ledger
@@ -47,5 +58,15 @@ bench: setup
 wheel: setup
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
+# The tag is pushed by hand: it starts .github/workflows/release.yml, which builds the same and publishes.
+release: setup
+	@test "$(TAG)" = "v$$($(BIN)/python -c 'from kollm.core.version import __version__ as v; print(v)')" || { echo "TAG is '$(TAG)' and kollm/core/version.py says otherwise - make them the same."; exit 1; }
+	@grep -q "^## \[$(TAG:v%=%)\] - [0-9]" CHANGELOG.md || { echo "CHANGELOG.md has no dated section [$(TAG:v%=%)] - write it."; exit 1; }
+	$(MAKE) check docs
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	@echo "Built and checked. Now: git tag $(TAG) && git push origin $(TAG)"
+
 clean:
-	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

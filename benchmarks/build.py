@@ -68,11 +68,9 @@ class PseudoKorean:
 
     def _text(self, text: str) -> str:
         masked = mask(text)
-        if not masked.originals and "&" not in masked.markup:
-            return masked.markup.translate(_KOREAN)
         parts = _MARKUP.split(masked.markup)
         parts[::2] = [part.translate(_KOREAN) for part in parts[::2]]
-        return unmask(masked._replace(markup="".join(parts)))
+        return unmask(masked, "".join(parts))
 
 
 def make_rows(path: Path, count: int, seed: int = 0) -> Iterator[dict[str, str]]:

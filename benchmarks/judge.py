@@ -26,8 +26,8 @@ from kollm.judge.local import LocalJudge
 from kollm.judge.parse import parse_verdict
 from kollm.judge.rubric_file import load_rubric
 from kollm.judge.run import Question, judge_generations
-from kollm.judge.verdicts import read_verdicts
 from kollm.judge.served import ChatJudge
+from kollm.judge.verdicts import read_verdicts
 from kollm.recipe.schema import ToyBase
 from kollm.services.chat import ChatClient
 from kollm.services.ledger import Ledger

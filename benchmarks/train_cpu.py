@@ -32,6 +32,7 @@ from kollm.core.records import Record
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import ToyBase
+from kollm.services.local_model import LocalModel
 from kollm.train.data import tokenise
 from kollm.train.job import make_trainer
 from kollm.train.model import load_model
@@ -116,7 +117,7 @@ def kollm(base: Path, tokenizer: Any, examples: Sequence[Any], work: Path, packe
         ],
     )
     config = trainer_config(recipe, work / "kollm")
-    model = load_model(recipe, str(base), None, tokenizer)
+    model = load_model(recipe, LocalModel(base, str(base)), tokenizer)
     return make_trainer(recipe, config, model, tokenizer, examples, [], 1)
 
 

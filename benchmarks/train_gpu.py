@@ -33,6 +33,7 @@ from kollm.core.progress import quiet_libraries
 from kollm.recipe.bases import BASES
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
+from kollm.services.local_model import LocalModel
 from kollm.train.data import Example
 from kollm.train.job import make_trainer
 from kollm.train.model import load_model
@@ -171,7 +172,7 @@ def measure(recipe: Recipe, base: Path, examples: Sequence[Example], options: ar
     tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
     with tempfile.TemporaryDirectory() as folder:
         config = trainer_config(recipe, Path(folder))
-        model = load_model(recipe, str(base), None, tokenizer)
+        model = load_model(recipe, LocalModel(base, str(base)), tokenizer)
         trainer = make_trainer(recipe, config, model, tokenizer, examples, [], 1)
         clock = StepClock(options.profile)
         trainer.add_callback(clock)

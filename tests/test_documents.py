@@ -13,7 +13,7 @@ import pytest
 from kollm.cli import LazyGroup, cli
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def commands(text: str) -> Iterator[str]:
@@ -70,8 +70,6 @@ def test_the_links_of_a_document_lead_somewhere(path: Path) -> None:
 
 
 def test_the_documents_come_in_both_languages() -> None:
-    english = {
-        path.name.removesuffix(".md") for path in (ROOT / "docs").glob("*.md") if not path.name.endswith(".ko.md")
-    }
-    korean = {path.name.removesuffix(".ko.md") for path in (ROOT / "docs").glob("*.ko.md")}
-    assert english == korean
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
+    english = {page.removesuffix(".md") for page in pages if not page.endswith(".ko.md")}
+    assert english == {page.removesuffix(".ko.md") for page in pages if page.endswith(".ko.md")}

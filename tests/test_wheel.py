@@ -68,3 +68,27 @@ def test_the_wheel_builds_a_dataset(unpacked: Path, tmp_path: Path) -> None:
     code = f"from kollm.cli import main; main(['data', 'build', 'dolly', '--input', 'sample', '-o', {str(tmp_path / 'ko')!r}])"
     assert "dolly: " in python(unpacked, code)
     assert (tmp_path / "ko" / "manifest.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_wheel_installs_into_an_empty_environment(tmp_path: Path) -> None:
+    """What a release is: the base packages alone, without an extra, and the commands that need none."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    binaries = tmp_path / "venv" / "bin"
+    install = [binaries / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel]
+    subprocess.run(install, check=True, cwd=tmp_path)
+    environment = {**os.environ, "PYTHONPATH": ""}
+    for command in (["--version"], ["recipe", "list"], ["recipe", "show", "demo"], ["train", "--help"]):
+        subprocess.run([binaries / "kollm", *command], check=True, cwd=tmp_path, env=environment, capture_output=True)
+    done = subprocess.run(
+        [binaries / "kollm", "run", "demo", "-o", "demo"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "pip install 'kollm[" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_wheel_says_that_it_is_typed(unpacked: Path) -> None:
+    assert (unpacked / "kollm" / "py.typed").is_file()

@@ -15,25 +15,25 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import PartialState
-from peft import PeftModel
-from safetensors import SafetensorError
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    LogitsProcessorList,
-    RepetitionPenaltyLogitsProcessor,
-)
+from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from kollm.answer.beam_search import beam_search, supports_beam_search
 from kollm.answer.file import check_same_way, read_generations, write_generations
 from kollm.core.errors import InputError
-from kollm.core.files import JsonlAppender, file_sha256, read_json
+from kollm.core.files import JsonlAppender, read_json
 from kollm.core.progress import Progress
 from kollm.core.records import Generation, Record, content_id
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.tokens import plain_ids, prompt_ids
-from kollm.services.repository import Located, beside, locate
+from kollm.services.adapter_base import find_adapter_base
+from kollm.services.local_model import (
+    LocalModel,
+    find_model,
+    inference_dtype,
+    load_adapter,
+    load_network,
+    load_tokenizer,
+)
 from kollm.train import adaption_prompt  # noqa: F401 - teaches PEFT to load LLaMA-Adapter on GPT-NeoX
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -58,10 +58,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "greedy": {"num_beams": 1, "do_sample": False, "repetition_penalty": 1.0, "max_new_tokens": 400, "recorded": {}},
 }
 """Decoding presets; `paper` is Section 7.1 of the paper. `recorded` is written down and not applied."""
-
-
-UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
-"""What transformers and PEFT raise on files that are missing, cut off, or another model's."""
 
 
 class Answer(NamedTuple):
@@ -105,71 +101,43 @@ def load_system(
     Raises:
         InputError: nothing is there, it cannot be read, it does not fit its base, or no prompt template is known for it.
     """
-    found = locate(model_or_adapter, "model", revision)
-    adapter_config = _adapter_config(found.folder)
-    under = found
-    if adapter_config is not None:
-        pinned = None if base else adapter_config.get("revision")
-        named = adapter_config.get("base_model_name_or_path")
-        if not (base or named):
-            raise InputError(
-                f"The adapter '{found.name}' does not say which model it belongs to - name one: --base MODEL."
-            )
-        under = locate(base or beside(found.folder, str(named)), "model", pinned)
-        if _adapter_config(under.folder) is not None:
-            raise InputError(f"The base '{under.name}' is an adapter itself - name the model under it: --base MODEL.")
+    found = find_model(model_or_adapter, revision)
+    under = find_adapter_base(found, base) if found.is_adapter else found
+    if found.is_adapter and under.is_adapter:
+        raise InputError(f"The base '{under.name}' is an adapter itself - name the model under it: --base MODEL.")
     state = PartialState()
-    kind = torch.float32 if state.device.type == "cpu" else getattr(torch, dtype)
     template = PromptTemplate.load(prompt or _trained_prompt(found))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(found, under), padding_side="left")
-        network = AutoModelForCausalLM.from_pretrained(under.folder, dtype=kind, use_safetensors=True)
-    except UNREADABLE as error:
-        raise InputError(f"The model '{under.name}' cannot be loaded ({_reason(error)}) - check its name.") from error
-    if adapter_config is not None:
+    tokenizer = load_tokenizer(_with_tokenizer(found, under), padding_side="left")
+    network = load_network(under, inference_dtype(state.device.type, dtype))
+    if found.is_adapter:
         if len(tokenizer) > network.get_input_embeddings().num_embeddings:
             network.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)  # as training did for new tokens
-        try:
-            network = PeftModel.from_pretrained(network, found.folder)
-        except UNREADABLE as error:
-            raise InputError(
-                f"The adapter '{found.name}' does not fit the model '{under.name}' ({_reason(error)}) - name the model that it "
-                "was trained on: --base MODEL."
-            ) from error
+        network = load_adapter(network, found)
     network = network.to(state.device).eval()
     return System(
-        name=name or _default_name(found, adapter_config is not None),
+        name=name or _default_name(found),
         model=under.name,
-        adapter=found.name if adapter_config else "",
+        adapter=found.name if found.is_adapter else "",
         network=network,
         tokenizer=tokenizer,
         template=template,
-        weights=_weights_id(found.folder) if Path(model_or_adapter).is_dir() else found.name,
+        weights=content_id([found.content(), under.content()]) if found.is_adapter else found.content(),
     )
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def _tokenizer_folder(found: Located, under: Located) -> Path:
+def _with_tokenizer(found: LocalModel, under: LocalModel) -> LocalModel:
     """An adapter that extends the vocabulary brings its tokenizer; another's may have none."""
-    return found.folder if (found.folder / "tokenizer_config.json").is_file() else under.folder
+    return found if (found.folder / "tokenizer_config.json").is_file() else under
 
 
-def _default_name(model: Located, adapter: bool) -> str:
+def _default_name(model: LocalModel) -> str:
     """What kollm merged says how it was trained, as an adapter does; a base does not."""
-    if adapter:
+    if model.is_adapter:
         return "adapter"
     return "merged" if (model.folder / "training.json").is_file() else "base"
 
 
-def _adapter_config(folder: Path) -> dict[str, Any] | None:
-    path = folder / "adapter_config.json"
-    return dict(read_json(path)) if path.is_file() else None
-
-
-def _trained_prompt(model: Located) -> str:
+def _trained_prompt(model: LocalModel) -> str:
     """The template that an adapter or merged model of kollm was trained with."""
     marker = model.folder / "training.json"
     if not marker.is_file():
@@ -178,11 +146,6 @@ def _trained_prompt(model: Located) -> str:
             f"{' or '.join(PromptTemplate.names())}."
         )
     return str(read_json(marker)["prompt"])
-
-
-def _weights_id(folder: Path) -> str:
-    """One hash over the weights of a folder, so that a retrained model never resumes another's answers."""
-    return content_id([file_sha256(path) for path in sorted(folder.glob("*.safetensors"))])
 
 
 def decoding(preset: str, max_new_tokens: int | None = None) -> dict[str, Any]:

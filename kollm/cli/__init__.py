@@ -91,8 +91,9 @@ def main(args: list[str] | None = None) -> Any:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Stopped. What was finished is kept; the same command resumes.", err=True)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        said = str(stop.__cause__ or "") or str(stop)  # click makes an Abort of a KeyboardInterrupt
+        click.echo(said or "Stopped. What was finished is kept; the same command resumes.", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

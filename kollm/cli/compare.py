@@ -29,7 +29,7 @@ class _Choices(NamedTuple):
     by_category: bool
 
 
-@click.command()
+@click.command(short_help="Paired intervals and tests between systems.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--axis", "axes", multiple=True, help="Only this axis; repeat for more [default: all].")
 @click.option("--baseline", help="Compare each other system with this one alone; corrects for fewer tests.")

@@ -37,7 +37,7 @@ class Line(NamedTuple):
     good: bool | None = None
 
 
-@click.command()
+@click.command(short_help="Check versions, devices, keys, disk and the Hub.")
 @click.option("--offline", is_flag=True, help="Do not try to reach the Hub.")
 def doctor(offline: bool) -> None:
     """Check versions, devices, keys, disk and the Hub. Prints no key and changes nothing."""

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 
-@click.command()
+@click.command(short_help="Answer evaluation tasks with a model or an adapter.")
 @click.argument("model")
 @click.option("--dataset", required=True, help="Evaluation tasks: a dataset folder, or ORG/NAME@REVISION on the Hub.")
 @click.option("-o", "--output", default="generations.jsonl", type=click.Path(path_type=Path), show_default=True)

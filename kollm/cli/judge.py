@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kollm.services.chat import ChatClient, ChatRequest
 
 
-@click.command()
+@click.command(short_help="Judge answers by a rubric.")
 @click.argument("generations", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--rubric",
@@ -36,11 +36,17 @@ if TYPE_CHECKING:
 )
 @click.option("--samples", default=1, show_default=True, type=click.IntRange(1), help="Verdicts an answer.")
 @click.option("--temperature", type=click.FloatRange(0, 2), help="[default: 0 for one sample, 1 for several]")
-@click.option("--reply-tokens", type=click.IntRange(1), help="Room of a reply [default: 512; rationale: 2048; pairs: 256].")
 @click.option(
-    "--reasoning-tokens", type=click.IntRange(0), help="Room for thinking before it [default: by the model; own server: 4096]."
+    "--reply-tokens", type=click.IntRange(1), help="Room of a reply [default: 512; rationale: 2048; pairs: 256]."
 )
-@click.option("--tasks", type=click.Path(path_type=Path), help="JSONL of tasks: id, reference, category, checklist, rules ...")
+@click.option(
+    "--reasoning-tokens",
+    type=click.IntRange(0),
+    help="Room for thinking before it [default: by the model; own server: 4096].",
+)
+@click.option(
+    "--tasks", type=click.Path(path_type=Path), help="JSONL of tasks: id, reference, category, checklist, rules ..."
+)
 @click.option("--base-url", help="OpenAI-compatible server, if not OpenAI's [env: OPENAI_BASE_URL].")
 @click.option("--max-cost", type=float, help="Stop before spending more than this many USD.")
 @click.option("--price", nargs=2, type=float, help="USD for a million tokens in and out, if kollm does not know them.")
@@ -53,6 +59,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def judge(
     context: click.Context,
+    /,
     generations: tuple[Path, ...],
     output: Path,
     limit: int | None,
@@ -64,7 +71,10 @@ def judge(
     from kollm.core.errors import InputError
     from kollm.judge.tasks import with_tasks
 
-    sides = [[answer for path in paths for answer in _read(path)][:limit] for paths in (generations, [against] * bool(against))]
+    sides = [
+        [answer for path in paths for answer in _read(path)][:limit]
+        for paths in (generations, () if against is None else (against,))
+    ]
     if not sides[0]:
         raise InputError(f"There are no answers to judge in {', '.join(map(str, generations))} - generate some first.")
     if tasks is not None:
@@ -180,9 +190,7 @@ def _judge(judge: Any, answers: Sequence[Generation], output: Path) -> None:
     )
 
 
-def _pairs(
-    answers: Sequence[Generation], others: Sequence[Generation], output: Path, options: dict[str, Any]
-) -> None:
+def _pairs(answers: Sequence[Generation], others: Sequence[Generation], output: Path, options: dict[str, Any]) -> None:
     from kollm.core.errors import InputError
     from kollm.judge.make import make_client
     from kollm.judge.pairwise import judge_pairs, match_pairs, pair_requests

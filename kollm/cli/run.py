@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Everything: dataset, adapter, answers, verdicts, report; resumes.")
 @click.argument("recipe")
 @click.option(
     "-o", "--output", "folder", required=True, type=click.Path(path_type=Path), help="Work folder; resumes there."

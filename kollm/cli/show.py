@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 
-@click.command()
+@click.command(short_help="Follow one example through every stage.")
 @click.argument("example")
 @click.option("-o", "--output", "folder", required=True, type=click.Path(path_type=Path), help="Work folder of a run.")
 def show(example: str, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command()
+@click.command(short_help="Extend a base's vocabulary by Korean tokens.")
 @click.argument("base")
 @click.option("--revision", help="Commit of the base on the Hub.")
 @click.option("--text", "texts", multiple=True, required=True, metavar="TEXT", help="Text file, dataset folder or Hub id to learn from; may be repeated.")  # fmt: skip

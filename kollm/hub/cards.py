@@ -113,7 +113,12 @@ def _public_report(report: Mapping[str, Any], training: Mapping[str, Any], linea
     """The report with the base's public name in place of the folder that it was: a toy base is its own judge."""
     public: dict[str, Any] = json.loads(json.dumps(report))
     for judging in public["judgings"]:
-        if lineage.base_folder is not None and judging["model"] == training["location"]:
+        if lineage.base_folder is None or judging["model"] is None:
+            continue
+        if (
+            Path(judging["model"]).resolve() == lineage.base_folder.resolve()
+            or judging["model"] == training["location"]
+        ):
             judging["model"] = lineage.base.repository
     return public
 

@@ -14,6 +14,7 @@ from kollm.core.errors import InputError, StateError
 from kollm.core.files import read_json, require_file
 from kollm.core.licences import common_licence
 from kollm.dataset.folder import CARD, dataset_fingerprint
+from kollm.services.adapter_base import base_folder
 from kollm.services.repository import Reference, pull
 
 TRAINING = "training.json"
@@ -55,17 +56,10 @@ def find_base(folder: Path, training: Mapping[str, Any]) -> tuple[Reference | No
         InputError: it was a folder, and that folder is gone.
     """
     location = str(training["location"])
-    for candidate in (
-        folder.resolve().parent / Path(location).name,
-        Path(location),
-    ):  # a work folder may have been moved
-        if candidate.is_dir():
-            return None, candidate
-    if location.count("/") == 1 and not location.startswith((".", "/")):
-        return Reference(location, training["recipe"]["base"].get("revision")), None
-    raise InputError(
-        f"The base of '{folder}' was the folder '{location}', which is gone - name one on the Hub with --base."
-    )
+    there = base_folder(folder, location, training)
+    if there is not None:
+        return None, there
+    return Reference(location, training["recipe"]["base"].get("revision")), None
 
 
 def find_dataset(folder: Path, training: Mapping[str, Any], named: str | None) -> tuple[Reference | None, Path]:

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from kollm.core.errors import InputError
@@ -26,7 +24,7 @@ from kollm.core.records import Status, Verdict, canonical_json
 from kollm.judge.rubric import Context, Rubric
 from kollm.judge.rubric_file import load_rubric
 from kollm.judge.run import Question, verdict_of
-from kollm.services.repository import locate
+from kollm.services.local_model import find_whole_model, inference_dtype, load_network, load_tokenizer
 
 Ids = tuple[int, ...]
 CUTTABLE = ("response", "input", "instruction")
@@ -95,21 +93,12 @@ class LocalJudge:
                 f"The local judge scores by the probabilities of numbers, and the rubric '{self.rubric.name}' asks "
                 "otherwise - use --engine openai, or rules for rules alone."
             )
-        found = locate(model, "model", revision)
+        found = find_whole_model(model, revision)
         self.name = name or found.name
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.batch_tokens = batch_tokens
-        dtype = torch.float32 if self.device.type == "cpu" else "auto"
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(found.folder, trust_remote_code=False)
-            loaded = AutoModelForCausalLM.from_pretrained(
-                found.folder, trust_remote_code=False, use_safetensors=True, dtype=dtype
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"'{model}' cannot be loaded as a causal language model with safetensors ({reason}) - name another."
-            ) from error
+        self.tokenizer = load_tokenizer(found)
+        loaded = load_network(found, inference_dtype(self.device.type))
         self.model = loaded.to(self.device).eval()
         context = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
         self._opening = _Opening((), None)

@@ -139,7 +139,12 @@ class ChatJudge:
 
     def _stop_if_unreadable(self, verdict: Verdict, reply: ChatReply) -> None:
         """Stop early where the first replies are paid for and of no use; what was asked before does not count."""
-        if self.keep_going or reply.replayed or reply.status not in ("ok", "truncated") or self._read_replies.total() >= FIRST_REPLIES:
+        if (
+            self.keep_going
+            or reply.replayed
+            or reply.status not in ("ok", "truncated")
+            or self._read_replies.total() >= FIRST_REPLIES
+        ):
             return
         self._read_replies[verdict.status == "ok"] += 1
         if self._read_replies.total() == FIRST_REPLIES and self._read_replies[False] >= UNREADABLE * FIRST_REPLIES:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from kollm.core.errors import InputError, MissingExtraError
 from kollm.core.records import Record
 from kollm.quality.flags import repeated_share
+from kollm.translate.lines import changed_lines
 from kollm.translate.masking import lost_numbers
 from kollm.translate.structure import plain
 
@@ -91,6 +92,14 @@ def broken_placeholder(view: View) -> str | None:
     for name, text in view.korean.items():
         if "id" in text and _PLACEHOLDER.search(text) and not _PLACEHOLDER.search(view.english.get(name, "")):
             return f"broken_placeholder: {name}"
+    return None
+
+
+def line_structure(view: View) -> str | None:
+    """Lines were joined, divided or lost, or a list, heading or table is none any more."""
+    for name, english, text in view.compared():
+        if ("\n" in english.strip() or "\n" in text.strip()) and (change := changed_lines(english, text)):
+            return f"line_structure: {name}, {change}"
     return None
 
 
@@ -189,7 +198,9 @@ class FilterSet(NamedTuple):
 
 _PAPER: tuple[Rule, ...] = (under_ten_characters, langid_english)
 FILTERS = {
-    "default": FilterSet((broken_placeholder, not_korean, english_copied, length_ratio, repetition, numbers_lost)),
+    "default": FilterSet(
+        (broken_placeholder, line_structure, not_korean, english_copied, length_ratio, repetition, numbers_lost)
+    ),
     "paper": FilterSet(_PAPER, frozenset({"sharegpt"})),
     "paper-all": FilterSet(_PAPER),
     "none": FilterSet(()),

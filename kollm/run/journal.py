@@ -7,21 +7,21 @@ after it. Each stage resumes by itself from whatever a kill left of it.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import ensure_folder, read_json, write_json
+from kollm.core.lock import folder_lock
 from kollm.core.progress import say
 from kollm.core.records import canonical_json
 from kollm.core.version import __version__
 from kollm.recipe.schema import Recipe
 from kollm.run.stages import STAGES, Run, RunOptions, Stage
+from kollm.services.adapter_base import mend_moved
 
 
 def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) -> dict[str, dict[str, Any]]:
@@ -32,7 +32,8 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
         KollmError: whatever a stage raises; what was finished stays.
     """
     ensure_folder(options.folder)
-    with _only_one(options.folder):
+    with folder_lock(options.folder):
+        mend_moved(options.folder / "adapter")
         journal = _open_journal(options.folder, recipe, restart)
         run = Run(recipe, options, {})
         for number, stage in enumerate(STAGES, start=1):
@@ -121,16 +122,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value if isinstance(value, str | int | float | None) else canonical_json(value)
     return flat
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the work folder: two runs at once would write the same files. The lock dies with its process."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StateError(
-                f"Another `kollm run` is at work in '{folder}' - wait for it or use another folder."
-            ) from error
-        yield

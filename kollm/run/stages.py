@@ -23,7 +23,7 @@ from kollm.dataset.pipeline import build_dataset
 from kollm.dataset.settings import SourceInput
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Data, Recipe, Source
-from kollm.services.repository import locate
+from kollm.services.repository import RepoType, locate
 from kollm.sources import SAMPLE
 from kollm.train.launch import check_launch, launch, launch_command
 
@@ -101,12 +101,17 @@ def _dataset(run: Run) -> dict[str, Any]:
     if given is not None:
         rows = sum(1 for _ in read_records(given))
         return {
-            "location": locate(given, "dataset").name,
+            "location": _recorded(given, "dataset"),
             "fingerprint": dataset_fingerprint(given),
             "rows": rows,
             "summary": f"{rows:,} rows given in {given}",
         }
     return _build(run, run.recipe.data.sources, "dataset")
+
+
+def _recorded(given: str, kind: RepoType) -> str:
+    """What to write down for files that were given: `ORG/NAME@COMMIT`, or a folder's whole path, from wherever it is read."""
+    return str(Path(given).resolve()) if Path(given).is_dir() else locate(given, kind).name
 
 
 def _build(run: Run, sources: tuple[Source, ...], name: str) -> dict[str, Any]:
@@ -204,7 +209,7 @@ def _evaluation(run: Run) -> dict[str, Any]:
         return {**result, "summary": f"{result['rows']:,} evaluation tasks"}
     rows = sum(1 for _ in read_records(given))
     return {
-        "location": locate(given, "dataset").name,
+        "location": _recorded(given, "dataset"),
         "fingerprint": dataset_fingerprint(given),
         "rows": rows,
         "summary": f"{rows:,} evaluation tasks given in {given}",
@@ -222,7 +227,9 @@ def _base_inputs(run: Run) -> dict[str, Any]:
 def _base(run: Run) -> dict[str, Any]:
     base = run.recipe.base
     if not base.is_toy:
-        return {"location": base.model, "revision": base.revision, "summary": f"{base.model} from the Hub"}
+        where = "a folder" if Path(base.model).is_dir() else "the Hub"
+        location = str(Path(base.model).resolve()) if Path(base.model).is_dir() else base.model
+        return {"location": location, "revision": base.revision, "summary": f"{base.model} from {where}"}
     _make_toy_base(run)
     return {"location": "base", "revision": None, "summary": f"made {base.model} on the spot"}
 
@@ -305,7 +312,6 @@ def _answers(run: Run) -> dict[str, Any]:
         system = load_system(
             str(run.folder / "adapter") if name == "adapter" else base,
             name=name,
-            base=base if name == "adapter" else None,
             prompt=recipe.prompt,
             dtype=recipe.base.dtype,
             revision=None if name == "adapter" else recipe.base.revision,

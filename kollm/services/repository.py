@@ -31,7 +31,9 @@ from kollm.core.version import __version__
 
 RepoType = Literal["model", "dataset", "space"]
 
-MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.yaml", "*.md", "*.jsonl")
+SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.yaml", "*.md", "*.jsonl")
+"""What is taken of a model's repository beside its weights: configuration, tokenizer and card, no code."""
+MODEL_FILES = ("*.safetensors", *SMALL_FILES)
 """What is taken of a model's repository: no pickled weights and no code."""
 
 _REVISION = re.compile(r"[\w][\w./-]*")
@@ -65,8 +67,8 @@ class Located(NamedTuple):
     name: str
 
 
-def locate(folder_or_name: str | Path, kind: RepoType, revision: str | None = None) -> Located:
-    """A folder as it is, or a repository pulled.
+def locate(folder_or_name: str | Path, kind: RepoType, revision: str | None = None, *, weights: bool = True) -> Located:
+    """A folder as it is, or a repository pulled, a model's without its weights where these are not wanted.
 
     Raises:
         InputError: it is neither a folder nor a repository that this token may read.
@@ -79,7 +81,7 @@ def locate(folder_or_name: str | Path, kind: RepoType, revision: str | None = No
         raise InputError(
             f"There is no folder '{name}', and it is no name on the Hub - check the path, or write ORG/NAME."
         )
-    pulled = pull(name, kind, revision)
+    pulled = pull(name, kind, revision, weights=weights)
     return Located(pulled.folder, str(pulled))
 
 
@@ -111,13 +113,14 @@ def check_repository_name(name: str) -> None:
         raise InputError(f"'{name}' is no repository name that the Hub takes - {rules}.") from error
 
 
-def pull(name: str, kind: RepoType, revision: str | None = None) -> Pulled:
+def pull(name: str, kind: RepoType, revision: str | None = None, *, weights: bool = True) -> Pulled:
     """Download a repository, or find it in the cache, and say which commit it is.
 
     Args:
         name: `ORG/NAME` or `ORG/NAME@REVISION`.
         kind: `dataset`, `model` (weights as safetensors and no code) or `space`.
         revision: where `name` has none; `main` by default.
+        weights: whether a model's weights are taken too; its other files are small.
 
     Raises:
         InputError: not a name, or no such repository or revision that this token may read.
@@ -130,7 +133,7 @@ def pull(name: str, kind: RepoType, revision: str | None = None) -> Pulled:
         reference.repository,
         repo_type=kind,
         revision=wanted,
-        allow_patterns=list(MODEL_FILES) if kind == "model" else None,
+        allow_patterns=list(MODEL_FILES if weights else SMALL_FILES) if kind == "model" else None,
     )
     with hub_errors(kind, Reference(reference.repository, wanted)):
         try:
@@ -182,12 +185,3 @@ def _explain(error: HfHubHTTPError, what: str) -> str:
     if status == 429:
         return f"The Hub's rate limit is reached on the {what} - wait some minutes and run the same command again."
     return f"The Hub answered {status} for the {what} ({error.server_message or 'no reason given'}) - try again later."
-
-
-def beside(folder: Path, location: str) -> str:
-    """Where an adapter's base is now: beside the adapter if a folder of its name is there, else where it was.
-
-    A work folder may have been moved or copied; what lies at the old path may be another run's base.
-    """
-    candidate = folder.resolve().parent / Path(location).name
-    return str(candidate) if Path(location).is_absolute() and candidate.is_dir() else location

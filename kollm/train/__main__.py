@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kollm.core.errors import KollmError
+from kollm.core.processes import end_with_parent
 from kollm.core.progress import quiet_libraries, say
 
 ALIKE_SECONDS = 10.0
@@ -30,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train; exit code 1 with one sentence for an error that a user can mend."""
     options = make_parser().parse_args(arguments)
+    end_with_parent()
     quiet_libraries()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts its threads; see kollm.cli.main
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name, by which a user may have chosen already
@@ -44,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             time.sleep(ALIKE_SECONDS)  # the launcher ends this process when the machine's first one has said the same
         say(f"Error: {error}")
         return 1
+    except KeyboardInterrupt:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            say("Stopped. The same command resumes from the last checkpoint.")
+        return 130
     return 0
 
 

@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import ensure_folder, read_json, write_json
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
-from kollm.services.repository import beside, locate
+from kollm.services.adapter_base import find_adapter_base, written_base
+from kollm.services.local_model import (
+    LocalModel,
+    adapter_config,
+    find_model,
+    load_adapter,
+    load_network,
+    load_tokenizer,
+)
 from kollm.train.adapters import finish_adapter
 from kollm.train.model import load_model
 
@@ -63,17 +69,18 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
         InputError: no adapter of kollm's, a kind that cannot be merged, no base, or a folder that is in use.
         StateError: the merged model differs by more than `tolerance`; nothing is kept then.
     """
-    folder = locate(adapter, "model").folder
-    settings = _settings(folder)
+    trained = find_model(adapter).complete()
+    folder = trained.folder
+    _check_mergeable(trained)
     recipe = load_recipe(folder / "recipe.yaml")
     if output.exists() and any(output.iterdir()):
         raise InputError(f"'{output}' is not empty - name a new folder for the merged model.")
-    location = _base(folder, base, settings)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    under = find_adapter_base(trained, base)
+    tokenizer = load_tokenizer(trained)
     trained_on = None
     if recipe.quantization != "none":
-        trained_on = _log_probabilities(_adapted(recipe, location, folder, tokenizer), tokenizer)
-    model = _adapted(_in_bf16(recipe), location, folder, tokenizer)
+        trained_on = _log_probabilities(_adapted(recipe, under, trained, tokenizer), tokenizer)
+    model = _adapted(_in_bf16(recipe), under, trained, tokenizer)
     before = _log_probabilities(model, tokenizer)
     with model.disable_adapter():
         untrained = _log_probabilities(model, tokenizer)
@@ -85,7 +92,7 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
         tokenizer.save_pretrained(work)
         del model
         gc.collect()  # two models of 12.8 B do not fit where one does
-        saved = AutoModelForCausalLM.from_pretrained(work, dtype=torch.bfloat16, use_safetensors=True)
+        saved = load_network(LocalModel(work, str(output)), torch.bfloat16)
         after = _log_probabilities(saved, tokenizer)
         parity = Parity(
             *_differences(before, after),
@@ -99,7 +106,7 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
             )
         for name in COPIED:
             shutil.copyfile(folder / name, work / name)
-        about = {"merge": {**parity._asdict(), "tolerance": tolerance}}
+        about = {**written_base(under, output), "merge": {**parity._asdict(), "tolerance": tolerance}}
         write_json(work / TRAINING, {**read_json(folder / TRAINING), **about})
         work.rename(output)
     finally:
@@ -107,9 +114,14 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
     return parity
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    """PEFT's settings of a whole adapter folder of kollm's."""
-    if not (folder / "adapter_config.json").is_file():
+def _check_mergeable(trained: LocalModel) -> None:
+    """Refuse what is no whole adapter of kollm's, or none that can be merged.
+
+    Raises:
+        InputError: it is refused.
+    """
+    folder = trained.folder
+    if not trained.is_adapter:
         raise InputError(
             f"'{folder}' is no adapter folder (no adapter_config.json) - name the folder that training made; a full "
             "fine-tuning is a whole model already."
@@ -119,17 +131,8 @@ def _settings(folder: Path) -> dict[str, Any]:
             raise InputError(
                 f"'{folder}' has no {name}: its training was cut off or not kollm's - train it to the end."
             )
-    settings: dict[str, Any] = read_json(folder / "adapter_config.json")
-    if settings["peft_type"] == "ADAPTION_PROMPT":
+    if adapter_config(folder)["peft_type"] == "ADAPTION_PROMPT":
         raise InputError("Adaption prompts are no change of weights and cannot be merged - publish the adapter itself.")
-    return settings
-
-
-def _base(folder: Path, named: str | None, settings: dict[str, Any]) -> str:
-    location = named or beside(folder, str(settings["base_model_name_or_path"]))
-    if Path(location).is_absolute() and not Path(location).is_dir():
-        raise InputError(f"The adapter's base is not at '{location}' - name its folder or Hub id with --base.")
-    return str(locate(location, "model", None if named else settings.get("revision")).folder)
 
 
 def _in_bf16(recipe: Recipe) -> Recipe:
@@ -137,18 +140,12 @@ def _in_bf16(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"base": base, "quantization": "none", "attention": "auto", "trainer": {}})
 
 
-def _adapted(recipe: Recipe, location: str, adapter: Path, tokenizer: Any) -> Any:
+def _adapted(recipe: Recipe, base: LocalModel, adapter: LocalModel, tokenizer: Any) -> Any:
     """The base as the recipe has it, with the adapter on it."""
-    model = load_model(recipe, location, None, tokenizer)
+    model = load_model(recipe, base, tokenizer)
     if recipe.quantization == "none" and torch.cuda.is_available():
         model = model.to("cuda")  # bitsandbytes has put a quantised one there
-    try:
-        adapted = PeftModel.from_pretrained(model, adapter)
-    except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise InputError(
-            f"The adapter '{adapter}' does not fit this base ({reason}) - name the base that it was trained on."
-        ) from error
+    adapted = load_adapter(model, adapter)
     finish_adapter(adapted, recipe)
     return adapted
 

@@ -8,6 +8,8 @@ import platform
 import shutil
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from trl import SFTConfig
 
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import ensure_folder, file_sha256, read_json, require_file, write_atomic, write_json
+from kollm.core.lock import folder_lock
 from kollm.core.progress import say
 from kollm.core.version import __version__
 from kollm.dataset.folder import dataset_fingerprint, read_records
@@ -29,11 +32,13 @@ from kollm.recipe.bases import facts_from_config
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe
+from kollm.services.adapter_base import written_base
+from kollm.services.local_model import LocalModel, find_whole_model, load_config
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
 from kollm.train.check import base_location, check_recipe
 from kollm.train.data import Example, Tokenised, conversations, split_heldout, tokenise
-from kollm.train.model import add_tokens, load_config, load_model, load_tokenizer
+from kollm.train.model import add_tokens, load_base_tokenizer, load_model
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
 from kollm.train.sft import (
@@ -72,6 +77,29 @@ MARKER = "training.json"
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training.
+
+    Attributes:
+        recipe: what is trained how.
+        dataset: folder or Hub id.
+        output: folder for the adapter.
+        base: the base's files.
+        config: the base's config.
+        identity: what a checkpoint must agree with, see `_identity`.
+        state: of this process among the training's.
+    """
+
+    recipe: Recipe
+    dataset: str
+    output: Path
+    base: LocalModel
+    config: Any
+    identity: dict[str, Any]
+    state: PartialState
+
+
 def run(
     recipe_name: str, dataset: str, output: Path, *, base: Path | None = None, overrides: Sequence[str] = ()
 ) -> None:
@@ -85,7 +113,8 @@ def run(
 
 def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | None = None) -> None:
     """As `run`, for a recipe in memory."""
-    state = PartialState()
+    # Without `cpu`, accelerate takes each process of a machine without a GPU for the only one.
+    state = PartialState(cpu=bool(recipe.trainer.get("use_cpu", not torch.cuda.is_available())))
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each matrix and step
@@ -97,26 +126,33 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     if _is_done(output, identity):
         say(f"train: {output} is trained already")
         return
-    location = base_location(recipe, base)
-    config = load_config(location, recipe.base.revision)
+    under = find_whole_model(base_location(recipe, base), recipe.base.revision)
+    config = load_config(under)
     implementation(recipe, config.model_type)
+    job = Job(recipe, dataset, output, under, config, identity, state)
+    with folder_lock(ensure_folder(output)) if state.is_main_process else nullcontext():
+        _train(job)
+
+
+def _train(job: Job) -> None:
+    output, state = job.output, job.state
     if state.is_main_process:
         ensure_folder(output / CHECKPOINTS)
-        _begin(output, identity, recipe)
+        _begin(output, job.identity, job.recipe)
     state.wait_for_everyone()
     try:
-        trainer, metrics = _prepare(recipe, dataset, output, location, state)
+        trainer, metrics = _prepare(job)
     except torch.OutOfMemoryError as error:
         raise StateError(
             "The device's memory is full before the first step: the base's weights do not fit - `kollm plan` tells what does."
         ) from error
-    metrics = {**train(trainer, output), **metrics, "model": _work(trainer, config, recipe)}
+    metrics = {**train(trainer, output), **metrics, "model": _work(trainer, job.config, job.recipe)}
     metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
     trainer.save_model(str(output))
     state.wait_for_everyone()
     if state.is_main_process:
-        base_commit = getattr(trainer.model.config, "_commit_hash", None)
-        _finish(output, metrics, {**identity, "location": location, "base_commit": base_commit, **_machine(trainer)})
+        about = {**written_base(job.base, output), **_machine(trainer)}
+        _finish(output, metrics, {**job.identity, **about})
 
 
 def _check_launch(state: PartialState) -> None:
@@ -127,21 +163,20 @@ def _check_launch(state: PartialState) -> None:
         )
 
 
-def _prepare(
-    recipe: Recipe, dataset: str, output: Path, location: str, state: PartialState
-) -> tuple[StepTrainer, dict[str, Any]]:
+def _prepare(job: Job) -> tuple[StepTrainer, dict[str, Any]]:
     """The trainer, and what is known of its data; the data is read and checked before the weights are loaded."""
-    config = trainer_config(recipe, output)
+    recipe, state = job.recipe, job.state
+    config = trainer_config(recipe, job.output)
     template = PromptTemplate.load(recipe.prompt)
-    tokenizer = load_tokenizer(location, recipe.base.revision, template)
+    tokenizer = load_base_tokenizer(job.base, template)
     if recipe.base.new_tokens:
         add_tokens(tokenizer, Path(recipe.base.new_tokens))
-    rows, heldout, heldout_conversations = _rows(recipe, dataset, template, tokenizer, config.max_length)
+    rows, heldout, heldout_conversations = _rows(recipe, job.dataset, template, tokenizer, config.max_length)
     if state.is_main_process:
         say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
-    model = load_model(recipe, location, recipe.base.revision, tokenizer)
+    model = load_model(recipe, job.base, tokenizer)
     try:
-        callbacks = [Watchdog(), Tracker(output)]
+        callbacks = [Watchdog(), Tracker(job.output)]
         trainer = make_trainer(
             recipe, config, model, tokenizer, rows.examples, heldout.examples, state.num_processes, callbacks
         )

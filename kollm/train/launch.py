@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -14,6 +14,8 @@ import yaml
 
 from kollm.core.errors import InputError, MissingExtraError, StateError
 from kollm.core.files import read_json
+from kollm.core.lock import folder_lock
+from kollm.core.processes import run_module
 from kollm.core.progress import say
 from kollm.dataset.folder import read_records
 from kollm.recipe.schema import Recipe
@@ -97,22 +99,41 @@ def launch(command: Sequence[str]) -> None:
     A run that ends for want of device memory is started again from its checkpoint, with half the device batch and the
     same global batch, until it fits or the device batch is one row.
 
+    It ends when this process does. Ctrl-C here ends it, and is passed on as KeyboardInterrupt with what to say of it.
+
     Raises:
-        StateError: it failed; what went wrong stands above, printed by the command itself.
+        StateError: another training is at work in the folder, or it failed; what went wrong stands above, printed by the
+            command itself.
     """
     command = list(command)
-    full = Path(command[command.index("-o") + 1]) / "checkpoints" / "out_of_memory.json"
+    output = Path(command[command.index("-o") + 1])
+    full = output / "checkpoints" / "out_of_memory.json"
+    if output.is_dir():
+        with folder_lock(output):  # said here at once; the process that writes holds it from then on
+            pass
     while True:
         full.unlink(missing_ok=True)
         # Spinning threads starve each other where processes outnumber cores; set before torch starts its threads.
-        finished = subprocess.run(command, check=False, env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ})
-        if finished.returncode == 0:
+        try:
+            code = run_module("kollm.train.launcher", command[3:], {"OMP_WAIT_POLICY": "PASSIVE", **os.environ})
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(f"Stopped.{_resumption(output)}") from stop
+        if code == 0:
             return
         batch = read_json(full)["device_batch"] // 2 if full.is_file() else 0
         if batch < 1:
-            raise StateError(
-                f"Training ended with exit code {finished.returncode} - the lines above say why; "
-                "the same command resumes from its last checkpoint."
-            )
+            raise StateError(f"Training ended {_how(code)}.{_resumption(output)}")
         say(f"train: out of memory, going on with trainer.per_device_train_batch_size={batch}")
         command += ["--set", f"trainer.per_device_train_batch_size={batch}"]
+
+
+def _how(code: int) -> str:
+    number = -code if code < 0 else code - 128
+    if number in {int(one) for one in signal.Signals}:
+        return f"by the signal {signal.Signals(number).name}"
+    return f"with exit code {code} - the lines above say why"
+
+
+def _resumption(output: Path) -> str:
+    there = any(output.glob("checkpoints/checkpoint-*/complete.json"))
+    return " The same command resumes from its last checkpoint." if there else ""

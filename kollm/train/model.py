@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import BitsAndBytesConfig
 
 from kollm.core.errors import InputError
 from kollm.core.files import require_file
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe
+from kollm.services.local_model import LocalModel, load_config, load_network, load_tokenizer
 from kollm.train.attention import implementation, register
 
 
@@ -22,18 +23,15 @@ class Base(NamedTuple):
     tokenizer: Any
 
 
-def load_tokenizer(location: str, revision: str | None, template: PromptTemplate) -> Any:
+def load_base_tokenizer(base: LocalModel, template: PromptTemplate) -> Any:
     """The base's tokenizer, carrying the prompt template as its chat template.
 
     Raises:
         InputError: there is none, or it has no EOS token.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, padding_side="right")
-    except (OSError, ValueError) as error:
-        raise InputError(missing_base(location, error)) from error
+    tokenizer = load_tokenizer(base, padding_side="right")
     if tokenizer.eos_token_id is None:
-        raise InputError(f"The tokenizer of '{location}' has no EOS token - a model trained with it would never stop.")
+        raise InputError(f"The tokenizer of '{base.name}' has no EOS token - a model trained with it would never stop.")
     if tokenizer.pad_token_id is None:
         # Harmless here: labels are padded apart from the ids, so that EOS is learned even where it is also the pad.
         tokenizer.pad_token = tokenizer.eos_token
@@ -56,7 +54,7 @@ def add_tokens(tokenizer: Any, file: Path) -> int:
     return added
 
 
-def load_model(recipe: Recipe, location: str, revision: str | None, tokenizer: Any) -> Any:
+def load_model(recipe: Recipe, base: LocalModel, tokenizer: Any) -> Any:
     """The base's weights in the recipe's type or quantisation, on this process's device.
 
     Raises:
@@ -64,33 +62,16 @@ def load_model(recipe: Recipe, location: str, revision: str | None, tokenizer: A
     """
     dtype = getattr(torch, recipe.base.dtype)
     register()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            location,
-            revision=revision,
-            dtype=dtype,
-            quantization_config=_quantization(recipe, dtype),
-            attn_implementation=implementation(recipe, load_config(location, revision).model_type),
-            use_safetensors=True,
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(missing_base(location, error)) from error
+    model = load_network(
+        base,
+        dtype,
+        quantization_config=_quantization(recipe, dtype),
+        attn_implementation=implementation(recipe, load_config(base).model_type),
+    )
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)  # new rows start at the others' mean
     align_special_tokens(model, tokenizer)
     return model
-
-
-def load_config(location: str, revision: str | None) -> Any:
-    """The base's config, before any weight is loaded.
-
-    Raises:
-        InputError: there is none.
-    """
-    try:
-        return AutoConfig.from_pretrained(location, revision=revision)
-    except (OSError, ValueError) as error:
-        raise InputError(missing_base(location, error)) from error
 
 
 def align_special_tokens(model: Any, tokenizer: Any) -> None:
@@ -98,14 +79,6 @@ def align_special_tokens(model: Any, tokenizer: Any) -> None:
     for config in (model.config, model.generation_config):
         config.eos_token_id = tokenizer.eos_token_id
         config.pad_token_id = tokenizer.pad_token_id
-
-
-def missing_base(location: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return (
-        f"The base model '{location}' cannot be loaded ({reason}) - check its name, or download it first where there "
-        "is no network: hf download ORG/NAME."
-    )
 
 
 def _quantization(recipe: Recipe, dtype: torch.dtype) -> BitsAndBytesConfig | None:

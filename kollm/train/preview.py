@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from kollm.core.records import Record
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe
+from kollm.services.local_model import find_whole_model
 from kollm.train.check import base_location
 from kollm.train.data import IGNORED, Example, Tokenised, split_heldout, tokenise
-from kollm.train.model import add_tokens, load_tokenizer
+from kollm.train.model import add_tokens, load_base_tokenizer
 from kollm.train.toy import recipe_tokenizer
 
 
@@ -59,7 +60,7 @@ def preview_tokenizer(recipe: Recipe, records: Sequence[Record], base: Path | No
         tokenizer = recipe_tokenizer(recipe, rows)
     else:
         template = PromptTemplate.load(recipe.prompt)
-        tokenizer = load_tokenizer(base_location(recipe, base), recipe.base.revision, template)
+        tokenizer = load_base_tokenizer(find_whole_model(base_location(recipe, base), recipe.base.revision), template)
     if recipe.base.new_tokens:
         add_tokens(tokenizer, Path(recipe.base.new_tokens))
     return tokenizer

@@ -69,6 +69,8 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
     values.setdefault("use_cpu", not torch.cuda.is_available())
     values.setdefault("bf16", recipe.base.dtype == "bfloat16" and not computes_in_base_type(recipe))
     values.setdefault("fp16", recipe.base.dtype == "float16")
+    # An adapter's tensors are in every pass; looking for unused ones would walk the whole graph in each.
+    values.setdefault("ddp_find_unused_parameters", recipe.adapter.method == "full")
     try:
         config = SFTConfig(
             **values,

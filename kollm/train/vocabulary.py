@@ -22,11 +22,10 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, write_atomic, write_json
-from kollm.train.model import missing_base
+from kollm.services.local_model import LocalModel, find_whole_model, load_network, load_tokenizer
 
 LEAST = 2
 """Occurrences below which a pair of tokens is chance."""
@@ -163,11 +162,8 @@ def extend_base(
     Raises:
         InputError: no such base, a tokenizer that cannot be extended, or a size that leaves no room.
     """
-    try:
-        old = AutoTokenizer.from_pretrained(base, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype="auto", use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise InputError(missing_base(base, error)) from error
+    found = find_whole_model(base, revision)
+    old, model = load_tokenizer(found), load_network(found, "auto")
     if size <= len(old):
         raise InputError(f"--size is {size}, and '{base}' has {len(old)} tokens already - choose a larger one.")
     backend = old.backend_tokenizer
@@ -175,7 +171,7 @@ def extend_base(
     ensure_folder(output)
     old.save_pretrained(output)
     write_atomic(output / "tokenizer.json", extended(json.loads(backend.to_str()), growth))
-    new = AutoTokenizer.from_pretrained(output)
+    new = load_tokenizer(LocalModel(output, str(output)))
     model.resize_token_embeddings(len(new), pad_to_multiple_of=64, mean_resizing=False)
     _fill_rows(model, backend, new, growth)
     model.save_pretrained(output)

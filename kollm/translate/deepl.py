@@ -88,7 +88,7 @@ class DeepLTranslator:
             "tag_handling": "xml",
             "tag_handling_version": "v2",
             "outline_detection": False,
-            "splitting_tags": ["t"],
+            "splitting_tags": ["t", "l"],
             "non_splitting_tags": ["x"],
             "preserve_formatting": True,
             "custom_instructions": list(instructions) or None,

@@ -1,7 +1,7 @@
 """A translation model from the Hub, or a folder, on this machine: sequence-to-sequence or causal, batched.
 
-A sequence-to-sequence model knows no tags, so that the text between placeholders is translated line by line and put
-back: structure survives by construction. A causal model gets the whole document with the prompt that the chat engine
+A sequence-to-sequence model knows no tags, so that the text between two tags is translated by itself and put back:
+structure survives by construction. A causal model gets the whole document with the prompt that the chat engine
 uses, and its answer is checked like any other.
 """
 
@@ -14,24 +14,22 @@ from typing import Any
 from xml.etree import ElementTree
 
 from kollm.core.errors import InputError, MissingExtraError
-from kollm.core.files import file_sha256
-from kollm.core.records import content_id, text_sha256
+from kollm.core.records import text_sha256
 from kollm.services.ledger import Ledger
-from kollm.services.repository import locate
+from kollm.services.local_model import find_whole_model, inference_dtype, load_config, load_network, load_tokenizer
 from kollm.translate.budget import Budget
-from kollm.translate.masking import escape
+from kollm.translate.lines import LETTER
 from kollm.translate.translator import Limits, Segment, Translation, Usage
 
 try:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+    import transformers  # noqa: F401
 except ImportError as error:
     raise MissingExtraError("transformers", "train") from error
 
 LANGUAGES = (("eng_Latn", "kor_Hang"), ("en_XX", "ko_KR"), ("en", "__ko__"))
 """How the tokenizers of NLLB, mBART and M2M100 call English, and the token that begins a Korean translation."""
 PROMPT = Path(__file__).with_name("prompt.txt").read_text(encoding="utf-8")
-_LETTER = re.compile(r"[^\W\d_]")
 _DOCUMENT = re.compile(r"<d>.*?</d>", re.DOTALL)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
@@ -73,23 +71,15 @@ class LocalTranslator:
         num_beams: int = 1,
         max_new_tokens: int = 512,
     ) -> None:
-        found = locate(model, "model", revision)
+        found = find_whole_model(model, revision)
         self.model = found.name
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._batch_size, self._num_beams, self._max_new_tokens = batch_size, num_beams, max_new_tokens
-        try:
-            config = AutoConfig.from_pretrained(found.folder)
-            self._seq2seq = bool(config.is_encoder_decoder)
-            side = "right" if self._seq2seq else "left"
-            self._tokenizer = AutoTokenizer.from_pretrained(found.folder, padding_side=side)
-            family = AutoModelForSeq2SeqLM if self._seq2seq else AutoModelForCausalLM
-            dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
-            network = family.from_pretrained(found.folder, use_safetensors=True, dtype=dtype)
-        except (OSError, ValueError) as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"The model '{model}' cannot be loaded ({first_line}) - check its name and files."
-            ) from error
+        config = load_config(found)
+        self._seq2seq = bool(config.is_encoder_decoder)
+        dtype = inference_dtype(self._device.type)
+        self._tokenizer = load_tokenizer(found, padding_side="right" if self._seq2seq else "left")
+        network = load_network(found, dtype, "sequence-to-sequence" if self._seq2seq else "causal")
         self._network = network.to(self._device).eval()
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
@@ -102,7 +92,7 @@ class LocalTranslator:
         self._forced = self._language_token(target_lang)
         self.options: Mapping[str, Any] = {
             # A repository's name holds its commit; a folder may be trained anew under the same name.
-            "weights": _weights_id(found.folder) if Path(model).is_dir() else "",
+            "weights": found.content() if found.commit is None else "",
             "dtype": str(dtype),
             "source_lang": source_lang,
             "target_lang": target_lang,
@@ -121,8 +111,8 @@ class LocalTranslator:
         if not self._seq2seq:
             return self._translate_whole([segment.text for segment in batch])
         roots = [ElementTree.fromstring(segment.text) for segment in batch]
-        lines = sorted({line for root in roots for text in _texts(root) for line in self._lines(text)})
-        answers = dict(zip(lines, self._generate(lines), strict=True))
+        pieces = sorted({piece for root in roots for text in root.itertext() for piece in self._pieces(text)})
+        answers = dict(zip(pieces, self._generate(pieces), strict=True))
         return [self._assembled(root, answers) for root in roots]
 
     def price(self, text: str) -> tuple[int, float]:
@@ -154,39 +144,29 @@ class LocalTranslator:
         return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     def _assembled(self, root: ElementTree.Element, answers: Mapping[str, str | None]) -> Translation:
-        parts = ["<d>"]
-        for field in root:
-            parts.append(f'<t n="{field.get("n")}">')
-            for element, text in [(None, field.text or ""), *((item, item.tail or "") for item in field)]:
-                if element is not None:
-                    parts.append(f'<x id="{element.get("id")}"/>')
-                translated = self._replaced(text, answers)
-                if translated is None:
+        for element in root.iter():
+            for name in ("text", "tail"):
+                text = self._replaced(getattr(element, name) or "", answers)
+                if text is None:
                     return Translation(None, reason="truncated: the model did not end a line, or left one empty")
-                parts.append(escape(translated))
-            parts.append("</t>")
-        return Translation("".join([*parts, "</d>"]))
+                setattr(element, name, text)
+        return Translation(ElementTree.tostring(root, encoding="unicode"))
 
     def _replaced(self, text: str, answers: Mapping[str, str | None]) -> str | None:
-        """The text with its lines replaced by their answers, the rest as it was; None if a line has no answer."""
+        """The text with its pieces replaced by their answers, the rest as it was; None if a piece has no answer."""
         result, position = [], 0
-        for line in self._lines(text):
-            start = text.index(line, position)
-            answer = answers[line]
-            if not answer or not answer.strip():
+        for piece in self._pieces(text):
+            start = text.index(piece, position)
+            answer = " ".join((answers[piece] or "").split())  # one line, whatever the model says
+            if not answer:
                 return None
-            result += [text[position:start], answer.strip()]
-            position = start + len(line)
+            result += [text[position:start], answer]
+            position = start + len(piece)
         return "".join([*result, text[position:]])
 
-    def _lines(self, text: str) -> list[str]:
-        """What is translated of a text, in order: its lines with words, without markers and surrounding spaces."""
-        lines: list[str] = []
-        for raw in text.split("\n"):
-            line = re.sub(r"^\s*(?:[-*+•]|\d+[.)])?\s*", "", raw).rstrip()
-            if _LETTER.search(line):
-                lines += self._fitting(line)
-        return lines
+    def _pieces(self, text: str) -> list[str]:
+        """What is translated of a text between two tags, in order, without surrounding spaces."""
+        return self._fitting(text.strip()) if LETTER.search(text) else []
 
     def _fitting(self, line: str) -> list[str]:
         """The line, or where it is too long for the model its sentences, or their halves."""
@@ -199,7 +179,7 @@ class LocalTranslator:
             if not middle:
                 return [line]  # one endless word: the tokenizer cuts it
             pieces = [" ".join(words[:middle]), " ".join(words[middle:])]
-        return [part for piece in pieces if _LETTER.search(piece) for part in self._fitting(piece.strip())]
+        return [part for piece in pieces if LETTER.search(piece) for part in self._fitting(piece.strip())]
 
     def _generate(self, texts: Sequence[str]) -> list[str | None]:
         """The model's answer to each text; None where it did not end within the limit."""
@@ -241,14 +221,6 @@ class LocalTranslator:
         if token is None or token == self._tokenizer.unk_token_id:
             raise InputError(f"The model '{self.model}' does not know the language '{language}' - see its model card.")
         return int(token)
-
-
-def _weights_id(folder: Path) -> str:
-    return content_id([file_sha256(path) for path in sorted(folder.glob("*.safetensors"))])
-
-
-def _texts(root: ElementTree.Element) -> list[str]:
-    return [text for field in root for text in (field.text, *(item.tail for item in field)) if text]
 
 
 def _as_list(value: int | list[int] | None) -> list[int]:

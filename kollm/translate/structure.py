@@ -16,6 +16,20 @@ from typing import NamedTuple
 from kollm.translate.code_lines import code_lines
 
 
+class Span(NamedTuple):
+    """A piece of structure in a text.
+
+    Attributes:
+        start, end: where it stands.
+        kind: `inline` for what stands in a sentence and moves with it; `table` for the delimiters of a table; `block`
+            for what holds a line break or a tab, and stays where it is.
+    """
+
+    start: int
+    end: int
+    kind: str
+
+
 class Structure(NamedTuple):
     """One kind of structure.
 
@@ -63,11 +77,15 @@ _NAMING_COMMANDS = (
 )
 _TAG_ATTRIBUTES = r"""(?:\s (?:"[^"<]{0,400}" | '[^'<]{0,400}' | [^<>"']){0,400}+ )?+"""
 
+_TABLE = "table delimiter"
+
 STRUCTURES = (
     _pattern(
         "fenced code",
         "``` ~~~",
-        r"^[ \t]*(?P<fence>```+|~~~+) [\s\S]*? (?:^[ \t]*(?P=fence)[`~]*|\Z) | ```[^`\n]{1,500}```",
+        r"""^[ \t]*(?P<fence>```+|~~~+) [\s\S]*? (?:^[ \t]*(?P=fence)[`~]*|\Z)
+            | (?<=[^\n`~]) (?P<glued>```+|~~~+) [\w+\#.-]{0,20} [ \t]*\n [\s\S]*? (?:^[ \t]*(?P=glued)[`~]*|\Z)
+            | ```[^`\n]{1,500}```""",
     ),
     Structure("code lines", ("(", "{", ";", "=", "import ", "SELECT ", "class "), code_lines),
     Structure("JSON", ("{", "["), _json_values),
@@ -145,7 +163,7 @@ STRUCTURES = (
     _pattern("variable", "$", r"\$[A-Za-z_]\w{0,60}"),
     # Delimiters with the line break between two rows and the line under the head; the cells stay text.
     _pattern(
-        "table delimiter",
+        _TABLE,
         "|",
         r"(?:^[ ]*(?::-+:?|-{2,}:?))? [ ]* \| (?: [ ]*\| | [ ]*\n[ ]*\| | [ ]* (?: :-+:? | -{2,}:? | -: ) (?=[ ]*[|\n]) )* [ ]*",
     ),
@@ -162,6 +180,8 @@ _MARKS = re.compile(
 )
 _WORDS = tuple(needle for needle in _NEEDLES if not _MARKS.search(needle))
 _NOTHING_TO_READ = re.compile(r"[ \n]*|[ \n]*[$+-]?[0-9][0-9.,:/%]*[ \n]*")
+_NOTHING_IN_LINE = re.compile(r"[ ]*|[ ]*[$+-]?[0-9][0-9.,:/%]*[ ]*")
+_BREAK = re.compile("[\n\t]")
 _BLANK = "\ue000"
 """Stands for what was found; a private-use character, which no pattern looks for."""
 
@@ -173,9 +193,32 @@ def structure_spans(text: str, numbers: bool = False) -> list[tuple[int, int]]:
         text: any text.
         numbers: whether numbers count as structure too.
     """
-    spans: list[tuple[int, int]] = []
+    return _merge(text, [(start, end) for start, end, _ in _found(text, numbers)])
+
+
+def find_structure(text: str, numbers: bool = False) -> list[Span]:
+    """The pieces of structure in a text: sorted, apart, and one where only spaces or a number stand between two of a kind."""
+    spans: list[Span] = []
+    for start, end, name in sorted(_found(text, numbers)):
+        kind = "block" if _BREAK.search(text, start, end) else "inline"
+        kind = "table" if name == _TABLE else kind
+        last = spans[-1] if spans else None
+        if last is not None and start < last.end:
+            both = max(last.end, end)
+            kind = "block" if _BREAK.search(text, last.start, both) else last.kind
+            spans[-1] = Span(last.start, both, kind)
+        elif last is not None and last.kind == kind == "inline" and _NOTHING_IN_LINE.fullmatch(text, last.end, start):
+            spans[-1] = Span(last.start, end, kind)
+        else:
+            spans.append(Span(start, end, kind))
+    return spans
+
+
+def _found(text: str, numbers: bool) -> list[tuple[int, int, str]]:
+    """Start, end and kind of each structure, not yet in order."""
+    spans: list[tuple[int, int, str]] = []
     rest = text
-    for _, needles, find in STRUCTURES if _may_hold_structure(text) else ():
+    for name, needles, find in STRUCTURES if _may_hold_structure(text) else ():
         for needle in needles:
             if needle in rest:
                 break
@@ -183,13 +226,12 @@ def structure_spans(text: str, numbers: bool = False) -> list[tuple[int, int]]:
             continue
         found = [(start, end) for start, end in find(rest) if end > start]
         if found:
-            spans += found
+            spans += [(start, end, name) for start, end in found]
             rest = _blank(rest, found)
-    spans += [match.span() for match in EXPONENT.finditer(rest)]
-    spans += [match.span() for match in FORBIDDEN.finditer(rest)]
-    if numbers:
-        spans += [match.span() for match in NUMBER.finditer(rest)]
-    return _merge(text, spans)
+    patterns = {"exponent": EXPONENT, "forbidden in XML": FORBIDDEN, **({"number": NUMBER} if numbers else {})}
+    for name, pattern in patterns.items():
+        spans += [(*match.span(), name) for match in pattern.finditer(rest)]
+    return spans
 
 
 def _may_hold_structure(text: str) -> bool:

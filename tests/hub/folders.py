@@ -72,6 +72,8 @@ def write_training(folder: Path, base: str, dataset: Path) -> None:
         "dataset": dataset_fingerprint(dataset),
         "hardware": {"device": "x86_64", "distributed_type": "NO", "processes": 1, "wrapper": "PeftModelForCausalLM"},
         "location": base,
+        "base_commit": None,
+        "base_content": None,
         "prompt": "kullm-2023",
         "prompt_sha256": PromptTemplate.load("kullm-2023").sha256,
         "recipe": {key: values[key] for key in ("base", "prompt", "adapter", "trainer")},

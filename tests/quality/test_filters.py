@@ -142,3 +142,17 @@ def test_hangul_share() -> None:
 def test_unknown_filters() -> None:
     with pytest.raises(InputError, match="no filter set 'strict' - use one of default, paper"):
         find_filters("strict")
+
+
+@pytest.mark.parametrize(
+    ("english", "korean", "kept"),
+    [
+        ("Buy these:\n- two loaves\n- some milk", "이것을 사세요:\n- 빵 두 덩이\n- 우유 조금", True),
+        ("Buy these:\n- two loaves\n- some milk", "이것을 사세요: 빵 두 덩이와 우유 조금을 사면 됩니다", False),
+        ("The sea is calm\nThe tide is full", "바다는 고요하고 물은 가득합니다", False),
+        ("The sea is calm. The tide is full.", "바다는 고요합니다.\n물은 가득합니다.", False),
+    ],
+)
+def test_lines_that_were_joined_or_divided(english: str, korean: str, kept: bool) -> None:
+    found = reason(view(korean, english))
+    assert found is None if kept else str(found).startswith("line_structure: output, ")

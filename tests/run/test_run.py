@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import pytest
 
 from kollm.core.errors import InputError, RecipeError, StateError
 from kollm.core.files import read_json, read_jsonl
+from kollm.core.lock import folder_lock
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
 from kollm.run.journal import planned, run_recipe
@@ -162,13 +164,13 @@ def test_killed_at_five_random_moments_it_ends_the_same(whole: Path, tmp_path: P
     assert keys[0] == keys[1]
 
 
-def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
-    import fcntl
-
-    with (tmp_path / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(StateError, match="Another `kollm run` is at work"):
-            run_recipe(tiny(), RunOptions(folder=tmp_path))
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kollm.run.journal.folder_lock", functools.partial(folder_lock, patience=0))
+    with (
+        folder_lock(tmp_path),
+        pytest.raises(StateError, match=rf"Another kollm process \({os.getpid()}\) is at work in '{tmp_path}'"),
+    ):
+        run_recipe(tiny(), RunOptions(folder=tmp_path))
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """A loopback DeepL: strict about what DeepL documents, deterministic, and faulty on demand.
 
 It enforces the key, 50 texts, 128 KiB, well-formed XML, custom instructions and the quota; it bills source code points
-without tags; it answers with a pseudo-Korean that keeps tags, digits and punctuation. Faults are queued one a request.
+without tags; it answers with a pseudo-Korean that keeps tags, digits and punctuation, and joins lines, as DeepL's
+next-generation models do (its documentation of structured content: `split_sentences` is ignored, `nonewlines` used).
+Faults are queued one a request.
 
 To try kollm's DeepL engine without a key:
 
@@ -29,11 +31,12 @@ KEY = "loopback-key"
 SYLLABLES = (
     "가나다라마바사아자차카타파하고노도로모보소오조초코토포호구누두루무부수우주추쿠투푸후기니디리미비시이지치키티피히"
 )
+LINE_BREAKS = re.compile(r"\s*\n\s*")
 MARKUP_OR_WORD = re.compile(r"<[^<>]*>|&\w+;|[A-Za-z][A-Za-z']*([.!?]?)")
 
 
 def pseudo_korean(markup: str) -> str:
-    """Each word becomes one to three syllables; a word before a full stop ends politely."""
+    """Each word becomes one to three syllables; a word before a full stop ends politely; line breaks become spaces."""
 
     def word(match: re.Match[str]) -> str:
         if match.group()[0] in "<&":
@@ -43,7 +46,7 @@ def pseudo_korean(markup: str) -> str:
         ending = {".": "습니다.", "!": "습니다!", "?": "습니까?"}.get(match.group(1) or "", "")
         return syllables + ending
 
-    return MARKUP_OR_WORD.sub(word, markup)
+    return LINE_BREAKS.sub(" ", MARKUP_OR_WORD.sub(word, markup))
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ def test_an_unknown_config_names_those_that_exist() -> None:
 def test_bad_input_is_one_sentence_before_anything_is_started(
     config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kollm.train.launch.subprocess.run", None)
+    monkeypatch.setattr("kollm.train.launch.run_module", None)
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     nothing = tmp_path / "nothing"
     for base, sentence in (
@@ -163,13 +164,19 @@ sys.exit(CODE)
 @pytest.mark.parametrize(
     ("fits", "code", "batches"), [(8, 0, "8"), (2, 0, "8 4 2"), (0, 0, "8 4 2 1"), (2, 3, "8 4 2"), (8, 1, "8")]
 )
-def test_a_full_device_halves_the_batch_until_it_fits(fits: int, code: int, batches: str, tmp_path: Path) -> None:
-    script = STAND_IN.replace("FITS", str(fits)).replace("CODE", str(code))
-    command = [sys.executable, "-c", script, "-o", str(tmp_path)]
+def test_a_full_device_halves_the_batch_until_it_fits(
+    fits: int, code: int, batches: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = tmp_path / "stand_in.py"
+    stand_in.write_text(STAND_IN.replace("FITS", str(fits)).replace("CODE", str(code)))
+
+    def run_script(_module: str, arguments: Sequence[str], _environment: object) -> int:
+        return subprocess.run([sys.executable, str(stand_in), *arguments], check=False).returncode
+
+    monkeypatch.setattr("kollm.train.launch.run_module", run_script)
+    command = [sys.executable, "-m", "accelerate.commands.launch", "-o", str(tmp_path)]
     if fits == 0 or code:
-        with pytest.raises(
-            StateError, match=r"Training ended with exit code [13] - .* resumes from its last checkpoint"
-        ):
+        with pytest.raises(StateError, match=r"Training ended with exit code [13] - the lines above say why\."):
             launch(command)
     else:
         launch(command)

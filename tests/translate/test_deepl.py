@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from email.utils import formatdate
@@ -35,7 +34,7 @@ def test_a_row_travels_as_one_document(server: DeepLServer, engine: Engine, ledg
     assert sent(server) == [
         '<d><t n="0">Explain item 0 with <x id="0"/>.</t>'
         '<t n="1">See <x id="1"/> &amp; more <x id="2"/>here<x id="3"/>.</t>'
-        '<t n="2">It is 0 things, e.g. one &amp; two.\n\n- first\n- second 0</t></d>'
+        '<t n="2"><l n="0">It is 0 things, e.g. one &amp; two.</l><l n="1">first</l><l n="2">second 0</l></t></d>'
     ]
     record = outcome.record
     assert re.fullmatch(r"[가-힣]+ [가-힣]+ 0 [가-힣]+ `code_0`\.", record.instruction)
@@ -138,7 +137,7 @@ def test_finished_rows_are_a_shortcut_and_nothing_more(
 ) -> None:
     """Broken answers, shared texts and rejected rows come out alike from finished rows and from the purchases alone."""
     server.state.spoil = lambda answers: [
-        text.replace("<x ", "<y ", 1) if zlib.crc32(text.encode()) % 2 else text for text in answers
+        text.replace("<x ", "<y ", 1) if 'id="2"' in text or " 7 " in text else text for text in answers
     ]
     records = [*rows(30), *rows(40), replace(rows(1)[0], id="long", output="w " * 100_000)]
     first = translate_records(records, engine(), mode=mode, ledger=ledger, router=Router())

@@ -117,7 +117,7 @@ def test_batching_changes_nothing(babbler: Path, tmp_path: Path, rows: Rows) -> 
 def test_a_line_longer_than_the_model_is_divided(babbler: Path, ledger: Ledger, rows: Rows) -> None:
     text = " ".join(["run the code now. " + "read it again " * 9 + "stop."] * 2)
     translator = LocalTranslator(str(babbler))
-    pieces = translator._lines(text)
+    pieces = translator._pieces(text)
     assert " ".join(pieces) == text and all(len(translator._tokenizer(piece)["input_ids"]) <= 24 for piece in pieces)
     (outcome,) = translate_records([row(rows, output=text)], translator, ledger=ledger)
     assert outcome.reason is None and re.fullmatch(WORDS, outcome.record.output)

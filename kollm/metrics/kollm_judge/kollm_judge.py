@@ -40,6 +40,10 @@ _CITATION = """
 """
 
 COLUMNS = ("predictions", "instructions", "inputs")
+OPTIONS = (
+    *("model", "mode", "samples", "base_url", "max_cost", "price", "concurrency", "temperature"),
+    *("reply_tokens", "reasoning_tokens"),
+)
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
@@ -54,9 +58,7 @@ class KollmJudge(evaluate.Metric):
     """
 
     def __init__(self, *args, rubric=None, judge=None, engine="openai", keep_in_memory=False, num_process=1, **kwargs):
-        known = ("model", "mode", "samples", "base_url", "max_cost", "price", "concurrency", "temperature")
-        known += ("reply_tokens", "reasoning_tokens")
-        options = {key: kwargs.pop(key) for key in known if key in kwargs}
+        options = {key: kwargs.pop(key) for key in OPTIONS if key in kwargs}
         alone = num_process == 1  # then evaluate needs no cache file, and a failure leaves no lock behind
         super().__init__(*args, keep_in_memory=keep_in_memory or alone, num_process=num_process, **kwargs)
         name = "kullm2023" if self.config_name in (None, "default") else self.config_name

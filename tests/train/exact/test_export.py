@@ -43,5 +43,5 @@ def test_what_cannot_be_merged(run_training, tmp_path):
 
 def test_an_adapter_for_another_architecture_is_one_sentence(run_training, make_toy, tmp_path):
     adapter = run_training("trainer.max_steps=1").folder
-    with pytest.raises(InputError, match="does not fit this base"):
+    with pytest.raises(InputError, match="does not fit the model"):
         merge(adapter, tmp_path / "merged", base=str(make_toy("llama")))

@@ -1,7 +1,6 @@
 """The launch line, the shipped configs, and what happens when memory is full."""
 
 import re
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -126,11 +125,11 @@ def test_out_of_memory_halves_the_device_batch_and_goes_on(monkeypatch, dataset,
             raise torch.OutOfMemoryError("injected")
         return step(self, *args, **kwargs)
 
-    def in_this_process(command, **_):
-        return SimpleNamespace(returncode=entry.main(command[command.index("kollm.train") + 1 :]))
+    def in_this_process(_module, arguments, _environment):
+        return entry.main(arguments[arguments.index("kollm.train") + 1 :])
 
     monkeypatch.setattr(StepTrainer, "training_step", limited)
-    monkeypatch.setattr(launching.subprocess, "run", in_this_process)
+    monkeypatch.setattr(launching, "run_module", in_this_process)
     settings = (*overrides, "trainer.per_device_train_batch_size=4", "trainer.save_steps=2", "trainer.max_steps=5")
     launching.launch(launching.launch_command("demo", dataset, output, config="cpu", base=base, overrides=settings))
     said = capfd.readouterr().err
@@ -167,9 +166,14 @@ def test_memory_that_is_full_at_the_last_heldout_loss_is_out_of_memory_too(monke
 
 
 def test_a_failed_training_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(launching.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=3))
-    with pytest.raises(StateError, match="exit code 3"):
-        launching.launch(["python", "-o", str(tmp_path)])
+    monkeypatch.setattr(launching, "run_module", lambda *_: 3)
+    with pytest.raises(StateError, match=r"exit code 3 - the lines above say why\.$"):
+        launching.launch(["python", "-m", "module", "-o", str(tmp_path)])
+    (tmp_path / "checkpoints" / "checkpoint-4").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "checkpoint-4" / "complete.json").write_text("{}")
+    monkeypatch.setattr(launching, "run_module", lambda *_: 137)
+    with pytest.raises(StateError, match=r"ended by the signal SIGKILL\. The same command resumes from its last"):
+        launching.launch(["python", "-m", "module", "-o", str(tmp_path)])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
 """One, two and four processes: the same token-weighted losses, and the wrapper that really ran."""
 
+import re
+import signal
 import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -51,6 +56,35 @@ def test_an_error_that_all_processes_meet_is_said_once(dataset, base, tmp_path, 
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 1
     assert done.stderr.count("has room for an answer in 8 tokens") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "last"),
+    [(signal.SIGKILL, ""), (signal.SIGINT, "Stopped. The same command resumes from its last checkpoint.")],
+)
+def test_the_trainer_ends_with_its_command_and_one_trains_in_a_folder(number, last, dataset, base, tmp_path, overrides):
+    sets = [part for value in (*overrides, "trainer.save_steps=1") for part in ("--set", value)]
+    command = [sys.executable, "-m", "kollm", "train", "demo", "--dataset", str(dataset), "--base", str(base)]
+    command += ["-o", str(tmp_path / "adapter"), "--config", "cpu_2proc", *sets]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("adapter/checkpoints/checkpoint-*/complete.json")):
+        assert first.poll() is None, first.stderr.read()
+        time.sleep(0.005)
+    below = psutil.Process(first.pid).children(recursive=True)
+    assert len(below) >= 3, "the launcher and two trainers"
+    if number == signal.SIGKILL:
+        for process in below:
+            process.suspend()  # so that it is at work for as long as the second one looks
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert second.returncode == 1
+        assert re.search(r"Error: Another kollm process \(\d+\) is at work in '.*adapter' - wait for it", second.stderr)
+        for process in below:
+            process.resume()
+    first.send_signal(number)
+    _, said = first.communicate(timeout=30)
+    assert not psutil.wait_procs(below, timeout=5)[1]
+    assert [line for line in said.splitlines() if line and not line.startswith("train: ")] == ([last] if last else [])
 
 
 @pytest.mark.parametrize(("rank", "waited"), [("0", []), ("1", [10.0])])

@@ -1,0 +1,79 @@
+"""The programs of examples/ run whole, on models made on the spot and a loopback judge."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.schema import ToyBase
+from kollm.train.toy import make_base
+from tests.judge.conftest import REPLY
+from tests.servers.chat import LoopbackChat
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+WORDS = "서울은 대한민국의 수도입니다. 물은 섭씨 0도에서 업니다. 오늘 날씨가 좋습니다."
+TOY = ToyBase(hidden_size=32, layers=2, heads=2, vocab_size=400, context=4096, pretrain_steps=5, pretrain_block=32)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    make_base("gpt_neox", TOY, [WORDS] * 20, folder)
+    return folder
+
+
+def run(*command: str | Path, cwd: Path, **variables: str) -> str:
+    environment = {
+        **os.environ,
+        "KOLLM_LEDGER": str(cwd / "ledger.db"),
+        "HF_HOME": str(cwd / "hf"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(EXAMPLES.parent),
+        **variables,
+    }
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_notebook_judges_two_answers(tmp_path: Path) -> None:
+    cells = json.loads((EXAMPLES / "judge_in_a_notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    with LoopbackChat(lambda body: REPLY) as chat:
+        said = run(sys.executable, "-c", code, cwd=tmp_path, OPENAI_API_KEY="k", OPENAI_BASE_URL=chat.url)
+        assert "2 of 2 answers scored" in said and "naturalness" in said
+        assert run(sys.executable, "-c", code, cwd=tmp_path, OPENAI_API_KEY="k", OPENAI_BASE_URL=chat.url) == said
+        assert len(chat.bodies) == 2
+
+
+def test_two_rubrics_are_combined(tmp_path: Path) -> None:
+    with LoopbackChat(lambda body: REPLY) as chat:
+        program = EXAMPLES / "metric_combine.py"
+        said = run(sys.executable, program, cwd=tmp_path, OPENAI_API_KEY="k", OPENAI_BASE_URL=chat.url)
+    assert "naturalness" in said and len(chat.bodies) == 4
+
+
+def test_an_adapter_answers_in_plain_peft(base: Path, tmp_path: Path) -> None:
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules=["query_key_value"]))
+    model.save_pretrained(tmp_path / "adapter")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = PromptTemplate.load("kullm-2023").chat_template
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    assert run(sys.executable, EXAMPLES / "plain_peft.py", tmp_path / "adapter", "수도는?", cwd=tmp_path).endswith("\n")
+
+
+@pytest.mark.slow
+def test_two_models_are_compared(base: Path, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "kollm", "data", "build", "human_eval", "--input", "sample", "-o", "tasks", cwd=tmp_path)
+    other = tmp_path / "other"
+    make_base("gpt_neox", TOY.model_copy(update={"seed": 1}), [WORDS] * 20, other)
+    said = run("sh", EXAMPLES / "compare_two_models.sh", base, other, base, "tasks", cwd=tmp_path)
+    assert "naturalness" in said and "a" in said
