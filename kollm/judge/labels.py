@@ -161,7 +161,7 @@ def _axes_of(
         axes = [column for column in columns if any(_is_number(row.get(column)) for row in rows)]
         if not axes:  # then the first wrong score is told
             axes = [column for column in columns if any((row.get(column) or "").strip() for row in rows)][:1]
-    return axes, [column for column in columns if column not in axes]
+    return axes, [column for column in columns if column not in axes and column not in (limits or {})]
 
 
 def _is_number(value: str | None) -> bool:

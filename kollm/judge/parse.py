@@ -122,6 +122,8 @@ def parse_verdict(text: str, rubric: str | Path | Rubric) -> dict[str, float | N
         For every axis of the rubric, its score, or None where the reply gives none that is beyond doubt.
     """
     rubric = load_rubric(rubric)
+    if not rubric.scored:
+        return rubric.none_scores()
     readings: dict[str, list[_Reading]] = {axis.key: [] for axis in rubric.scored}
     for reading in _readings(text[reasoning_end(text) :], rubric):
         readings[reading.axis.key].append(reading)
@@ -139,7 +141,7 @@ def score_places(text: str, rubric: Rubric) -> dict[str, int]:
     plain = _plain(text[start:])
     scores = parse_verdict(text, rubric)
     places: dict[str, int] = {}
-    if len(plain) != len(text) - start:
+    if not rubric.scored or len(plain) != len(text) - start:
         return places
     label, by_label = _labels(rubric)
     end = start

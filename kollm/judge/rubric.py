@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Self
 
 from kollm.core.errors import InputError
 from kollm.core.records import Generation, Turn, content_id
-from kollm.judge.rules import Rule
+from kollm.judge.rules import Rule, check_rules
 
 Kind = Literal["score", "checklist", "rules"]
 
@@ -84,6 +84,7 @@ class Rubric:
         template_without_input: the prompt for a task without input; None to leave the input blank.
         reply_form: lines that end the prompt, one an axis, each ending where its score belongs.
         fenced: the fields stand between tokens that their text cannot contain.
+        reply_tokens: room that a reply in words takes, where the form asks for more than scores.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Rubric:
     template_without_input: str | None
     reply_form: str
     fenced: bool
+    reply_tokens: int | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -134,8 +136,10 @@ class Rubric:
         """Refuse an answer whose question the rubric cannot show.
 
         Raises:
-            InputError: the task has a part that the rubric has no placeholder for, or lacks the checklist that it asks.
+            InputError: the task has a part that the rubric has no placeholder for, lacks the checklist that it asks, or
+                brings what is no rule.
         """
+        check_rules(answer.rules, f"Task {answer.id}")
         fields = {
             "history": answer.history,
             "system_message": answer.system_message.strip(),

@@ -49,11 +49,11 @@ def _read(path: Path, _modified: int) -> Rubric:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         file = _RubricFile.model_validate(values)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        if isinstance(error, ValidationError):
+            raise InputError(f"Rubric {path}: " + "; ".join(_explain(item) for item in error.errors())) from error
         reason = " ".join(str(error).split())
         raise InputError(f"Rubric {path}: not readable as UTF-8 YAML ({reason}) - mend the file.") from error
-    except ValidationError as error:
-        raise InputError(f"Rubric {path}: " + "; ".join(_explain(item) for item in error.errors())) from error
     return file.rubric()
 
 
@@ -109,6 +109,7 @@ class _RubricFile(BaseModel):
     prompt_without_input: str | None = None
     reply_form: str = ""
     fenced: bool = False
+    reply_tokens: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _texts(self) -> Self:
@@ -145,6 +146,7 @@ class _RubricFile(BaseModel):
             template_without_input=self.prompt_without_input,
             reply_form=self.reply_form,
             fenced=self.fenced,
+            reply_tokens=self.reply_tokens,
         )
 
 

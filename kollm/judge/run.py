@@ -14,7 +14,7 @@ from kollm.core.files import JsonlAppender, ensure_folder, json_line, write_atom
 from kollm.core.progress import Progress
 from kollm.core.records import Generation, Status, Verdict, check_shown, text_sha256
 from kollm.judge.rubric import Rubric
-from kollm.judge.rules import check_rules, share_followed
+from kollm.judge.rules import share_followed
 from kollm.judge.verdicts import read_verdicts
 
 RETRIED: tuple[Status, ...] = ("api_error",)
@@ -148,7 +148,6 @@ def judge_generations(generations: Iterable[Generation], judge: Judge, output: P
     answers = list(generations)
     for answer in answers:
         check_shown("The answers to judge", answer.id, answer.system)
-        check_rules(answer.rules, f"Task {answer.id}")
         judge.rubric.check(answer)
     questions = {_key(judge, question): question for question in questions_on(answers, judge.samples)}
     if not questions:

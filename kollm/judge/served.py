@@ -205,7 +205,7 @@ class ChatJudge:
     def _options(self, question: Question | None) -> dict[str, Any]:
         options = self.budget.options(
             self.client.facts,
-            REPLY_TOKENS[self.mode],
+            max(REPLY_TOKENS[self.mode], self.rubric.reply_tokens or 0),
             logprobs=ALTERNATIVES if self.mode == "logprob" else 0,
             temperature=self.temperature,
             seed=question.sample if question else 0,
