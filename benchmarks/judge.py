@@ -31,6 +31,7 @@ from kollm.judge.verdicts import read_verdicts
 from kollm.recipe.schema import ToyBase
 from kollm.services.chat import ChatClient
 from kollm.services.ledger import Ledger
+from kollm.services.retry import RetryPolicy
 from kollm.train.toy import make_base
 
 MODEL = "gpt-5.4-mini-2026-03-17"
@@ -105,7 +106,9 @@ def with_faults(answers: list[Generation], folder: Path) -> None:
     rates = {429: 0.1, 500: 0.1, 502: 0.05, 503: 0.1}
     with server(latency_ms=20, error_rates=rates) as base_url, Ledger.open(folder / "faults.sqlite3") as ledger:
         started = time.perf_counter()
-        report = judge_generations(answers, judge_at(base_url, ledger, backoff=0.05, tries=10), folder / "faults.jsonl")
+        report = judge_generations(
+            answers, judge_at(base_url, ledger, retry=RetryPolicy(tries=10, first=0.05)), folder / "faults.jsonl"
+        )
         seconds = time.perf_counter() - started
         lost = sum(item.sends for item in ledger.in_flight())
         print(

@@ -24,6 +24,7 @@ from pathlib import Path
 from benchmarks.translate import make_rows
 from kollm.core.files import json_line, read_jsonl
 from kollm.services.ledger import Ledger
+from kollm.services.ledger.transfer import export_ledger
 from kollm.translate import Router, translate_stream
 from kollm.translate.deepl import DeepLTranslator
 from tests.servers.deepl import KEY, DeepLServer
@@ -77,7 +78,7 @@ class Round:
         with Ledger.open(path) as ledger:
             (totals,) = ledger.stats() or [None]
             export = path.with_suffix(".ledger.jsonl")
-            ledger.export(export)
+            export_ledger(ledger, export)
         if totals is None:
             assert state.used == 0, f"{state.used} characters were billed, and the ledger is empty"
             return

@@ -48,9 +48,10 @@ def stats(path: Path | None, listed: bool) -> None:
 def export(path: Path | None, output: Path) -> None:
     """Write the ledger as JSON Lines to OUTPUT."""
     from kollm.services.ledger import Ledger
+    from kollm.services.ledger.transfer import export_ledger
 
     with Ledger.open(path) as book:
-        click.echo(f"{book.export(output):,} rows written to {output}")
+        click.echo(f"{export_ledger(book, output):,} rows written to {output}")
 
 
 @ledger.command(name="import")
@@ -59,9 +60,47 @@ def export(path: Path | None, output: Path) -> None:
 def import_(path: Path | None, file: Path) -> None:
     """Add the answers of an exported FILE that are not in the ledger yet."""
     from kollm.services.ledger import Ledger
+    from kollm.services.ledger.transfer import import_ledger
 
     with Ledger.open(path) as book:
-        click.echo(f"{book.import_(file):,} answers added to {book.path}")
+        click.echo(f"{import_ledger(book, file):,} answers added to {book.path}")
+
+
+@ledger.command()
+@_LEDGER
+def check(path: Path | None) -> None:
+    """Look for damage: in the file, and in each row."""
+    from kollm.core.errors import StateError
+    from kollm.services.ledger import default_path
+    from kollm.services.ledger.repair import check_ledger
+
+    path = path or default_path()
+    checked = check_ledger(path)
+    for fault in checked.faults:
+        click.echo(fault)
+    if checked.more:
+        click.echo(f"and {checked.more:,} more")
+    if checked.faults:
+        count = len(checked.faults) + checked.more
+        raise StateError(
+            f"The ledger '{path}' has {count:,} faults - `kollm ledger salvage NEW` saves the sound rows in a new ledger."
+        )
+    click.echo(f"{path}: {checked.rows:,} rows, all sound")
+
+
+@ledger.command()
+@_LEDGER
+@click.argument("output", type=click.Path(path_type=Path, dir_okay=False))
+def salvage(path: Path | None, output: Path) -> None:
+    """Save the sound rows of a damaged ledger in a new one, OUTPUT."""
+    from kollm.services.ledger import default_path
+    from kollm.services.ledger.repair import salvage_ledger
+
+    saved = salvage_ledger(path or default_path(), output)
+    click.echo(
+        f"{saved.rows:,} rows saved in {output}, {saved.answered:,} of them answered; {saved.left_out:,} left out as not "
+        f"sound\nTo use it: export KOLLM_LEDGER={output}"
+    )
 
 
 def _preview(text: str, length: int = 60) -> str:

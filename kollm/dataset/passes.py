@@ -30,10 +30,10 @@ from kollm.quality.dedup import find_duplicates, join
 from kollm.quality.filters import FilterSet, find_filters
 from kollm.quality.leaks import Tasks, tasks_of
 from kollm.quality.review import Correction, read_review
+from kollm.services.budget import Budget
 from kollm.services.ledger import Ledger
 from kollm.sources import Batch, Source, find_source, open_source, read_source
 from kollm.translate import MemoryTranslator, Translator, translate_stream
-from kollm.translate.budget import Budget
 from kollm.translate.routing import Router, fresh_answer_rules
 
 BATCH_ROWS = 1_000

@@ -27,10 +27,10 @@ from kollm.dataset.scratch import Scratch
 from kollm.dataset.settings import Engines, Settings, SourceInput, Tally
 from kollm.quality.dedup import NEAR
 from kollm.quality.privacy import Privacy
+from kollm.services.budget import Budget
 from kollm.services.ledger import Ledger
 from kollm.sources import SAMPLE, Turns
 from kollm.translate import Translator
-from kollm.translate.budget import Budget
 
 __all__ = ["BuildReport", "Settings", "SourceInput", "build_dataset"]
 

@@ -65,6 +65,26 @@ class Charge(NamedTuple):
     characters: int = 0
     cost: float = 0.0
 
+    def plus(self, other: Charge) -> Charge:
+        return Charge(self.characters + other.characters, self.cost + other.cost)
+
+    def minus(self, other: Charge) -> Charge:
+        return Charge(self.characters - other.characters, self.cost - other.cost)
+
+
+class Expense(NamedTuple):
+    """What one purchase cost, or may have, as far as is known.
+
+    Attributes:
+        paid: what its answers were charged.
+        lost: what sends that got no answer may have been charged.
+        open: what a send that is under way may be charged.
+    """
+
+    paid: Charge = Charge()
+    lost: Charge = Charge()
+    open: Charge = Charge()
+
 
 class InFlight(NamedTuple):
     """A purchase with sends that got no answer.

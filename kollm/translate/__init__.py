@@ -1,6 +1,6 @@
 """English records to Korean ones: masking, routing, engines, and the way of a row through them."""
 
-from kollm.translate.budget import Budget, Spending
+from kollm.services.budget import Budget, Spending
 from kollm.translate.engines import ENGINES, make_translator
 from kollm.translate.memory import MemoryTranslator
 from kollm.translate.routing import Decision, Router

@@ -1,27 +1,40 @@
-"""Parts in, answers out: the ledger before the service, caps before the request, patience with faults."""
+"""Parts in, answers out: batches, tries and attempts; what is bought, and whether it may be, is services/buying.py."""
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Self
+from typing import NamedTuple, Self
 
 from kollm.core.errors import KollmError, ServiceError
 from kollm.core.progress import say
+from kollm.services.budget import Budget, CapError
+from kollm.services.buying import Buying, Leases, poll_waits
 from kollm.services.ledger import Answer, Charge, Ledger
-from kollm.translate.budget import Budget, CapError
+from kollm.services.retry import Patience, RetryPolicy
 from kollm.translate.parts import Part, PartResult
 from kollm.translate.translator import RefusedError, TransientError, Translation, Translator
 
 MOST_REFUSALS = 10
 """Batches of one text refused in a row, without an answer between, before the run stops: then it is not the texts."""
-LONGEST_WAIT = 300.0
-"""A service that asks for a longer wait, in seconds, is asked again by the next run and not by this one."""
 _STRIPES = 512
+
+
+class _Asked(NamedTuple):
+    """What came of one request.
+
+    Attributes:
+        answers: parts with their answers.
+        busy: parts that another process is asking for.
+        error: the cap that left no room for the other parts.
+    """
+
+    answers: list[tuple[Part, Translation]]
+    busy: list[Part]
+    error: CapError | None = None
 
 
 class Buyer:
@@ -36,7 +49,8 @@ class Buyer:
     """
 
     def __init__(self, translator: Translator, ledger: Ledger | None, budget: Budget) -> None:
-        self._translator, self._ledger, self._budget = translator, ledger, budget
+        self._translator, self._budget = translator, budget
+        self._buying = Buying(ledger, budget) if ledger is not None else None
         self._limits = translator.limits
         self._pool = ThreadPoolExecutor(self._limits.workers, thread_name_prefix=translator.name)
         self._lock = threading.Lock()
@@ -44,10 +58,11 @@ class Buyer:
         self._flying: dict[str, Part] = {}
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
         self._refusals = 0
+        self._answers = 0
         self._sent = False
         self._error: BaseException | None = None
         self._stop = threading.Event()
-        self._pace = _Pace(self._limits.requests_per_second, self._stop)
+        self._pace = _Pace(self._limits.requests_per_second, self._limits.retry, self._stop)
 
     def add(self, parts: Sequence[Part]) -> list[Part]:
         """Begin to get parts answered.
@@ -87,6 +102,7 @@ class Buyer:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self._translator.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
         if self._sent:
             try:
@@ -99,24 +115,15 @@ class Buyer:
 
     def _replay(self, parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
         """Answer parts from the ledger; those that it lacks, and those whose answer was broken, for their next attempt."""
-        if self._ledger is None:
+        if self._buying is None:
             return list(parts), []
-        # Of a later attempt, which parts may come to share, the budget itself knows whether it was counted.
-        counted = [part.key for part in parts if (part.counted if part.attempt == 1 else self._budget.claim(part.key))]
-        answers = self._ledger.find(part.key for part in parts)
-        paid = [answers[key] for key in counted if key in answers]
-        self._budget.add_earlier(
-            Charge(sum(answer.characters for answer in paid), sum(answer.cost for answer in paid)),
-            self._ledger.lost(counted),
-        )
+        answers = self._buying.find(part.key for part in parts)
         missing, broken = [], []
         for part in parts:
             answer = answers.get(part.key)
             if answer is None:
                 missing.append(part)
-            elif not part.accept(
-                answer.content["text"], answer.content.get("reason", ""), answer.characters, answer.cost
-            ):
+            elif not _accept(part, _translation(answer)):
                 part.escalate()
                 broken.append(part)
         return missing, broken
@@ -153,17 +160,25 @@ class Buyer:
             self._sent = True
 
     def _buy(self, batch: list[Part]) -> None:
-        """In a worker: buy one batch, and what its answers ask to be tried again."""
-        try:
-            again = [part for part, translation in self._ask(batch) if not self._accept(part, translation)]
-        except BaseException as error:
-            return self._fail(batch, error)
-        # What broke an answer may have been the company of others: each goes alone.
-        if self._limits.texts_apart and again:
-            self._buy(again)
-        else:
-            for part in again:
-                self._buy_again(part)
+        """In a worker: buy one batch, and what its answers ask to be tried again; wait for what others are buying."""
+        waits = poll_waits()
+        while batch:
+            try:
+                asked = self._ask(batch)
+                again = [part for part, translation in asked.answers if not self._take(part, translation)]
+            except BaseException as error:
+                return self._fail(batch, error)
+            # What broke an answer may have been the company of others: each goes alone.
+            if self._limits.texts_apart and again:
+                self._buy(again)
+            else:
+                for part in again:
+                    self._buy_again(part)
+            if asked.error is not None:
+                return self._fail(batch, asked.error)
+            batch = asked.busy
+            if batch:
+                self._stop.wait(next(waits))
 
     def _buy_again(self, part: Part) -> None:
         """Buy a later attempt. Texts that differed by a number only are now the same: the second waits for the first."""
@@ -183,25 +198,24 @@ class Buyer:
             if not part.future.done():
                 part.future.set_exception(error)
 
-    def _accept(self, part: Part, translation: Translation) -> bool:
-        """False if the part is to be asked again, in its next attempt."""
-        if part.accept(translation.text, translation.reason, translation.characters, translation.cost):
+    def _take(self, part: Part, translation: Translation) -> bool:
+        """Take an answer; False if the part is to be asked again, in its next attempt."""
+        if _accept(part, translation):
             return True
         part.escalate()
         missing, broken = self._replay([part])
         assert not broken, "the last attempt is never broken"
         return not missing
 
-    def _ask(self, batch: list[Part]) -> list[tuple[Part, Translation]]:
-        """Ask for a batch, or for its halves if it is refused or past a cap; a text refused alone gets its reason."""
+    def _ask(self, batch: list[Part]) -> _Asked:
+        """Ask for a batch, or for its halves if it is refused; a text refused alone gets its reason."""
         try:
-            answers = self._ask_patiently(batch)
-        except (RefusedError, CapError) as error:
+            asked = self._ask_patiently(batch)
+        except RefusedError as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
-                return self._ask(batch[:middle]) + self._ask(batch[middle:])
-            if isinstance(error, CapError):
-                raise
+                first, second = self._ask(batch[:middle]), self._ask(batch[middle:])
+                return _Asked(first.answers + second.answers, first.busy + second.busy, first.error or second.error)
             with self._lock:
                 self._refusals += 1
                 systematic = self._refusals >= MOST_REFUSALS
@@ -211,85 +225,113 @@ class Buyer:
                     "check the options; what was answered is kept."
                 ) from error
             batch[0].refuse(f"refused: {error}")
-            return []
+            return _Asked([], [])
         with self._lock:
             self._refusals = 0
-        return list(zip(batch, answers, strict=True))
+        return asked
 
-    def _ask_patiently(self, batch: list[Part]) -> list[Translation]:
-        tries = self._limits.tries
-        for number in range(1, tries + 1):
+    def _ask_patiently(self, batch: list[Part]) -> _Asked:
+        name, policy = self._translator.name, self._limits.retry
+        patience = Patience(policy)
+        while True:
+            answers = self._answers
             try:
                 return self._ask_once(batch)
             except TransientError as error:
-                if number == tries:
+                if error.wait is not None and error.wait > policy.longest_asked:
                     raise ServiceError(
-                        f"{self._translator.name} gave no answer in {tries} tries, at last: {error} - run the same command "
-                        "again later; what was answered is kept."
+                        f"{name} asks to wait {error.wait:,.0f} s - run the same command again then; what was answered is "
+                        "kept."
                     ) from error
-                wait = self._limits.backoff * 1.5 ** (number - 1)
-                if error.wait is not None and error.wait > LONGEST_WAIT:
+                if not error.charged and self._answers > answers:
+                    patience.renew()
+                wait = patience.next_wait(error.wait)
+                if wait is None:
                     raise ServiceError(
-                        f"{self._translator.name} asks to wait {error.wait:,.0f} s - run the same command again then; "
-                        "what was answered is kept."
+                        f"{name} gave no answer in {patience.tries} tries, at last: {error} - run the same command again "
+                        "later; what was answered is kept."
                     ) from error
-                if error.wait is not None:  # the service knows better, unless it has to say so again and again
-                    wait = error.wait if number <= 2 else max(wait, error.wait)
-                wait *= random.uniform(1.0, 1.25)
                 if not error.charged:  # too many requests, or maintenance: true for all of them
                     self._pace.pause(wait)
-                self._stop.wait(wait)
-        raise AssertionError("unreachable")
+                else:
+                    self._stop.wait(wait)
 
-    def _ask_once(self, batch: list[Part]) -> list[Translation]:
+    def _ask_once(self, batch: list[Part]) -> _Asked:
         self._pace.wait()
         if self._stop.is_set():
             raise self._error or ServiceError("Stopped.")
-        prices = [self._translator.price(part.segment.text) for part in batch]
-        reserved = Charge(sum(characters for characters, _ in prices), sum(cost for _, cost in prices))
-        self._budget.reserve(reserved)
-        keys = [part.key for part in batch]
+        by_key: dict[str, list[Part]] = {}
+        for part in batch:
+            by_key.setdefault(part.key, []).append(part)
+        leases = self._lease(by_key)
+        answered = {key: _translation(answer) for key, answer in leases.answered.items()}
+        if leases.taken:
+            answered |= self._send({key: by_key[key][0] for key in leases.taken})
+        return _Asked(
+            [(part, translation) for key, translation in answered.items() for part in by_key[key]],
+            [part for key in leases.busy for part in by_key[key]],
+            next(iter(leases.refused.values()), None),
+        )
+
+    def _lease(self, by_key: dict[str, list[Part]]) -> Leases:
+        wanted = {}
+        for key, (part, *_) in by_key.items():
+            wanted[key] = part.purchase, Charge(*self._translator.price(part.segment.text))
+        if self._buying is not None:
+            return self._buying.lease(wanted)
+        if not self._translator.books_itself:
+            self._budget.reserve({key: price for key, (_, price) in wanted.items()})
+        return Leases({key: purchase for key, (purchase, _) in wanted.items()})
+
+    def _send(self, parts: dict[str, Part]) -> dict[str, Translation]:
+        self._budget.count_request()
         try:
-            if self._ledger is not None:
-                purchases = [part.purchase for part in batch]
-                self._ledger.begin(purchases, [price[0] for price in prices], [price[1] for price in prices])
-        except BaseException:
-            self._budget.release(reserved, charged=False)
-            raise
-        try:
-            answers = self._translator.translate([part.segment for part in batch])
+            answers = self._translator.translate([part.segment for part in parts.values()])
         except BaseException as error:
             # Only what the service refused in so many words is certainly free.
             charged = error.charged if isinstance(error, TransientError) else not isinstance(error, _NOT_CHARGED)
-            self._budget.release(reserved, charged)
-            if self._ledger is not None and not charged:
-                self._ledger.release(keys)
+            if self._buying is not None:
+                self._buying.release(parts, charged)
+            else:
+                self._budget.release(parts, charged)
             raise
-        if self._ledger is not None:
-            self._ledger.answer_all({key: _content(answer) for key, answer in zip(keys, answers, strict=True)})
-        paid = Charge(sum(answer.characters for answer in answers), sum(answer.cost for answer in answers))
-        self._budget.settle(reserved, paid)
-        return answers
+        self._answers += 1
+        self._pace.answered()
+        found = dict(zip(parts, answers, strict=True))
+        if self._buying is not None:
+            self._buying.settle({key: _content(answer) for key, answer in found.items()})
+        elif not self._translator.books_itself:
+            self._budget.settle({key: Charge(answer.characters, answer.cost) for key, answer in found.items()})
+        return found
 
 
 _NOT_CHARGED = (RefusedError, KollmError)
 
 
+def _accept(part: Part, translation: Translation) -> bool:
+    return part.accept(translation.text, translation.reason, translation.characters, translation.cost)
+
+
 def _content(translation: Translation) -> Answer:
-    content = {"text": translation.text}
+    content: dict[str, str | None] = {"text": translation.text}
     if translation.text is None:
         content["reason"] = translation.reason
     return Answer(content, translation.characters, translation.cost)
 
 
+def _translation(answer: Answer) -> Translation:
+    return Translation(answer.content["text"], answer.characters, answer.cost, answer.content.get("reason", ""))
+
+
 class _Pace:
     """Spaces requests evenly, and holds all of them back when the service asks for it."""
 
-    def __init__(self, requests_per_second: float | None, stop: threading.Event) -> None:
-        self._stop = stop
+    def __init__(self, requests_per_second: float | None, policy: RetryPolicy, stop: threading.Event) -> None:
+        self._stop, self._policy = stop, policy
         self._interval = 1.0 / requests_per_second if requests_per_second else 0.0
         self._lock = threading.Lock()
-        self._next = 0.0
+        self._next, self._paused_until = 0.0, 0.0
+        self._refusals = 0
 
     def wait(self) -> None:
         with self._lock:
@@ -298,6 +340,16 @@ class _Pace:
             self._next = at + self._interval
         self._stop.wait(at - now)
 
+    def answered(self) -> None:
+        self._refusals = 0
+
     def pause(self, seconds: float) -> None:
+        """Nobody sends before; waves of refusals without an answer between make the waits grow."""
         with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
+            now = time.monotonic()
+            if now >= self._paused_until:
+                self._refusals += 1
+                if self._refusals > 1:
+                    seconds = max(seconds, self._policy.wait(self._refusals))
+            self._paused_until = max(self._paused_until, now + seconds)
+            self._next = max(self._next, self._paused_until)

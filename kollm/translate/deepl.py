@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from kollm.core.errors import InputError, MissingExtraError, MissingKeyError, QuotaError, ServiceError
+from kollm.services.budget import Budget, Usage
 from kollm.services.ledger import Ledger
-from kollm.translate.budget import Budget
+from kollm.services.retry import asked_wait
 from kollm.translate.masking import visible_length
-from kollm.translate.translator import Limits, RefusedError, Segment, TransientError, Translation, Usage
+from kollm.translate.translator import Limits, RefusedError, Segment, TransientError, Translation
 
 try:
     import deepl
     import requests
+    import urllib3
     from deepl.http_client import HttpClient
 except ImportError as error:
     raise MissingExtraError("deepl", "translate") from error
@@ -119,6 +119,9 @@ class DeepLTranslator:
             for result in results
         ]
 
+    def stop(self) -> None:
+        """Nothing to stop."""
+
     def price(self, text: str) -> tuple[int, float]:
         """The document without its tags, which are not billed."""
         characters = visible_length(text)
@@ -167,7 +170,7 @@ class DeepLTranslator:
         if status in (429, 503, 529):
             return TransientError(text, wait=client._client.retry_after)
         if status is None or status >= 500:
-            return TransientError(text, wait=client._client.retry_after, charged=True)
+            return TransientError(text, wait=client._client.retry_after, charged=client._client.sent)
         return ServiceError(f"DeepL answers with an error ({text}) - check the options and DEEPL_SERVER_URL.")
 
 
@@ -177,34 +180,41 @@ class _OneRequest(HttpClient):  # type: ignore[misc]
     def __init__(self, timeout: float) -> None:
         super().__init__()
         self.retry_after: float | None = None
+        self.sent = True
         self._timeout = timeout
 
     def request_with_backoff(
         self, method: str, url: str, data: Any, json: Any, headers: dict[str, str], stream: bool = False, **kwargs: Any
     ) -> tuple[int, Any]:
-        self.retry_after = None
+        self.retry_after, self.sent = None, True
         request = self._prepare_request(method, url, data, json, headers, **kwargs)
         try:
-            response = self._session.send(request, stream=stream, timeout=(10.0, self._timeout))
-        except requests.exceptions.RequestException as error:
+            response = self._session.send(request, stream=True, timeout=(10.0, self._timeout))
+            self.retry_after = asked_wait(response.headers)
+            if stream:
+                return response.status_code, response
+            return response.status_code, self._read(response)
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+            self.sent = not _never_sent(error)
             raise deepl.ConnectionException(f"no answer: {error}", should_retry=True) from error
-        self.retry_after = _seconds(response.headers.get("Retry-After"))
-        if stream:
-            return response.status_code, response
-        response.encoding = "UTF-8"
-        return response.status_code, response.text
+
+    def _read(self, response: requests.Response) -> str:
+        """The whole body, within the time limit: that of `requests` is one of each read."""
+        deadline, parts = time.monotonic() + self._timeout, []
+        while part := response.raw.read1(1 << 16, decode_content=True):
+            parts.append(part)
+            if time.monotonic() > deadline:
+                response.close()
+                raise requests.exceptions.ReadTimeout(f"not whole after {self._timeout:.0f} s")
+        return b"".join(parts).decode("utf-8", errors="replace")
 
 
-def _seconds(header: str | None) -> float | None:
-    """Retry-After, which is a number of seconds or a date."""
-    if header is None:
-        return None
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        with contextlib.suppress(ValueError):
-            return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    return None
+def _never_sent(error: Exception) -> bool:
+    """Whether the request certainly never left: nobody listens, no such name, no connection in time."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(
+        reason, urllib3.exceptions.NewConnectionError
+    )
 
 
 def _check(model_type: str, instructions: Sequence[str]) -> None:

@@ -15,11 +15,11 @@ from xml.etree import ElementTree
 
 from kollm.core.errors import InputError, MissingExtraError
 from kollm.core.records import text_sha256
+from kollm.services.budget import Budget, Usage
 from kollm.services.ledger import Ledger
 from kollm.services.local_model import find_whole_model, inference_dtype, load_config, load_network, load_tokenizer
-from kollm.translate.budget import Budget
 from kollm.translate.lines import LETTER
-from kollm.translate.translator import Limits, Segment, Translation, Usage
+from kollm.translate.translator import Limits, Segment, Translation
 
 try:
     import torch
@@ -114,6 +114,9 @@ class LocalTranslator:
         pieces = sorted({piece for root in roots for text in root.itertext() for piece in self._pieces(text)})
         answers = dict(zip(pieces, self._generate(pieces), strict=True))
         return [self._assembled(root, answers) for root in roots]
+
+    def stop(self) -> None:
+        """Nothing to stop."""
 
     def price(self, text: str) -> tuple[int, float]:
         """Nothing: it runs here."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kollm.core.records import Record
+from kollm.services.budget import Budget, Usage
 from kollm.services.ledger import Ledger
-from kollm.translate.budget import Budget
-from kollm.translate.translator import Limits, Segment, Translation, Usage
+from kollm.translate.translator import Limits, Segment, Translation
 
 
 class MemoryTranslator:
@@ -38,6 +38,9 @@ class MemoryTranslator:
     def translate(self, batch: Sequence[Segment]) -> list[Translation]:
         """The memory's text of each segment; without a text, and with the reason, where it has none."""
         return [self._look_up(segment) for segment in batch]
+
+    def stop(self) -> None:
+        """Nothing to stop."""
 
     def price(self, text: str) -> tuple[int, float]:
         """Nothing."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from kollm.core.errors import InputError, MissingExtraError, ServiceError
 from kollm.core.records import text_sha256
+from kollm.services.budget import Budget, Usage
 from kollm.services.ledger import Ledger
-from kollm.translate.budget import Budget
-from kollm.translate.translator import Limits, Segment, Translation, Usage
+from kollm.translate.translator import Limits, Segment, Translation
 
 try:
     from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
@@ -51,7 +51,7 @@ class OpenAITranslator:
         options: further options of the request, e.g. `{"temperature": 0.3}`.
         concurrency: requests at once.
         price: USD for a million tokens in and out, where the table of models has none or another one.
-        client_options: further arguments of ChatClient, e.g. `timeout` and `tries`.
+        client_options: further arguments of ChatClient, e.g. `timeout` and `retry`.
     """
 
     name = "openai"
@@ -91,12 +91,12 @@ class OpenAITranslator:
         """
         if budget.max_characters is not None:
             raise InputError("The openai engine is billed by tokens, not characters - give --max-cost in USD instead.")
-        if self._client is None or self._client.ledger is not ledger:
+        if self._client is None or self._client.ledger is not ledger or self._client.budget is not budget:
             self._client = ChatClient(
                 self.model,
                 kind="translate",
                 ledger=ledger,
-                max_cost=budget.max_cost,
+                budget=budget,
                 price=self._price,
                 **self._client_options,
             )
@@ -116,6 +116,11 @@ class OpenAITranslator:
                 "again later; what was answered is kept."
             )
         return [self._translation(reply) for reply in replies]
+
+    def stop(self) -> None:
+        """Send nothing more; what is under way comes into the ledger."""
+        if self._client is not None:
+            self._client.stop()
 
     def price(self, text: str) -> tuple[int, float]:
         """Nothing here: the chat client prices and caps each request."""

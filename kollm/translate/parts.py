@@ -44,8 +44,7 @@ class PartResult(NamedTuple):
 
 
 class Part:
-    """Some fields of a record on their way; `future` gives its PartResult, `size` its bytes in a request, `counted` whether
-    it is the first with its text in this run, so that the budget counts it.
+    """Some fields of a record on their way; `future` gives its PartResult, `size` its bytes in a request.
 
     Args:
         record: id of the record.
@@ -59,7 +58,6 @@ class Part:
         self.fields = {name: fields[name] for name in document.fields}
         self.future: Future[PartResult] = Future()
         self.paid: list[Paid] = []
-        self.counted = True
         self._translator = translator
         self._set_attempt(1, document)
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from kollm.core.errors import InputError
 from kollm.core.records import Record
-from kollm.services.ledger import Charge, Ledger
-from kollm.translate.budget import Budget
+from kollm.services.budget import Budget
+from kollm.services.ledger import Charge, Expense, Ledger
 from kollm.translate.buyer import Buyer
 from kollm.translate.fields import untranslated_fields
 from kollm.translate.memo import Finished, RowMemo
@@ -168,17 +168,16 @@ class _Stream:
             for record, key in zip(group, keys, strict=True)
         ]
         if earlier and self._book is not None:
-            paid = Charge(sum(item.characters for item in earlier), sum(item.cost for item in earlier))
-            self._budget.add_earlier(paid, self._book.lost(item.key for item in earlier))
+            lost = self._book.lost(item.key for item in earlier)
+            for item in earlier:
+                expense = Expense(Charge(item.characters, item.cost), lost.get(item.key, Charge()))
+                self._budget.note(item.key, expense, answered=True)
         chosen = iter(self._buyer.add([part for row in rows for part, _ in row.parts]))
         return [row._replace(parts=[(next(chosen), counted) for _, counted in row.parts]) for row in rows]
 
     def _recall(self, record: Record, key: bytes, known: Finished, earlier: list[Paid]) -> _Row:
         counted = [bool(paid) and self._budget.claim(paid[0].key) for paid in known.paid]
-        for paid, first in zip(known.paid, counted, strict=True):
-            earlier += [item for item in paid[:1] if first] + [
-                item for item in paid[1:] if self._budget.claim(item.key)
-            ]
+        earlier += [item for paid in known.paid for item in paid]
         return _Row(record, key, known, known.route, [], _characters(known.paid, counted))
 
     def _plan(self, record: Record, key: bytes) -> _Row:
@@ -189,9 +188,7 @@ class _Stream:
             made = make_parts(record.id, fields, self._translator, self._mode)
         if isinstance(made, str):
             return _Row(record, key, Finished({}, made, decision.route, 0, ()), decision.route, [])
-        for part in made:
-            part.counted = self._budget.claim(part.key)
-        return _Row(record, key, None, decision.route, [(part, part.counted) for part in made])
+        return _Row(record, key, None, decision.route, [(part, self._budget.claim(part.key)) for part in made])
 
     def _outcome(self, row: _Row) -> Outcome:
         if row.finished is not None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from kollm.services.ledger import Ledger
-    from kollm.translate.budget import Budget
+from kollm.services.budget import Budget, Usage
+from kollm.services.ledger import Ledger
+from kollm.services.retry import RetryPolicy
 
 
 class Segment(NamedTuple):
@@ -44,18 +44,6 @@ class Translation(NamedTuple):
     reason: str = ""
 
 
-class Usage(NamedTuple):
-    """What a service says was used of its quota, in characters.
-
-    Attributes:
-        used: used so far.
-        limit: the quota; None for none.
-    """
-
-    used: int
-    limit: int | None
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How an engine may be called.
@@ -67,8 +55,7 @@ class Limits:
         text_bytes: bytes of one text, where that is less.
         texts_apart: True if each text of a call is a request of its own.
         requests_per_second: calls a second in all; None for no limit.
-        tries: calls for one batch, the first included, before the run gives up.
-        backoff: seconds before the second try; half as much again before each later one.
+        retry: how often and how long a batch that got no answer is sent again.
     """
 
     workers: int = 1
@@ -77,8 +64,7 @@ class Limits:
     text_bytes: int = 1 << 30
     texts_apart: bool = False
     requests_per_second: float | None = None
-    tries: int = 8
-    backoff: float = 1.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 class Translator(Protocol):
@@ -117,6 +103,10 @@ class Translator(Protocol):
             ServiceError: the service refuses for good, e.g. because of the key.
             QuotaError: the service's quota is used up.
         """
+        ...
+
+    def stop(self) -> None:
+        """Send nothing more; called from another thread than `translate`, which may be under way."""
         ...
 
     def price(self, text: str) -> tuple[int, float]:

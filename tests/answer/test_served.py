@@ -13,6 +13,7 @@ from kollm.core.files import read_jsonl
 from kollm.core.records import Record
 from kollm.services.chat import ChatClient
 from kollm.services.ledger import Ledger
+from kollm.services.retry import RetryPolicy
 from tests.servers.chat import LoopbackChat, Said
 
 TASKS = [Record(f"t-{n}", "human_eval", f"질문 {n}?", "입력" if n == 1 else "", "참고") for n in range(3)]
@@ -29,7 +30,7 @@ def last(body: dict[str, Any]) -> str:
 
 
 def ask(server: LoopbackChat, ledger: Ledger, output: Path, tasks: Sequence[Record] = TASKS, **options: Any) -> int:
-    client = ChatClient("gpt-4-0613", kind="answer", base_url=server.url, ledger=ledger, tries=1)
+    client = ChatClient("gpt-4-0613", kind="answer", base_url=server.url, ledger=ledger, retry=RetryPolicy(tries=1))
     return answer_by_api(tasks, client, output, **options)
 
 

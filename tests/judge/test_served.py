@@ -18,6 +18,7 @@ from kollm.judge.served import ChatJudge, read_structured, response_format
 from kollm.judge.verdicts import read_verdicts
 from kollm.services.chat import ChatClient
 from kollm.services.ledger import Ledger
+from kollm.services.retry import RetryPolicy
 from tests.judge.conftest import REPLY, SCORES, answers
 from tests.servers.logprobs import LogprobServer
 
@@ -28,7 +29,13 @@ Make = Callable[..., ChatJudge]
 @pytest.fixture
 def make(llmock: LLMock, ledger: Ledger) -> Make:
     def build(rubric: str = "kullm2023", client: dict[str, Any] | None = None, **options: Any) -> ChatJudge:
-        settings = {"model": MODEL, "kind": "judge", "ledger": ledger, "backoff": 0.01, **(client or {})}
+        settings = {
+            "model": MODEL,
+            "kind": "judge",
+            "ledger": ledger,
+            "retry": RetryPolicy(first=0.01),
+            **(client or {}),
+        }
         return ChatJudge(ChatClient(**settings), rubric, **options)
 
     return build
@@ -181,7 +188,7 @@ def test_faults_on_every_path_lose_and_double_nothing(
     for status in (429, 500, 503, 429, 502):
         llmock.fail(status, times=4)
     llmock.rate_limit(times=3, retry_after=0.2)
-    report = judge_generations(answers(60), make(client={"tries": 8}), tmp_path / "verdicts.jsonl")
+    report = judge_generations(answers(60), make(), tmp_path / "verdicts.jsonl")
     assert report.statuses == {"ok": 60}
     assert ledger.stats()[0].answered == 60 and len(read_verdicts(tmp_path / "verdicts.jsonl")) == 60
 

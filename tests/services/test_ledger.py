@@ -13,11 +13,21 @@ from click.testing import CliRunner
 from kollm.cli.ledger import ledger as ledger_command
 from kollm.core.errors import InputError, StateError
 from kollm.services.ledger import Answer, Charge, Ledger, Purchase
+from kollm.services.ledger.transfer import export_ledger, import_ledger
 
 
 def purchase(text: str = "Hello.", **changes: object) -> Purchase:
     values = {"kind": "translate", "engine": "deepl", "base_url": "http://x", "model": "", "options": {}, "context": ""}
     return Purchase(**{**values, "text": text, **changes})  # type: ignore[arg-type]
+
+
+def begin(book: Ledger, items: list[Purchase], characters: int | list[int] = 0, cost: float = 0.0) -> None:
+    counts = characters if isinstance(characters, list) else [characters] * len(items)
+    book.begin({item.key: (item, Charge(count, cost)) for item, count in zip(items, counts, strict=True)})
+
+
+def answer(book: Ledger, key: str, content: dict[str, object], characters: int = 0, cost: float = 0.0) -> None:
+    book.answer_all({key: Answer(content, characters, cost)})
 
 
 @pytest.fixture
@@ -45,20 +55,20 @@ def test_every_field_is_part_of_the_key() -> None:
 def test_begin_answer_find(book: Ledger) -> None:
     item = purchase("a lone \ud800 surrogate")
     assert book.find([item.key]) == {}
-    book.begin([item], characters=7, cost=0.5)
+    begin(book, [item], characters=7, cost=0.5)
     assert book.find([item.key]) == {}
-    assert book.lost([item.key]) == Charge(7, 0.5)
-    book.answer(item.key, {"text": "안녕 \udfff"}, characters=6, cost=0.25)
+    assert book.lost([item.key]) == {item.key: Charge(7, 0.5)}
+    answer(book, item.key, {"text": "안녕 \udfff"}, characters=6, cost=0.25)
     assert book.find([item.key, "other"]) == {item.key: Answer({"text": "안녕 \udfff"}, 6, 0.25)}
-    assert book.in_flight() == [] and book.lost([item.key]) == Charge()
+    assert book.in_flight() == [] and book.lost([item.key]) == {}
 
 
 def test_a_send_without_an_answer_stays_counted_after_a_later_one_was_answered(book: Ledger) -> None:
     item = purchase()
-    book.begin([item], characters=10)
-    book.begin([item], characters=10)
-    assert book.lost([item.key]) == Charge(20, 0.0)
-    book.answer(item.key, {"text": "x"}, characters=10)
+    begin(book, [item], characters=10)
+    begin(book, [item], characters=10)
+    assert book.lost([item.key]) == {item.key: Charge(20, 0.0)}
+    answer(book, item.key, {"text": "x"}, characters=10)
     (left,) = book.in_flight()
     assert (left.purchase, left.sends, left.charge, left.answered) == (item, 1, Charge(10, 0.0), True)
     assert book.stats()[0].in_flight == 1 and book.stats()[0].lost == Charge(10, 0.0)
@@ -66,26 +76,26 @@ def test_a_send_without_an_answer_stays_counted_after_a_later_one_was_answered(b
 
 def test_release_takes_back_one_send(book: Ledger) -> None:
     refused, sent_twice = purchase("refused"), purchase("sent twice")
-    book.begin([refused, sent_twice], characters=[5, 6])
-    book.begin([sent_twice], characters=6)
-    book.release([refused.key, sent_twice.key])
+    begin(book, [refused, sent_twice], characters=[5, 6])
+    begin(book, [sent_twice], characters=6)
+    book.end_leases([refused.key, sent_twice.key], charged=False)
     assert [(item.purchase.text, item.sends) for item in book.in_flight()] == [("sent twice", 1)]
     assert book.in_flight([refused.key]) == []
 
 
 def test_answer_without_begin_is_an_error(book: Ledger) -> None:
     with pytest.raises(StateError, match="begin it before"):
-        book.answer("sha256:0", {})
+        answer(book, "sha256:0", {"text": "x"})
     known = purchase()
-    book.begin([known])
+    begin(book, [known])
     with pytest.raises(StateError):
-        book.answer_all({known.key: Answer({"text": "x"}), "sha256:0": Answer({})})
+        book.answer_all({known.key: Answer({"text": "x"}), "sha256:0": Answer({"text": "x"})})
     assert book.find([known.key]) == {}, "one transaction: all answers or none"
 
 
 def test_many_keys(book: Ledger) -> None:
     items = [purchase(str(number)) for number in range(1203)]
-    book.begin(items)
+    begin(book, items)
     book.answer_all({item.key: Answer({"text": item.text}) for item in items})
     found = book.find(item.key for item in items)
     assert [found[item.key].content["text"] for item in items] == [item.text for item in items]
@@ -93,31 +103,31 @@ def test_many_keys(book: Ledger) -> None:
 
 def test_export_and_import(book: Ledger, tmp_path: Path) -> None:
     answered, flying = purchase("answered"), purchase("flying")
-    book.begin([answered, flying], characters=8)
-    book.answer(answered.key, {"text": "답"}, characters=8, cost=0.1)
-    assert book.export(tmp_path / "out" / "ledger.jsonl") == 2
+    begin(book, [answered, flying], characters=8)
+    answer(book, answered.key, {"text": "답"}, characters=8, cost=0.1)
+    assert export_ledger(book, tmp_path / "out" / "ledger.jsonl") == 2
     other = Ledger.open(tmp_path / "other.sqlite3")
-    other.begin([answered], characters=8)
-    assert other.import_(tmp_path / "out" / "ledger.jsonl") == 1
-    assert other.import_(tmp_path / "out" / "ledger.jsonl") == 0
+    begin(other, [answered], characters=8)
+    assert import_ledger(other, tmp_path / "out" / "ledger.jsonl") == 1
+    assert import_ledger(other, tmp_path / "out" / "ledger.jsonl") == 0
     assert other.find([answered.key, flying.key]) == {answered.key: Answer({"text": "답"}, 8, 0.1)}
     assert [item.answered for item in other.in_flight()] == [True], "its own lost send stays listed"
 
 
 def test_a_forged_export_adds_nothing(book: Ledger, tmp_path: Path) -> None:
     for number in range(2):
-        book.begin([purchase(str(number))])
-        book.answer(purchase(str(number)).key, {"text": "답"})
+        begin(book, [purchase(str(number))])
+        answer(book, purchase(str(number)).key, {"text": "답"})
     path = tmp_path / "ledger.jsonl"
-    book.export(path)
+    export_ledger(book, path)
     lines = path.read_text().splitlines()
     path.write_text(lines[0] + "\n" + lines[1].replace('"attempt": 1', '"attempt": 2') + "\n")
     other = Ledger.open(tmp_path / "other.sqlite3")
     with pytest.raises(InputError, match="row 2: the key"):
-        other.import_(path)
+        import_ledger(other, path)
     path.write_text('{"a": 1}\n')
     with pytest.raises(InputError, match="row 1: not a ledger export"):
-        other.import_(path)
+        import_ledger(other, path)
     assert other.stats() == []
 
 
@@ -140,9 +150,9 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     book = Ledger.open(tmp_path / "ledger.sqlite3")
     book._connection.execute("PRAGMA max_page_count = 12")
     with pytest.raises(StateError, match=r"cannot be written .*database or disk is full"):
-        book.begin([purchase("long " * 50_000)])
+        begin(book, [purchase("long " * 50_000)])
     assert book.stats() == []
-    book.begin([purchase("short")])
+    begin(book, [purchase("short")])
     assert len(book.in_flight()) == 1
 
 
@@ -170,8 +180,8 @@ def _write_until_killed(path: Path, pipe: object) -> None:
     book = Ledger.open(path)
     for number in range(100_000):
         item = purchase(str(number))
-        book.begin([item], characters=1)
-        book.answer(item.key, {"text": item.text}, characters=1)
+        begin(book, [item], characters=1)
+        answer(book, item.key, {"text": item.text}, characters=1)
         pipe.send(number)  # type: ignore[attr-defined]
 
 
@@ -202,8 +212,8 @@ def test_command(tmp_path: Path) -> None:
     run = CliRunner()
     assert "nothing bought yet" in run.invoke(ledger_command, ["stats", "--ledger", str(path)]).output
     with Ledger.open(path) as book:
-        book.begin([purchase("Good morning."), purchase("Good night.")], characters=13)
-        book.answer(purchase("Good morning.").key, {"text": "좋은 아침입니다."}, characters=13, cost=0.01)
+        begin(book, [purchase("Good morning."), purchase("Good night.")], characters=13)
+        answer(book, purchase("Good morning.").key, {"text": "좋은 아침입니다."}, characters=13, cost=0.01)
     shown = run.invoke(ledger_command, ["stats", "--ledger", str(path), "--in-flight"]).output
     assert "translate deepl -: 1 texts answered, 13 characters, USD 0.01; 1 sent without an answer" in shown
     assert "sent 1x, not answered: Good night." in shown

@@ -10,6 +10,7 @@ import pytest
 
 from kollm.services.chat import ChatClient
 from kollm.services.ledger import Ledger
+from kollm.services.retry import RetryPolicy
 from tests.servers.chat import LoopbackChat
 
 MakeClient = Callable[..., ChatClient]
@@ -22,6 +23,8 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
 
         def make(chat: LoopbackChat, **options: Any) -> ChatClient:
             model = options.pop("model", "gpt-4")
-            return ChatClient(model, kind="answer", base_url=chat.url, ledger=ledger, **{"backoff": 0.01, **options})
+            return ChatClient(
+                model, kind="answer", base_url=chat.url, ledger=ledger, **{"retry": RetryPolicy(first=0.01), **options}
+            )
 
         yield make

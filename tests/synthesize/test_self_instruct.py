@@ -13,6 +13,7 @@ import pytest
 from kollm.core.errors import InputError, QuotaError, ServiceError
 from kollm.services.chat import run_async
 from kollm.services.chat.messages import ChatReply
+from kollm.services.retry import RetryPolicy
 from kollm.synthesize.seeds import BUNDLED, Instance, read_seeds
 from kollm.synthesize.self_instruct import (
     Settings,
@@ -147,7 +148,7 @@ def test_a_model_with_nothing_new_ends_the_search(make_client: MakeClient, capsy
 
 def test_a_service_that_answers_nothing_is_an_error(make_client: MakeClient) -> None:
     with LoopbackChat(lambda _: 503) as chat, pytest.raises(ServiceError, match="None of 5 requests was answered"):
-        run_async(self_instruct(make_client(chat, tries=1), SEEDS, KO, "ko", Settings(3)))
+        run_async(self_instruct(make_client(chat, retry=RetryPolicy(tries=1)), SEEDS, KO, "ko", Settings(3)))
 
 
 def test_english_with_seeds_of_the_users_own(tmp_path: Path, make_client: MakeClient) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from kollm.core.records import Record
 from kollm.services.ledger import Ledger
+from kollm.services.retry import RetryPolicy
 from kollm.translate.deepl import DeepLTranslator
 from tests.servers.deepl import KEY, DeepLServer
 
@@ -24,11 +25,12 @@ def server() -> Iterator[DeepLServer]:
 @pytest.fixture
 def engine(server: DeepLServer) -> Callable[..., DeepLTranslator]:
     def make(**options: Any) -> DeepLTranslator:
-        limits = {name: options.pop(name) for name in ("tries", "backoff", "batch_texts") if name in options}
+        retry = RetryPolicy(tries=options.pop("tries", 8), first=options.pop("backoff", 0.01))
+        limits = {"batch_texts": options.pop("batch_texts")} if "batch_texts" in options else {}
         translator = DeepLTranslator(
             options.pop("key", KEY), server.url, **{"requests_per_second": 2000.0, "workers": 4, **options}
         )
-        translator.limits = dataclasses.replace(translator.limits, **{"backoff": 0.01, **limits})
+        translator.limits = dataclasses.replace(translator.limits, retry=retry, **limits)
         return translator
 
     return make

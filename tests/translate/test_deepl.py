@@ -14,6 +14,7 @@ import pytest
 
 from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
 from kollm.services.ledger import Ledger
+from kollm.services.ledger.transfer import export_ledger
 from kollm.translate import Budget, Outcome, Router, make_translator, translate_records, translate_stream
 from kollm.translate.deepl import DeepLTranslator
 from tests.servers.deepl import KEY, DeepLServer, Fault
@@ -321,7 +322,7 @@ def test_the_quota_at_the_server(server: DeepLServer, engine: Engine, ledger: Le
 
 def _keys(ledger: Ledger) -> list[str]:
     path = ledger.path.with_suffix(".jsonl")
-    ledger.export(path)
+    export_ledger(ledger, path)
     return [json.loads(line)["key"] for line in path.read_text().splitlines()]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
 from kollm.services.ledger import Ledger
+from kollm.services.retry import RetryPolicy
 from kollm.translate import Budget, make_translator, translate_records
 from kollm.translate.openai import OpenAITranslator
 from tests.servers.chat import LoopbackChat, Said
@@ -28,7 +29,7 @@ def structured(body: dict[str, Any]) -> str:
 
 
 def engine(chat: LoopbackChat, **options: Any) -> OpenAITranslator:
-    client = {"backoff": 0.01, "tries": 2}
+    client = {"retry": RetryPolicy(tries=2, first=0.01)}
     return OpenAITranslator("gpt-4", chat.url, concurrency=8, client_options=client, **options)
 
 

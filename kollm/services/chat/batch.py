@@ -18,7 +18,8 @@ from kollm.core.files import ensure_folder, read_json, write_json
 from kollm.core.records import canonical_json, content_id
 from kollm.services.chat.client import ChatClient
 from kollm.services.chat.messages import ChatRequest, answer_content, answer_tokens, prompt_tokens, token_counts
-from kollm.services.ledger import Answer
+from kollm.services.ledger import Answer, Charge, Purchase
+from kollm.services.ledger.owner import new_batch
 from kollm.services.prices import BATCH_DISCOUNT
 
 MOST_REQUESTS = 50_000
@@ -30,6 +31,8 @@ ENDED = ("completed", "failed", "expired", "cancelled")
 IN_VAIN = ("completed", "failed")
 """Endings after which, where no answer came at all, the same requests would fail again."""
 LONGEST_REASON = 300
+LEASE_SECONDS = 25 * 3600.0
+"""A batch takes a day at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class BatchState:
         keys: custom id -> key of the purchase.
         costs: custom id -> USD that it may cost at most.
         failure: why the batch brought no answer; empty while that is open.
+        owner: who holds the leases of its requests.
     """
 
     batch_id: str
@@ -53,6 +57,7 @@ class BatchState:
     keys: dict[str, str]
     costs: dict[str, float]
     failure: str = ""
+    owner: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -126,11 +131,20 @@ class ChatBatch:
         self.client.count_earlier(requests)
         self._check(lines, sum(costs.values()))
         keys = {custom: purchase.key for custom, purchase in purchases.items()}
-        state = BatchState("", content_id(sorted(keys.values())), self.client.base_url, self.client.model, keys, costs)
+        state = BatchState(
+            "",
+            content_id(sorted(keys.values())),
+            self.client.base_url,
+            self.client.model,
+            keys,
+            costs,
+            owner=new_batch(),
+        )
         ensure_folder(self.state.parent)
         with self.client.service() as service:
             # Written down before it is sent: a kill in between leaves a batch that its tag finds again.
-            self.client.ledger.begin(list(purchases.values()), 0, list(costs.values()))
+            if not self._lease({keys[custom]: (purchases[custom], Charge(0, costs[custom])) for custom in keys}):
+                return self.submit(requests)
             write_json(self.state, asdict(state))
             try:
                 file = service.files.create(file=("requests.jsonl", "".join(lines).encode("ascii")), purpose="batch")
@@ -141,6 +155,7 @@ class ChatBatch:
                 self._forget(state)
                 raise
         write_json(self.state, asdict(replace(state, batch_id=batch.id)))
+        self.client.ledger.hand_over(list(keys.values()), self.client.buying.owner, state.owner, LEASE_SECONDS)
         return BatchProgress(batch.id, batch.status, False, total=len(lines))
 
     def collect(self) -> BatchProgress:
@@ -169,9 +184,10 @@ class ChatBatch:
             files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
             lines = [line for file in files for line in service.files.content(file).text.splitlines() if line.strip()]
         answers = self._answers(lines, state)
-        self.client.ledger.answer_all({state.keys[custom]: answer for custom, answer in answers.items()})
+        self.client.ledger.answer_all({state.keys[custom]: item for custom, item in answers.items()}, state.owner)
         unanswered = [key for custom, key in state.keys.items() if custom not in answers]
-        self.client.ledger.release(unanswered)  # a batch charges what it answers, and nothing else
+        # A batch charges what it answers, and nothing else.
+        self.client.ledger.end_leases(unanswered, charged=False, owner=state.owner)
         if not answers and batch.status in IN_VAIN:
             state = replace(state, batch_id=batch.id, failure=_reason(batch, lines))
             write_json(self.state, asdict(state))
@@ -196,7 +212,7 @@ class ChatBatch:
                 f"The batch would have {len(lines):,} requests and {size / 1e6:.0f} MB; the Batch API takes {MOST_REQUESTS:,} "
                 f"and {MOST_BYTES // 1_000_000} MB - use --limit and submit it in parts."
             )
-        cap, spent = self.client.max_cost, self.client.spent
+        cap, spent = self.client.budget.max_cost, self.client.spent
         if cap is not None and spent + cost > cap:
             raise QuotaError(
                 f"The batch may cost USD {cost:.4f} and USD {spent:.4f} is spent, past the cap of USD {cap:.4f} - "
@@ -207,13 +223,13 @@ class ChatBatch:
         facts = self.client.facts.discounted(BATCH_DISCOUNT)
         answers: dict[str, Answer] = {}
         for line in lines:
-            row = json.loads(line)
-            response: dict[str, Any] = row.get("response") or {}
-            if row.get("custom_id") not in state.keys or response.get("status_code") != 200:
-                continue
             try:
-                content = answer_content(response.get("body") or {})
-            except ValueError:
+                row = json.loads(line)
+                response = row.get("response") or {}
+                if row.get("custom_id") not in state.keys or response.get("status_code") != 200:
+                    continue
+                content = answer_content(response.get("body"))
+            except (ValueError, AttributeError, TypeError, RecursionError):
                 continue  # an answer without a message is none; it is asked again
             answers[row["custom_id"]] = Answer(content, 0, facts.cost(*token_counts(content["usage"])))
         return answers
@@ -229,8 +245,29 @@ class ChatBatch:
         found = (batch.id for batch in service.batches.list(limit=100) if (batch.metadata or {}).get(TAG) == tag)
         return next(found, "")
 
+    def _lease(self, wanted: dict[str, tuple[Purchase, Charge]]) -> bool:
+        """Lease all requests; False where some were answered meanwhile, so that the batch is another one.
+
+        Raises:
+            StateError: another process, or another batch, is asking for some of them.
+            QuotaError: the cap leaves no room.
+        """
+        leases = self.client.buying.lease(wanted)
+        if len(leases.taken) == len(wanted):
+            return True
+        self.client.buying.release(leases.taken, charged=False)
+        if leases.busy:
+            raise StateError(
+                f"{len(leases.busy):,} of the {len(wanted):,} requests are under way in another process or batch - wait for "
+                "it, then run the same command again."
+            )
+        for error in leases.refused.values():
+            raise error
+        return False
+
     def _forget(self, state: BatchState) -> None:
-        self.client.ledger.release(state.keys.values())
+        owner = state.owner if state.batch_id else self.client.buying.owner
+        self.client.ledger.end_leases(state.keys.values(), charged=False, owner=owner)
         self.state.unlink(missing_ok=True)
 
 

@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from kollm.services.retry import RetryPolicy
+
 
 @dataclass(slots=True)
 class _Bucket:
@@ -42,15 +44,33 @@ class _Bucket:
         self.level = min(self.level, remaining)  # requests that the service has not seen yet are in `level` already
 
 
+@dataclass(slots=True)
+class Admission:
+    """Leave to send one request.
+
+    Attributes:
+        used: set to False where nothing was sent after all: its share of the limits goes back.
+    """
+
+    used: bool = True
+
+
 class Governor:
     """Admits requests, at most `concurrency` at once; one a service, in one event loop.
 
+    Attributes:
+        answers: how many answers came so far.
+
     Args:
         concurrency: requests under way at once.
+        policy: how long to wait after refusals.
     """
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, policy: RetryPolicy | None = None) -> None:
         self._most = self._allowed = float(concurrency)
+        self._policy = policy or RetryPolicy()
+        self._refusals = 0
+        self.answers = 0
         self._under_way = 0
         self._requests, self._tokens = _Bucket(), _Bucket()
         self._paused_until = 0.0
@@ -74,15 +94,19 @@ class Governor:
             self._under_way += 1
             self._requests.take(1)
             self._tokens.take(tokens)
+        admission = Admission()
         try:
-            yield
+            yield admission
         finally:
             async with self._changed:
                 self._under_way -= 1
+                if not admission.used:
+                    self._requests.take(-1)
+                    self._tokens.take(-tokens)
                 self._changed.notify_all()
 
     def learn(self, headers: Mapping[str, str]) -> None:
-        """Take in the limits that an answer's headers name, and let the number of requests at once grow again."""
+        """Take in the limits that a reply's headers name, and let the number of requests at once grow again."""
         now = time.monotonic()
         for bucket, what in ((self._requests, "requests"), (self._tokens, "tokens")):
             limit = _number(headers.get(f"x-ratelimit-limit-{what}"))
@@ -92,12 +116,23 @@ class Governor:
                 bucket.learn(limit, remaining, now)
         self._allowed = min(self._most, self._allowed + 1 / self._allowed)
 
+    def answered(self) -> None:
+        """A request was answered: the next refusal is a first one again."""
+        self.answers += 1
+        self._refusals = 0
+
     def pause(self, seconds: float) -> None:
-        """The service asked to wait: nobody sends before, and fewer at once after. Many refusals of one wave count once."""
-        until = time.monotonic() + seconds
-        if time.monotonic() >= self._paused_until:
+        """The service asked to wait: nobody sends before, and fewer at once after.
+
+        Many refusals of one wave count once; waves without an answer between make the waits grow.
+        """
+        now = time.monotonic()
+        if now >= self._paused_until:
             self._allowed = max(1.0, self._allowed / 2)
-        self._paused_until = max(self._paused_until, until)
+            self._refusals += 1
+            if self._refusals > 1:
+                seconds = max(seconds, self._policy.wait(self._refusals))
+        self._paused_until = max(self._paused_until, now + seconds)
 
 
 def _number(text: str | None) -> float | None:

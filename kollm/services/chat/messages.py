@@ -9,6 +9,9 @@ from typing import Any
 
 from kollm.core.records import Status
 
+MOST_TOKENS = 100_000_000
+"""Tokens that no request has: a larger count is a fault of the service."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
@@ -35,7 +38,7 @@ class ChatReply:
 
     Attributes:
         text: what the model wrote; empty for none.
-        status: `ok`, `refusal`, `truncated` (the token limit) or `api_error`.
+        status: `ok`, `refusal`, `truncated` (the token limit, or a prompt that is too long) or `api_error`.
         finish_reason: the service's own word.
         model_returned: the model that answered, by the service's account.
         usage: token counts and fingerprint as the service reported them.
@@ -58,25 +61,73 @@ class ChatReply:
     replayed: bool = False
 
 
-def answer_content(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What the ledger keeps of a chat completion's body.
+def answer_content(body: Any) -> dict[str, Any]:
+    """What the ledger keeps of a chat completion's body; what has another form than the protocol's is left out.
 
     Raises:
-        ValueError: the body has no choice with a message.
+        ValueError: the body has no choice with a message whose content is text or nothing.
     """
     choices = body.get("choices") if isinstance(body, Mapping) else None
-    if not choices or not isinstance(choices[0], Mapping) or not isinstance(choices[0].get("message"), Mapping):
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, Mapping) else None
+    if not isinstance(choice, Mapping) or not isinstance(message, Mapping):
         raise ValueError("no choice with a message in it")
-    choice, message = choices[0], choices[0]["message"]
+    logprobs = choice.get("logprobs")
     return {
-        "text": message.get("content") or "",
-        "finish_reason": choice.get("finish_reason") or "",
-        "refusal": message.get("refusal") or "",
-        "logprobs": (choice.get("logprobs") or {}).get("content"),
-        "model": body.get("model") or "",
-        "usage": body.get("usage") or {},
-        "fingerprint": body.get("system_fingerprint") or "",
+        "text": _content_text(message.get("content")),
+        "finish_reason": _text(choice.get("finish_reason")),
+        "refusal": _text(message.get("refusal")),
+        "logprobs": _logprobs(logprobs.get("content") if isinstance(logprobs, Mapping) else None),
+        "model": _text(body.get("model")),
+        "usage": _usage(body.get("usage")),
+        "fingerprint": _text(body.get("system_fingerprint")),
     }
+
+
+def _content_text(content: Any) -> str:
+    """A message's content, which is text, nothing, or a list of parts of which those of text count."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if isinstance(content, list) and content and all(isinstance(part, Mapping) for part in content):
+        texts = [part.get("text") for part in content if part.get("type") in ("text", "output_text")]
+        if texts and all(isinstance(text, str) for text in texts):
+            return "".join(texts)
+    raise ValueError(f"its content is a {type(content).__name__}, not a text")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _usage(usage: Any) -> dict[str, Any]:
+    """Token counts that are counts; anything else that a service puts beside them stays if it is an object."""
+    if not isinstance(usage, Mapping):
+        return {}
+    return {key: value for key, value in usage.items() if isinstance(value, Mapping) or _is_count(value)}
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+
+
+def _logprobs(items: Any) -> list[dict[str, Any]] | None:
+    """Log-probabilities of an answer's tokens; None where one is not in the protocol's form."""
+    if not isinstance(items, list):
+        return None
+    for item in items:
+        if not isinstance(item, Mapping) or not _is_token(item):
+            return None
+        others = item.get("top_logprobs")
+        if others is not None and not (
+            isinstance(others, list) and all(isinstance(other, Mapping) and _is_token(other) for other in others)
+        ):
+            return None
+    return items
+
+
+def _is_token(item: Mapping[str, Any]) -> bool:
+    value = item.get("logprob")
+    return isinstance(item.get("token"), str) and isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def reply_of(content: Mapping[str, Any], cost: float, replayed: bool = False) -> ChatReply:
@@ -87,7 +138,7 @@ def reply_of(content: Mapping[str, Any], cost: float, replayed: bool = False) ->
         status, refusal = "refusal", refusal or "content_filter"
     elif refusal:
         status = "refusal"
-    elif content["finish_reason"] == "length":
+    elif content["finish_reason"] in ("length", "context_length_exceeded"):
         status = "truncated"
     return ChatReply(
         text=content["text"],
@@ -118,4 +169,5 @@ def answer_tokens(request: ChatRequest) -> int:
 
 def token_counts(usage: Mapping[str, Any]) -> tuple[int, int]:
     """Tokens of prompt and answer, as the service counted them; 0 where it does not say."""
-    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return (prompt if _is_count(prompt) else 0) or 0, (completion if _is_count(completion) else 0) or 0

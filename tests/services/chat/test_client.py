@@ -15,6 +15,7 @@ from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceEr
 from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 from kollm.services.ledger import Ledger
 from kollm.services.prices import DEFAULT_MODEL, model_facts
+from kollm.services.retry import RetryPolicy
 
 MODEL = "gpt-5.4-mini-2026-03-17"
 Make = Callable[..., ChatClient]
@@ -29,7 +30,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture
 def make(llmock: LLMock, ledger: Ledger) -> Make:
     def build(**options: Any) -> ChatClient:
-        return ChatClient(options.pop("model", MODEL), kind="judge", ledger=ledger, **{"backoff": 0.01, **options})
+        retry = RetryPolicy(tries=options.pop("tries", 5), first=0.01, longest=0.2)
+        return ChatClient(options.pop("model", MODEL), kind="judge", ledger=ledger, retry=retry, **options)
 
     return build
 
@@ -129,8 +131,11 @@ def test_what_no_retry_mends_stops_the_run(llmock: LLMock, make: Make, ledger: L
 
 def test_one_refused_request_is_a_status_and_the_others_go_on(llmock: LLMock, make: Make) -> None:
     llmock.context_overflow(times=1)
-    statuses = sorted(reply.status for reply in ask(make(concurrency=1), 3))
-    assert statuses == ["api_error", "ok", "ok"] and sent(llmock) == 3
+    for _ in range(2):
+        replies = ask(make(concurrency=1), 3)
+        assert sorted(reply.status for reply in replies) == ["ok", "ok", "truncated"]
+        assert sent(llmock) == 3, "the prompt would be too long for ever: nobody is asked again"
+    assert {reply.finish_reason for reply in replies} == {"stop", "context_length_exceeded"}
 
 
 def test_a_wait_of_hours_ends_the_run(llmock: LLMock, make: Make) -> None:

@@ -1,0 +1,6 @@
+"""The ledger: what was bought from paid services, kept for ever, so that nothing answered is paid for twice."""
+
+from kollm.services.ledger.store import Change, Entry, Ledger, default_path
+from kollm.services.purchase import Answer, Charge, Expense, InFlight, Purchase, Stats
+
+__all__ = ["Answer", "Change", "Charge", "Entry", "Expense", "InFlight", "Ledger", "Purchase", "Stats", "default_path"]
