@@ -243,7 +243,7 @@ def test_a_judge_that_gives_no_scores_is_stopped(
     assert "10 of the first 10 replies" in err and "--mode" in err and "--keep-going" in err
     assert len(llmock.requests) < 20 and len(read_verdicts(output)) == 10
     assert kollm(generations, "-o", output, "--keep-going") == 0
-    assert len(read_verdicts(output)) == 60
+    assert len(read_verdicts(output)) == 60 and len(llmock.requests) == 60
 
 
 def test_no_key_no_answers_and_a_dead_server(
