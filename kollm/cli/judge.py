@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     "--tasks", type=click.Path(path_type=Path), help="JSONL of tasks: id, reference, category, checklist, rules ..."
 )
 @click.option("--base-url", help="OpenAI-compatible server, if not OpenAI's [env: OPENAI_BASE_URL].")
+@click.option("--key-env", metavar="NAME", help="Variable with that server's key [default: the host's own].")
 @click.option("--max-cost", type=float, help="Stop before spending more than this many USD.")
 @click.option("--price", nargs=2, type=float, help="USD for a million tokens in and out, if kollm does not know them.")
 @click.option("--concurrency", type=click.IntRange(1), help="Requests at once [default: 32].")
@@ -203,7 +204,7 @@ def _pairs(answers: Sequence[Generation], others: Sequence[Generation], output: 
         or options["temperature"] is not None
     ):
         raise InputError("--against judges pairs in one way, by a service - leave out the other modes and options.")
-    chosen = {key: options[key] for key in ("base_url", "max_cost", "price", "concurrency")}
+    chosen = {key: options[key] for key in ("base_url", "key_env", "max_cost", "price", "concurrency")}
     client = make_client(options["model"], **chosen)
     budget = Budget(options["reply_tokens"], options["reasoning_tokens"])
     requests = pair_requests(match_pairs(answers, others), client, budget)

@@ -47,7 +47,10 @@ def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
                 reason = row.pop("reason", None)
                 record = Record.from_row(row)
                 if record.original is not None:
-                    yield "source row (English)", _pretty(row["original"])
+                    yield (
+                        "source row (English)" if record.translated else "source row (as it was read)",
+                        _pretty(row["original"]),
+                    )
                 names = ("id", "source", "system", "history", "instruction", "input", "output", "licence")
                 shown = {key: row[key] for key in names if key in row}
                 yield (

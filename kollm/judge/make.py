@@ -29,6 +29,7 @@ def make_judge(
     mode: Mode | None = None,
     samples: int = 1,
     base_url: str | None = None,
+    key_env: str | None = None,
     max_cost: float | None = None,
     price: tuple[float, float] | None = None,
     concurrency: int | None = None,
@@ -46,7 +47,7 @@ def make_judge(
         model: the service's model, by default a dated snapshot; for `local` a folder or Hub id, which has no default.
         mode: `text` (the default), `structured`, `rationale` or `logprob`; `local` and `rules` have only their own.
         samples: how often each answer is judged; `local` and `rules` always judge alike.
-        base_url, max_cost, price, concurrency, ledger: as ChatClient takes them.
+        base_url, key_env, max_cost, price, concurrency, ledger: as ChatClient takes them.
         temperature, keep_going: as ChatJudge takes them.
         reply_tokens, reasoning_tokens: room of a judgement, as Budget takes it.
 
@@ -57,6 +58,7 @@ def make_judge(
     of_a_service = {
         "mode": mode,
         "base_url": base_url,
+        "key_env": key_env,
         "max_cost": max_cost,
         "price": price,
         "concurrency": concurrency,
@@ -75,7 +77,13 @@ def make_judge(
             raise MissingExtraError(error.name or "transformers", "train") from error
         return LocalJudge(name, rubric)
     client = make_client(
-        model, base_url=base_url, max_cost=max_cost, price=price, concurrency=concurrency, ledger=ledger
+        model,
+        base_url=base_url,
+        key_env=key_env,
+        max_cost=max_cost,
+        price=price,
+        concurrency=concurrency,
+        ledger=ledger,
     )
     from kollm.judge.served import Budget, ChatJudge
 
@@ -128,6 +136,7 @@ def make_client(
     model: str | None = None,
     *,
     base_url: str | None = None,
+    key_env: str | None = None,
     max_cost: float | None = None,
     price: tuple[float, float] | None = None,
     concurrency: int | None = None,
@@ -147,6 +156,7 @@ def make_client(
         model or DEFAULT_MODEL,
         kind="judge",
         base_url=base_url,
+        key_env=key_env,
         max_cost=max_cost,
         price=price,
         concurrency=DEFAULT_CONCURRENCY if concurrency is None else concurrency,

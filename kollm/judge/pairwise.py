@@ -123,6 +123,7 @@ def judge_pairs(
         InputError: no task was answered by two systems.
     """
     pairs = match_pairs(first, second)
+    others = _of_others(output, pairs, client.model)
     replies = run_async(client.all(pair_requests(pairs, client, budget)))
     prompt_hash = text_sha256(TEMPLATE.read_text(encoding="utf-8"))
     verdicts = [
@@ -130,8 +131,20 @@ def judge_pairs(
         for (a, b), forward, backward in zip(pairs, replies[::2], replies[1::2], strict=True)
     ]
     ensure_folder(output.parent)
-    write_atomic(output, "".join(json_line(verdict.to_row()) for verdict in verdicts))
+    write_atomic(output, "".join(json_line(verdict.to_row()) for verdict in [*others, *verdicts]))
     return PairwiseResult(verdicts, summarize_pairs(verdicts))
+
+
+def _of_others(output: Path, pairs: Sequence[Pair], model: str) -> list[PairVerdict]:
+    """The rows of an earlier file that are not judged anew now: of other systems, tasks or judges.
+
+    Raises:
+        InputError: the file is there and holds something else than pairs.
+    """
+    if not output.exists():
+        return []
+    now = {(a.id, a.system, b.system, model) for a, b in pairs}
+    return [v for v in read_pairs(output) if (v.id, v.system_a, v.system_b, v.model_requested) not in now]
 
 
 def read_pairs(path: Path) -> list[PairVerdict]:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kollm.core.errors import InputError
+from kollm.core.text import normalise
 from kollm.judge.rubric import FIELDS, PLACEHOLDER, SECTION, Axis, Kind, Rubric
 from kollm.judge.rules import Rule, check_rules
 
@@ -47,7 +48,7 @@ def load_rubric(name_or_path: str | Path | Rubric) -> Rubric:
 @lru_cache(maxsize=64)
 def _read(path: Path, _modified: int) -> Rubric:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(normalise(path.read_text(encoding="utf-8")))
         file = _RubricFile.model_validate(values)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         if isinstance(error, ValidationError):

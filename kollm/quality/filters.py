@@ -61,7 +61,7 @@ class View:
     def __init__(self, record: Record) -> None:
         self.record = record
         self.korean = {name: text for name, text in record.texts().items() if text and not text.isspace()}
-        self.english = record.original.texts() if record.original is not None else {}
+        self.english = record.english().texts() if record.translated else {}
         self.left = record.provenance.route == "keep"
 
     def prose(self, name: str) -> str:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kollm.core.errors import InputError
 from kollm.core.files import json_line, read_jsonl, write_atomic
 from kollm.core.records import Record, content_id
+from kollm.core.text import normalise_values
 from kollm.translate.masking import lost_numbers, translatable
 from kollm.translate.structure import STRUCTURES, plain
 
@@ -162,7 +163,7 @@ def replay(record: Record, corrections: Mapping[str, Correction]) -> Replayed:
 
 def find_hits(record: Record) -> list[Hit]:
     """The suspected errors of a translated record, all fields; none for one that was not translated."""
-    if record.original is None:
+    if not record.translated:
         return []
     english, korean = record.english().texts(), record.texts()
     return [
@@ -200,7 +201,7 @@ def read_review(path: Path) -> dict[str, Correction]:
     corrections: dict[str, Correction] = {}
     for number, row in enumerate(read_jsonl(path), start=1):
         try:
-            item = Correction.model_validate(row)
+            item = Correction.model_validate(normalise_values(row))
         except ValidationError as error:
             raise InputError(
                 f"{path}, row {number}: no line of a review file - `kollm data review` writes one."

@@ -19,6 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from kollm.core.errors import InputError, RecipeError
 from kollm.core.records import Record, Turn, text_sha256
 from kollm.core.resources import resource_folder
+from kollm.core.text import normalise
 
 EOS_TOKEN = "<|endoftext|>"
 """End of text in Polyglot-Ko, GPT-NeoX and Pythia; pass a tokenizer's own where it differs."""
@@ -68,7 +69,7 @@ class PromptTemplate:
                 f"There is no prompt template '{name}' - use one of {', '.join(cls.names())}, "
                 "or the path of a file that ends in .jinja."
             )
-        text = path.read_text(encoding="utf-8")
+        text = normalise(path.read_text(encoding="utf-8"))
         try:
             _compile(text)
         except TemplateSyntaxError as error:

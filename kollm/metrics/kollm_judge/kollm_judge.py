@@ -41,7 +41,7 @@ _CITATION = """
 
 COLUMNS = ("predictions", "instructions", "inputs")
 OPTIONS = (
-    *("model", "mode", "samples", "base_url", "max_cost", "price", "concurrency", "temperature"),
+    *("model", "mode", "samples", "base_url", "key_env", "max_cost", "price", "concurrency", "temperature"),
     *("reply_tokens", "reasoning_tokens"),
 )
 
@@ -52,7 +52,7 @@ class KollmJudge(evaluate.Metric):
 
     Keywords of `evaluate.load`:
         rubric: a rubric file, in place of the configuration.
-        engine, model, mode, samples, base_url, max_cost, price, concurrency, temperature, reply_tokens,
+        engine, model, mode, samples, base_url, key_env, max_cost, price, concurrency, temperature, reply_tokens,
         reasoning_tokens: as `kollm judge` takes them.
         judge: a judge object of your own, in place of all of these.
     """
