@@ -140,7 +140,9 @@ def train(
     overrides: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Print, then run, the accelerate launch line of a recipe, or of one that is made for --base MODEL.
+    """Print, then run, the accelerate launch line of a recipe.
+
+    Without RECIPE, one is made for --base MODEL and the rows, and kept beside the output.
 
     Killed at any moment, the same command goes on from the last checkpoint.
     """
