@@ -42,7 +42,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--revision", "revisions", multiple=True, metavar="[NAME=]COMMIT", help="Commit on the Hub."),
             click.option("--turns", type=click.Choice(["conversation", "pairs", "first"]), default="conversation", show_default=True, help="A conversation as one row, one row a pair, or its first pair."),
-            click.option("--privacy", type=click.Choice(["mask", "drop", "off"]), default="mask", show_default=True, help="Personal data in shared conversations."),
+            click.option("--privacy", type=click.Choice(["auto", "mask", "drop", "off"]), default="auto", show_default=True, help="Personal data: auto masks it in shared conversations alone, mask and drop look into every source."),
             click.option("--near", type=click.FloatRange(0.5, 1.01), default=0.8, show_default=True, help="Least similarity of a near duplicate; 1.01 for none."),
             click.option("--against", multiple=True, default=("human_eval",), show_default=True, metavar="SET", help="Evaluation set to look for: human_eval, sample, a file, folder or Hub id; 'none' for none."),
             click.option("--limit", type=click.IntRange(min=1), help="Rows to read of each source."),
@@ -76,7 +76,7 @@ def plan(sources: tuple[str, ...], translator: str, price: float | None, **optio
 @click.option("--mode", type=click.Choice(["row", "field"]), default="row", show_default=True, help="A row as one document, or its fields apart.")  # fmt: skip
 @click.option("--filters", default="default", show_default=True, help="default, paper, paper-all or none.")
 @click.option("--leaks", type=click.Choice(["refuse", "drop", "keep"]), default="refuse", show_default=True, help="Rows that hold an evaluation task.")  # fmt: skip
-@click.option("--corrections", type=click.Path(), default="", help="Review file to replay (kollm data review).")  # fmt: skip
+@click.option("--corrections", type=click.Path(), default="", help="Review file, or folder of decisions (kollm app), to replay.")  # fmt: skip
 @click.option("--keep-english", is_flag=True, help="Each translated row is followed by its English original.")
 @click.option("--fresh-answers", is_flag=True, help="Translate questions alone; answers come from `synthesize regenerate`.")  # fmt: skip
 @click.option("--max-characters", type=click.IntRange(min=0), help="Cap on the characters billed.")

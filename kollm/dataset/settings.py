@@ -53,7 +53,7 @@ class Settings:
         filters: name of the filter set.
         turns: what becomes of conversations.
         mode: `row` or `field`.
-        privacy: what becomes of personal data in sources that carry it.
+        privacy: what becomes of personal data; `auto` masks it in sources that are shared conversations.
         near: least similarity of a near duplicate; above 1 for none.
         leaks: what becomes of rows that hold an evaluation task.
         against: evaluation sets to look for.
@@ -67,7 +67,7 @@ class Settings:
     filters: str = "default"
     turns: Turns = "conversation"
     mode: str = "row"
-    privacy: Privacy = "mask"
+    privacy: Privacy = "auto"
     near: float = NEAR
     leaks: LeakPolicy = "refuse"
     against: tuple[str, ...] = (EVALUATION,)
