@@ -20,9 +20,10 @@ from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenalt
 from kollm.answer.beam_search import beam_search, supports_beam_search
 from kollm.answer.file import check_same_way, read_generations, write_generations
 from kollm.core.errors import InputError
-from kollm.core.files import JsonlAppender, read_json
+from kollm.core.files import JsonlAppender
 from kollm.core.progress import Progress
 from kollm.core.records import Generation, Record, content_id
+from kollm.core.results import read_training_file
 from kollm.recipe.chat import CHAT
 from kollm.recipe.prompt import PromptTemplate, cut_at_heading
 from kollm.recipe.tokens import PromptEncoder, plain_ids
@@ -147,7 +148,7 @@ def _default_name(model: LocalModel) -> str:
 def _encoder(model: LocalModel, tokenizer: Any, prompt: str | None, enable_thinking: bool | None) -> PromptEncoder:
     """The prompts that an adapter or merged model of kollm was trained with, or those asked for."""
     marker = model.folder / "training.json"
-    trained = read_json(marker) if marker.is_file() else {}
+    trained = read_training_file(marker) if marker.is_file() else {}
     name = prompt or trained.get("prompt")
     if name is None:
         if not tokenizer.chat_template:
@@ -157,7 +158,7 @@ def _encoder(model: LocalModel, tokenizer: Any, prompt: str | None, enable_think
             )
         name = CHAT
     if enable_thinking is None:
-        enable_thinking = trained.get("recipe", {}).get("enable_thinking")
+        enable_thinking = (trained.get("recipe") or {}).get("enable_thinking")
     if prompt is None and name not in PromptTemplate.names():
         name = CHAT  # a file's template came with the tokenizer
     return make_encoder(name, tokenizer, enable_thinking=enable_thinking)

@@ -32,13 +32,14 @@ def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
     import pyarrow.parquet as pq
 
     from kollm.core.errors import InputError
-    from kollm.core.files import read_json, read_jsonl
+    from kollm.core.files import read_jsonl
     from kollm.core.records import Record
+    from kollm.core.results import read_run_file
     from kollm.recipe.prompt import PromptTemplate
 
     if not folder.is_dir():
         raise InputError(f"The work folder '{folder}' does not exist - name one that `kollm run` made.")
-    run = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    run = read_run_file(folder / "run.json") if (folder / "run.json").is_file() else {}
     prompt_name = run.get("recipe", {}).get("prompt", "kullm-2023")
     template = PromptTemplate.load(prompt_name) if prompt_name in PromptTemplate.names() else None
     for part in _dataset_folders(folder, run):

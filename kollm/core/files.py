@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from kollm.core.errors import InputError, StateError
+from kollm.core.reading import as_object, bounded, decode, lines_of, parse_json, parse_yaml
 
 
 def require_file(path: Path, what: str) -> Path:
@@ -111,17 +112,19 @@ def read_json(path: Path) -> Any:
     """Read one JSON file.
 
     Raises:
-        InputError: the file is missing or malformed; the message gives the line.
+        InputError: the file is missing, too large or malformed; the message gives the line.
     """
-    require_file(path, "The file")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}, line {error.lineno}: not valid JSON ({error.msg}) - mend the file or write it again."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start} - convert the file to UTF-8.") from error
+    with _open(path) as file:
+        return parse_json(bounded(file, path), path)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        InputError: as `read_json`, or it holds something else.
+    """
+    return as_object(read_json(path), path)
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -130,23 +133,44 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: the file is missing, or a line is not a JSON object; the message gives file and line number.
     """
-    require_file(path, "The file")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
-                raise InputError(
-                    f"{path}, line {number}: not valid JSON ({reason}) - mend or remove that line."
-                ) from error
+    with _open(path) as file:
+        for number, line in lines_of(file, path):
+            row = parse_json(line, f"{path}, line {number}", "mend or remove that line")
             if not isinstance(row, dict):
                 raise InputError(
                     f"{path}, line {number}: a {type(row).__name__}, not an object - each line must be one {{...}}."
                 )
             yield row
+
+
+def read_yaml(path: Path) -> Any:
+    """Read one YAML file.
+
+    Raises:
+        InputError: the file is missing, no UTF-8, malformed or too large.
+    """
+    return parse_yaml(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file; its lines end in newlines alone.
+
+    Raises:
+        InputError: the file is missing, no UTF-8 or too large.
+    """
+    with _open(path) as file:
+        return decode(bounded(file, path), path)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    found = require_file(path, "The file")
+    try:
+        file = found.open("rb")
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read ({error.strerror or error}) - check its permissions.") from error
+    with file:
+        yield file
 
 
 def json_line(row: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from jinja2 import Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kollm.core.errors import InputError, RecipeError
+from kollm.core.files import read_text
 from kollm.core.records import Record, Turn, text_sha256
 from kollm.core.resources import resource_folder
 
@@ -68,7 +69,7 @@ class PromptTemplate:
                 f"There is no prompt template '{name}' - use one of {', '.join(cls.names())}, "
                 "or the path of a file that ends in .jinja."
             )
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         try:
             _compile(text)
         except TemplateSyntaxError as error:

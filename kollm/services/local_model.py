@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kollm.core.errors import InputError, KollmError
-from kollm.core.files import read_json
+from kollm.core.files import read_object
 from kollm.services.repository import locate, parse_reference, pull
 from kollm.services.weights import ADAPTER_CONFIG, check_weights, content_hash
 
@@ -225,7 +225,7 @@ def _check_config(model: LocalModel) -> None:
         raise InputError(
             f"The model '{model.name}' cannot be loaded (it has no config.json) - check its name and files."
         )
-    for key, value in _leaves(read_json(path)):
+    for key, value in _leaves(read_object(path)):
         if "implementation" in key and isinstance(value, str) and "/" in value:
             raise InputError(
                 f"The model '{model.name}' asks in its config.json for the code '{value[:80]}' ({key}), and kollm never runs "
@@ -265,7 +265,7 @@ def adapter_config(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none, or it holds no keys and values.
     """
-    config = read_json(folder / ADAPTER_CONFIG)
-    if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
+    config = read_object(folder / ADAPTER_CONFIG)
+    if not isinstance(config.get("peft_type"), str):
         raise InputError(f"'{folder / ADAPTER_CONFIG}' is no configuration of an adapter - train it again.")
     return config
