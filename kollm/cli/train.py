@@ -79,7 +79,8 @@ def preview(recipe: str, dataset: str | None, base: Path | None, rows: int, over
     """Decoded training samples with the loss mask shown.
 
     Without --dataset they are the recipe's own where that takes no download and no translator, else the bundled sample's.
-    What the loss covers is green on a terminal, and stands between ⟦ and ⟧ elsewhere.
+    What the loss covers is green on a terminal, and stands between ⟦ and ⟧ elsewhere ([[ and ]] where the terminal
+    has no such signs).
     """
     from kollm.dataset.folder import read_records
     from kollm.recipe.load import load_recipe
@@ -93,15 +94,24 @@ def preview(recipe: str, dataset: str | None, base: Path | None, rows: int, over
         records = list(read_records(dataset, split="train"))
     shown = make_preview(loaded, records, preview_tokenizer(loaded, records, base), rows)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    opening, closing = _marks()
     for name, spans in shown.rows.items():
         click.echo(f"--- {name}")
         for span in spans:
-            marked = click.style(span.text, fg="green") if colour else f"⟦{span.text}⟧"
+            marked = click.style(span.text, fg="green") if colour else f"{opening}{span.text}{closing}"
             click.echo(marked if span.learned else span.text, nl=False)
         click.echo()
     click.echo("---")
     for line in shown.summary():
         click.echo(line)
+
+
+def _marks() -> tuple[str, str]:
+    try:
+        "⟦⟧".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return "[[", "]]"
+    return "⟦", "⟧"
 
 
 @click.command()

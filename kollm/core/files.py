@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -14,19 +13,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from kollm.core.errors import InputError, StateError
+from kollm.core.errors import InputError, StateError, os_sentence
 from kollm.core.reading import as_object, bounded, decode, lines_of, parse_json, parse_yaml
+from kollm.core.text import existing_path
 
 
 def require_file(path: Path, what: str) -> Path:
-    """The path, if a file is there.
+    """The path, if a file is there; a Korean name is found in either form of Unicode.
 
     Raises:
         InputError: there is none.
     """
-    if not path.is_file():
+    found = existing_path(path)
+    if not found.is_file():
         raise InputError(f"{what} '{path}' does not exist or is not a file - check the path.")
-    return path
+    return found
 
 
 def ensure_folder(path: Path) -> Path:
@@ -85,22 +86,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not isinstance(error.errno, int) or error.errno not in _DISK:
-            raise
-        raise StateError(
-            f"'{error.filename or path}' cannot be written ({error.strerror}) - {_DISK[error.errno]}; what was finished is kept."
-        ) from error
-
-
-_DISK = {
-    errno.ENOSPC: "make room on that disk and run the same command again",
-    errno.EDQUOT: "your quota is used up: make room and run the same command again",
-    errno.EROFS: "the disk takes no writing: choose another place",
-    errno.EACCES: "change its permissions, or choose another place",
-    errno.EPERM: "change its permissions, or choose another place",
-    errno.EIO: "the disk has a fault: choose another place",
-    errno.EFBIG: "the disk takes no file of that size: choose another place",
-}
+        raise StateError(os_sentence(error, path)) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -135,7 +121,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """
     with _open(path) as file:
         for number, line in lines_of(file, path):
-            row = parse_json(line, f"{path}, line {number}", "mend or remove that line")
+            row = parse_json(line, path, number)
             if not isinstance(row, dict):
                 raise InputError(
                     f"{path}, line {number}: a {type(row).__name__}, not an object - each line must be one {{...}}."

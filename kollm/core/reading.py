@@ -88,31 +88,33 @@ def _size(count: int) -> str:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def parse_json(text: str | bytes, where: object, what_to_do: str = "mend the file or write it again") -> Any:
+def parse_json(text: str | bytes, where: object, line: int | None = None) -> Any:
     """A JSON document.
 
     Args:
         text: the document; bytes are UTF-8.
-        where: the file, and the line where the document is one.
-        what_to_do: ends the message.
+        where: the file.
+        line: number of the line in it, where the document is one.
 
     Raises:
         InputError: it is malformed, no UTF-8, nested too deep, or holds a number of thousands of digits.
     """
+    place = where if line is None else f"{where}, line {line}"
+    what_to_do = "mend the file or write it again" if line is None else "mend or remove that line"
     try:
         value = json.loads(text.removeprefix(codecs.BOM_UTF8) if isinstance(text, bytes) else text)
     except json.JSONDecodeError as error:
-        place = f"{where}, line {error.lineno}" if error.lineno > 1 or "line" not in str(where) else str(where)
-        raise InputError(f"{place}: not valid JSON ({error.msg}) - {what_to_do}.") from error
+        at = f"{where}, line {error.lineno if line is None else line}"
+        raise InputError(f"{at}: not valid JSON ({error.msg}) - {what_to_do}.") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 at byte {error.start} - convert the file to UTF-8.") from error
+        raise InputError(f"{place}: not UTF-8 at byte {error.start} - convert the file to UTF-8.") from error
     except RecursionError as error:
-        raise _too_deep(where) from error
+        raise _too_deep(place) from error
     except ValueError as error:  # Python's limit on the digits of a whole number
-        raise InputError(f"{where}: a number of more than 4,300 digits - {what_to_do}.") from error
+        raise InputError(f"{place}: a number of more than 4,300 digits - {what_to_do}.") from error
     openings = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
     if openings > MOST_DEPTH:
-        check_size(value, where)
+        check_size(value, place)
     return value
 
 

@@ -14,8 +14,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from pydantic import TypeAdapter
+
 from kollm.core.errors import InputError
 from kollm.core.reading import conforming
+from kollm.core.text import normalise
 
 Turn = tuple[str, str]
 """One earlier exchange of a conversation: what the user said, what the assistant answered."""
@@ -96,7 +99,8 @@ class Record:
         system: the conversation's system message; empty for none.
         lang: language of the fields above, as a two-letter code.
         licence: SPDX identifier of the row's licence.
-        original: the row before translation; None until it was translated.
+        original: the row before translation, as it was read; None until it was translated, or for a row that stays in
+            its language where reading changed nothing.
         provenance: where the row comes from.
     """
 
@@ -145,12 +149,21 @@ class Record:
         """What `Record.original` keeps of this record when its texts are about to change."""
         return self.original or Original(self.instruction, self.input, self.output, self.history, self.system)
 
+    @property
+    def translated(self) -> bool:
+        """Whether `original` is another text than this one, and not only this one before it was normalised."""
+        if self.original is None:
+            return False
+        return bool(self.provenance.engine) or self.texts() != {
+            name: normalise(text) for name, text in self.original.texts().items()
+        }
+
     def english(self) -> Self:
-        """The record with the texts that it had before translation; an untranslated one as it is."""
+        """The record with the texts that it had before translation, normalised; an untranslated one as it is."""
         source = self.original
-        if source is None:
+        if source is None or not self.translated:
             return self
-        return replace(
+        whole = replace(
             self,
             instruction=source.instruction,
             input=source.input,
@@ -158,6 +171,7 @@ class Record:
             history=source.history,
             system=source.system,
         )
+        return whole.map_texts(normalise)
 
     def messages(self) -> list[dict[str, str]]:
         """The chat form: `role` and `content`, and on the last user turn `input` where there is one.
@@ -195,9 +209,7 @@ class Record:
         if isinstance(original, Mapping):
             there = original.get("instruction") is not None
             values["original"] = {**original, **_later(original)} if there else None
-        record: Self = conforming(
-            _record_type(cls), {**values, **_later(values)}, "This row", "it is no row of kollm's"
-        )
+        record: Self = conforming(_record_type(), {**values, **_later(values)}, "This row", "it is no row of kollm's")
         return record
 
 
@@ -323,8 +335,8 @@ def _texts(row: Record | Original) -> dict[str, str]:
 
 
 @functools.cache
-def _record_type(cls: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(cls, config=None)
+def _record_type() -> TypeAdapter[Any]:
+    return TypeAdapter(Record)
 
 
 def _later(row: Mapping[str, Any]) -> dict[str, Any]:

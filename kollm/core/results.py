@@ -14,7 +14,7 @@ from kollm.core.files import read_json
 from kollm.core.reading import validated
 
 Number = float | None
-PartFile = Annotated[str, StringConstraints(pattern=r"^(?!\.\.?/)[^/\\\x00]+/(?!\.\.?$)[^/\\\x00]+\.parquet$")]
+PartFile = Annotated[str, StringConstraints(pattern=r"^[^./\\][^/\\]*/[^./\\][^/\\]*\.parquet$")]
 """A file of a dataset folder: `CONFIG/SPLIT-NUMBER.parquet`, never outside of it."""
 
 
@@ -51,7 +51,7 @@ class _Manifest(_Shape):
     rows: dict[str, int] = {}
     dropped: dict[str, int] = {}
     mended: dict[str, int] = {}
-    flags: dict[str, int] = {}
+    flags: dict[str, int | bool] = {}
     leaks: list[str] = []
     characters: int = 0
 

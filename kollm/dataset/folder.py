@@ -17,10 +17,13 @@ import pyarrow.parquet as pq
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256, write_atomic
 from kollm.core.ownership import Replacement, own_files, require_own, restore, write_sealed
+from kollm.core.parquet import AGAIN, open_parquet, parquet_batches
+from kollm.core.reading import foreign_errors
 from kollm.core.records import Record, content_id
 from kollm.core.results import read_manifest_file
+from kollm.core.text import is_normal, normalise
 from kollm.core.version import __version__
-from kollm.dataset.tables import SCHEMA, to_records
+from kollm.dataset.tables import SCHEMA, check_batch, check_schema, to_records
 from kollm.services.repository import locate
 
 CARD = "README.md"
@@ -193,6 +196,11 @@ def dataset_fingerprint(folder_or_hub_id: str | Path) -> str:
     return content_id(read_manifest(locate(folder_or_hub_id, "dataset").folder))
 
 
+def _normalised(record: Record) -> Record:
+    """The record with its texts normalised: the folder may be another's, or older than kollm's own normalisation."""
+    return record if all(map(is_normal, record.texts().values())) else record.map_texts(normalise)
+
+
 def _folder_records(folder: Path, config: str | None, split: str | None) -> Iterator[Record]:
     manifest = read_manifest(folder)
     names = [name for name in manifest["files"] if _wanted(name, config, split)]
@@ -210,7 +218,7 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
             check_batch(batch, path)
             with foreign_errors(f"The parquet file '{path}'", AGAIN):  # text that is no UTF-8 is found here alone
                 records = to_records(batch)
-            yield from records
+            yield from map(_normalised, records)
 
 
 def _wanted(name: str, config: str | None, split: str | None) -> bool:

@@ -20,6 +20,7 @@ from kollm.core.errors import InputError, RecipeError
 from kollm.core.files import read_text
 from kollm.core.records import Record, Turn, text_sha256
 from kollm.core.resources import resource_folder
+from kollm.core.text import normalise
 
 EOS_TOKEN = "<|endoftext|>"
 """End of text in Polyglot-Ko, GPT-NeoX and Pythia; pass a tokenizer's own where it differs."""
@@ -69,7 +70,7 @@ class PromptTemplate:
                 f"There is no prompt template '{name}' - use one of {', '.join(cls.names())}, "
                 "or the path of a file that ends in .jinja."
             )
-        text = read_text(path)
+        text = normalise(read_text(path))
         try:
             _compile(text)
         except TemplateSyntaxError as error:

@@ -104,7 +104,7 @@ def local_batches(path: Path) -> Iterator[Batch]:
     Raises:
         InputError: as `file_batches`, or the file is missing.
     """
-    require_file(path, "The file")
+    path = require_file(path, "The file")
     with path.open("rb") as file:
         yield from file_batches(file, str(path))
 
@@ -148,10 +148,7 @@ def _line_batches(file: BinaryIO, name: str, first: int) -> Iterator[Batch]:
 
 
 def _parse_lines(lines: Lines) -> list[Any]:
-    return [
-        parse_json(text, f"{lines.name}, line {number}", "mend or remove that line")
-        for number, text in zip(lines.numbers, lines.texts, strict=True)
-    ]
+    return [parse_json(text, lines.name, number) for number, text in zip(lines.numbers, lines.texts, strict=True)]
 
 
 def _parquet_batches(file: BinaryIO, name: str, first: int) -> Iterator[Batch]:
@@ -180,7 +177,7 @@ def list_items(path: Path, *keys: str) -> Iterator[Any]:
     Raises:
         InputError: no file, malformed content, or no such list.
     """
-    require_file(path, "The file")
+    path = require_file(path, "The file")
     with path.open("rb") as file:
         text, found = _Text(file, str(path)), False
         if text.next_sign() != "{":

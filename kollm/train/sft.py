@@ -158,6 +158,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
             callbacks=[EpochStart(self.batches), Lines(), Clock(), *callbacks],
         )
         self.train_dataset = Examples(examples)
+        self.data_collator.masks_padding = self.aux_loss_enabled
         if self.accelerator.device.type == "cpu":
             add_compact_head(self.model.get_base_model() if peft_config else self.model)
         self.remove_callback(PrinterCallback)
@@ -189,6 +190,9 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         """
         outputs = model(**inputs, use_cache=False, fused_lm_head=True)
         loss = -outputs.log_probs.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        if self.aux_loss_enabled:  # each microbatch's by its share of the step's supervised tokens, as the loss itself
+            share = outputs.label_mask.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
+            loss = loss + self.router_aux_loss_coef * share * outputs.aux_loss
         # num_items_in_batch counts all processes' tokens, and DDP averages the gradients over the processes.
         return loss * self.accelerator.num_processes
 
