@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from kollm.core.errors import InputError, KollmError
 from kollm.core.files import read_object
+from kollm.core.rendering import ForeignTemplate
 from kollm.services.repository import locate, parse_reference, pull
 from kollm.services.weights import ADAPTER_CONFIG, check_weights, content_hash
 
@@ -110,7 +111,9 @@ def load_tokenizer(model: LocalModel, **options: Any) -> Any:
         InputError: there is none that can be read, or it asks for code of a repository's.
     """
     from transformers import AutoTokenizer
+    from transformers.utils import chat_template_utils
 
+    chat_template_utils._compile_jinja_template = ForeignTemplate  # every template of a tokenizer is somebody's program
     with readable(model):
         return AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False, **options)
 
