@@ -17,9 +17,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from jinja2 import TemplateError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kollm.core.errors import InputError
 
@@ -153,6 +155,16 @@ def render_foreign(template: str, values: Mapping[str, Any], marks: bool = False
     return _renderer(template, os.getpid()).render(values, marks)
 
 
+class _Generation(Extension):
+    """Knows the blocks around what a model writes; they are rendered as what they hold."""
+
+    tags: ClassVar[set[str]] = {"generation"}
+
+    def parse(self, parser: Any) -> Any:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 class ForeignTemplate:
     """Somebody's chat template in the shape of the compiled one that transformers renders.
 
@@ -168,6 +180,13 @@ class ForeignTemplate:
     def environment(self) -> ForeignTemplate:
         """Has `activate_tracker`, as transformers' environment."""
         return self
+
+    def parse(self, template: str) -> Any:
+        """The template's syntax tree: nothing of it is computed."""
+        try:
+            return ImmutableSandboxedEnvironment(extensions=[_Generation, loopcontrols]).parse(template)
+        except RecursionError as error:
+            raise TemplateError("it is nested too deep") from error
 
     @contextlib.contextmanager
     def activate_tracker(self, _blocks: list[str], places: list[tuple[int, int]]) -> Iterator[None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from kollm.core.files import read_json
 from kollm.core.reading import validated
@@ -132,7 +132,7 @@ class _Training(_Shape):
     base_commit: str | None = None
     base_content: str | None = None
     prompt_example: _PromptExample | None = None
-    ends: list[str] = []
+    ends: list[int] = []
     versions: dict[str, str] = {}
     hardware: dict[str, Any] = {}
     files: dict[str, str] = {}
@@ -194,7 +194,7 @@ def read_metrics_file(path: Path) -> dict[str, Any]:
 
 class _AxisScores(_Shape):
     mean: Number
-    ci95: tuple[float, float] | None = None
+    ci95: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     n: int
     n_scored: int
 
