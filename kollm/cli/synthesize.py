@@ -35,6 +35,7 @@ def model_options(command: Command) -> Command:
         click.option("--price", nargs=2, type=float, help="USD for a million tokens in and out, if not known."),
         click.option("--max-cost", type=float, help="Stop before spending more than this many USD."),
         click.option("--option", "options", multiple=True, help="Decoding option, KEY=VALUE, e.g. temperature=0.5."),
+        click.option("--key-env", metavar="NAME", help="Variable with that server's key [default: the host's own]."),
         click.option("--base-url", help="OpenAI-compatible server, if not OpenAI's [env: OPENAI_BASE_URL]."),
         click.option("--model", required=True, help="Model that writes, as the service calls it."),
         click.option("-o", "--output", default="rows.jsonl", type=click.Path(path_type=Path), show_default=True),
@@ -180,7 +181,7 @@ def templates(
 def _client(rest: dict[str, Any]) -> ChatClient:
     from kollm.services.chat import ChatClient
 
-    names = ("base_url", "max_cost", "price", "concurrency")
+    names = ("base_url", "key_env", "max_cost", "price", "concurrency")
     return ChatClient(rest.pop("model"), kind="synthesize", **{name: rest.pop(name) for name in names})
 
 
@@ -200,7 +201,7 @@ def _make(
     from kollm.services.chat import run_async
 
     note = "if every new instruction is kept, " if instructions else ""
-    say(f"{client.model} at {client.base_url}: {note}{client.estimate(requests)}")
+    say(f"{client.model}: {note}{client.estimate(requests)}")
     if dry_run:
         return
     ensure_folder(require_new(output, "the rows").absolute().parent)

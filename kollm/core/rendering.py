@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
 from jinja2.ext import Extension, loopcontrols
@@ -158,7 +158,7 @@ def render_foreign(template: str, values: Mapping[str, Any], marks: bool = False
 class _Generation(Extension):
     """Knows the blocks around what a model writes; they are rendered as what they hold."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
 
     def parse(self, parser: Any) -> Any:
         next(parser.stream)

@@ -21,6 +21,7 @@ from kollm.core.results import read_run_file
 from kollm.core.version import __version__
 from kollm.recipe.schema import Recipe
 from kollm.run.clearing import clear, require_clearable
+from kollm.run.destinations import destinations
 from kollm.run.stages import STAGES, Run, RunOptions, Stage
 from kollm.services.adapter_base import mend_moved
 
@@ -35,6 +36,8 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
         StateError: the folder holds another run, or a changed input; the message names the key and both values.
         KollmError: whatever a stage raises; what was finished stays.
     """
+    for line in destinations(recipe, bool(options.dataset or recipe.data.dataset)):
+        say(line)
     ensure_folder(options.folder)
     with folder_lock(options.folder):
         mend_moved(options.folder / "adapter")

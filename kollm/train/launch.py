@@ -89,7 +89,7 @@ def check_launch(
             installed.
         RecipeError: settings that exclude each other.
     """
-    check_recipe(recipe, config)
+    check_recipe(recipe, config, base)
     if output is not None:
         check_output(output)
     values = accelerate_settings(config)

@@ -156,7 +156,11 @@ class ChatRun:
             except (openai.OpenAIError, NoAnswerError, TimeoutError) as error:
                 try:
                     fault = fault_of(
-                        error, request.options, client.retry, f"{client.base_url} (model '{client.model}')"
+                        error,
+                        request.options,
+                        client.retry,
+                        f"{client.base_url} (model '{client.model}')",
+                        client.endpoint.said_key,
                     )
                 except ServiceError:
                     await self.queue.release(key, charged=False)
