@@ -115,7 +115,9 @@ def load_tokenizer(model: LocalModel, **options: Any) -> Any:
 
     chat_template_utils._compile_jinja_template = ForeignTemplate  # every template of a tokenizer is somebody's program
     with readable(model):
-        return AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False, **options)
+        tokenizer = AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False, **options)
+        tokenizer.decode(tokenizer("kollm 가나다")["input_ids"])  # some faults of its files show in use alone
+        return tokenizer
 
 
 def load_network(model: LocalModel, dtype: Any, family: Family = "causal", **options: Any) -> Any:
