@@ -324,7 +324,11 @@ def _with_card(publication: Publication, card: Card) -> Publication:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    try:
+        return (text + "\n").encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot hold
+        return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode("ascii")
 
 
 # --- metric -----------------------------------------------------------------------------------------------------------
