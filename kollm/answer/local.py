@@ -124,6 +124,7 @@ def load_system(
             )
         tokenizer.pad_token = tokenizer.eos_token
     network = load_network(under, inference_dtype(state.device.type, dtype))
+    network.generation_config = GenerationConfig()  # the preset alone decides, not what lies beside the weights
     if found.is_adapter:
         if len(tokenizer) > network.get_input_embeddings().num_embeddings:
             network.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)  # as training did for new tokens
