@@ -117,6 +117,12 @@ def load_system(
         raise InputError(f"The base '{under.name}' is an adapter itself - name the model under it: --base MODEL.")
     state = PartialState()
     tokenizer = load_tokenizer(_with_tokenizer(found, under), padding_side="left")
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise InputError(
+                f"The tokenizer of '{found.name}' has neither a padding token nor an end of text - mend its tokenizer_config.json."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
     network = load_network(under, inference_dtype(state.device.type, dtype))
     if found.is_adapter:
         if len(tokenizer) > network.get_input_embeddings().num_embeddings:

@@ -83,9 +83,9 @@ class _Stage(_Shape):
 
 
 class _RunRecipe(_Shape):
-    name: str
+    name: str = ""
     prompt: str = "kullm-2023"
-    origins: dict[str, str] = {}
+    origins: dict[str, str] | None = None
 
 
 class _Run(_Shape):
@@ -160,8 +160,9 @@ def read_training_file(path: Path, whole: bool = False) -> dict[str, Any]:
 
 
 class _HistoryEntry(_Shape):
-    step: int
-    loss: float
+    step: float
+    loss: Number = None
+    eval_loss: Number = None
 
 
 class _HeldOut(_Shape):
