@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,6 +65,8 @@ def one_line(error: BaseException) -> str:
     """
     if isinstance(error, KollmError):
         return str(error)
+    if (full := disk_sentence(error)) is not None:
+        return full
     if isinstance(error, OSError):
         return os_sentence(error) if error.errno is not None else " ".join(str(error).split())
     if isinstance(error, MemoryError):
@@ -77,6 +80,30 @@ def one_line(error: BaseException) -> str:
         f"This is a bug in kollm ({type(error).__name__}{where}: {reason}) - please report it at {ISSUES} with what "
         "`kollm --debug ...` shows; what was finished is kept."
     )
+
+
+def disk_sentence(error: BaseException | None, path: object = None) -> str | None:
+    """What to say where a disk took no more, whichever library met it; None for another error.
+
+    Args:
+        error: what was raised.
+        path: what was being written.
+    """
+    if error is None or isinstance(error, KollmError):
+        return None
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return os_sentence(error, path)
+    found = _FULL.search(str(error))
+    if found is None:
+        return None
+    what = f"'{path}'" if path is not None else "A file"
+    return f"{what} cannot be written ({found[0]}) - {_WHAT_TO_DO[errno.ENOSPC]}."
+
+
+_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|database or disk is full", re.IGNORECASE
+)
+"""How libraries that raise errors of their own (safetensors, SQLite) spell a full disk."""
 
 
 def os_sentence(error: OSError, path: object = None) -> str:

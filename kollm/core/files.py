@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from kollm.core.errors import InputError, StateError, os_sentence
+from kollm.core.errors import InputError, StateError, disk_sentence, os_sentence
 from kollm.core.reading import as_object, bounded, decode, lines_of, parse_json, parse_yaml
 from kollm.core.text import existing_path
 
@@ -87,6 +87,21 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StateError(os_sentence(error, path)) from error
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Say in one sentence that the disk is full, whichever library meets it; other errors pass.
+
+    Raises:
+        StateError: it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (sentence := disk_sentence(error, path)) is not None:
+            raise StateError(sentence) from error
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -185,11 +200,24 @@ class JsonlAppender:
         self._made = not path.exists()
         if not self._made:
             _drop_torn_line(path)
-        self._file = path.open("ab")
+        with disk_errors(path):
+            self._file = path.open("ab", buffering=0)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json_line(row).encode("utf-8"))
-        self._file.flush()
+        """Append a row, whole or not at all.
+
+        Raises:
+            StateError: the disk is full, or refuses.
+        """
+        data = json_line(row).encode("utf-8")
+        written = 0
+        try:
+            with disk_errors(self.path):
+                while written < len(data):
+                    written += self._file.write(data[written:])
+        except StateError:
+            self._file.truncate(self._file.tell() - written)
+            raise
 
     def close(self) -> None:
         self._file.close()

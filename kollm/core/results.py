@@ -69,17 +69,28 @@ def read_manifest_file(path: Path) -> dict[str, Any]:
 
 
 class _StageResult(_Shape):
-    location: str
-    summary: str
+    location: str = ""
+    summary: str | None = None
     fingerprint: str = ""
 
 
 class _Stage(_Shape):
     status: str
-    inputs: dict[str, Any]
-    seconds: float = 0.0
+    inputs: dict[str, Any] = {}
+    seconds: float | None = 0.0
     writes: list[str] = []
     result: _StageResult | None = None
+
+
+class _WholeResult(_StageResult):
+    location: str
+    summary: str
+
+
+class _WholeStage(_Stage):
+    inputs: dict[str, Any]
+    seconds: float = 0.0
+    result: _WholeResult | None = None
 
 
 class _RunRecipe(_Shape):
@@ -95,13 +106,21 @@ class _Run(_Shape):
     toy: bool = False
 
 
-def read_run_file(path: Path) -> dict[str, Any]:
+class _WholeRun(_Run):
+    stages: dict[str, _WholeStage] = {}  # type: ignore[assignment]
+
+
+def read_run_file(path: Path, whole: bool = False) -> dict[str, Any]:
     """run.json of a work folder.
+
+    Args:
+        path: the file.
+        whole: whether a run is to go on from it.
 
     Raises:
         InputError: it is malformed, or something else of that name.
     """
-    run = _read(path, _Run, "use another work folder")
+    run = _read(path, _WholeRun if whole else _Run, "use another work folder")
     return {"stages": {}, **run}
 
 

@@ -6,6 +6,7 @@ give the same bytes: no times, no random names, a fixed order of shards.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -88,7 +89,8 @@ class DatasetWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         for part in self._parts.values():
-            part.close()
+            with contextlib.suppress(OSError, pa.ArrowInvalid):  # a full disk is told by what met it first
+                part.close()
         self._place.__exit__(kind, value, trace)
 
 

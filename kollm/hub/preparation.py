@@ -17,7 +17,7 @@ from kollm.core.card import to_yaml
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import file_sha256, read_json, read_object
 from kollm.core.licences import common_licence
-from kollm.core.reading import as_object, parse_json, validated
+from kollm.core.reading import as_object, decode, parse_json, validated
 from kollm.core.results import read_training_file
 from kollm.dataset.folder import CARD, MANIFEST, REJECTED, read_manifest, read_records
 from kollm.dataset.leak_check import EVALUATION, find_leaks, load_references
@@ -112,7 +112,7 @@ def _dataset(plain: Publication, folder: Path) -> Publication:
     files = dict(plain.files)
     if CARD not in files:
         raise InputError(f"'{folder}' has no {CARD} - build the dataset again.")
-    card = as_bytes(files[CARD]).decode("utf-8")
+    card = decode(as_bytes(files[CARD]), folder / CARD)
     files[CARD] = card.replace(PLACEHOLDER, plain.repository).encode("utf-8")
     _check_row_licences(front_matter(card), folder, list(manifest["files"]))
     _check_leaks(folder, list(manifest["files"]))
@@ -324,7 +324,11 @@ def _with_card(publication: Publication, card: Card) -> Publication:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    try:
+        return (text + "\n").encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot hold
+        return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode("ascii")
 
 
 # --- metric -----------------------------------------------------------------------------------------------------------
@@ -340,6 +344,6 @@ def _metric(plain: Publication, folder: Path) -> Publication:
             f"`evaluate.load` looks for a script of the repository's own name - publish '{folder}' as "
             f"{plain.repository.partition('/')[0]}/{name}."
         )
-    card = as_bytes(plain.files[CARD]).decode("utf-8").replace(f"ORG/{name}", plain.repository)
+    card = decode(as_bytes(plain.files[CARD]), folder / CARD).replace(f"ORG/{name}", plain.repository)
     files = {**plain.files, CARD: card.encode("utf-8")}
     return replace(plain, files=files)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, TypeAdapter
 
 from kollm.core.errors import InputError
-from kollm.core.reading import conforming, shown
+from kollm.core.reading import conforming, decode, shown
 from kollm.dataset.folder import CARD, MANIFEST
 from kollm.hub.lineage import front_matter
 from kollm.hub.secrets import environment_secrets, find_secrets, safetensors_header
@@ -61,7 +61,7 @@ class Publication:
 
     @property
     def card(self) -> str:
-        return as_bytes(self.files[CARD]).decode("utf-8")
+        return decode(as_bytes(self.files[CARD]), CARD)
 
     def snippet(self, revision: str) -> str:
         """Lines that use it, pinned to a revision."""

@@ -12,10 +12,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kollm.core.errors import InputError
+from kollm.core.files import read_text
+from kollm.core.reading import parse_yaml
 from kollm.core.records import content_id
 from kollm.core.text import normalise
 
@@ -161,12 +162,9 @@ def load_rubric(name_or_path: str | Path | Rubric) -> Rubric:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, _modified: int) -> Rubric:
+    values = parse_yaml(normalise(read_text(path)), f"Rubric {path}")
     try:
-        values = yaml.safe_load(normalise(path.read_text(encoding="utf-8")))
         file = _RubricFile.model_validate(values)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"Rubric {path}: not readable as UTF-8 YAML ({reason}) - mend the file.") from error
     except ValidationError as error:
         raise InputError(f"Rubric {path}: " + "; ".join(_explain(item) for item in error.errors())) from error
     return file.rubric()

@@ -87,7 +87,7 @@ def _perform(
 
 def _open_journal(folder: Path, recipe: Recipe, restart: str | None) -> dict[str, Any]:
     path = folder / "run.json"
-    journal: dict[str, Any] = read_run_file(path) if path.is_file() else {"stages": {}}
+    journal: dict[str, Any] = read_run_file(path, whole=True) if path.is_file() else {"stages": {}}
     if journal["stages"] and journal.get("recipe", {}).get("name") != recipe.name:
         raise StateError(
             f"'{folder}' holds a run of the recipe '{journal.get('recipe', {}).get('name')}', not of '{recipe.name}' - use another folder."

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from kollm.core.errors import InputError, KollmError
 from kollm.core.files import read_object
+from kollm.core.patterns import check_pattern
 from kollm.core.rendering import ForeignTemplate
 from kollm.services.repository import locate, parse_reference, pull
 from kollm.services.weights import ADAPTER_CONFIG, check_weights, content_hash
@@ -115,7 +116,9 @@ def load_tokenizer(model: LocalModel, **options: Any) -> Any:
 
     chat_template_utils._compile_jinja_template = ForeignTemplate  # every template of a tokenizer is somebody's program
     with readable(model):
-        return AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False, **options)
+        tokenizer = AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False, **options)
+        tokenizer.decode(tokenizer("kollm 가나다")["input_ids"])  # some faults of its files show in use alone
+        return tokenizer
 
 
 def load_network(model: LocalModel, dtype: Any, family: Family = "causal", **options: Any) -> Any:
@@ -260,6 +263,21 @@ def _check_adapter(adapter: LocalModel) -> None:
             f"The adapter '{adapter.name}' loads further adapters from where it likes (X-LoRA), which kollm never does - "
             "use a single adapter."
         )
+    _check_patterns(config, adapter.name)
+
+
+def _check_patterns(config: Mapping[str, Any], name: str) -> None:
+    """Refuse regular expressions that PEFT would match for ever: it takes a text where others have a list, and keys.
+
+    Raises:
+        InputError: there is one.
+    """
+    for key in ("target_modules", "exclude_modules", "layers_pattern", "target_parameters", "modules_to_save"):
+        if isinstance(config.get(key), str):
+            check_pattern(config[key], f"{key} of the adapter '{name}'")
+    for key in ("rank_pattern", "alpha_pattern"):
+        for pattern in config.get(key) or () if isinstance(config.get(key), Mapping) else ():
+            check_pattern(pattern, f"{key} of the adapter '{name}'")
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:

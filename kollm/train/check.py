@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from kollm.core.errors import InputError, RecipeError
-from kollm.core.files import read_object, read_yaml
-from kollm.core.reading import as_object, shown
+from kollm.core.files import read_object, read_text, read_yaml
+from kollm.core.reading import as_object, foreign_errors, shown
 from kollm.core.resources import resource_folder
 from kollm.recipe.bases import BASES, BaseFacts
 from kollm.recipe.schema import TOY_PREFIX, Recipe
@@ -46,6 +48,8 @@ def accelerate_settings(config: str | Path) -> dict[str, Any]:
     """
     path = config_file(config)
     values = as_object(read_yaml(path) or {}, path)
+    with foreign_errors(f"The accelerate config '{path}'", "mend it"):  # accelerate makes dates of what looks like one
+        yaml.safe_load(read_text(path))
     for key in ("num_processes", "num_machines"):
         if values.get(key) is not None and (type(values[key]) is not int or values[key] < 1):
             raise InputError(f"{path}: {key} is {shown(values[key])} - it must be a whole number from 1.")

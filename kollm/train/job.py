@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from trl import SFTConfig
 
 from kollm.core.errors import InputError, StateError
-from kollm.core.files import ensure_folder, file_sha256, read_object, require_file, write_atomic, write_json
+from kollm.core.files import ensure_folder, file_sha256, full_disk, read_object, require_file, write_atomic, write_json
 from kollm.core.lock import folder_lock
 from kollm.core.ownership import list_files, write_sealed
 from kollm.core.progress import say
@@ -153,7 +153,7 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     if implementation(recipe, config.model_type) == "eager" and recipe.attention == "auto" and state.is_main_process:
         say(f"train: attention is eager, the only one that transformers has for '{config.model_type}'")
     job = Job(recipe, dataset, output, under, config, encoder, identity, state)
-    with folder_lock(ensure_folder(output)) if state.is_main_process else nullcontext():
+    with folder_lock(ensure_folder(output)) if state.is_main_process else nullcontext(), full_disk(output):
         _train(job)
 
 
