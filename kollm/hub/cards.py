@@ -22,7 +22,7 @@ from kollm.core.results import read_metrics_file, read_training_file
 from kollm.core.version import __version__
 from kollm.hub.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
 from kollm.recipe.load import load_recipe
-from kollm.recipe.prompt import QUESTION, PromptTemplate
+from kollm.recipe.prompt import BEGIN, QUESTION, PromptTemplate
 from kollm.recipe.schema import TOY_PREFIX
 from kollm.report.markdown import markdown_tables
 from kollm.services.repository import Reference
@@ -107,7 +107,7 @@ def _trained_prompt(folder: Path, training: Mapping[str, Any]) -> PromptTemplate
         StateError: it is another.
     """
     path = require_file(folder / "chat_template.jinja", "The tokenizer's chat template")
-    prompt = PromptTemplate(str(training["prompt"]), read_text(path))
+    prompt = PromptTemplate(str(training["prompt"]), read_text(path).removeprefix(BEGIN))
     if prompt.sha256 != training["prompt_sha256"]:
         raise StateError(
             f"'{path}' is not the template that '{folder}' was trained with - put it back, or servers would format prompts in "
