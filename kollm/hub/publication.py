@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from huggingface_hub import get_token
+
 from kollm.core.errors import InputError
 from kollm.dataset.folder import CARD, MANIFEST
 from kollm.hub.lineage import front_matter
@@ -107,6 +109,10 @@ def gather(kind: Kind, folder: Path, repository: str) -> Publication:
     left_out = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise InputError(
+                f"'{path}' is a link, and nothing outside the folder is published - put the file itself there, or remove it."
+            )
         if not path.is_file():
             continue
         if any(part in _SKIPPED or part.startswith(".") for part in name.split("/")):
@@ -152,6 +158,9 @@ def check_secrets(publication: Publication, folder: Path, allowed: tuple[str, ..
         InputError: something of the kind stands in a file; the message says where, and not what.
     """
     hidden = environment_secrets(os.environ)
+    token = get_token()
+    if token:  # also one that was saved by a log-in
+        hidden["your token of the Hub"] = token
     places = {
         "the folder's own path": folder.resolve(),
         "a path beside it": folder.resolve().parent,
