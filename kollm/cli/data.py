@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kollm.cli.corpus import corpus
+from kollm.cli.own import own_from, own_options
 from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
 
@@ -40,9 +41,10 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="[NAME=]PATH",
                 help="File, Hub id or 'sample'; without it, the source's place on the Hub.",
             ),
+            own_options,
             click.option("--revision", "revisions", multiple=True, metavar="[NAME=]COMMIT", help="Commit on the Hub."),
             click.option("--turns", type=click.Choice(["conversation", "pairs", "first"]), default="conversation", show_default=True, help="A conversation as one row, one row a pair, or its first pair."),
-            click.option("--privacy", type=click.Choice(["mask", "drop", "off"]), default="mask", show_default=True, help="Personal data in shared conversations."),
+            click.option("--privacy", type=click.Choice(["auto", "mask", "drop", "off"]), default="auto", show_default=True, help="Personal data: auto masks it in shared conversations alone, mask and drop look into every source."),
             click.option("--near", type=click.FloatRange(0.5, 1.01), default=0.8, show_default=True, help="Least similarity of a near duplicate; 1.01 for none."),
             click.option("--against", multiple=True, default=("human_eval",), show_default=True, metavar="SET", help="Evaluation set to look for: human_eval, sample, a file, folder or Hub id; 'none' for none."),
             click.option("--limit", type=click.IntRange(min=1), help="Rows to read of each source."),
@@ -76,7 +78,7 @@ def plan(sources: tuple[str, ...], translator: str, price: float | None, **optio
 @click.option("--mode", type=click.Choice(["row", "field"]), default="row", show_default=True, help="A row as one document, or its fields apart.")  # fmt: skip
 @click.option("--filters", default="default", show_default=True, help="default, paper, paper-all or none.")
 @click.option("--leaks", type=click.Choice(["refuse", "drop", "keep"]), default="refuse", show_default=True, help="Rows that hold an evaluation task.")  # fmt: skip
-@click.option("--corrections", type=click.Path(), default="", help="Review file to replay (kollm data review).")  # fmt: skip
+@click.option("--corrections", type=click.Path(), default="", help="Review file, or folder of decisions (kollm app), to replay.")  # fmt: skip
 @click.option("--keep-english", is_flag=True, help="Each translated row is followed by its English original.")
 @click.option("--fresh-answers", is_flag=True, help="Translate questions alone; answers come from `synthesize regenerate`.")  # fmt: skip
 @click.option("--max-characters", type=click.IntRange(min=0), help="Cap on the characters billed.")
@@ -139,15 +141,16 @@ def build(
 
 @data.command()
 @click.argument("folder")
+@own_options
 @click.option("--against", multiple=True, default=("human_eval",), show_default=True, metavar="SET", help="human_eval, sample, a file, folder or Hub id.")  # fmt: skip
 @click.option("--show", type=click.IntRange(min=0), default=20, show_default=True, help="Leaks to list.")
-def leaks(folder: str, against: tuple[str, ...], show: int) -> None:
-    """Overlap of a dataset with evaluation sets, in Korean and in English. Exit code 1 if there is any."""
-    from kollm.dataset.folder import read_records
+def leaks(folder: str, against: tuple[str, ...], show: int, **own: Any) -> None:
+    """Overlap of a dataset, or of rows of yours, with evaluation sets, in Korean and in English. Exit code 1 if there is any."""
+    from kollm.dataset.given import given_records
     from kollm.dataset.leak_check import find_leaks, load_references
 
     tasks = load_references(against)
-    found = list(find_leaks(read_records(folder, split="train"), tasks))
+    found = list(find_leaks(given_records(folder, own_from(own), split="train"), tasks))
     click.echo(f"{len(found):,} rows hold one of the {len(set(tasks.ids)):,} tasks of {', '.join(against)}")
     for leak in found[:show]:
         click.echo(f"{leak.row}: {leak.task} ({leak.share:.0%})")
@@ -167,11 +170,20 @@ def _settings(options: dict[str, Any], **more: Any) -> Settings:
 
 def _inputs(sources: tuple[str, ...], options: dict[str, Any]) -> list[SourceInput]:
     from kollm.dataset.settings import SourceInput
+    from kollm.sources.own import OWN, read_own
 
     paths = _by_source(options["inputs"], sources, "--input")
     revisions = _by_source(options["revisions"], sources, "--revision")
     memories = _by_source(options.get("memories", ()), sources, "--memory")
-    return [SourceInput(name, paths.get(name), revisions.get(name), memories.get(name)) for name in sources]
+    said = own_from(options)
+    inputs = []
+    for name in sources:
+        item = SourceInput(name, paths.get(name), revisions.get(name), memories.get(name))
+        if name == OWN and item.input is not None:
+            own = read_own(item.input, said, item.revision)
+            item = item._replace(name=own.options.name, own=own)
+        inputs.append(item)
+    return inputs
 
 
 def _by_source(values: tuple[str, ...], sources: tuple[str, ...], option: str) -> dict[str, str]:

@@ -9,13 +9,17 @@ from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
+from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.dataset.tables import to_records, to_table
 from kollm.quality.filters import FILTERS, FilterSet, View, drop_reason, mixed_register, paper_would_drop
 from kollm.quality.leaks import Tasks, row_text
+from kollm.quality.privacy import Screening, screen
 from kollm.quality.review import Correction, replay
+from kollm.quality.unseen import asks_about_unseen
 from kollm.sources import Rejected, Source
-from kollm.translate import Outcome, Translator, translate_records
+from kollm.translate import MemoryTranslator, Outcome, Translator, translate_records
+from kollm.translate.alignment import LEAST_ROWS, misaligned
 from kollm.translate.english import english_record
 
 LeakPolicy = Literal["refuse", "drop", "keep"]
@@ -44,6 +48,7 @@ class FinishPlan:
         rival: the filter set whose differences are counted, `paper-all` or `default`; empty for none.
         corrections: what people corrected or dropped in reviews of earlier builds, by record id.
         english: whether each kept row is followed by its English original as a row of its own.
+        privacy: what becomes of personal data that came with a translation, a memory's for instance.
     """
 
     source: Source
@@ -55,6 +60,7 @@ class FinishPlan:
     rival: str
     corrections: Mapping[str, Correction] = field(default_factory=dict)
     english: bool = False
+    privacy: Screening = "off"
 
 
 class Finished(NamedTuple):
@@ -86,7 +92,36 @@ def translate_and_finish(plan: FinishPlan, table: pa.Table) -> Finished:
     records = to_records(table)
     if plan.engine is None:
         return finish(plan, [Outcome(record, None, "") for record in records])
-    return finish(plan, translate_records(records, plan.engine, mode=plan.mode))
+    outcomes = translate_records(records, plan.engine, mode=plan.mode)
+    if not isinstance(plan.engine, MemoryTranslator):
+        return finish(plan, outcomes)
+    _check_alignment(plan, outcomes)
+    finished = finish(plan, outcomes)
+    found = sum(outcome.reason is None for outcome in outcomes)
+    failed = sum(finished.reasons[name] for name in ("length_ratio", "numbers_lost"))
+    if found >= 2 * LEAST_ROWS and 2 * failed > found:
+        raise _misaligned(plan, outcomes, f"{failed} of {found} rows have other lengths or numbers")
+    return finished
+
+
+def _check_alignment(plan: FinishPlan, outcomes: Sequence[Outcome]) -> None:
+    """Stop a build whose memory is not the translation of these rows: a file shifted by one row was once published.
+
+    Raises:
+        InputError: neither lengths nor numbers correspond.
+    """
+    both = [outcome.record for outcome in outcomes if outcome.reason is None]
+    english = ["\n".join(record.english().texts().values()) for record in both]
+    if why := misaligned(english, ["\n".join(record.texts().values()) for record in both]):
+        raise _misaligned(plan, outcomes, why)
+
+
+def _misaligned(plan: FinishPlan, outcomes: Sequence[Outcome], why: str) -> InputError:
+    first, last = outcomes[0].record.id, outcomes[-1].record.id
+    return InputError(
+        f"{plan.source.name}: the memory is misaligned with its English, rows {first} to {last}: {why} - give the rows of both "
+        "files the same ids, or the same order."
+    )
 
 
 def finish(plan: FinishPlan, outcomes: Sequence[Outcome]) -> Finished:
@@ -98,14 +133,21 @@ def finish(plan: FinishPlan, outcomes: Sequence[Outcome]) -> Finished:
         record, done = replay(outcome.record, plan.corrections)
         if done:
             flags[f"review_{done}"] += 1
+        personal = Counter[str]()
+        if plan.privacy != "off" and plan.engine is not None:
+            record, personal = screen(record)
+            flags.update({f"{kind}_masked": count for kind, count in personal.items()})
         left = outcome.untranslated if done != "corrected" and outcome.route == "translate" else ()
         # A person's word goes before the filters'.
         reason = "review: dropped by hand" if done == "dropped" else None if done == "corrected" else outcome.reason
         if reason is None and done != "corrected" and plan.source.split == "train":
             reason = _filter(plan, outcome, flags)
+        if reason is None and personal and plan.privacy == "drop":
+            reason = f"personal_data: {', '.join(sorted(personal))}"
         if reason is None:
             kept.append(record)
             flags.update({f"{UNTRANSLATED}{name.split('.')[0]}" for name in left})
+            flags["asks_about_unseen"] += asks_about_unseen(record)
         else:
             rejected.append(Rejected(record, reason))
     found = plan.tasks.find([row_text(record) for record in kept]) if plan.tasks is not None else []

@@ -22,7 +22,7 @@ from kollm.dataset.finish import Finished, FinishPlan, finish, reason_kind, tran
 from kollm.dataset.folder import DatasetWriter, Part
 from kollm.dataset.leak_check import load_references
 from kollm.dataset.pool import Pool
-from kollm.dataset.prepare import Prepared, SourcePlan, prepare
+from kollm.dataset.prepare import Prepared, SourcePlan, prepare, privacy_of
 from kollm.dataset.scratch import Scratch
 from kollm.dataset.settings import REJECTED_PART, Engines, Settings, SourceInput, Tally
 from kollm.dataset.tables import to_records
@@ -32,7 +32,8 @@ from kollm.quality.leaks import Tasks, tasks_of
 from kollm.quality.review import Correction, read_review
 from kollm.services.budget import Budget
 from kollm.services.ledger import Ledger
-from kollm.sources import Batch, Source, find_source, open_source, read_source
+from kollm.sources import Batch, Opened, Place, Source, open_source, read_source
+from kollm.sources.rows import row_batches
 from kollm.translate import MemoryTranslator, Translator, translate_stream
 from kollm.translate.routing import Router, fresh_answer_rules
 
@@ -70,7 +71,7 @@ class Build:
         corrections = read_review(Path(settings.corrections)) if settings.corrections else {}
         rules = fresh_answer_rules() if settings.fresh_answers else None
         for item in inputs:
-            source = find_source(item.name)
+            source = item.source
             engine = engines.of(item, settings.turns) if engines is not None else None
             english = source.lang != "ko"
             if settings.fresh_answers and english and engines is not None and not (engine and engine.markup):
@@ -78,21 +79,14 @@ class Build:
                     f"The translator '{engines.name}' translates no question apart from its answer, which fresh answers "
                     "need - use deepl or openai."
                 )
-            opened = open_source(
-                source,
-                item.input,
-                revision=item.revision,
-                turns=settings.turns,
-                limit=item.rows(settings.limit),
-                seed=settings.seed,
-            )
+            opened = _open(item, source, settings)
             training = source.split == "train"
             self.batches.append(opened.batches)
             self.plans.append(
                 SourcePlan(
                     source,
                     opened.place,
-                    settings.privacy if source.personal and training else "off",
+                    privacy_of(source, settings.privacy),
                     tasks if training and len(tasks) else None,
                     Router(rules, evaluation=not training)
                     if (engine is not None and engine.markup) or (billed and english)
@@ -115,6 +109,16 @@ class Build:
         return translate_and_finish(self.finishing[job.source], job.content)
 
 
+def _open(item: SourceInput, source: Source, settings: Settings) -> Opened:
+    limit = item.rows(settings.limit)
+    if item.own is not None:
+        place = Place(source.name, source.licence, source.lang, item.own.revision, turns=settings.turns)
+        return Opened(row_batches(item.own.rows(limit)), place)
+    return open_source(
+        source, item.input, revision=item.revision, turns=settings.turns, limit=limit, seed=settings.seed
+    )
+
+
 def _finish_plan(
     source: Source,
     engine: Translator | None,
@@ -128,14 +132,19 @@ def _finish_plan(
     # rows that stay as they are were checked for leaks in the first pass
     looked_for = tasks if training and engine is not None and len(tasks) else None
     english = settings.keep_english and training
-    return FinishPlan(source, engine, settings.mode, filters, looked_for, settings.leaks, rival, corrections, english)
+    privacy = privacy_of(source, settings.privacy)
+    return FinishPlan(
+        source, engine, settings.mode, filters, looked_for, settings.leaks, rival, corrections, english, privacy
+    )
 
 
 def _tasks(inputs: Sequence[SourceInput], settings: Settings) -> Tasks:
     """The evaluation tasks to look for: those that were named, and those among the sources."""
     tasks = load_references(settings.against)
     for item in inputs:
-        if find_source(item.name).split == "test":
+        if item.own is not None and item.source.split == "test":
+            tasks += tasks_of(row for row in item.own.records() if isinstance(row, Record))
+        elif item.source.split == "test":
             rows = read_source(item.name, item.input, revision=item.revision, limit=item.rows(settings.limit))
             tasks += tasks_of(row for row in rows if isinstance(row, Record))
     return tasks
@@ -145,7 +154,7 @@ def first_pass(build: Build, pool: Pool, scratch: Scratch, writer: DatasetWriter
     """Prepare all rows, put them on disk, and mark those that are not to be translated.
 
     Raises:
-        InputError: malformed input, an id that occurs twice, or a leak that is to be refused.
+        InputError: malformed input, or a leak that is to be refused.
     """
     found = []
     with Progress("prepare", None) as progress:
@@ -153,17 +162,20 @@ def first_pass(build: Build, pool: Pool, scratch: Scratch, writer: DatasetWriter
             source = build.plans[number].source
             leaks = [(leak.row, f"leak: {leak.task}") for leak in prepared.leaks]
             scratch.write(number, prepared.table, leaks, prepared.characters)
-            _reject(prepared.rejected, writer, tally)
+            scratch.write_rejected(number, prepared.rejected)
             tally.mended.update(prepared.notes)
             tally.read[source.name] += prepared.rows
             tally.records[source.name] += prepared.table.num_rows + prepared.rejected.num_rows
-            scratch.add_ids(number, prepared.rejected.column("id"))
             if prepared.prints is not None:
                 found.append(prepared.prints)
             progress.advance(prepared.table.num_rows)
     for plan in build.plans:
         tally.revisions[plan.source.name] = plan.place.revision
-    scratch.check_ids()
+    if double := scratch.settle_ids():
+        tally.mended["double_id_renamed"] += double
+    for number in range(len(build.plans)):
+        for rejected in scratch.read_rejected(number):
+            _reject(rejected, writer, tally)
     _judge_leaks(build.settings, scratch, tally)
     if found:
         training = [number for number, plan in enumerate(build.plans) if plan.source.split == "train"]

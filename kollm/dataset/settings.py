@@ -15,9 +15,11 @@ from kollm.dataset.folder import REJECTED, Part
 from kollm.dataset.leak_check import EVALUATION
 from kollm.quality.dedup import NEAR
 from kollm.quality.privacy import Privacy
-from kollm.sources import SAMPLE, Source, Turns, find_source, read_source, sample_file
+from kollm.sources import SAMPLE, Source, Turns, find_source, has_own_ids, read_source, sample_file
+from kollm.sources.own import OWN, OwnRows, read_own
 from kollm.translate import MemoryTranslator, Translator
 from kollm.translate.engines import make_translator
+from kollm.translate.memory import place_of
 
 REJECTED_PART = Part(REJECTED, "train")
 
@@ -32,6 +34,7 @@ class SourceInput(NamedTuple):
         memory: for the memory translator, the Korean rows in the source's own form; with the input `sample`,
             those that come with it.
         limit: rows to read of this source, where that is fewer than the build's own limit.
+        own: rows of a user's own, opened; None for a source that kollm knows.
     """
 
     name: str
@@ -39,6 +42,25 @@ class SourceInput(NamedTuple):
     revision: str | None = None
     memory: str | Path | None = None
     limit: int | None = None
+    own: OwnRows | None = None
+
+    @property
+    def source(self) -> Source:
+        """What the rows are."""
+        return find_source(self.name) if self.own is None else self.own.source()
+
+    def opened(self) -> SourceInput:
+        """The same, with rows of a user's own opened and named.
+
+        Raises:
+            InputError: there is no input, or it cannot be read.
+        """
+        if self.name != OWN or self.own is not None:
+            return self
+        if self.input is None:
+            raise InputError("The source 'own' is rows of yours - say where they are with --input.")
+        own = read_own(self.input, revision=self.revision)
+        return self._replace(name=own.options.name, own=own)
 
     def rows(self, limit: int | None) -> int | None:
         """Rows to read: its own limit or the build's, whichever is less; None for all."""
@@ -53,7 +75,7 @@ class Settings:
         filters: name of the filter set.
         turns: what becomes of conversations.
         mode: `row` or `field`.
-        privacy: what becomes of personal data in sources that carry it.
+        privacy: what becomes of personal data; `auto` masks it in sources that are shared conversations.
         near: least similarity of a near duplicate; above 1 for none.
         leaks: what becomes of rows that hold an evaluation task.
         against: evaluation sets to look for.
@@ -67,7 +89,7 @@ class Settings:
     filters: str = "default"
     turns: Turns = "conversation"
     mode: str = "row"
-    privacy: Privacy = "mask"
+    privacy: Privacy = "auto"
     near: float = NEAR
     leaks: LeakPolicy = "refuse"
     against: tuple[str, ...] = (EVALUATION,)
@@ -117,7 +139,7 @@ class Engines:
 
     def of(self, item: SourceInput, turns: Turns) -> Translator | None:
         """The translator of one source; None for one that stays as it is."""
-        if self.name == "none" or find_source(item.name).lang == "ko":
+        if self.name == "none" or item.source.lang == "ko":
             return None
         if self._engine is not None:
             return self._engine
@@ -126,7 +148,10 @@ class Engines:
             memory = sample_file(item.name, "ko")
         if memory is None:
             raise InputError(
-                f"The memory translator needs the Korean rows of '{item.name}' - name their file with --memory."
+                f"The memory translator needs the Korean rows of '{item.name}' - name their file with --memory, or choose another --translator (none leaves rows as they are)."
             )
         rows = read_source(item.name, memory, turns=turns)
-        return MemoryTranslator({row.id: row for row in rows if isinstance(row, Record)})
+        records = [row for row in rows if isinstance(row, Record)]
+        if has_own_ids(item.name, item.input, item.revision) and has_own_ids(item.name, memory):
+            return MemoryTranslator({record.id: record for record in records})
+        return MemoryTranslator({place_of(record): record for record in records}, by_place=True)
