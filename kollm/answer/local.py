@@ -117,6 +117,9 @@ def load_system(
     state = PartialState()
     tokenizer = load_tokenizer(_with_tokenizer(found, under), padding_side="left")
     network = load_network(under, inference_dtype(state.device.type, dtype))
+    network.generation_config = (
+        GenerationConfig()
+    )  # `generate` would fill a preset's gaps from the model's own settings
     if found.is_adapter:
         if len(tokenizer) > network.get_input_embeddings().num_embeddings:
             network.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)  # as training did for new tokens

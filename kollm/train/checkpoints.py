@@ -21,6 +21,7 @@ from kollm.core.progress import say
 MARKER = "training.json"
 RECIPE = "recipe.yaml"
 TRACKER = "trackio"
+TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 FINAL = "final"
 """Where the trained adapter is saved before it is moved to its place."""
@@ -53,6 +54,7 @@ def training_files(output: Path) -> dict[str, str]:
     """What a training, ended or cut off, wrote into its folder: name -> checksum or size."""
     listed = own_files(output) or {}
     paths = [path for path in (output / TRACKER).rglob("*") if path.name.startswith("kollm")]
+    paths += (output / TENSORBOARD).glob("**/events.out.tfevents.*")
     if (output / CHECKPOINTS / IDENTITY).is_file():
         paths += [output / RECIPE, *(output / CHECKPOINTS / name for name in (IDENTITY, BEFORE, OUT_OF_MEMORY))]
         paths += [path for path in (output / CHECKPOINTS).glob("*/**/*") if _SAVED.match(path.name)]

@@ -73,6 +73,8 @@ def _small(recipe: Recipe, architecture: str) -> Recipe:
     values["data"] |= {"holdout": 0.1}
     values["global_batch_size"] = 4
     values["trainer"] = {**recipe.trainer, **_TRAINER}
+    if recipe.trainer.get("warmup_steps", 0) >= 1:
+        values["trainer"]["warmup_steps"] = 1
     if recipe.attention in ("varlen", "flash_attention_2"):
         values["attention"] = "auto"
     if recipe.adapter.adapter_layers:
