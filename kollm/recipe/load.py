@@ -36,6 +36,18 @@ def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Reci
     return parse_recipe(values, str(path))
 
 
+def override(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """A recipe in memory with `section.key=value` overrides applied.
+
+    Raises:
+        RecipeError: an unknown key, or a value that does not fit.
+    """
+    values = recipe.model_dump(mode="json")
+    for text in overrides:
+        _apply(values, text)
+    return parse_recipe(values, recipe.name)
+
+
 def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     """Validate the values of one recipe.
 
