@@ -51,6 +51,7 @@ from kollm.train.checkpoints import (
     check_output,
     last_checkpoint,
     remove_checkpoints,
+    saving,
 )
 from kollm.train.data import Example, Tokenised, conversations, split_heldout, tokenise
 from kollm.train.model import add_tokens, load_base_tokenizer, load_model
@@ -182,7 +183,8 @@ def _train(job: Job) -> None:
         ) from error
     metrics = {**train(trainer, output), **metrics, "model": _work(trainer, job.config, job.recipe)}
     metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
-    trainer.save_model(str(output / CHECKPOINTS / FINAL))
+    with saving(output / CHECKPOINTS / FINAL):
+        trainer.save_model(str(output / CHECKPOINTS / FINAL))
     state.wait_for_everyone()
     if state.is_main_process:
         about = {**_prompt(job.encoder), **written_base(job.base, output), **_machine(trainer)}

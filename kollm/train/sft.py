@@ -30,6 +30,7 @@ from kollm.train.checkpoints import (
     complete,
     keep_newest,
     last_checkpoint,
+    saving,
 )
 from kollm.train.data import IGNORED, Example
 from kollm.train.head import add_compact_head
@@ -232,7 +233,8 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         limit, self.args.save_total_limit = self.args.save_total_limit, None  # transformers removes whole folders
-        super()._save_checkpoint(model, trial)
+        with saving(Path(self.args.output_dir)):
+            super()._save_checkpoint(model, trial)
         self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()  # each process writes its own random state
         if self.args.should_save:
