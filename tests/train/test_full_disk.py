@@ -36,12 +36,12 @@ def small_disk() -> Iterator[None]:
     ids=["torch", "safetensors", "python"],
 )
 def test_each_library_that_writes_weights(write: Callable[[str], Any], small_disk: None, tmp_path: Path) -> None:
-    with pytest.raises(StateError, match=r"cannot be written \(.+\) - .+ kept\.$"), saving(tmp_path):
+    with pytest.raises(StateError, match=r"cannot be (written|used) \(.+\) - "), saving(tmp_path):
         write(str(tmp_path / "weights"))
 
 
 def test_a_checkpoint_that_has_no_room(small_disk: None, tmp_path: Path) -> None:
-    with pytest.raises(StateError, match=rf"'{tmp_path}.* cannot be written"):
+    with pytest.raises(StateError, match=rf"'{tmp_path}.* cannot be (written|used)"):
         made(tmp_path, {"save_strategy": "steps", "save_steps": 1}).train()
 
 
