@@ -36,6 +36,7 @@ def render_page(summary: Mapping[str, Any], samples: Samples) -> str:
         samples=samples,
         words=words,
         axis_words=words.axis_words,
+        low_mass=words.low_mass,
         sections=_sections(summary),
         tiles=_tiles(summary),
         length_rho=_length_rho(summary),

@@ -101,9 +101,7 @@ def import_files(sources: Sequence[Source], form: str = "auto") -> Imported:
     return found
 
 
-def _keep(
-    found: Imported, verdict: Verdict | PairVerdict, path: Path, seen: dict[tuple[Any, ...], Path]
-) -> None:
+def _keep(found: Imported, verdict: Verdict | PairVerdict, path: Path, seen: dict[tuple[Any, ...], Path]) -> None:
     if isinstance(verdict, PairVerdict):
         check_shown(path, verdict.id, verdict.system_a)
         check_shown(path, verdict.id, verdict.system_b)

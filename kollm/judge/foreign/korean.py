@@ -44,7 +44,9 @@ def read_logickor(source: Source) -> Iterator[Found]:
                     source.judge,
                     raw=text_of(judged.get("judge_message")),
                 ),
-                _answer(of_task, text_of(questions[turn]), answer, history=tuple(history), reference=text_of(reference)),
+                _answer(
+                    of_task, text_of(questions[turn]), answer, history=tuple(history), reference=text_of(reference)
+                ),
             )
 
 
@@ -87,7 +89,7 @@ def read_komt(source: Source) -> Iterator[Found]:
 
 
 def _answer(of_task: Mapping[str, str], question: str, response: str, **beside: Any) -> Generation:
-    more = {key: of_task.get(key, "") for key in ("category", "cluster")}
+    more: dict[str, Any] = {key: of_task.get(key, "") for key in ("category", "cluster")}
     return Generation(
         of_task["id"], question, "", response, of_task["system"], "", {}, "", of_task["system"], **more, **beside
     )

@@ -70,7 +70,9 @@ class Source:
             if isinstance(item, str):
                 item = {key: item}
             if not isinstance(item, dict):
-                raise InputError(f"{self.path}, row {place + 1}: a {type(item).__name__}, not an object - mend the file.")
+                raise InputError(
+                    f"{self.path}, row {place + 1}: a {type(item).__name__}, not an object - mend the file."
+                )
             yield place, item
 
 
@@ -87,7 +89,9 @@ def decoded(path: Path) -> str:
     """
     require_file(path, "The file")
     if path.stat().st_size > LONGEST_FILE:
-        raise InputError(f"{path} has {path.stat().st_size:,} bytes - divide it into files of at most {LONGEST_FILE:,}.")
+        raise InputError(
+            f"{path} has {path.stat().st_size:,} bytes - divide it into files of at most {LONGEST_FILE:,}."
+        )
     data = path.read_bytes()
     for encoding in ("utf-8-sig", "cp949"):
         try:
@@ -122,7 +126,9 @@ def _items(path: Path) -> Iterator[Any]:
             raise InputError(f"{path}: not a .csv file ({error}) - save it as CSV UTF-8.") from error
         return
     lines = [line for line in text.split("\n") if line.strip()]
-    if path.suffix.lower() == ".json" or not _is_object(lines[0] if lines else ""):
+    if not lines:
+        return
+    if path.suffix.lower() == ".json" or not _is_object(lines[0]):
         whole = parsed(text, str(path))
         yield from whole if isinstance(whole, list) else [whole]
         return
