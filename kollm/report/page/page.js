@@ -73,7 +73,7 @@
       return;
     }
     const asked = make(
-      "div", "asked",
+      "div", "asked", make("h3", "", make("code", "", index.task[place])),
       field(labels.system, text.system_message, "system-message"),
       ...text.history.flatMap(([user, assistant]) => [
         field(labels.user, user, "turn"), field(labels.assistant, assistant, "turn"),
