@@ -28,6 +28,7 @@ COMMANDS = {
     "generate": ("kollm.cli.generate:generate", "Answer evaluation tasks with a model or an adapter."),
     "chat": ("kollm.cli.chat:chat", "Talk with an adapter, a model or a served one."),
     "judge": ("kollm.cli.judge:judge", "Judge answers by a rubric."),
+    "verdicts": ("kollm.cli.verdicts:verdicts", "Import others' verdicts; plan how many are needed."),
     "compare": ("kollm.cli.compare:compare", "Paired intervals and tests between systems."),
     "report": ("kollm.cli.report:report", "Tables, figures and samples in one HTML file."),
     "app": ("kollm.cli.app:app", "Local pages: look at data, review translations, compare answers, chat."),
