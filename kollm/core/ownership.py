@@ -93,9 +93,7 @@ def require_own(folder: Path, listed: Mapping[str, str] | None, what: str) -> No
         return
     names = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if len(foreign) > 3 else "")
     if listed is None:
-        raise InputError(
-            f"'{folder}' holds files that kollm did not write ({names}) - name an empty or a new folder for {what}."
-        )
+        raise InputError(f"'{folder}' is in use, it holds {names} - name an empty or a new folder for {what}.")
     raise InputError(
         f"'{folder}' holds what kollm did not write, or what was changed since ({names}), and would be replaced - move "
         f"that elsewhere, or name another folder for {what}."
