@@ -13,8 +13,8 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from kollm.core.errors import InputError
 from kollm.core.files import read_json
+from kollm.core.ownership import require_own
 from kollm.core.records import Record
 from kollm.dataset.folder import DatasetWriter, Part
 from kollm.dataset.tables import to_table
@@ -53,8 +53,8 @@ def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, Any]:
     Raises:
         KollmError: what would have stopped the real training too.
     """
-    if output is not None and output.exists() and any(output.iterdir()):
-        raise InputError(f"'{output}' is not empty - name a new folder for the smoke run.")
+    if output is not None:
+        require_own(output, None, "the smoke run")
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         rows = _rows()

@@ -22,7 +22,7 @@ import pytest
 from kollm.cli import main
 from tests.fuzz.targets import Target, make_world, targets, write_rubric
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(0)]
 LONGEST = 30
 """Seconds of processor time after which a command hangs; the slowest sound one here takes three."""
 
