@@ -28,7 +28,7 @@ def test_smoke(name, overrides, tmp_path):
 def test_a_folder_in_use_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     monkeypatch.setattr("kollm.train.smoke.train_recipe", None)
-    with pytest.raises(InputError, match="is in use, it holds .* name an empty or a new folder for the smoke run"):
+    with pytest.raises(InputError, match=r"is in use, it holds .* name an empty or a new folder for the smoke run"):
         smoke(load_recipe("kullm-polyglot-5.8b"), tmp_path)
 
 
