@@ -32,6 +32,7 @@ from kollm.core.records import Record
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import ToyBase
+from kollm.recipe.tokens import TextEncoder
 from kollm.services.local_model import LocalModel
 from kollm.train.data import tokenise
 from kollm.train.job import make_trainer
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         tokenizer = AutoTokenizer.from_pretrained(base)
         template = PromptTemplate.load("kullm-2023")
-        examples = tokenise(records, template, tokenizer, max_length=LENGTH)
+        examples = tokenise(records, TextEncoder(template, tokenizer), max_length=LENGTH)
         ways: dict[str, Callable[[], Any]] = {
             "kollm, packed": lambda: kollm(base, tokenizer, examples.examples, Path(work), True),
             "kollm, padded": lambda: kollm(base, tokenizer, examples.examples, Path(work), False),

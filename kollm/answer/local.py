@@ -23,8 +23,9 @@ from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender, read_json
 from kollm.core.progress import Progress
 from kollm.core.records import Generation, Record, content_id
-from kollm.recipe.prompt import PromptTemplate
-from kollm.recipe.tokens import plain_ids, prompt_ids
+from kollm.recipe.chat import CHAT
+from kollm.recipe.prompt import PromptTemplate, cut_at_heading
+from kollm.recipe.tokens import PromptEncoder, plain_ids
 from kollm.services.adapter_base import find_adapter_base
 from kollm.services.local_model import (
     LocalModel,
@@ -35,6 +36,7 @@ from kollm.services.local_model import (
     load_tokenizer,
 )
 from kollm.train import adaption_prompt  # noqa: F401 - teaches PEFT to load LLaMA-Adapter on GPT-NeoX
+from kollm.train.prompts import make_encoder
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
@@ -61,23 +63,28 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class Answer(NamedTuple):
-    """A decoded response and why it ended: `stop` (EOS or the template's stop string) or `length`."""
+    """A decoded response, why it ended: `stop` (an end token or a heading of the template) or `length`, and that heading."""
 
     response: str
     finish_reason: str
+    heading: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A loaded model that answers: its name in reports, what it is made of, and its prompt template."""
+    """A loaded model that answers: its name in reports, what it is made of, and what makes its prompts."""
 
     name: str
     model: str
     adapter: str
     network: Any
-    tokenizer: Any
-    template: PromptTemplate
+    encoder: PromptEncoder
     weights: str
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, which carries the prompt template."""
+        return self.encoder.tokenizer
 
 
 def load_system(
@@ -86,6 +93,7 @@ def load_system(
     name: str | None = None,
     base: str | None = None,
     prompt: str | None = None,
+    enable_thinking: bool | None = None,
     dtype: str = "bfloat16",
     revision: str | None = None,
 ) -> System:
@@ -95,7 +103,8 @@ def load_system(
         model_or_adapter: a folder or Hub id (`ORG/NAME@REVISION`); a folder or repository with `adapter_config.json`
             is an adapter.
         base: where the adapter's base is, if not where its config says.
-        prompt: template name; an adapter of kollm brings its own.
+        prompt: template name, or the path of one; an adapter of kollm brings its own, and a base may have one.
+        enable_thinking: the chat template's variable of that name; None for what the model was trained with.
         dtype: weights' type on a GPU; a CPU decodes in float32.
 
     Raises:
@@ -106,7 +115,6 @@ def load_system(
     if found.is_adapter and under.is_adapter:
         raise InputError(f"The base '{under.name}' is an adapter itself - name the model under it: --base MODEL.")
     state = PartialState()
-    template = PromptTemplate.load(prompt or _trained_prompt(found))
     tokenizer = load_tokenizer(_with_tokenizer(found, under), padding_side="left")
     network = load_network(under, inference_dtype(state.device.type, dtype))
     if found.is_adapter:
@@ -119,8 +127,7 @@ def load_system(
         model=under.name,
         adapter=found.name if found.is_adapter else "",
         network=network,
-        tokenizer=tokenizer,
-        template=template,
+        encoder=_encoder(found, tokenizer, prompt, enable_thinking),
         weights=content_id([found.content(), under.content()]) if found.is_adapter else found.content(),
     )
 
@@ -137,15 +144,23 @@ def _default_name(model: LocalModel) -> str:
     return "merged" if (model.folder / "training.json").is_file() else "base"
 
 
-def _trained_prompt(model: LocalModel) -> str:
-    """The template that an adapter or merged model of kollm was trained with."""
+def _encoder(model: LocalModel, tokenizer: Any, prompt: str | None, enable_thinking: bool | None) -> PromptEncoder:
+    """The prompts that an adapter or merged model of kollm was trained with, or those asked for."""
     marker = model.folder / "training.json"
-    if not marker.is_file():
-        raise InputError(
-            f"'{model.name}' does not say which prompt template it was trained with - name one: --prompt "
-            f"{' or '.join(PromptTemplate.names())}."
-        )
-    return str(read_json(marker)["prompt"])
+    trained = read_json(marker) if marker.is_file() else {}
+    name = prompt or trained.get("prompt")
+    if name is None:
+        if not tokenizer.chat_template:
+            raise InputError(
+                f"'{model.name}' does not say which prompt template it was trained with - name one: --prompt "
+                f"{' or '.join(PromptTemplate.names())}."
+            )
+        name = CHAT
+    if enable_thinking is None:
+        enable_thinking = trained.get("recipe", {}).get("enable_thinking")
+    if prompt is None and name not in PromptTemplate.names():
+        name = CHAT  # a file's template came with the tokenizer
+    return make_encoder(name, tokenizer, enable_thinking=enable_thinking)
 
 
 def decoding(preset: str, max_new_tokens: int | None = None) -> dict[str, Any]:
@@ -193,8 +208,8 @@ def generate_answers(
     state = PartialState()
     params = {
         **decoding(preset, max_new_tokens),
-        "prompt": system.template.name,
-        "prompt_sha256": system.template.sha256,
+        "prompt": system.encoder.name,
+        "prompt_sha256": system.encoder.sha256,
         "weights": system.weights,
         "shots": [shot.id for shot in shots],
     }
@@ -233,12 +248,12 @@ def _encode(records: Sequence[Record], system: System, max_new_tokens: int, shot
     before = [
         token
         for shot in shots
-        for token in (*prompt_ids(shot, system.template, tokenizer), *plain_ids([f"{shot.output}\n\n"], tokenizer)[0])
+        for token in (*system.encoder.prompt(shot), *plain_ids([f"{shot.output}\n\n"], tokenizer)[0])
     ]
 
     def tokens(record: Record, cut: int) -> list[int]:
         shorter = replace(record, input=record.input[: len(record.input) - cut])
-        return [*before, *prompt_ids(shorter, system.template, tokenizer)]
+        return [*before, *system.encoder.prompt(shorter)]
 
     prompts = []
     for record in records:
@@ -273,7 +288,8 @@ def _decode(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any])
     tokenizer, network = system.tokenizer, system.network
     padded = tokenizer.pad({"input_ids": [prompt.tokens for prompt in batch]}, padding_side="left", return_tensors="pt")
     padded = padded.to(network.device)
-    searched = params["num_beams"] > 1 and not params["do_sample"] and tokenizer.eos_token_id is not None
+    ends = set(system.encoder.ends)
+    searched = params["num_beams"] > 1 and not params["do_sample"] and len(ends) == 1
     with torch.inference_mode():
         if searched and supports_beam_search(network):
             answers = beam_search(
@@ -283,14 +299,14 @@ def _decode(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any])
                 beams=params["num_beams"],
                 max_new_tokens=params["max_new_tokens"],
                 repetition_penalty=params["repetition_penalty"],
-                eos=tokenizer.eos_token_id,
+                eos=min(ends),
             )
         else:
             answers = _generate(batch, padded, system, params)
     for new in answers.tolist():
-        ended = tokenizer.eos_token_id in new
-        ids = new[: new.index(tokenizer.eos_token_id)] if ended else new
-        yield _cut_at_stop(tokenizer.decode(ids, skip_special_tokens=True), system.template.stop, ended)
+        end = next((place for place, token in enumerate(new) if token in ends), None)
+        text = tokenizer.decode(new[:end], skip_special_tokens=True)
+        yield _cut_at_heading(text, system.encoder.stop, end is not None)
 
 
 def _generate(
@@ -300,7 +316,7 @@ def _generate(
     config = GenerationConfig(
         **{key: params[key] for key in ("num_beams", "do_sample", "max_new_tokens")},
         **({key: params[key] for key in ("temperature", "top_k", "top_p")} if params["do_sample"] else {}),
-        eos_token_id=system.tokenizer.eos_token_id,
+        eos_token_id=list(system.encoder.ends) or None,
         pad_token_id=system.tokenizer.pad_token_id,
     )
     if params["do_sample"]:
@@ -319,17 +335,17 @@ def _generate(
     return sequences[:, padded["input_ids"].shape[1] :]
 
 
-def _cut_at_stop(text: str, stops: Sequence[str], ended: bool) -> Answer:
-    """Cut at the template's stop string: after it the model writes the next prompt, not the answer."""
-    found = re.search("|".join(re.escape(stop) for stop in stops), text) if stops else None
-    if found is not None:
-        return Answer(text[: found.start()].strip(), "stop")
-    return Answer(text.strip(), "stop" if ended else "length")
+def _cut_at_heading(text: str, stops: Sequence[str], ended: bool) -> Answer:
+    """Cut at the template's own heading: after it the model writes the next prompt, not the answer."""
+    kept, heading = cut_at_heading(text, stops)
+    return Answer(kept.strip(), "stop" if ended or heading else "length", heading)
 
 
 def _generation(prompt: _Prompt, answer: Answer, system: System, params: Mapping[str, Any]) -> Generation:
     record = prompt.record
-    cut = {"input_cut_characters": prompt.cut_characters} if prompt.cut_characters else {}
+    cut: dict[str, Any] = {"input_cut_characters": prompt.cut_characters} if prompt.cut_characters else {}
+    if answer.heading:
+        cut["cut_at_heading"] = answer.heading
     return Generation(
         id=record.id,
         instruction=record.instruction,

@@ -6,12 +6,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from kollm.core.errors import KollmError
 from kollm.core.progress import quiet_libraries
+from kollm.core.text import existing_path
 from kollm.core.version import __version__
 
 COMMANDS = {
@@ -79,11 +81,18 @@ def cli(ctx: click.Context, debug: bool) -> None:
         quiet_libraries()
 
 
+def _existing(argument: str) -> str:
+    name, sign, value = argument.rpartition("=")
+    return f"{name}{sign}{existing_path(Path(value))}" if value and not value.isascii() else argument
+
+
 def main(args: list[str] | None = None) -> Any:
     """Run the command line: exit code 0, 1 for an error that one sentence explains, 2 for wrong usage."""
     # Torch's threads spin while they wait: on cores shared with other work that made training twenty times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in (sys.argv[1:] if args is None else args) or bool(os.environ.get("KOLLM_DEBUG"))
+    # A Korean file name that is written in another form of Unicode on disk, as macOS does, is that file all the same.
+    args = [_existing(argument) for argument in (sys.argv[1:] if args is None else args)]
     try:
         return cli.main(args=args, prog_name="kollm", standalone_mode=False)
     except click.exceptions.Exit as stop:

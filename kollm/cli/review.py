@@ -25,7 +25,7 @@ def review(dataset: str, output: Path) -> None:
     from kollm.quality.review import read_review, write_review
 
     records = [*read_any_records(dataset), *read_any_records(dataset, REJECTED)]
-    if not any(record.original for record in records):
+    if not any(record.translated for record in records):
         raise InputError(f"'{dataset}' has no translated rows - build it with a translator first.")
     ensure_folder(output.absolute().parent)
     waiting = write_review(output, records)

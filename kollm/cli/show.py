@@ -39,24 +39,27 @@ def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
     if not folder.is_dir():
         raise InputError(f"The work folder '{folder}' does not exist - name one that `kollm run` made.")
     run = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
-    template = PromptTemplate.load(run.get("recipe", {}).get("prompt", "kullm-2023"))
+    prompt_name = run.get("recipe", {}).get("prompt", "kullm-2023")
+    template = PromptTemplate.load(prompt_name) if prompt_name in PromptTemplate.names() else None
     for part in _dataset_folders(folder, run):
         for file in sorted(part.glob("*/*.parquet")):
             for row in pq.read_table(file, filters=[("id", "=", example)]).to_pylist():
                 reason = row.pop("reason", None)
                 record = Record.from_row(row)
                 if record.original is not None:
-                    yield "source row (English)", _pretty(row["original"])
-                shown = {
-                    key: row[key] for key in ("id", "source", "history", "instruction", "input", "output", "licence")
-                }
+                    yield (
+                        "source row (English)" if record.translated else "source row (as it was read)",
+                        _pretty(row["original"]),
+                    )
+                names = ("id", "source", "system", "history", "instruction", "input", "output", "licence")
+                shown = {key: row[key] for key in names if key in row}
                 yield (
                     f"record in {part.name}/{file.parent.name}" + (f", rejected: {reason}" if reason else ""),
                     _pretty(shown),
                 )
                 yield "provenance", _pretty(row["provenance"])
-                if reason is None:
-                    prompt = template.prompt(record.instruction, record.input, record.history)
+                if reason is None and template is not None:
+                    prompt = template.prompt(record.instruction, record.input, record.history, system=record.system)
                     yield f"prompt ({template.name}), then the completion", f"{prompt}{record.output}<EOS>"
     for name, title in (("generations.jsonl", "answer of"), ("verdicts.jsonl", "verdict on")):
         if (folder / name).is_file():

@@ -13,17 +13,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from kollm.core.errors import InputError
+from kollm.core.text import existing_path
 
 
 def require_file(path: Path, what: str) -> Path:
-    """The path, if a file is there.
+    """The path, if a file is there; a Korean name is found in either form of Unicode.
 
     Raises:
         InputError: there is none.
     """
-    if not path.is_file():
+    found = existing_path(path)
+    if not found.is_file():
         raise InputError(f"{what} '{path}' does not exist or is not a file - check the path.")
-    return path
+    return found
 
 
 def ensure_folder(path: Path) -> Path:
@@ -70,7 +72,7 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: the file is missing or malformed; the message gives the line.
     """
-    require_file(path, "The file")
+    path = require_file(path, "The file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -87,7 +89,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: the file is missing, or a line is not a JSON object; the message gives file and line number.
     """
-    require_file(path, "The file")
+    path = require_file(path, "The file")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from kollm.core.errors import InputError
+from kollm.core.text import normalise
 
 Turn = tuple[str, str]
 """One earlier exchange of a conversation: what the user said, what the assistant answered."""
@@ -95,7 +96,8 @@ class Record:
         system: the conversation's system message; empty for none.
         lang: language of the fields above, as a two-letter code.
         licence: SPDX identifier of the row's licence.
-        original: the row before translation; None until it was translated.
+        original: the row before translation, as it was read; None until it was translated, or for a row that stays in
+            its language where reading changed nothing.
         provenance: where the row comes from.
     """
 
@@ -144,12 +146,21 @@ class Record:
         """What `Record.original` keeps of this record when its texts are about to change."""
         return self.original or Original(self.instruction, self.input, self.output, self.history, self.system)
 
+    @property
+    def translated(self) -> bool:
+        """Whether `original` is another text than this one, and not only this one before it was normalised."""
+        if self.original is None:
+            return False
+        return bool(self.provenance.engine) or self.texts() != {
+            name: normalise(text) for name, text in self.original.texts().items()
+        }
+
     def english(self) -> Self:
-        """The record with the texts that it had before translation; an untranslated one as it is."""
+        """The record with the texts that it had before translation, normalised; an untranslated one as it is."""
         source = self.original
-        if source is None:
+        if source is None or not self.translated:
             return self
-        return replace(
+        whole = replace(
             self,
             instruction=source.instruction,
             input=source.input,
@@ -157,6 +168,7 @@ class Record:
             history=source.history,
             system=source.system,
         )
+        return whole.map_texts(normalise)
 
     def messages(self) -> list[dict[str, str]]:
         """The chat form: `role` and `content`, and on the last user turn `input` where there is one.

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
 from kollm.core.records import Record, content_id
+from kollm.core.text import is_normal, normalise
 from kollm.dataset.tables import ADDED_LATER, SCHEMA, to_records
 from kollm.services.repository import locate
 
@@ -196,6 +197,11 @@ def dataset_fingerprint(folder_or_hub_id: str | Path) -> str:
     return content_id(read_manifest(locate(folder_or_hub_id, "dataset").folder))
 
 
+def _normalised(record: Record) -> Record:
+    """The record with its texts normalised: the folder may be another's, or older than kollm's own normalisation."""
+    return record if all(map(is_normal, record.texts().values())) else record.map_texts(normalise)
+
+
 def _folder_records(folder: Path, config: str | None, split: str | None) -> Iterator[Record]:
     manifest = read_manifest(folder)
     names = [name for name in manifest["files"] if _wanted(name, config, split)]
@@ -208,7 +214,7 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
         file = _open(folder / name)
         columns = [column for column in SCHEMA.names if column in file.schema_arrow.names]
         for batch in file.iter_batches(batch_size=1000, columns=columns):
-            yield from to_records(batch)
+            yield from map(_normalised, to_records(batch))
 
 
 def _open(path: Path) -> pq.ParquetFile:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from kollm.core.errors import InputError
 from kollm.core.records import Record
+from kollm.core.text import normalise
 from kollm.dataset.folder import read_records
 from kollm.quality.leaks import Tasks, load_tasks, row_text, tasks_of
 from kollm.sources import SAMPLE, find_source, read_source
@@ -47,12 +48,12 @@ def find_leaks(records: Iterable[Record], tasks: Tasks) -> Iterator[Found]:
     """The records that hold a task, in Korean or in the English they were translated from."""
     iterator = iter(records)
     while batch := list(islice(iterator, _BATCH)):
-        texts = [row_text(record) + _english(record) for record in batch]
+        texts = [normalise(row_text(record)) + _english(record) for record in batch]
         yield from (Found(batch[leak.row].id, leak.task, leak.share) for leak in tasks.find(texts))
 
 
 def _english(record: Record) -> str:
-    return "\n".join(("", *record.original.texts().values())) if record.original is not None else ""
+    return "\n".join(("", *record.english().texts().values())) if record.translated else ""
 
 
 def _tasks_in(name: str) -> Tasks:
@@ -62,7 +63,7 @@ def _tasks_in(name: str) -> Tasks:
         records = read_source(_form(Path(name)), name)
     else:
         records = read_records(name)
-    tasks = tasks_of(record for record in records if isinstance(record, Record))
+    tasks = tasks_of(record.map_texts(normalise) for record in records if isinstance(record, Record))
     if not len(tasks):
         raise InputError(f"'{name}' holds no tasks to compare with - name an evaluation set.")
     return tasks

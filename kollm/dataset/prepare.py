@@ -4,7 +4,7 @@ found, characters counted. `prepare` is a function on one batch; `Prepared` keep
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -93,10 +93,15 @@ def _screened(read: Read, privacy: Privacy) -> Read:
         changed, found = screen(record)
         clean.notes.update({f"{kind}_masked": count for kind, count in found.items()})
         if found and privacy == "drop":
-            clean.rejected.append(Rejected(changed, f"personal_data: {', '.join(sorted(found))}"))
+            clean.rejected.append(
+                Rejected(replace(changed, original=None), f"personal_data: {', '.join(sorted(found))}")
+            )
         else:
-            clean.records.append(changed)
-    clean.rejected.extend(Rejected(screen(record).record, reason) for record, reason in read.rejected)
+            # What was read holds what was masked.
+            clean.records.append(replace(changed, original=None) if found else changed)
+    clean.rejected.extend(
+        Rejected(replace(screen(record).record, original=None), reason) for record, reason in read.rejected
+    )
     return clean
 
 

@@ -20,12 +20,11 @@ from kollm.core.errors import InputError, MissingExtraError, StateError
 from kollm.core.files import read_json, require_file
 from kollm.core.version import __version__
 from kollm.hub.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
-from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.prompt import QUESTION, PromptTemplate
 from kollm.recipe.schema import TOY_PREFIX
 from kollm.report.markdown import markdown_tables
 from kollm.services.repository import Reference
 
-QUESTION = "건강을 지키는 세 가지 방법을 알려 주세요."
 CURVE = "loss.png"
 EVAL_RESULTS = ".eval_results/kollm.yaml"
 SHOWN_SECTIONS = (
@@ -79,7 +78,7 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
         dataset=f"`{lineage.dataset}`"
         if lineage.dataset
         else f"a folder that was not published, `{lineage.dataset_fingerprint}`",
-        prompt={"name": prompt.name, "sha256": prompt.sha256, "text": prompt.prompt(QUESTION, eos_token=eos)},
+        prompt={"name": prompt.name, "sha256": prompt.sha256, "text": _example(prompt, training, eos)},
         question=QUESTION,
         stop=list(prompt.stop),
         eos=eos,
@@ -91,6 +90,12 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
     if report is not None and lineage.evaluation is not None:
         files[EVAL_RESULTS] = eval_results(report, lineage.evaluation)
     return Card(text, files)
+
+
+def _example(prompt: PromptTemplate, training: Mapping[str, Any], eos: str) -> str:
+    """The prompt of QUESTION as training has written it down; older trainings have kollm's own templates alone."""
+    example = training.get("prompt_example")
+    return str(example["text"]) if example else prompt.prompt(QUESTION, eos_token=eos)
 
 
 def _trained_prompt(folder: Path, training: Mapping[str, Any]) -> PromptTemplate:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from kollm.core.errors import InputError
 from kollm.core.records import content_id
+from kollm.core.text import normalise
 
 RUBRICS = Path(__file__).resolve().parent / "rubrics"
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -161,7 +162,7 @@ def load_rubric(name_or_path: str | Path | Rubric) -> Rubric:
 @lru_cache(maxsize=64)
 def _read(path: Path, _modified: int) -> Rubric:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(normalise(path.read_text(encoding="utf-8")))
         file = _RubricFile.model_validate(values)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())

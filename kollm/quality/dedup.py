@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,10 +73,14 @@ def prints(texts: Sequence[str]) -> Prints:
         raise MissingExtraError("rensa", "translate") from error
 
     found = grams(fold_spaces(texts), GRAM)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-        found.hashes, found.offsets.astype(np.uint64), num_perm=PERMUTATIONS, seed=SEED
-    )
-    hashes = np.asarray(matrix.to_rows(), dtype=np.uint64).reshape(len(texts), PERMUTATIONS)
+    hashes = np.empty((len(texts), PERMUTATIONS), dtype=np.uint64)
+    for row, (start, end) in enumerate(pairwise(found.offsets.tolist())):
+        # A text at a time, as fast as all at once: many would start a pool of threads, which a fork does not survive.
+        length = np.array([0, end - start], dtype=np.uint64)
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+            found.hashes[start:end], length, num_perm=PERMUTATIONS, seed=SEED
+        )
+        hashes[row] = matrix.to_rows()[0]
     bands = hashes.reshape(len(texts), BANDS, PERMUTATIONS // BANDS)
     buckets = np.zeros(bands.shape[:2], dtype=np.uint64)
     for column in range(bands.shape[2]):

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from kollm.core.errors import InputError, MissingExtraError
@@ -16,7 +17,7 @@ from kollm.core.records import Record
 from kollm.quality.flags import repeated_share
 from kollm.translate.lines import changed_lines
 from kollm.translate.masking import lost_numbers
-from kollm.translate.structure import plain
+from kollm.translate.structure import NUMBER, plain
 
 _HANGUL = re.compile("[가-힣ㄱ-ㅎㅏ-ㅣ]+")
 _LATIN = re.compile("[A-Za-z]+")
@@ -24,13 +25,17 @@ _QUOTED = re.compile(
     r"""\([^()]{0,300}\)|"[^"]{0,300}"|(?<!\w)'[^'\n]{0,300}'|“[^”]{0,300}”|‘[^’]{0,300}’|[「『《][^」』》]{0,300}[」』》]"""
 )
 _IDENTIFIER = re.compile(r"\b(?:\w+_\w+|[A-Z]{2,}[a-z]?|\w*[a-z][A-Z]\w*)\b")
-_ENGLISH_RUN = re.compile(r"[A-Za-z][A-Za-z'’-]*(?:,? [A-Za-z][A-Za-z'’-]*){3,}")
+_WORDS = re.compile(r"[A-Za-z][A-Za-z'’-]*+(?:,? [A-Za-z][A-Za-z'’-]*+)*+")
+"""A whole run of English words, however short: what has been read as part of one is not read again."""
+_ENGLISH_WORDS = 4
+_MOST_LOOKED_UP = 100
+"""Runs of words of one field that are looked up in the whole English text, which is as long as the field itself."""
 _FUNCTION_WORDS = re.compile(
     r"\b(?:the|of|and|to|an|is|are|was|were|in|on|at|for|with|that|this|it|its|as|by|from|you|your|we|our|they|be|have|has|or)\b",
     re.I,
 )
 _ASKS_FOR_ENGLISH = re.compile(
-    r"영어|영문|영단어|번역|외국어|[가-힣]+어로|\b(?:English|translat\w+|language|grammar|spelling|French|Spanish|German)\b",
+    r"영어|영문|영단어|번역|외국어|[가-힣]어로|\b(?:English|translat\w+|language|grammar|spelling|French|Spanish|German)\b",
     re.I,
 )
 _PLACEHOLDER = re.compile(r'(?:<|&lt;)/?x(?: id\b|/>)|<t n="|\bid="\d+"\s*/>')
@@ -56,7 +61,7 @@ class View:
     def __init__(self, record: Record) -> None:
         self.record = record
         self.korean = {name: text for name, text in record.texts().items() if text and not text.isspace()}
-        self.english = record.original.texts() if record.original is not None else {}
+        self.english = record.english().texts() if record.translated else {}
         self.left = record.provenance.route == "keep"
 
     def prose(self, name: str) -> str:
@@ -124,13 +129,18 @@ def not_korean(view: View) -> str | None:
 def english_copied(view: View) -> str | None:
     """Four or more English words in a row stand in the Korean as they stood in the English; names are no such words."""
     for name, english, text in view.compared():
-        if not _ENGLISH_RUN.search(text) or view.wants_english:
+        if not any(_english_runs(text)) or view.wants_english:
             continue
-        for match in _ENGLISH_RUN.finditer(view.prose(name)):
-            words = match[0].split()
-            if sum(word[0].islower() for word in words) >= 2 and match[0] in english:
-                return f"english_copied: {name}"
+        if any(run in english for run in itertools.islice(_english_runs(view.prose(name)), _MOST_LOOKED_UP)):
+            return f"english_copied: {name}"
     return None
+
+
+def _english_runs(text: str) -> Iterator[str]:
+    for match in _WORDS.finditer(text):
+        words = match[0].split()
+        if len(words) >= _ENGLISH_WORDS and sum(word[0].islower() for word in words) >= 2:
+            yield match[0]
 
 
 def length_ratio(view: View) -> str | None:
@@ -158,11 +168,9 @@ def numbers_lost(view: View) -> str | None:
         if not _DIGIT.search(english):
             continue
         # Between other digits it is another number; beside dots, as in 2020.5.12, it is the same one.
-        lost = [
-            number
-            for number in lost_numbers(english, text)
-            if not re.search(rf"(?<!\d){re.escape(number)}(?!\d)", text)
-        ]
+        lost = lost_numbers(english, text)
+        inside = _parts_of_numbers(text) if lost else set()
+        lost = [number for number in lost if number not in inside]
         if not lost:
             continue
         if any(len(number) >= 3 for number in lost) or 2 * len(lost) > len(_DIGIT.findall(english)):
@@ -171,6 +179,18 @@ def numbers_lost(view: View) -> str | None:
 
 
 _DIGIT = re.compile(r"\d+")
+_MOST_PARTS = 4
+
+
+def _parts_of_numbers(text: str) -> set[str]:
+    """Numbers as parts of longer ones: of 2020.5.12 also 2020, 5, 12, 2020.5 and 5.12; up to _MOST_PARTS numbers each."""
+    found = set()
+    for number in NUMBER.findall(text):
+        parts = re.split(r"([.,:/])", number)
+        for start in range(0, len(parts), 2):
+            for end in range(start + 1, min(start + 2 * _MOST_PARTS, len(parts) + 1), 2):
+                found.add("".join(parts[start:end]))
+    return found
 
 
 def under_ten_characters(view: View) -> str | None:

@@ -125,9 +125,9 @@ def tasks_of(records: Iterable[Record]) -> Tasks:
     for record in records:
         ids.append(record.id)
         texts.append(task_text(record))
-        if record.original is not None:
+        if record.translated:
             ids.append(record.id)
-            texts.append(f"{record.original.instruction}\n{record.original.input}")
+            texts.append(task_text(record.english()))
     found = grams(fold_letters(texts), GRAM)
     parts, names = [], []
     for number, name in enumerate(ids):

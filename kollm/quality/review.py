@@ -8,6 +8,7 @@ changed, it is not replayed but named as stale; a new machine translation of the
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kollm.core.errors import InputError
 from kollm.core.files import json_line, read_jsonl, write_atomic
 from kollm.core.records import Record, content_id
+from kollm.core.text import normalise_values
 from kollm.translate.masking import lost_numbers, translatable
 from kollm.translate.structure import STRUCTURES, plain
 
@@ -36,7 +38,9 @@ _FORMULA_KINDS = {
     "LaTeX command with a name",
 }
 _SYMBOLS = re.compile(r"[=≠≈≡≤≥±×÷∑∏∫√∞∈∉⊂⊆∪∩∀∃→⇒⇔π∂∇^]")
-_ENGLISH_RUN = re.compile(r"[A-Za-z][\w',-]*(?:[ \t]+[A-Za-z][\w',-]*){5,}")
+_WORDS = re.compile(r"[A-Za-z][\w',-]*+(?:[ \t]++[A-Za-z][\w',-]*+)*+")
+"""A whole run of English words, however short: what has been read as part of one is not read again."""
+_ENGLISH_WORDS = 6
 _QUOTED = re.compile(
     r"""\([^()]{0,300}\) | "[^"]{0,300}" | '[^']{0,300}' | “[^”]{0,300}” | [「『《][^」』》]{0,300}[」』》]""",
     re.VERBOSE,
@@ -47,6 +51,8 @@ _SHORTEST = 0.25
 """Characters of a Korean translation for one of English, below which it was cut off. Of the 222 longer fields of
 KULLM's 252 translated tasks the median has 0.49 and the shortest 0.29."""
 _LONG_ENOUGH = 80
+_MOST_LOOKED_UP = 100
+"""Pieces of one field that are looked up in the whole other text, which is as long as the field itself."""
 
 
 class Hit(BaseModel):
@@ -68,7 +74,7 @@ def code_only(english: str, korean: str) -> str | None:
 
 def code_with_text(english: str, korean: str) -> str | None:
     """Code among text that did not come back as it was."""
-    lost = [piece for piece in _pieces(english, _CODE_KINDS) if piece not in korean]
+    lost = _lost_pieces(english, korean, _CODE_KINDS)
     return f"lost: {_short(lost[0])}" if lost and translatable(english) else None
 
 
@@ -80,8 +86,7 @@ def decimals(english: str, korean: str) -> str | None:
 
 def math_symbols(english: str, korean: str) -> str | None:
     """Formulas, LaTeX commands or mathematical signs that are missing."""
-    formulas = Counter(_pieces(english, _FORMULA_KINDS))
-    lost = [piece for piece, count in formulas.items() if korean.count(piece) < count]
+    lost = _lost_pieces(english, korean, _FORMULA_KINDS)
     signs = Counter(_SYMBOLS.findall(plain(english))) - Counter(_SYMBOLS.findall(korean))
     lost += list(signs)
     return f"lost: {', '.join(_short(piece) for piece in lost[:3])}" if lost else None
@@ -94,7 +99,8 @@ def untranslated_or_cut(english: str, korean: str) -> str | None:
     text = plain(korean)
     if len(_LATIN_WORD.findall(text)) >= 3 and not _HANGUL.search(text):
         return "not translated"
-    for match in _ENGLISH_RUN.finditer(_QUOTED.sub(" ", text)):
+    runs = (match for match in _WORDS.finditer(_QUOTED.sub(" ", text)) if len(match[0].split()) >= _ENGLISH_WORDS)
+    for match in itertools.islice(runs, _MOST_LOOKED_UP):
         if match.group() in english:
             return f"left in English: {_short(match.group())}"
     if len(plain(english)) >= _LONG_ENOUGH and len(text.strip()) < _SHORTEST * len(plain(english)):
@@ -157,7 +163,7 @@ def replay(record: Record, corrections: Mapping[str, Correction]) -> Replayed:
 
 def find_hits(record: Record) -> list[Hit]:
     """The suspected errors of a translated record, all fields; none for one that was not translated."""
-    if record.original is None:
+    if not record.translated:
         return []
     english, korean = record.english().texts(), record.texts()
     return [
@@ -195,7 +201,7 @@ def read_review(path: Path) -> dict[str, Correction]:
     corrections: dict[str, Correction] = {}
     for number, row in enumerate(read_jsonl(path), start=1):
         try:
-            item = Correction.model_validate(row)
+            item = Correction.model_validate(normalise_values(row))
         except ValidationError as error:
             raise InputError(
                 f"{path}, row {number}: no line of a review file - `kollm data review` writes one."
@@ -232,13 +238,30 @@ def _correction(record: Record, hits: list[Hit], earlier: Mapping[str, Correctio
     )
 
 
+def _lost_pieces(english: str, korean: str, kinds: set[str]) -> list[str]:
+    """Pieces of structure of these kinds that the Korean has less often than the English.
+
+    Most are found among the Korean's own pieces; the first _MOST_LOOKED_UP of the others are looked for in its text.
+    """
+    wanted = Counter(_pieces(english, kinds))
+    have = Counter(_pieces(korean, kinds)) if wanted else Counter[str]()
+    missing = [piece for piece, count in wanted.items() if have[piece] < count]
+    return [
+        piece
+        for number, piece in enumerate(missing)
+        if number >= _MOST_LOOKED_UP or korean.count(piece) < wanted[piece]
+    ]
+
+
 def _pieces(text: str, kinds: set[str]) -> list[str]:
     """Structure of these kinds in the text, outermost alone."""
+    taken = bytearray(len(text))
     spans: list[tuple[int, int]] = []
     for structure in STRUCTURES:
         if structure.name in kinds and (not structure.needles or any(needle in text for needle in structure.needles)):
             for start, end in structure.find(text):
-                if end > start and not any(start < other_end and other_start < end for other_start, other_end in spans):
+                if end > start and not any(taken[start:end]):
+                    taken[start:end] = b"\1" * (end - start)
                     spans.append((start, end))
     return [text[start:end].strip() for start, end in sorted(spans)]
 

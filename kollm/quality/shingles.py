@@ -73,6 +73,8 @@ def _windows(values: Hashes, size: int) -> Hashes:
 
     It is linear in the values, with unrelated odd factors; `mix` makes a hash of it.
     """
+    if len(values) < size:
+        return values[:0]
     if size == 1:
         return values * _factor(1)
     half = size // 2

@@ -7,6 +7,7 @@ reads the exported tokenizer sends are renderings of the same file.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,17 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from kollm.core.errors import InputError, RecipeError
 from kollm.core.records import Record, Turn, text_sha256
 from kollm.core.resources import resource_folder
+from kollm.core.text import normalise
 
 EOS_TOKEN = "<|endoftext|>"
 """End of text in Polyglot-Ko, GPT-NeoX and Pythia; pass a tokenizer's own where it differs."""
 
-STOP = ("###",)
-"""What begins the next heading: generation stops there."""
+QUESTION = "건강을 지키는 세 가지 방법을 알려 주세요."
+"""What cards show a prompt of."""
+_HEADING = re.compile(r"(?:^|\\n|\n|['\"])(#{1,6} [^\\\n'\"{}#]{1,40}:)(?=\\n|\n|['\"])")
+"""A heading in a template's source, where a newline is written as such or as `\\n`."""
+_KULLM = ("### 지시어:", "### 명령어:", "### 입력:", "### 응답:")
+"""The headings of both templates of KULLM."""
 
 
 class Segment(NamedTuple):
@@ -40,12 +46,10 @@ class PromptTemplate:
     Attributes:
         name: name of the shipped template, or the path of a file of one's own.
         chat_template: the Jinja text, as transformers' `tokenizer.chat_template` takes it.
-        stop: strings at which generation ends.
     """
 
     name: str
     chat_template: str
-    stop: tuple[str, ...] = STOP
 
     @classmethod
     def names(cls) -> list[str]:
@@ -65,7 +69,7 @@ class PromptTemplate:
                 f"There is no prompt template '{name}' - use one of {', '.join(cls.names())}, "
                 "or the path of a file that ends in .jinja."
             )
-        text = path.read_text(encoding="utf-8")
+        text = normalise(path.read_text(encoding="utf-8"))
         try:
             _compile(text)
         except TemplateSyntaxError as error:
@@ -77,8 +81,18 @@ class PromptTemplate:
         """Hash of the Jinja text."""
         return text_sha256(self.chat_template)
 
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The template's own headings: a line that begins with one is the next prompt, and no part of an answer."""
+        return headings(self.chat_template)
+
     def prompt(
-        self, instruction: str, input: str = "", history: Sequence[Turn] = (), eos_token: str = EOS_TOKEN
+        self,
+        instruction: str,
+        input: str = "",
+        history: Sequence[Turn] = (),
+        eos_token: str = EOS_TOKEN,
+        system: str = "",
     ) -> str:
         """The text that a model is asked with, up to and including the newline after the response heading.
 
@@ -87,8 +101,9 @@ class PromptTemplate:
             input: its context; empty for none.
             history: the turns before, oldest first; each answer is followed by `eos_token`.
             eos_token: the tokenizer's end of text.
+            system: the system message; it goes before the first instruction.
         """
-        messages = Record("", "", instruction, input, "", tuple(history)).messages()[:-1]
+        messages = Record("", "", instruction, input, "", tuple(history), system).messages()[:-1]
         return self.render(messages, eos_token=eos_token, add_generation_prompt=True)
 
     def text(self, record: Record, eos_token: str = EOS_TOKEN) -> str:
@@ -103,7 +118,7 @@ class PromptTemplate:
         messages = record.messages()
         segments: list[Segment] = []
         written = ""
-        for end in range(1, len(messages) + 1):
+        for end in range(1 + bool(record.system), len(messages) + 1):
             learned = messages[end - 1]["role"] == "assistant"
             text = self.render(messages[:end], eos_token=eos_token, add_generation_prompt=not learned)
             if not text.startswith(written):
@@ -129,6 +144,18 @@ class PromptTemplate:
             )
         except TemplateError as error:
             raise InputError(f"The prompt template '{self.name}' cannot render this conversation: {error}") from error
+
+
+def headings(chat_template: str) -> tuple[str, ...]:
+    """Headings that mark a template's turns (`### 지시어:`); none for a template that marks them by special tokens."""
+    found = tuple(dict.fromkeys(_HEADING.findall(chat_template)))
+    return _KULLM if set(found) & set(_KULLM) else found
+
+
+def cut_at_heading(text: str, stops: Sequence[str]) -> tuple[str, str]:
+    """An answer up to the line that begins with one of `stops`, and that stop; empty where there is none."""
+    found = re.search("|".join(rf"^{re.escape(stop)}" for stop in stops), text, re.MULTILINE) if stops else None
+    return (text[: found.start()], found[0]) if found else (text, "")
 
 
 @functools.lru_cache(maxsize=16)

@@ -135,7 +135,8 @@ class Recipe(Section):
     description: str = ""
     base: Base
     data: Data = Data()
-    prompt: str = "kullm-2023"
+    prompt: str = "auto"
+    enable_thinking: bool | None = None
     adapter: Adapter = Adapter()
     quantization: Literal["none", "int8", "nf4"] = "none"
     trainer: dict[str, Any] = Field(default_factory=dict)

@@ -308,11 +308,13 @@ def _answers(run: Run) -> dict[str, Any]:
     recipe, output = run.recipe, run.folder / "generations.jsonl"
     records = list(read_records(str(run.location("evaluation"))))[: run.options.limit]
     base = str(run.location("base"))
+    prompt = read_json(run.folder / "adapter" / "training.json")["prompt"]
     for name in recipe.generation.systems:
         system = load_system(
             str(run.folder / "adapter") if name == "adapter" else base,
             name=name,
-            prompt=recipe.prompt,
+            prompt=prompt,
+            enable_thinking=recipe.enable_thinking,
             dtype=recipe.base.dtype,
             revision=None if name == "adapter" else recipe.base.revision,
         )

@@ -17,7 +17,7 @@ _OPENAI = (
 
 
 def adapt(row: Row, place: Place) -> Adapted:
-    """One Record; the id is the row's index, since these files carry no ids of their own."""
+    """One Record; the published files carry no ids, so that a row is called by its place; one with an `id` by that."""
     return adapt_single(row, place, "instruction", "input", "output")
 
 
@@ -27,7 +27,7 @@ def adapt_kullm(row: Row, place: Place) -> Adapted:
     The licence is that of the part, since the set's card, Apache-2.0, is freer than the parts it was made of.
     """
     part = re.split(r"[_-]", str(row.get("id", "")))[0].lower()
-    place = replace(place, licence=_PARTS.get(part, OPENAI_TERMS))
+    place = replace(place, licence=_PARTS.get(part, OPENAI_TERMS), own_ids=False)
     return adapt_single(row, place, "instruction", "input", "output", category=part)
 
 

@@ -1,8 +1,12 @@
-"""ChatGPT's answers as ShareGPT's pages held them, HTML, back to the markdown that the model had written."""
+"""ChatGPT's answers as ShareGPT's pages held them, HTML, back to the markdown that the model had written.
+
+Hostile pages cost linear time: the parser sees whole tags alone, and containers are indented DEEPEST levels at most.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from html.parser import HTMLParser
 
 _WRAPPED = re.compile(r'\s*<div class="(?:markdown|prose)[^"]*">.*</div>\s*\Z', re.DOTALL)
@@ -12,6 +16,11 @@ _BLOCKS = re.compile(
 _SKIPPED = frozenset({"button", "svg", "script", "style", "head", "title"})
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 _MARKS = {"strong": "**", "b": "**", "em": "*", "i": "*", "del": "~~", "s": "~~"}
+_TAG_OR_MARK = re.compile(r"""<(?:/?[A-Za-z](?:"[^"]*+"|'[^']*+'|[^<>"'])*+>|[!?][^<>]*+>)?+""")
+"""A whole tag, a declaration, or a `<` that begins neither. A `<` ends an attempt, so that no part is read often."""
+_LONG_NUMBER = re.compile(r"&#(?=[0-9]{8})")
+DEEPEST = 20
+"""Lists, items and quotations inside one another. What lies deeper becomes text of the last of them."""
 _PARAGRAPHS = frozenset({"p", "div", "section", "article", "figure", "dl", "dd", "dt"})
 
 
@@ -26,9 +35,24 @@ def is_html(text: str) -> bool:
 def to_markdown(html: str) -> str:
     """The markdown of a piece of HTML; unclosed and unknown tags are passed over, their text stays."""
     parser = _Markdown()
-    parser.feed(html)
+    parser.feed(_whole_tags(html))
     parser.close()
     return parser.result()
+
+
+def _whole_tags(html: str) -> str:
+    """The page without comments and declarations. A `<` that begins no whole tag becomes text."""
+    parts, position = [], 0
+    while (start := html.find("<!--", position)) >= 0 and (end := html.find("-->", start + 4)) >= 0:
+        parts.append(html[position:start])
+        position = end + 3
+    text = "".join([*parts, html[position:]])
+    return _TAG_OR_MARK.sub(_as_markup, _LONG_NUMBER.sub("&amp;#", text))
+
+
+def _as_markup(match: re.Match[str]) -> str:
+    mark = match[0]
+    return "&lt;" if mark == "<" else "" if mark[1] in "!?" else mark
 
 
 class _Markdown(HTMLParser):
@@ -38,6 +62,7 @@ class _Markdown(HTMLParser):
         super().__init__(convert_charrefs=True)
         self._blocks: list[list[str]] = [[]]  # finished blocks of the document, then of each open container
         self._open: list[str] = []  # the containers: list, li, blockquote
+        self._open_kinds: Counter[str] = Counter()
         self._line: list[str] = []
         self._lists: list[int | None] = []  # number of the next item; None for bullets
         self._skipping = 0
@@ -96,7 +121,7 @@ class _Markdown(HTMLParser):
         elif tag in ("ul", "ol"):
             self._end_block()
             start = attributes.get("start", "1")
-            self._lists.append(None if tag == "ul" else int(start) if start.isdecimal() else 1)
+            self._lists.append(None if tag == "ul" else int(start) if re.fullmatch("[0-9]{1,9}", start) else 1)
             self._open_container("list")
         elif tag in ("li", "blockquote"):
             self._end_block()
@@ -140,15 +165,21 @@ class _Markdown(HTMLParser):
 
     def _open_container(self, kind: str) -> None:
         self._open.append(kind)
-        self._blocks.append([])
+        self._open_kinds[kind] += 1
+        if len(self._open) <= DEEPEST:
+            self._blocks.append([])
 
     def _close_down_to(self, kind: str) -> None:
         """Close the innermost container of that kind and what was left open in it; without one, nothing."""
-        if kind not in self._open:
+        if not self._open_kinds[kind]:
             return
         while True:
             closed = self._open.pop()
-            {"li": self._close_item, "list": self._close_list, "blockquote": self._close_quote}[closed]()
+            self._open_kinds[closed] -= 1
+            if len(self._open) < DEEPEST:
+                {"li": self._close_item, "list": self._close_list, "blockquote": self._close_quote}[closed]()
+            elif closed == "list":
+                self._lists.pop()
             if closed == kind:
                 return
 

@@ -41,16 +41,7 @@ def read(path: Path) -> Iterator[Row]:
 def adapt(row: Row, place: Place) -> Adapted:
     """One Record an instance of a task file; of several accepted outputs, the first."""
     flat = {**row, "output": _first(row.get("output"))}
-    own_id = row.get("id")
-    return adapt_single(
-        flat,
-        place,
-        "instruction",
-        "input",
-        "output",
-        own_id=own_id if isinstance(own_id, str) else None,
-        category=str(row.get("task_name", "")),
-    )
+    return adapt_single(flat, place, "instruction", "input", "output", category=str(row.get("task_name", "")))
 
 
 def adapt_super(row: Row, place: Place) -> Adapted:
@@ -58,8 +49,7 @@ def adapt_super(row: Row, place: Place) -> Adapted:
     if "instruction" in row:
         return adapt(row, place)
     flat = {"instruction": row.get("definition"), "input": row.get("inputs"), "output": row.get("targets")}
-    own_id = origin(row) or row.get("id")
-    name = own_id if isinstance(own_id, str) else None
+    name = origin(row) or place.own_id(row)
     return adapt_single(flat, place, "instruction", "input", "output", name, str(row.get("task_name", "")))
 
 

@@ -12,11 +12,12 @@ from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
 from kollm.core.records import Record
 from kollm.core.resources import resource_folder
+from kollm.core.text import existing_path, normalise_values
 from kollm.sources.catalogue import find_source
 from kollm.sources.files import hub_batches, hub_files, local_files
 from kollm.sources.rows import SUFFIXES, Batch, first_rows, local_batches, row_batches
 from kollm.sources.sample import sample_rows
-from kollm.sources.source import Place, Rejected, Source, Turns
+from kollm.sources.source import Adapted, Place, Rejected, Row, Source, Turns
 
 SAMPLE = "sample"
 """The input that stands for the rows which come with kollm."""
@@ -82,7 +83,7 @@ def open_source(
             raise InputError(
                 f"--revision {revision} names a commit on the Hub, but '{input}' is a file - leave it out."
             )
-        batches, pin = _open_local(source, Path(input), limit, seed)
+        batches, pin = _open_local(source, existing_path(Path(input)), limit, seed)
     else:
         batches, pin = _open_hub(source, None if input is None else str(input), revision, limit, seed)
     return Opened(first_rows(batches, limit), replace(place, revision=pin))
@@ -90,7 +91,7 @@ def open_source(
 
 def is_local(input: str | Path) -> bool:
     """Whether an input is a file or folder rather than `ORG/NAME` on the Hub, which may hold a dot too."""
-    if isinstance(input, Path) or Path(input).exists():
+    if isinstance(input, Path) or existing_path(Path(input)).exists():
         return True
     return Path(input).suffix in SUFFIXES or input.count("/") != 1
 
@@ -129,11 +130,28 @@ def adapt_batch(source: Source, place: Place, batch: Batch) -> Read:
     read = Read([], [], Counter())
     for index, row in enumerate(batch.rows(), start=batch.first):
         here = replace(place, index=index)
-        adapted = source.adapt(row, here) if isinstance(row, dict) else here.reject(row, "not_an_object")
+        adapted = adapt_row(source, row, here) if isinstance(row, dict) else here.reject(row, "not_an_object")
         read.records.extend(adapted.records)
         read.rejected.extend(adapted.rejected)
         read.notes.update(adapted.notes)
     return read
+
+
+def adapt_row(source: Source, row: Row, place: Place) -> Adapted:
+    """Make Records of a row after its texts were normalised; where that changed one, `original` keeps what was read."""
+    changed: set[str] = set()
+    clean = normalise_values(row, changed)
+    adapted = source.adapt(clean, place)
+    if not changed:
+        return adapted
+    read = {record.id: record.as_original() for record in source.adapt(row, place).records}
+    records = tuple(
+        replace(record, original=read[record.id])
+        if record.id in read and record.original is None and read[record.id].texts() != record.texts()
+        else record
+        for record in adapted.records
+    )
+    return Adapted(records, adapted.rejected, (*adapted.notes, *sorted(changed)))
 
 
 def read_source(

@@ -103,7 +103,7 @@ def local_batches(path: Path) -> Iterator[Batch]:
     Raises:
         InputError: as `file_batches`, or the file is missing.
     """
-    require_file(path, "The file")
+    path = require_file(path, "The file")
     with path.open("rb") as file:
         yield from file_batches(file, str(path))
 
@@ -190,7 +190,7 @@ def list_items(path: Path, *keys: str) -> Iterator[Any]:
     Raises:
         InputError: no file, malformed content, or no such list.
     """
-    require_file(path, "The file")
+    path = require_file(path, "The file")
     with path.open("rb") as file:
         text, found = _Text(file, str(path)), False
         if text.next_sign() != "{":

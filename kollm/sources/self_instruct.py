@@ -12,8 +12,7 @@ def adapt_task(row: Row, place: Place) -> Adapted:
         instances = [dict(zip(instances, values, strict=False)) for values in zip(*instances.values(), strict=False)]
     if not isinstance(instances, list) or not instances:
         return place.reject(row, "no_instances")
-    own_id = row.get("id")
-    base = str(own_id) if isinstance(own_id, (str, int)) else str(place.index)
+    base = place.own_id(row) or str(place.index)
     application = row.get("motivation_app") or row.get("name") or ""
     parts = []
     for number, instance in enumerate(instances, start=1):

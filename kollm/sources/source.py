@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from kollm.core.records import Provenance, Record, Turn
+from kollm.core.text import is_blank
+from kollm.sources.placeholders import is_no_input, is_no_output, runs_on
 
 Turns = Literal["conversation", "pairs", "first"]
 """What becomes of a conversation: one Record with `history`, one Record a pair, or its first pair alone."""
 
 Row = Mapping[str, Any]
 
+MAX_ID = 200
+"""Characters of an id; longer ones are texts that stand in the wrong column."""
 MAX_FIELD = 50_000
 """Characters that one field may hold. Longer ones are dumps of files rather than instructions, and DeepL, whose
 requests end at 128 KiB of escaped JSON, could not take them in one piece."""
@@ -46,6 +50,7 @@ class Place:
         revision: Hub commit hash, or `sha256:` of the local file.
         index: position of the row in its file, from 0.
         turns: what becomes of a conversation.
+        own_ids: whether the rows' own ids tell them apart; if not, their places do.
     """
 
     source: str
@@ -54,6 +59,17 @@ class Place:
     revision: str = ""
     index: int = 0
     turns: Turns = "conversation"
+    own_ids: bool = True
+
+    def own_id(self, row: Row) -> str | None:
+        """The row's own `id` as text; None where it has none that can stand in a table."""
+        value = row.get("id") if self.own_ids else None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # as parquet holds whole numbers where some rows have none
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            return None
+        name = str(value).strip()
+        return name if name and len(name) <= MAX_ID and name.isprintable() else None
 
     def record(
         self,
@@ -79,8 +95,8 @@ class Place:
 
     def reject(self, row: object, reason: str) -> Adapted:
         """The row left out for `reason`; all that it held stands in `output` as JSON, so that nothing is lost."""
-        own_id = row.get("id") if isinstance(row, Mapping) else None
-        record = self.record(own_id if isinstance(own_id, str) else None, "", "", as_json(row))
+        own_id = self.own_id(row) if isinstance(row, Mapping) else None
+        record = self.record(own_id, "", "", as_json(row))
         return Adapted(rejected=(Rejected(record, reason),))
 
 
@@ -129,8 +145,10 @@ def adapt_single(
 ) -> Adapted:
     """One single-turn Record from the columns of these names, or the row rejected with its reason.
 
-    A missing or null `input` is empty; `instruction` and `output` must be there and hold more than white space.
+    A missing or null `input` is empty; `instruction` and `output` must be there and hold something to read. Without
+    `own_id` the Record is called by the row's own `id`, or else its place.
     """
+    own_id = place.own_id(row) if own_id is None else own_id
     for name in (instruction, output):
         if name not in row:
             return place.reject(row, f"no_column_{name}")
@@ -143,17 +161,32 @@ def adapt_single(
 
 
 def check(record: Record, notes: tuple[str, ...] = ()) -> Adapted:
-    """The Record, or its rejection where a field is empty, too long, or holds what UTF-8 cannot."""
+    """The Record, or its rejection where a field is empty, too long, or holds what UTF-8 cannot.
+
+    An input that only says that there is none is emptied; an output that says so is a reason.
+    """
+    if is_no_input(record.input):
+        record = record.with_texts({"input": ""})
+        notes = (*notes, "placeholder_input_emptied")
+    reason = _fault(record)
+    if reason is not None:
+        return Adapted(rejected=(Rejected(record, reason),), notes=notes)
+    return Adapted((record,), notes=notes)
+
+
+def _fault(record: Record) -> str | None:
     texts = record.texts().values()
     if any(len(text) > MAX_FIELD for text in texts):
-        return Adapted(rejected=(Rejected(record, "field_too_long"),), notes=notes)
+        return "field_too_long"
     if not all(text.isascii() or _is_unicode(text) for text in (*texts, record.id, record.provenance.category)):
-        return Adapted(rejected=(Rejected(record, "lone_surrogate"),), notes=notes)
-    if not record.instruction.strip():
-        return Adapted(rejected=(Rejected(record, "empty_instruction"),), notes=notes)
-    if not record.output.strip():
-        return Adapted(rejected=(Rejected(record, "empty_output"),), notes=notes)
-    return Adapted((record,), notes=notes)
+        return "lone_surrogate"
+    if is_blank(record.instruction):
+        return "empty_instruction"
+    if is_blank(record.output):
+        return "empty_output"
+    if is_no_output(record.output):
+        return "placeholder_output"
+    return "run_on_output" if runs_on(record.output) else None
 
 
 def as_text(value: object) -> str | None:

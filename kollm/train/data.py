@@ -12,15 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kollm.core.errors import InputError
 from kollm.core.records import Record
-from kollm.recipe.prompt import PromptTemplate, Segment
-from kollm.recipe.tokens import bos_ids, plain_ids, segment_ids
+from kollm.recipe.tokens import PromptEncoder, Row, Span, plain_ids
 
 IGNORED = -100
 """Label of a token without loss, as torch's cross entropy takes it."""
@@ -53,7 +52,8 @@ class Tokenised:
     Attributes:
         examples: the rows that carry loss.
         counts: rows by what happened: `history_cut`, `input_cut`, `completion_cut`, `dropped` (no answer token fits),
-            `boundary_merge` (tokenised as one text, a token would span prompt and answer).
+            `boundary_merge` (tokenised as one text, a token would span prompt and answer), `turn_by_turn` (conversations
+            that became a row an answer, since the template rewrites earlier turns), and the encoder's notes.
     """
 
     examples: list[Example] = field(default_factory=list)
@@ -62,6 +62,15 @@ class Tokenised:
     @property
     def tokens(self) -> int:
         return sum(len(example.input_ids) for example in self.examples)
+
+    def moved(self) -> list[str]:
+        """What has another place in the prompt than in the row, one line each."""
+        said = {
+            "system_before_instruction": "system messages went before the instruction, since the prompt has no place for them",
+            "input_after_instruction": "inputs went after the instruction, since the prompt has no place for them",
+            "turn_by_turn": "conversations became a row an answer, since the prompt rewrites earlier turns",
+        }
+        return [f"{self.counts[name]:,} {words}" for name, words in said.items() if self.counts[name]]
 
     @property
     def supervised(self) -> int:
@@ -98,76 +107,71 @@ def conversations(records: Sequence[Record]) -> int:
 
 
 def tokenise(
-    records: Iterable[Record], template: PromptTemplate, tokenizer: Any, *, max_length: int, loss: Loss = "completion"
+    records: Iterable[Record], encoder: PromptEncoder, *, max_length: int, loss: Loss = "completion"
 ) -> Tokenised:
     """Turn records into examples of at most `max_length` tokens.
 
     A row that is too long loses its oldest turns first, then the end of its input, then the end of its answer, never
-    its EOS. A row whose prompt alone fills `max_length` is dropped and counted.
+    what ends the answer. A row whose prompt alone fills `max_length` is dropped and counted.
     """
     result = Tokenised()
-    bos = bos_ids(tokenizer)
-    rows = iter(records)
-    while chunk := list(islice(rows, _CHUNK)):
-        pieces = [template.segments(record, tokenizer.eos_token) for record in chunk]
-        ids = iter(segment_ids([segment for row in pieces for segment in row], tokenizer))
-        for record, segments in zip(chunk, pieces, strict=True):
-            row = [next(ids) for _ in segments]
-            if len(bos) + sum(map(len, row)) > max_length:
-                shortened = _shorten(record, template, tokenizer, max_length - len(bos), result.counts)
-                if shortened is None:
-                    result.counts["dropped"] += 1
-                    continue
-                segments, row = shortened
-            result.examples.append(_example(record.id, bos, segments, row, loss))
-        result.counts["boundary_merge"] += _merges(pieces, tokenizer)
+    counts = result.counts
+    left = iter(records)
+    while chunk := list(islice(left, _CHUNK)):
+        for record, rows in zip(chunk, encoder.rows(chunk), strict=True):
+            counts.update(encoder.notes(record))
+            if len(rows) > 1:
+                counts["turn_by_turn"] += 1
+            for row in rows:
+                counts["boundary_merge"] += row.merged
+                fitting = _shorten(row, encoder, max_length, counts) if row.length > max_length else row
+                if fitting is None:
+                    counts["dropped"] += 1
+                else:
+                    result.examples.append(_example(record.id, fitting.spans, loss))
     return result
 
 
-def _example(name: str, bos: list[int], segments: Sequence[Segment], row: Sequence[list[int]], loss: Loss) -> Example:
-    ids, labels = list(bos), [IGNORED] * len(bos)
-    for segment, tokens in zip(segments, row, strict=True):
-        ids += tokens
-        labels += tokens if segment.learned or loss == "all" else [IGNORED] * len(tokens)
+def _example(name: str, spans: Sequence[Span], loss: Loss) -> Example:
+    ids: list[int] = []
+    labels: list[int] = []
+    for span in spans:
+        ids += span.ids
+        labels += span.ids if span.learned or loss == "all" else [IGNORED] * len(span.ids)
     return Example(name, np.asarray(ids, dtype=np.int32), np.asarray(labels, dtype=np.int32))
 
 
-def _merges(pieces: Sequence[Sequence[Segment]], tokenizer: Any) -> int:
-    """Rows in which a token would span the boundary, were last prompt and answer tokenised as one text."""
-    prompts = [row[-2].text for row in pieces]
-    answers = [row[-1].text.removesuffix(tokenizer.eos_token) for row in pieces]
-    joined = plain_ids([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)], tokenizer)
-    apart = zip(plain_ids(prompts, tokenizer), plain_ids(answers, tokenizer), strict=True)
-    return sum(whole != prompt + answer for whole, (prompt, answer) in zip(joined, apart, strict=True))
-
-
-def _shorten(
-    record: Record, template: PromptTemplate, tokenizer: Any, room: int, counts: Counter[str]
-) -> tuple[list[Segment], list[list[int]]] | None:
-    """Segments and ids of the record cut to `room` tokens; None where no answer token fits."""
-
-    def tokens_of(shorter: Record) -> tuple[list[Segment], list[list[int]], int]:
-        segments = template.segments(shorter, tokenizer.eos_token)
-        ids = list(segment_ids(segments, tokenizer))
-        return segments, ids, sum(map(len, ids)) - room
-
-    segments, ids, excess = tokens_of(record)
-    if record.history and excess > 0:
+def _shorten(row: Row, encoder: PromptEncoder, room: int, counts: Counter[str]) -> Row | None:
+    """The row cut to `room` tokens; None where no answer token fits."""
+    record = row.record
+    if record.history and row.length > room:
         counts["history_cut"] += 1
-        while record.history and excess > 0:
-            record = replace(record, history=record.history[1:])
-            segments, ids, excess = tokens_of(record)
-    if record.input and excess > 0:
+        row = _without_history(row, encoder, room)
+    if record.input and row.length > room:
         counts["input_cut"] += 1
-        while record.input and excess > 0:
-            kept = plain_ids([record.input], tokenizer)[0][: -excess or None]
-            text = tokenizer.decode(kept, skip_special_tokens=False).rstrip("\ufffd")
+        while row.record.input and row.length > room:
+            record = row.record
+            kept = plain_ids([record.input], encoder.tokenizer)[0][: room - row.length or None]
+            text = encoder.tokenizer.decode(kept, skip_special_tokens=False).rstrip("\ufffd")
             record = replace(record, input=text if len(text) < len(record.input) else record.input[:-1])
-            segments, ids, excess = tokens_of(record)
-    if excess > 0:
-        kept = ids[-1][: len(ids[-1]) - 1 - excess] if len(ids[-1]) - 1 > excess else []
-        if not kept:
-            return None
-        counts["completion_cut"] += 1
-        ids[-1] = [*kept, tokenizer.eos_token_id]
-    return segments, ids
+            row = encoder.row(record, row.last_only)
+    if row.length <= room:
+        return row
+    answer = row.spans[-1].ids
+    text, closing = answer[: -row.closing], answer[-row.closing :]
+    kept = text[: max(0, len(text) - (row.length - room))]
+    if not kept:
+        return None
+    counts["completion_cut"] += 1
+    return row._replace(spans=[*row.spans[:-1], Span([*kept, *closing], True)])
+
+
+def _without_history(row: Row, encoder: PromptEncoder, room: int) -> Row:
+    """The row without its oldest turns, as few as will do; without all of them if that is still too long."""
+    fewest, most = 1, len(row.record.history)
+    while True:
+        turns = (fewest + most) // 2
+        shorter = encoder.row(replace(row.record, history=row.record.history[turns:]), row.last_only)
+        if fewest == most:
+            return shorter
+        fewest, most = (fewest, turns) if shorter.length <= room else (turns + 1, most)

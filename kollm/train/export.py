@@ -142,7 +142,8 @@ def _in_bf16(recipe: Recipe) -> Recipe:
 
 def _adapted(recipe: Recipe, base: LocalModel, adapter: LocalModel, tokenizer: Any) -> Any:
     """The base as the recipe has it, with the adapter on it."""
-    model = load_model(recipe, base, tokenizer)
+    ends = read_json(adapter.folder / TRAINING).get("ends", ())
+    model = load_model(recipe, base, tokenizer, ends)
     if recipe.quantization == "none" and torch.cuda.is_available():
         model = model.to("cuda")  # bitsandbytes has put a quantised one there
     adapted = load_adapter(model, adapter)

@@ -26,12 +26,14 @@ from kollm.core.errors import InputError, StateError
 from kollm.core.files import ensure_folder, file_sha256, read_json, require_file, write_atomic, write_json
 from kollm.core.lock import folder_lock
 from kollm.core.progress import say
+from kollm.core.records import Record
 from kollm.core.version import __version__
 from kollm.dataset.folder import dataset_fingerprint, read_records
 from kollm.recipe.bases import facts_from_config
 from kollm.recipe.load import load_recipe
-from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.prompt import QUESTION
 from kollm.recipe.schema import Recipe
+from kollm.recipe.tokens import PromptEncoder
 from kollm.services.adapter_base import written_base
 from kollm.services.local_model import LocalModel, find_whole_model, load_config
 from kollm.train.adapters import finish_adapter, peft_config
@@ -41,6 +43,7 @@ from kollm.train.data import Example, Tokenised, conversations, split_heldout, t
 from kollm.train.model import add_tokens, load_base_tokenizer, load_model
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
+from kollm.train.prompts import make_encoder, prove
 from kollm.train.sft import (
     CHECKPOINTS,
     StepTrainer,
@@ -57,6 +60,7 @@ from kollm.train.tracker import Tracker
 SECTIONS = (
     "base",
     "prompt",
+    "enable_thinking",
     "adapter",
     "quantization",
     "trainer",
@@ -87,6 +91,7 @@ class Job:
         output: folder for the adapter.
         base: the base's files.
         config: the base's config.
+        encoder: makes tokens of rows, with the base's tokenizer.
         identity: what a checkpoint must agree with, see `_identity`.
         state: of this process among the training's.
     """
@@ -96,6 +101,7 @@ class Job:
     output: Path
     base: LocalModel
     config: Any
+    encoder: PromptEncoder
     identity: dict[str, Any]
     state: PartialState
 
@@ -122,14 +128,19 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     check_recipe(recipe)
     check_precision(recipe)
     _check_launch(state)
-    identity = _identity(recipe, dataset)
+    under = find_whole_model(base_location(recipe, base), recipe.base.revision)
+    tokenizer = load_base_tokenizer(under)
+    if recipe.base.new_tokens:
+        add_tokens(tokenizer, Path(recipe.base.new_tokens))
+    encoder = make_encoder(recipe.prompt, tokenizer, enable_thinking=recipe.enable_thinking)
+    recipe = recipe.model_copy(update={"prompt": encoder.name})
+    identity = _identity(recipe, dataset, encoder.sha256)
     if _is_done(output, identity):
         say(f"train: {output} is trained already")
         return
-    under = find_whole_model(base_location(recipe, base), recipe.base.revision)
     config = load_config(under)
     implementation(recipe, config.model_type)
-    job = Job(recipe, dataset, output, under, config, identity, state)
+    job = Job(recipe, dataset, output, under, config, encoder, identity, state)
     with folder_lock(ensure_folder(output)) if state.is_main_process else nullcontext():
         _train(job)
 
@@ -151,7 +162,7 @@ def _train(job: Job) -> None:
     trainer.save_model(str(output))
     state.wait_for_everyone()
     if state.is_main_process:
-        about = {**written_base(job.base, output), **_machine(trainer)}
+        about = {**_prompt(job.encoder), **written_base(job.base, output), **_machine(trainer)}
         _finish(output, metrics, {**job.identity, **about})
 
 
@@ -167,14 +178,15 @@ def _prepare(job: Job) -> tuple[StepTrainer, dict[str, Any]]:
     """The trainer, and what is known of its data; the data is read and checked before the weights are loaded."""
     recipe, state = job.recipe, job.state
     config = trainer_config(recipe, job.output)
-    template = PromptTemplate.load(recipe.prompt)
-    tokenizer = load_base_tokenizer(job.base, template)
-    if recipe.base.new_tokens:
-        add_tokens(tokenizer, Path(recipe.base.new_tokens))
-    rows, heldout, heldout_conversations = _rows(recipe, job.dataset, template, tokenizer, config.max_length)
+    encoder, tokenizer = job.encoder, job.encoder.tokenizer
+    proof = prove(encoder)
+    rows, heldout, heldout_conversations = _rows(recipe, job.dataset, encoder, config.max_length)
     if state.is_main_process:
+        say(f"train: {proof.sentence(encoder.name)}")
+        for line in rows.moved():
+            say(f"train: {line}")
         say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
-    model = load_model(recipe, job.base, tokenizer)
+    model = load_model(recipe, job.base, tokenizer, encoder.ends)
     try:
         callbacks = [Watchdog(), Tracker(job.output)]
         trainer = make_trainer(
@@ -210,22 +222,20 @@ def make_trainer(
     return trainer
 
 
-def _rows(
-    recipe: Recipe, dataset: str, template: PromptTemplate, tokenizer: Any, max_length: int
-) -> tuple[Tokenised, Tokenised, int]:
+def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int) -> tuple[Tokenised, Tokenised, int]:
     records = read_records(dataset, split="train")
     split = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed)
-    rows = tokenise(split.train, template, tokenizer, max_length=max_length, loss=recipe.loss)
+    rows = tokenise(split.train, encoder, max_length=max_length, loss=recipe.loss)
     if not rows.examples:
         raise InputError(
             f"None of the {len(split.train)} rows of '{dataset}' has room for an answer in {max_length} tokens - "
             "raise trainer.max_length."
         )
-    heldout = tokenise(split.heldout, template, tokenizer, max_length=max_length)
+    heldout = tokenise(split.heldout, encoder, max_length=max_length)
     return rows, heldout, conversations(split.heldout)
 
 
-def _identity(recipe: Recipe, dataset: str) -> dict[str, Any]:
+def _identity(recipe: Recipe, dataset: str, prompt_sha256: str) -> dict[str, Any]:
     """What a checkpoint or a finished adapter must agree with, key by key."""
     values = recipe.model_dump(mode="json")
     keys = {key: values[key] for key in SECTIONS}
@@ -236,9 +246,16 @@ def _identity(recipe: Recipe, dataset: str) -> dict[str, Any]:
     return {
         "recipe": keys,
         "recipe_fingerprint": _portable(recipe).fingerprint(),
-        "prompt_sha256": PromptTemplate.load(recipe.prompt).sha256,
+        "prompt_sha256": prompt_sha256,
         "dataset": dataset_fingerprint(dataset),
     }
+
+
+def _prompt(encoder: PromptEncoder) -> dict[str, Any]:
+    """What a reader of the adapter needs to know of its prompt: an example, and where answers end."""
+    ids = encoder.prompt(Record("example", "", QUESTION, "", ""))
+    text = encoder.tokenizer.decode(ids, skip_special_tokens=False)
+    return {"prompt_example": {"question": QUESTION, "text": text}, "ends": list(encoder.ends)}
 
 
 def _portable(recipe: Recipe) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,6 @@ from transformers import BitsAndBytesConfig
 
 from kollm.core.errors import InputError
 from kollm.core.files import require_file
-from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe
 from kollm.services.local_model import LocalModel, load_config, load_network, load_tokenizer
 from kollm.train.attention import implementation, register
@@ -23,8 +23,8 @@ class Base(NamedTuple):
     tokenizer: Any
 
 
-def load_base_tokenizer(base: LocalModel, template: PromptTemplate) -> Any:
-    """The base's tokenizer, carrying the prompt template as its chat template.
+def load_base_tokenizer(base: LocalModel) -> Any:
+    """The base's tokenizer, with a pad token.
 
     Raises:
         InputError: there is none, or it has no EOS token.
@@ -35,7 +35,6 @@ def load_base_tokenizer(base: LocalModel, template: PromptTemplate) -> Any:
     if tokenizer.pad_token_id is None:
         # Harmless here: labels are padded apart from the ids, so that EOS is learned even where it is also the pad.
         tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.chat_template = template.chat_template
     return tokenizer
 
 
@@ -54,8 +53,14 @@ def add_tokens(tokenizer: Any, file: Path) -> int:
     return added
 
 
-def load_model(recipe: Recipe, base: LocalModel, tokenizer: Any) -> Any:
+def load_model(recipe: Recipe, base: LocalModel, tokenizer: Any, ends: Sequence[int] = ()) -> Any:
     """The base's weights in the recipe's type or quantisation, on this process's device.
+
+    Args:
+        recipe: the recipe.
+        base: where the weights are.
+        tokenizer: whose EOS and pad the model takes.
+        ends: ids at which generation stops, where they are more than EOS.
 
     Raises:
         InputError: there are none.
@@ -70,15 +75,17 @@ def load_model(recipe: Recipe, base: LocalModel, tokenizer: Any) -> Any:
     )
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)  # new rows start at the others' mean
-    align_special_tokens(model, tokenizer)
+    align_special_tokens(model, tokenizer, ends)
     return model
 
 
-def align_special_tokens(model: Any, tokenizer: Any) -> None:
+def align_special_tokens(model: Any, tokenizer: Any, ends: Sequence[int] = ()) -> None:
     """Make config and generation config take the tokenizer's EOS and pad: published configs of Polyglot-Ko differ."""
     for config in (model.config, model.generation_config):
         config.eos_token_id = tokenizer.eos_token_id
         config.pad_token_id = tokenizer.pad_token_id
+    if len(ends) > 1:
+        model.generation_config.eos_token_id = list(ends)
 
 
 def _quantization(recipe: Recipe, dtype: torch.dtype) -> BitsAndBytesConfig | None:

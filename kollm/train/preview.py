@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.core.records import Record
-from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe
 from kollm.services.local_model import find_whole_model
 from kollm.train.check import base_location
 from kollm.train.data import IGNORED, Example, Tokenised, split_heldout, tokenise
 from kollm.train.model import add_tokens, load_base_tokenizer
+from kollm.train.prompts import make_encoder, prove
 from kollm.train.toy import recipe_tokenizer
 
 
@@ -26,10 +26,11 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The shown rows' spans, by row id, and the counts over all rows."""
+    """The shown rows' spans, by row id, the counts over all rows, and what was proven of the prompt."""
 
     rows: dict[str, list[Span]]
     tokenised: Tokenised
+    prompt: str
 
     def summary(self) -> list[str]:
         """One line a count."""
@@ -41,6 +42,8 @@ class Preview:
             f"answer of {counts['completion_cut']:,} (EOS kept)",
             f"dropped, because no answer token fits: {counts['dropped']:,}",
             f"rows where a token would have spanned prompt and answer: {counts['boundary_merge']:,} (tokenised apart)",
+            *data.moved(),
+            self.prompt,
         ]
 
 
@@ -59,8 +62,7 @@ def preview_tokenizer(recipe: Recipe, records: Sequence[Record], base: Path | No
         rows = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed).train
         tokenizer = recipe_tokenizer(recipe, rows)
     else:
-        template = PromptTemplate.load(recipe.prompt)
-        tokenizer = load_base_tokenizer(find_whole_model(base_location(recipe, base), recipe.base.revision), template)
+        tokenizer = load_base_tokenizer(find_whole_model(base_location(recipe, base), recipe.base.revision))
     if recipe.base.new_tokens:
         add_tokens(tokenizer, Path(recipe.base.new_tokens))
     return tokenizer
@@ -68,11 +70,14 @@ def preview_tokenizer(recipe: Recipe, records: Sequence[Record], base: Path | No
 
 def make_preview(recipe: Recipe, records: Sequence[Record], tokenizer: Any, rows: int) -> Preview:
     """Tokenise as training does, and decode the first rows of the training share."""
-    template = PromptTemplate.load(recipe.prompt)
+    encoder = make_encoder(recipe.prompt, tokenizer, enable_thinking=recipe.enable_thinking)
+    proof = prove(encoder)
     split = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed)
     length = int(recipe.trainer.get("max_length") or 1024)
-    data = tokenise(split.train, template, tokenizer, max_length=length, loss=recipe.loss)
-    return Preview({row.id: list(spans(row, tokenizer)) for row in data.examples[:rows]}, data)
+    data = tokenise(split.train, encoder, max_length=length, loss=recipe.loss)
+    return Preview(
+        {row.id: list(spans(row, tokenizer)) for row in data.examples[:rows]}, data, proof.sentence(encoder.name)
+    )
 
 
 def spans(example: Example, tokenizer: Any) -> Iterator[Span]:

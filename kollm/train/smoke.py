@@ -18,12 +18,11 @@ from kollm.dataset.folder import DatasetWriter, Part
 from kollm.dataset.tables import to_table
 from kollm.recipe.bases import base_facts
 from kollm.recipe.load import parse_recipe
-from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe, ToyBase
 from kollm.sources import SAMPLE, read_source
 from kollm.train.check import architecture_of
 from kollm.train.job import train_recipe
-from kollm.train.toy import answer_texts, make_base, plain_texts
+from kollm.train.toy import answer_texts, make_base, plain_texts, prompt_texts
 
 STEPS = 5
 SHAPE = ToyBase(hidden_size=64, layers=2, heads=2, vocab_size=600, context=512, pretrain_steps=0)
@@ -58,7 +57,7 @@ def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, Any]:
             writer.write(Part("sample", "train"), to_table(rows))
             writer.publish({"sources": list(_SOURCES)}, "Rows of kollm's sample, for a smoke run.")
         architecture = architecture_of(recipe) or base_facts(recipe.base.model).architecture
-        wording = [PromptTemplate.load(recipe.prompt).prompt("", " "), *answer_texts(rows)]
+        wording = [*prompt_texts(recipe), *answer_texts(rows)]
         make_base(architecture, SHAPE, plain_texts(rows), folder / "base", vocabulary_texts=wording)
         adapter = folder / "adapter"
         train_recipe(_small(recipe, architecture), str(folder / "dataset"), adapter, base=folder / "base")

@@ -93,8 +93,13 @@ def recipe_tokenizer(recipe: Recipe, rows: Iterable[Record]) -> PreTrainedTokeni
 
 def _wording(recipe: Recipe, rows: Iterable[Record]) -> list[str]:
     """What the tokenizer alone should know well: the rubric's and the template's text, and the answers."""
-    rubric, template = load_rubric(recipe.judge.rubric), PromptTemplate.load(recipe.prompt)
-    return [rubric.prompt("", "", ""), template.prompt("", " "), *answer_texts(rows)]
+    return [load_rubric(recipe.judge.rubric).prompt("", "", ""), *prompt_texts(recipe), *answer_texts(rows)]
+
+
+def prompt_texts(recipe: Recipe) -> list[str]:
+    """The text of the recipe's template, where it is one of kollm's own."""
+    name = "kullm-2023" if recipe.prompt == "auto" else recipe.prompt
+    return [PromptTemplate.load(name).prompt("", " ")] if name in PromptTemplate.names() else []
 
 
 def plain_texts(rows: Iterable[Record]) -> Iterator[str]:

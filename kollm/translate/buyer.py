@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from kollm.core.errors import KollmError, ServiceError
 from kollm.core.progress import say
@@ -20,6 +21,10 @@ from kollm.translate.translator import RefusedError, TransientError, Translation
 
 MOST_REFUSALS = 10
 """Batches of one text refused in a row, without an answer between, before the run stops: then it is not the texts."""
+TRIAL_TEXTS = 50
+"""Texts of the first request, whose answers are looked at before any other is sent."""
+LEAST_JUDGED, LAST_JUDGED = 10, 100
+"""The run stops when most of its last answers are broken: of the last hundred, and not before there are ten."""
 _STRIPES = 512
 
 
@@ -58,8 +63,10 @@ class Buyer:
         self._flying: dict[str, Part] = {}
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
         self._refusals = 0
+        self._judged: deque[bool] = deque(maxlen=LAST_JUDGED)  # of each answer whether it was broken
         self._answers = 0
         self._sent = False
+        self._tried = threading.Event()
         self._error: BaseException | None = None
         self._stop = threading.Event()
         self._pace = _Pace(self._limits.requests_per_second, self._limits.retry, self._stop)
@@ -131,8 +138,7 @@ class Buyer:
     def _submit_full_batches(self) -> None:
         for part in [part for part in self._waiting if part.attempt > 1]:
             self._waiting.remove(part)
-            self._first_send()
-            self._pool.submit(self._buy_again, part)
+            self._start(self._buy_again, part)
         while (
             len(self._waiting) >= self._limits.batch_texts
             or sum(part.size for part in self._waiting) > self._limits.batch_bytes
@@ -142,7 +148,8 @@ class Buyer:
     def _take_batch(self) -> list[Part]:
         batch: list[Part] = []
         size = 0
-        for part in self._waiting[: self._limits.batch_texts]:
+        most = self._limits.batch_texts if self._sent else min(TRIAL_TEXTS, self._limits.batch_texts)
+        for part in self._waiting[:most]:
             size += part.size
             if batch and size > self._limits.batch_bytes:
                 break
@@ -151,13 +158,26 @@ class Buyer:
         return batch
 
     def _submit(self, batch: list[Part]) -> None:
-        self._first_send()
-        self._pool.submit(self._buy, batch)
+        self._start(self._buy, batch)
 
-    def _first_send(self) -> None:
-        if not self._sent:
-            self._budget.set_usage(self._translator.usage())
-            self._sent = True
+    def _start(self, buy: Callable[[Any], None], what: object) -> None:
+        """Begin a purchase in a worker; the first goes alone, so that a service that breaks all is paid for little."""
+        if self._sent:
+            self._pool.submit(self._after_trial, buy, what)
+            return
+        self._budget.set_usage(self._translator.usage())
+        self._sent = True
+        self._pool.submit(self._trial, buy, what)
+
+    def _trial(self, buy: Callable[[Any], None], what: object) -> None:
+        try:
+            buy(what)
+        finally:
+            self._tried.set()
+
+    def _after_trial(self, buy: Callable[[Any], None], what: object) -> None:
+        self._tried.wait()
+        buy(what)
 
     def _buy(self, batch: list[Part]) -> None:
         """In a worker: buy one batch, and what its answers ask to be tried again; wait for what others are buying."""
@@ -166,6 +186,7 @@ class Buyer:
             try:
                 asked = self._ask(batch)
                 again = [part for part, translation in asked.answers if not self._take(part, translation)]
+                self._judge([part.reason for part, _ in asked.answers])
             except BaseException as error:
                 return self._fail(batch, error)
             # What broke an answer may have been the company of others: each goes alone.
@@ -179,6 +200,19 @@ class Buyer:
             batch = asked.busy
             if batch:
                 self._stop.wait(next(waits))
+
+    def _judge(self, reasons: Sequence[str]) -> None:
+        """Stop when most answers are broken: asking for all of them again would cost twice as much for nothing."""
+        with self._lock:
+            self._judged.extend(bool(reason) for reason in reasons)
+            broken, judged = sum(self._judged), len(self._judged)
+        if judged >= LEAST_JUDGED and 2 * broken > judged:
+            example = next((reason for reason in reversed(reasons) if reason), "the same as before")
+            raise ServiceError(
+                f"Stopped before more is spent: of the last {judged} answers of {self._translator.name} {broken} were "
+                f"broken, e.g. '{example}' - use a service or model that keeps XML tags, or other options, and run the "
+                "same command again; what was answered is kept."
+            )
 
     def _buy_again(self, part: Part) -> None:
         """Buy a later attempt. Texts that differed by a number only are now the same: the second waits for the first."""

@@ -8,27 +8,27 @@ from collections.abc import Iterator
 _HINT = re.compile(
     r"^[ \t]*(?:(?:async[ ])?def[ ]|class[ ]|import[ ]|from[ ]|\#[ \t]*include|using[ ]|package[ ]|public[ ]|private[ ]"
     r"|protected[ ]|static[ ]|function[ ]|SELECT[ ]|INSERT[ ]|UPDATE[ ]|DELETE[ ]|CREATE[ ]|ALTER[ ]|DROP[ ]|print"
-    r"|(?:var|let|const|int|float|double|char|bool|void|String)[ ]\w)|[;{}\)][ \t]*:?[ \t]*$|^[\w.]+[ ]=[ ]",
+    r"|(?:var|let|const|int|float|double|char|bool|void|String)[ ]\w)|[;{}\)][ \t]*+(?::[ \t]*+)?$|^[\w.]+[ ]=[ ]",
     re.MULTILINE,
 )
 """What a text with code has somewhere; without it the lines are not looked at one by one."""
 
 _CODE = re.compile(
     r"""[ \t]*(?:
-      (?:async\s+)?def\s+\w+\s*\(.*\).*: | class\s+\w+\s*(?:\(.*\))?\s*[:{] | @\w+(?:\(.*\))?$
-    | import\s+[\w.]+(?:\s+as\s+\w+)?;?\s*$ | import\s+.*\s+from\s+['"] | from\s+[\w.]+\s+import\s+\S
+      (?:async\s+)?def\s+\w+\s*\([^)]*+\)[^:]*+: | class\s+\w+\s*(?:\(.*\))?\s*[:{] | @\w+(?:\(.*\))?$
+    | import\s+[\w.]+(?:\s+as\s+\w+)?;?\s*$ | import\s.*\sfrom\s+['"] | from\s+[\w.]+\s+import\s+\S
     | \#\s*(?:include|define|ifdef|ifndef|endif|pragma)\b | using\s+(?:namespace\s+)?[\w.]+; | package\s+[\w.]+;
-    | (?:public|private|protected|static|final|abstract)\s+.*[({;]\s*$
+    | (?:public|private|protected|static|final|abstract)\s.*[({;]\s*$
     | (?:var|let|const|int|float|double|char|bool|boolean|string|String|auto|long|void)\s+[\w<>\[\]]+\s*(?:=|\(|;).*
-    | (?:for|if|while|switch|foreach|else\s*if|catch)\s*\(.*\)\s*[{:]?\s*$
-    | (?:for|while|if|elif|with)\s+.*[\w\])"']:\s*$ | (?:else|try|finally|do)\s*[:{]\s*$
+    | (?:for|if|while|switch|foreach|else\s*if|catch)\s*\(.*\)\s*+(?:[{:]\s*+)?$
+    | (?:for|while|if|elif|with)\s.*[\w\])"']:\s*$ | (?:else|try|finally|do)\s*[:{]\s*$
     | function\s+\w*\s*\(.*\)\s*\{? | return\b.*[;()\[\]]\s*$ | print(?:f|ln)?\s*\(.*\)
-    | (?:SELECT|INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+.*(?:[;,(*]|\bFROM\b|\bSET\b).*
+    | (?:SELECT|INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s.*(?:[;,(*]|\bFROM\b|\bSET\b).*
     | (?:CREATE|ALTER|DROP)\s+(?:TABLE|VIEW|DATABASE|INDEX)\s.*
-    | (?:FROM|WHERE|GROUP\s+BY|ORDER\s+BY|HAVING|VALUES|(?:INNER\s+|LEFT\s+|RIGHT\s+)?JOIN)\s+.*[\w);*'"]\s*$
+    | (?:FROM|WHERE|GROUP\s+BY|ORDER\s+BY|HAVING|VALUES|(?:INNER\s+|LEFT\s+|RIGHT\s+)?JOIN)\s.*[\w);*'"]\s*$
     | [\w.\[\]"']+\s*(?:[-+*/|&]?=)\s*(?=["'\[({\d-]|.*[(\[+*/;])[^=\s].*[\w)\]}"';]\s*$
-    | [\w.]+\([^()]*(?:\([^()]*\)[^()]*)*\)\s*;?\s*$
-    | .*[(=\[<>+].*[;{]\s*$ | [\])}]+[;,]?\s*$ | //.* | /\*.* | \*/.*
+    | [\w.]+\([^()]*(?:\([^()]*\)[^()]*)*+\)\s*+(?:;\s*+)?$
+    | [^(=\[<>+]*+[(=\[<>+].*[;{]\s*$ | [\])}]+[;,]?\s*$ | //.* | /\*.* | \*/.*
     )""",
     re.VERBOSE,
 )
@@ -38,7 +38,7 @@ _CODE_ALONE = re.compile(
 )
 """What one line alone must be to count: `x = 5` is also what an exercise says."""
 
-_PROSE = re.compile(r"(?:[A-Za-z',]+ ){6}")
+_PROSE = re.compile(r"(?<![A-Za-z',])(?:[A-Za-z',]++ ){6}")
 _MAY_HOLD_PROSE = ("//", "#", "/*", "*", "SELECT", "INSERT", "print")
 _WORD = re.compile(r"\w")
 _LONGEST_LINE = 1000

@@ -10,8 +10,7 @@ from kollm.core.records import Record
 def english_record(record: Record) -> Record | None:
     """The record before translation, as a row beside the Korean one: id `...-en`; None where there is no English, or
     where the answer is one that a model gave in Korean."""
-    source = record.original
-    if source is None or not source.output.strip():
+    if record.original is None or not record.translated or not record.original.output.strip():
         return None
     return replace(
         record.english(),

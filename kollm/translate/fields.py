@@ -11,7 +11,7 @@ def untranslated_fields(record: Record) -> tuple[str, ...]:
 
     Numbers, URLs and code alone are nothing to translate and are not named.
     """
-    if record.original is None:
+    if not record.translated:
         return ()
-    before, after = record.original.texts(), record.texts()
+    before, after = record.english().texts(), record.texts()
     return tuple(name for name, text in after.items() if text and text == before.get(name) and translatable(text))

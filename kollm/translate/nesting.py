@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -50,17 +51,20 @@ def nesting(pieces: Iterable[tuple[int, str]]) -> frozenset[tuple[str, str, str]
         Equal sets mean equal nesting.
     """
     found, opened, outside = [], list[tuple[str, str, str]](), ""
+    still_open = Counter[str]()
     for number, piece in pieces:
         for place, mark in enumerate(marks(piece)):
             key = f"{number}.{place}"
             if mark.opens:
                 opened.append((mark.name, key, opened[-1][1] if opened else outside))
+                still_open[mark.name] += 1
                 continue
-            partner = next((at for at in range(len(opened) - 1, -1, -1) if opened[at][0] == mark.name), None)
-            if partner is None:  # it closes what another line opened: what follows stands outside of that
+            if not still_open[mark.name]:  # it closes what another line opened: what follows stands outside of that
                 outside = key
                 found.append(("", key, opened[-1][1] if opened else ""))
                 continue
+            partner = next(at for at in range(len(opened) - 1, -1, -1) if opened[at][0] == mark.name)
+            still_open.subtract(name for name, _, _ in opened[partner:])
             found += [(key_of, "", inside) for _, key_of, inside in opened[partner + 1 :]]
             found.append((opened[partner][1], key, opened[partner][2]))
             del opened[partner:]

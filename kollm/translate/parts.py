@@ -44,7 +44,8 @@ class PartResult(NamedTuple):
 
 
 class Part:
-    """Some fields of a record on their way; `future` gives its PartResult, `size` its bytes in a request.
+    """Some fields of a record on their way; `future` gives its PartResult, `size` its bytes in a request, `reason` what broke
+    its last answer.
 
     Args:
         record: id of the record.
@@ -58,6 +59,7 @@ class Part:
         self.fields = {name: fields[name] for name in document.fields}
         self.future: Future[PartResult] = Future()
         self.paid: list[Paid] = []
+        self.reason = ""
         self._translator = translator
         self._set_attempt(1, document)
 
@@ -86,6 +88,7 @@ class Part:
                 texts, reason = self.document.read(text), ""
             except ValueError as error:
                 reason = str(error)
+        self.reason = reason
         if reason and self.attempt < ATTEMPTS:
             return False
         self.future.set_result(PartResult(texts, reason or None, self.attempt, tuple(self.paid)))

@@ -2,8 +2,9 @@
 
 Translators were seen to translate LaTeX commands and format strings and to drop table delimiters. Each kind is a row of
 STRUCTURES: the substrings that make it worth looking (a cheap test that most texts fail) and what finds it. The order
-counts: what one kind found is invisible to those below, so that a `$` inside code opens no formula. All patterns are
-bounded in length, so that hostile text costs no more than linear time.
+counts: what one kind found is invisible to those below, so that a `$` inside code opens no formula. Hostile text costs
+linear time: a pattern is bounded in length or takes a run whole (possessive), and what stands between an opening and a
+closing mark is found by `_enclosed`, which looks for each closing mark once.
 """
 
 from __future__ import annotations
@@ -49,6 +50,66 @@ def _pattern(name: str, needles: str, pattern: str) -> Structure:
     return Structure(name, tuple(needles.split()), lambda text: (match.span() for match in compiled.finditer(text)))
 
 
+class _Pair(NamedTuple):
+    """An opening and a closing mark.
+
+    Attributes:
+        opening: its pattern.
+        closing: the pattern of what closes it; `{name}` stands for the opening's only group.
+        least, most: characters between the two.
+        one_line: whether a line break between them makes them no pair.
+    """
+
+    opening: str
+    closing: str
+    least: int
+    most: int
+    one_line: bool = False
+
+
+class _Ahead:
+    """Where a pattern occurs next in a text. It is asked from left to right, so that each part is searched once."""
+
+    def __init__(self, pattern: str, text: str) -> None:
+        self._matches = re.compile(pattern).finditer(text)
+        self._next = next(self._matches, None)
+
+    def after(self, position: int) -> re.Match[str] | None:
+        """The first occurrence that begins at the position or later."""
+        while self._next is not None and self._next.start() < position:
+            self._next = next(self._matches, None)
+        return self._next
+
+
+def _enclosed(name: str, needles: str, *pairs: _Pair) -> Structure:
+    openings = [(pair, re.compile(pair.opening)) for pair in pairs]
+    anywhere = re.compile("|".join(f"(?:{pair.opening})" for pair in pairs))
+
+    def find(text: str) -> Iterator[tuple[int, int]]:
+        ahead: dict[str, _Ahead] = {}
+        end = 0
+        for found in anywhere.finditer(text):
+            if found.start() < end:
+                continue
+            pair, opening = next(
+                (pair, match) for pair, pattern in openings if (match := pattern.match(text, found.start()))
+            )
+            closing = pair.closing.format(name=re.escape(opening[1])) if "{name}" in pair.closing else pair.closing
+            for pattern in (closing, "\n"):
+                if pattern not in ahead:
+                    ahead[pattern] = _Ahead(pattern, text)
+            close = ahead[closing].after(opening.end() + pair.least)
+            if close is None or close.start() - opening.end() > pair.most:
+                continue
+            line_break = ahead["\n"].after(opening.end()) if pair.one_line else None
+            if line_break is not None and line_break.start() < close.start():
+                continue
+            end = close.end()
+            yield found.start(), end
+
+    return Structure(name, tuple(needles.split()), find)
+
+
 _JSON_START = re.compile(r'\{\s*"|\[\s*[{\[]')
 _JSON_FAILURES = 20
 
@@ -89,21 +150,27 @@ STRUCTURES = (
     ),
     Structure("code lines", ("(", "{", ";", "=", "import ", "SELECT ", "class "), code_lines),
     Structure("JSON", ("{", "["), _json_values),
-    _pattern("inline code", "`", r"``[^\n]{1,500}?``(?!`) | (?<!`)`[^`\n]{1,500}`(?!`)"),
+    _pattern("inline code", "`", r"(?<!`)``(?!`)[^\n]{1,500}?(?<!`)``(?!`) | (?<!`)`[^`\n]{1,500}`(?!`)"),
     _pattern("display formula", "$$", r"\$\$ [^$]{1,5000} \$\$"),
-    _pattern("formula in brackets", r"\( \[", r"\\\( [^\n]{1,2000}? \\\) | \\\[ [\s\S]{1,5000}? \\\]"),
-    _pattern(
+    _enclosed(
+        "formula in brackets",
+        r"\( \[",
+        _Pair(r"\\\(", r"\\\)", 1, 2000, one_line=True),
+        _Pair(r"\\\[", r"\\\]", 1, 5000),
+    ),
+    _enclosed(
         "formula or code environment",
         r"\begin",
-        rf"\\begin\{{(?P<env>(?:{_ENVIRONMENTS})\*?)\}} [\s\S]{{0,10000}}? \\end\{{(?P=env)\}}",
+        _Pair(rf"\\begin\{{((?:{_ENVIRONMENTS})\*?)\}}", r"\\end\{{{name}\}}", 0, 10_000),
     ),
     # A formula has no space inside its dollars and nothing glued to them; "$5 and $10" is money.
     _pattern("inline formula", "$", r"(?<![\\$\w]) \$ (?=\S) [^$\n]{1,300} (?<=[^\s\\(]) \$ (?![\w$])"),
     _pattern(
         "URL",
         ":// www.",
-        r"""(?:\b[A-Za-z][A-Za-z0-9+.-]{1,20}:// | \bwww\.) [^\s<>"`{}|\\^]{1,2000}?
-            (?=[.,;:!?'")\]]* (?:[\s<>"`{}|\\^]|\Z))""",
+        # The punctuation that ends a sentence is no part of the address before it.
+        r"""(?:\b[A-Za-z][A-Za-z0-9+.-]{1,20}:// | \bwww\.)
+            (?: (?: [.,;:!?')\]]*+ [^\s<>"`{}|\\^.,;:!?')\]]++ )++ | [.,;:!?')\]] )""",
     ),
     _pattern("e-mail address", "@", r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}\b"),
     _pattern(
@@ -125,11 +192,12 @@ STRUCTURES = (
     ),
     # The brace goes with its command; the text inside is translated.
     _pattern("LaTeX command", "\\", r"\\[A-Za-z]{1,40}\*? (?:\[[^\]\n]{0,200}\])? \{? | \\[^A-Za-z\s]"),
-    _pattern(
+    _enclosed(
         "script, style or comment",
         "<",
-        r"""<(?P<block>script|style)\b [\s\S]{0,20000}? </(?P=block)\s*> | <!-- [\s\S]{0,5000}? -->
-            | <!\[CDATA\[ [\s\S]{0,5000}? \]\]>""",
+        _Pair(r"<(script|style)\b", r"</{name}\s*+>", 0, 20_000),
+        _Pair("<!--", "-->", 0, 5000),
+        _Pair(r"<!\[CDATA\[", r"\]\]>", 0, 5000),
     ),
     _pattern("tag", "<", rf"</?[A-Za-z_][\w:.-]{{0,60}} {_TAG_ATTRIBUTES} /?> | <[!?][A-Za-z][^<>]{{0,400}}>"),
     _pattern("character reference", "&", r"&(?:\#\d{1,7}|\#x[0-9A-Fa-f]{1,6}|[A-Za-z]{2,12});"),
@@ -139,7 +207,7 @@ STRUCTURES = (
     _pattern(
         "format string",
         "%",
-        r"""(?<![\d%\w]) %(?:\([\w ]{1,40}\))? [-+0\#]* (?:\d+|\*)? (?:\.\d+)? (?:ll|hh|[hlLzjt])? [A-Za-z]\b
+        r"""(?<![\d%\w]) %(?:\([\w ]{1,40}\))? [-+0\#]*+ (?:\d++|\*)?+ (?:\.\d++)?+ (?:ll|hh|[hlLzjt])? [A-Za-z]\b
             | (?<=[^\d%\s])%[A-Za-z]\b | %%""",
     ),
     # After LaTeX and slots, whose braces belong to the command or the slot.
@@ -165,7 +233,7 @@ STRUCTURES = (
     _pattern(
         _TABLE,
         "|",
-        r"(?:^[ ]*(?::-+:?|-{2,}:?))? [ ]* \| (?: [ ]*\| | [ ]*\n[ ]*\| | [ ]* (?: :-+:? | -{2,}:? | -: ) (?=[ ]*[|\n]) )* [ ]*",
+        r"(?<![ ]) (?:^[ ]*+(?::-++:?|-{2,}+:?))? [ ]*+ \| (?: [ ]*\| | [ ]*\n[ ]*\| | [ ]* (?: :-+:? | -{2,}:? | -: ) (?=[ ]*[|\n]) )* [ ]*",
     ),
 )
 FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff\ufffe\uffff]+")

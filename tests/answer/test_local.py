@@ -16,13 +16,15 @@ from transformers import AutoModelForCausalLM
 
 import kollm.answer.local as generate
 from kollm.answer.file import read_generations
-from kollm.answer.local import PRESETS, System, _cut_at_stop, _encode, generate_answers, load_system
+from kollm.answer.local import PRESETS, System, _cut_at_heading, _encode, generate_answers, load_system
 from kollm.cli import main
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import read_jsonl
 from kollm.core.records import Record
 from kollm.judge.local import LocalJudge
+from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import ToyBase
+from kollm.recipe.tokens import TextEncoder
 from kollm.train.toy import make_base
 
 WORDS = "가나다라 마바사 아자차카 타파하 서울은 대한민국의 수도입니다. 물은 섭씨 0도에서 업니다. 오늘 날씨가 좋습니다."
@@ -69,7 +71,7 @@ def test_an_answer_does_not_depend_on_its_batch(system: System, tmp_path: Path, 
     tokenizer = copy.deepcopy(system.tokenizer)
     if pad_is_eos:
         tokenizer.pad_token = tokenizer.eos_token
-    own = dataclasses.replace(system, tokenizer=tokenizer)
+    own = dataclasses.replace(system, encoder=TextEncoder(PromptTemplate.load("kullm-2023"), tokenizer))
     alone = answers(tasks(7), own, tmp_path / "alone.jsonl", batch_size=1)
     together = answers(tasks(7), own, tmp_path / "together.jsonl", batch_size=7)
     assert together == alone
@@ -223,7 +225,8 @@ def test_shots_stand_before_the_prompt(system: System, tmp_path: Path) -> None:
     shots = [Record("s-1", "dolly", "예시?", "", "예시 답")]
     (prompt,) = _encode(tasks(1), system, 12, shots)
     text = system.tokenizer.decode(prompt.tokens)
-    assert text == f"{system.template.prompt('예시?')}예시 답\n\n{system.template.prompt(tasks(1)[0].instruction)}"
+    template = PromptTemplate.load("kullm-2023")
+    assert text == f"{template.prompt('예시?')}예시 답\n\n{template.prompt(tasks(1)[0].instruction)}"
     answers(tasks(2), system, tmp_path / "a.jsonl", shots=shots)
     assert next(read_generations(tmp_path / "a.jsonl")).params["shots"] == ["s-1"]
 
@@ -239,7 +242,7 @@ def test_a_model_is_asked_with_the_tokens_it_was_trained_on(system: System) -> N
         "답입니다.",
         history=(("안녕하세요?", "<|padding|> 반갑습니다."),),
     )
-    (example,) = tokenise([record], system.template, system.tokenizer, max_length=400).examples
+    (example,) = tokenise([record], system.encoder, max_length=400).examples
     (prompt,) = _encode([record], system, 12, ())
     learned = [token for token in example.labels.tolist()[len(prompt.tokens) :] if token != IGNORED]
     assert [*prompt.tokens, *learned] == example.input_ids.tolist()
@@ -260,13 +263,18 @@ def test_transformers_own_penalty_still_counts_padding() -> None:
 @pytest.mark.parametrize(
     ("text", "ended", "answer"),
     [
-        ("답입니다.\n\n### 지시어:\n다음", False, ("답입니다.", "stop")),
-        (" 답입니다. ", True, ("답입니다.", "stop")),
-        ("끝나지 않은", False, ("끝나지 않은", "length")),
+        ("답입니다.\n\n### 지시어:\n다음", False, ("답입니다.", "stop", "### 지시어:")),
+        ("답입니다.\n### 명령어: 다음", False, ("답입니다.", "stop", "### 명령어:")),
+        (" 답입니다. ", True, ("답입니다.", "stop", "")),
+        ("끝나지 않은", False, ("끝나지 않은", "length", "")),
+        ("### 요약\n세 시에 끝났습니다.", True, ("### 요약\n세 시에 끝났습니다.", "stop", "")),
+        ("차례:\n\n### 준비물\n- 밀가루", True, ("차례:\n\n### 준비물\n- 밀가루", "stop", "")),
+        ("`### 지시어:`는 제목입니다.", True, ("`### 지시어:`는 제목입니다.", "stop", "")),
     ],
 )
-def test_an_answer_ends_at_the_stop_string(text: str, ended: bool, answer: tuple[str, str]) -> None:
-    assert _cut_at_stop(text, ("###",), ended) == answer
+def test_an_answer_ends_at_the_templates_own_heading(text: str, ended: bool, answer: tuple[str, str, str]) -> None:
+    """Headings that answers use are theirs; a line that begins with the template's is the next prompt."""
+    assert _cut_at_heading(text, PromptTemplate.load("kullm-2023").stop, ended) == answer
 
 
 def test_bad_input_is_one_sentence(system: System, base: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -75,3 +76,36 @@ def _runs(process: int) -> bool:
         return False
     status = Path(f"/proc/{process}/stat")  # one that ended but was not collected is there still, as a zombie
     return not (status.exists() and status.read_text(encoding="utf-8").split()[2] == "Z")
+
+
+BUILDS = """
+import os, shutil, sys
+import kollm
+from kollm.dataset.settings import SourceInput
+
+for processes in (0, 2, 0, 2):
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
+    report = kollm.build_dataset(
+        [SourceInput("gpt4_llm", sys.argv[1])], translator="none", filters="none", output=sys.argv[2], processes=processes
+    )
+    print(report.rows["gpt4-llm"], flush=True)
+"""
+
+
+def test_builds_with_and_without_workers_in_one_process(tmp_path: Path) -> None:
+    """A notebook: no build leaves threads behind that the workers of the next one would wait for."""
+    rows = [
+        {"instruction": f"Explain the number {n} to me.", "input": "", "output": f"It is {n} * {n}."}
+        for n in range(1200)
+    ]
+    source = tmp_path / "rows.json"
+    source.write_text(json.dumps(rows), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", BUILDS, str(source), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False,
+    )
+    assert len(done.stdout.split()) == 4 and len(set(done.stdout.split())) == 1, done.stderr

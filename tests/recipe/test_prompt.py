@@ -16,11 +16,12 @@ INSTRUCTION, INPUT, OUTPUT = (
     "가을 하늘은 높고 맑다.\n바람도 선선하다.",
     "맑고 선선한 가을이다.",
 )
+SYSTEM = "너는 친절한 상담원이다."
 HISTORY = (("한국의 수도는?", "서울입니다."), ("인구는?", "약 940만 명입니다."))
 
 
-def record(input="", history=()):
-    return Record("r-1", "test", INSTRUCTION, input, OUTPUT, history)
+def record(input="", history=(), system=""):
+    return Record("r-1", "test", INSTRUCTION, input, OUTPUT, history, system)
 
 
 @pytest.mark.parametrize("name", ["kullm-2023", "kullm-v2"])
@@ -51,10 +52,33 @@ def test_a_tokenizer_renders_the_same_text(name):
     template = PromptTemplate.load(name)
     tokenizer = train_tokenizer(["가나다라 응답 지시어"] * 3, 300)
     tokenizer.chat_template = template.chat_template
-    for row in (record(INPUT), record(), record(INPUT, HISTORY), record("", HISTORY)):
+    for row in (record(INPUT), record(), record(INPUT, HISTORY), record("", HISTORY), record(INPUT, HISTORY, SYSTEM)):
         assert tokenizer.apply_chat_template(row.messages(), tokenize=False) == template.text(row)
         asked = tokenizer.apply_chat_template(row.messages()[:-1], tokenize=False, add_generation_prompt=True)
-        assert asked == template.prompt(row.instruction, row.input, row.history)
+        assert asked == template.prompt(row.instruction, row.input, row.history, system=row.system)
+
+
+@pytest.mark.parametrize("name", ["kullm-2023", "kullm-v2"])
+def test_a_system_message_goes_before_the_first_instruction(name):
+    """As if it had been written there: these templates have no other place for it."""
+    template = PromptTemplate.load(name)
+    row = record(INPUT, HISTORY, SYSTEM)
+    (question, answer), *rest = HISTORY
+    folded = record(INPUT, ((f"{SYSTEM}\n\n{question}", answer), *rest))
+    assert template.text(row) == template.text(folded)
+    assert template.segments(row) == template.segments(folded)
+    single = template.prompt(INSTRUCTION, system=SYSTEM)
+    assert single == template.prompt(f"{SYSTEM}\n\n{INSTRUCTION}")
+    empty = [{"role": "system", "content": ""}, {"role": "user", "content": INSTRUCTION}]
+    assert template.render(empty, add_generation_prompt=True) == template.prompt(INSTRUCTION)
+
+
+def test_the_stops_are_the_templates_own_headings():
+    headings = ("### 지시어:", "### 명령어:", "### 입력:", "### 응답:")
+    assert PromptTemplate.load("kullm-2023").stop == PromptTemplate.load("kullm-v2").stop == headings
+    assert PromptTemplate.load("plain").stop == ()
+    own = PromptTemplate("own", "{{ '### User:\\n' ~ messages[0]['content'] ~ '\\n\\n### Assistant:\\n' }}")
+    assert own.stop == ("### User:", "### Assistant:")
 
 
 texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -79,7 +103,7 @@ def test_a_template_cannot_reach_python():
 @pytest.mark.parametrize(
     "messages",
     [
-        [{"role": "system", "content": "a"}],
+        [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}],
         [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}],
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.tokens import TextEncoder
 from kollm.train.data import IGNORED, split_heldout, tokenise
 from kollm.train.preview import spans
 from kollm.train.toy import train_tokenizer
@@ -22,7 +23,7 @@ def tokenizer():
 
 
 def one(record, tokenizer, max_length=1024, loss="completion"):
-    result = tokenise([record], TEMPLATE, tokenizer, max_length=max_length, loss=loss)
+    result = tokenise([record], TextEncoder(TEMPLATE, tokenizer), max_length=max_length, loss=loss)
     return result.examples[0] if result.examples else None, result.counts
 
 

@@ -126,11 +126,12 @@ def test_the_heldout_loss_is_the_mean_over_tokens(adapter: Path, dataset: Path, 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from kollm.recipe.prompt import PromptTemplate
+    from kollm.recipe.tokens import TextEncoder
     from kollm.train.data import IGNORED, split_heldout, tokenise
 
     tokenizer = AutoTokenizer.from_pretrained(adapter)
     rows = split_heldout(read_records(dataset), 0.2).heldout
-    examples = tokenise(rows, PromptTemplate.load("kullm-2023"), tokenizer, max_length=256).examples
+    examples = tokenise(rows, TextEncoder(PromptTemplate.load("kullm-2023"), tokenizer), max_length=256).examples
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     if when == "after":
         model = PeftModel.from_pretrained(model, adapter)

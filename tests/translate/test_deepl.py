@@ -238,6 +238,35 @@ def test_twice_broken_is_rejected_with_the_reason(
     assert len(server.state.requests) == requests, "a rejected row is not bought again either"
 
 
+def test_a_service_that_breaks_everything_is_paid_for_one_request(
+    server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows
+) -> None:
+    """A server that strips the XML: neither the rest is sent nor anything a second time; mended, the same run goes on."""
+    server.state.spoil = lambda answers: [re.sub(r"<[^<>]*>", "", text) for text in answers]
+    with pytest.raises(
+        ServiceError, match=r"of the last 50 answers of deepl 50 were broken, e\.g\. 'markup: .* same command"
+    ):
+        translate_records(rows(400), engine(workers=16), ledger=ledger)
+    assert [len(request["text"]) for request in server.state.requests] == [50]
+    with pytest.raises(ServiceError, match="answers of deepl"):
+        translate_records(rows(400), engine(workers=1), ledger=ledger)
+    assert sum(len(request["text"]) for request in server.state.requests) <= 110, "a request more"
+    server.state.spoil = None
+    outcomes = translate_records(rows(400), engine(), ledger=ledger)
+    assert sum(item.reason is None for item in outcomes) >= 300
+
+
+def test_a_service_that_begins_to_break_everything(
+    server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows
+) -> None:
+    server.state.spoil = lambda answers: (
+        answers if len(server.state.requests) <= 4 else [text.replace("</d>", "") for text in answers]
+    )
+    with pytest.raises(ServiceError, match="Stopped before more is spent"):
+        translate_records(rows(1000), engine(workers=1), ledger=ledger)
+    assert sum(len(request["text"]) for request in server.state.requests) <= 400
+
+
 # -- faults ------------------------------------------------------------------------------------------------------
 
 

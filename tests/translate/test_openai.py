@@ -79,6 +79,15 @@ def test_useless_answers_are_asked_again_and_then_rejected(
     assert len(chat.bodies) == 3, "with numbers masked the second attempts are one text"
 
 
+def test_useless_answers_to_most_rows_stop_the_run(ledger: Ledger, rows: Rows) -> None:
+    with (
+        LoopbackChat(lambda _: "no JSON") as chat,
+        pytest.raises(ServiceError, match=r"of the last 12 answers .* 12 were"),
+    ):
+        translate_records(rows(12), engine(chat), ledger=ledger)
+    assert len(chat.bodies) == 12, "none is asked a second time"
+
+
 def test_the_second_attempt_mends(ledger: Ledger, rows: Rows) -> None:
     def careless(body: dict[str, Any]) -> str:
         text = body["messages"][-1]["content"]

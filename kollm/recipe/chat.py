@@ -1,0 +1,399 @@
+"""Prompts in a base's own chat template, made by transformers' `apply_chat_template`.
+
+The ids are those that a server of the base makes of the same messages: the template's special tokens are special, and
+their names in a row's text stay text. What is learned is found between two prompts: the one that the model is asked
+with, and the one that goes on from its answer. An earlier turn that the template writes differently once another
+follows (Qwen3 drops its reasoning) gets a row of its own, so that each answer is learned as it is asked for.
+
+The template is tried on probes before it is used: what it does with a system message, with an input and with earlier
+turns, and which token ends an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from jinja2 import TemplateError
+
+from kollm.core.errors import InputError, RecipeError
+from kollm.core.records import Record, text_sha256
+from kollm.recipe.prompt import headings
+from kollm.recipe.tokens import Row, Span
+
+CHAT = "chat"
+"""The prompt that is the base's own chat template."""
+Message = Mapping[str, Any]
+_USER, _ANSWER, _NEXT, _SECOND, _SYSTEM, _INPUT = ("alphaq", "betaq", "gammaq", "deltaq", "epsilonq", "zetaq")
+"""Words of the probes, which no template holds."""
+
+
+class Turn(NamedTuple):
+    """Places of one answer in a row's tokens: its first, and the first after it."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What probes tell of a template.
+
+    Attributes:
+        system: it has a place for a system message; else that goes before the first question.
+        input: it reads kollm's key `input`; else the input goes after the question.
+        parts: it reads content as a list of parts, as those of models that see pictures do, not as a string.
+        closing: ids that end an answer and that the template itself does not write; empty where it does.
+        end: id of the token that ends an answer.
+        opened: tokens at the end of the template's prompt that rows without reasoning do not go on from.
+        rewrites: it writes an earlier turn differently once another follows.
+    """
+
+    system: bool
+    input: bool
+    parts: bool
+    closing: tuple[int, ...]
+    end: int
+    opened: int
+    rewrites: bool
+
+
+class ChatEncoder:
+    """Encodes by the chat template that a tokenizer carries.
+
+    Args:
+        tokenizer: a tokenizer of transformers with a chat template.
+        name: what a recipe calls the template.
+        enable_thinking: the template's variable of that name; None leaves it to the template.
+        closing: text that ends an answer where the template leaves it to the next turn to write it.
+
+    Raises:
+        RecipeError: there is no template, it cannot be rendered, or it loses text.
+    """
+
+    def __init__(
+        self, tokenizer: Any, name: str = CHAT, *, enable_thinking: bool | None = None, closing: str = ""
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.name = name
+        self.options: dict[str, Any] = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
+        if not tokenizer.chat_template:
+            raise RecipeError(
+                f"prompt is '{name}', and the base's tokenizer has no chat template - name a template: kullm-2023, or "
+                "the path of a file that ends in .jinja."
+            )
+        self.template: str = tokenizer.get_chat_template()
+        self._control = _control_tokens(tokenizer)
+        self._eos = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+        self.grammar = self._read_grammar(closing)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the template."""
+        return text_sha256(self.template)
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Headings of a template that marks turns by lines of text."""
+        return headings(self.template)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Ids that end an answer: the template's own, and the tokenizer's EOS."""
+        return tuple(dict.fromkeys((self.grammar.end, *self._eos)))
+
+    def rows(self, records: Sequence[Record]) -> list[list[Row]]:
+        whole = self._rows(records, last_only=False)
+        return [
+            [row] if row is not None else [self.row(part, last_only=True) for part in _by_answer(record)]
+            for record, row in zip(records, whole, strict=True)
+        ]
+
+    def row(self, record: Record, last_only: bool) -> Row:
+        row = self._rows([record], last_only)[0] or self._rows([record], last_only=True)[0]
+        assert row is not None  # a single answer can always be learned, or the grammar would have been refused
+        return row
+
+    def prompt(self, record: Record) -> list[int]:
+        ids = self._ids([self._question(self.messages(record)[:-1])])[0]
+        return ids[: len(ids) - self.grammar.opened]
+
+    def prompt_text(self, record: Record) -> str:
+        """The text that a server asks the model with."""
+        return self.render(self.messages(record)[:-1], add_generation_prompt=True)
+
+    def notes(self, record: Record) -> tuple[str, ...]:
+        names = []
+        if record.system and not self.grammar.system:
+            names.append("system_before_instruction")
+        if record.input and not self.grammar.input:
+            names.append("input_after_instruction")
+        return tuple(names)
+
+    def messages(self, record: Record) -> list[dict[str, Any]]:
+        """The record's messages in the form that the template has a place for; nothing of them is left out."""
+        return self._shaped(record, self.grammar)
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+        """The template's text for messages.
+
+        Raises:
+            InputError: the template refuses them.
+        """
+        return str(self._apply(messages, add_generation_prompt, tokenize=False))
+
+    def _apply(self, messages: Sequence[Message], add_generation_prompt: bool, **options: Any) -> Any:
+        try:
+            return self.tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=add_generation_prompt, **options, **self.options
+            )
+        except (TemplateError, TypeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise InputError(
+                f"The chat template '{self.name}' cannot render this conversation: {reason} - change the row, or name "
+                "another template with prompt."
+            ) from error
+
+    def _rows(self, records: Sequence[Record], last_only: bool) -> list[Row | None]:
+        """A row of each record; None where not all of its answers can be learned in one row."""
+        asked: list[_Text] = []
+        sizes = []
+        for record in records:
+            texts = list(self._texts(self.messages(record), last_only))
+            sizes.append(len(texts))
+            asked += texts
+        ids = iter(self._ids(asked))
+        return [
+            self._row(record, [next(ids) for _ in range(size)], last_only)
+            for record, size in zip(records, sizes, strict=True)
+        ]
+
+    def _texts(self, messages: Sequence[Message], last_only: bool) -> Iterator[_Text]:
+        """What an answer is asked with and what it ends as, for each answer; the last of them is the whole."""
+        answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+        for number in answers[-1:] if last_only else answers:
+            yield self._question(messages[:number])
+            yield _Text(messages[: number + 1], False)
+
+    def _question(self, messages: Sequence[Message]) -> _Text:
+        return _Text(messages, True)
+
+    def _row(self, record: Record, ids: Sequence[list[int]], last_only: bool) -> Row | None:
+        """The row whose answers' prompts and ends are given in turn; the last end is the whole."""
+        prompts, ends, whole = ids[::2], ids[1:-1:2], ids[-1]
+        earlier = [self._turn(prompt, end, whole) for prompt, end in zip(prompts, ends, strict=False)]
+        if None in earlier:
+            return None
+        prompt = prompts[-1]
+        start = _common(prompt, whole)
+        merged = start < len(prompt) - self.grammar.opened
+        if merged:  # the tokens of the prompt stay those that the model is asked with
+            whole, start = [*prompt, *self._tail(record, prompt, whole)], len(prompt)
+        whole = [*whole, *self.grammar.closing]
+        if self.grammar.end not in whole[start:]:
+            raise InputError(
+                f"Row '{record.id}': the chat template '{self.name}' writes no end of its answer - change the row, or "
+                "name another template with prompt."
+            )
+        spans, position = [], 0
+        for turn in (*filter(None, earlier), Turn(start, len(whole))):
+            spans += [Span(whole[position : turn.start], False), Span(whole[turn.start : turn.end], True)]
+            position = turn.end
+        closing = 1 + spans[-1].ids[::-1].index(self.grammar.end)
+        return Row(record, spans, last_only, merged, closing)
+
+    def _turn(self, prompt: list[int], answered: list[int], whole: list[int]) -> Turn | None:
+        """Where an earlier answer stands in the whole, with the token that ends it; None if it is written differently."""
+        start, end = _common(prompt, whole), _common(answered, whole)
+        closing = list(self.grammar.closing)
+        if closing and whole[end : end + len(closing)] == closing:
+            end += len(closing)
+        asked = start >= len(prompt) - self.grammar.opened
+        return Turn(start, end) if asked and self.grammar.end in whole[start:end] else None
+
+    def _tail(self, record: Record, prompt: list[int], whole: list[int]) -> list[int]:
+        """Ids of what follows the prompt, tokenised apart from it."""
+        messages = self.messages(record)
+        if self._names_control_token(messages):
+            return self._cut_token(record, prompt, whole)
+        question, text = self.render(messages[:-1], add_generation_prompt=True), self.render(messages)
+        if not text.startswith(question):
+            raise self._no_continuation(record)
+        return self._encode_after(text[len(question) :])
+
+    def _cut_token(self, record: Record, prompt: list[int], whole: list[int]) -> list[int]:
+        """As `_tail`, where only the token that spans the boundary may be encoded again."""
+        start = _common(prompt, whole)
+        question = self.tokenizer.decode(prompt[start:])
+        for end in range(start + 1, len(whole) + 1):
+            text = self.tokenizer.decode(whole[start:end])
+            if text.startswith(question):
+                return [*self._encode_after(text[len(question) :]), *whole[end:]]
+            if len(text) > len(question) + 16:
+                break
+        raise self._no_continuation(record)
+
+    def _encode_after(self, text: str) -> list[int]:
+        """Ids of a text that stands after another: without the space that SentencePiece puts before a text."""
+        line: list[int] = self.tokenizer.encode("\n", add_special_tokens=False)
+        after: list[int] = self.tokenizer.encode("\n" + text, add_special_tokens=False)
+        if after[: len(line)] == line:
+            return after[len(line) :]
+        alone: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return alone
+
+    def _no_continuation(self, record: Record) -> InputError:
+        return InputError(
+            f"Row '{record.id}': the chat template '{self.name}' does not go on from the prompt that it asks with - "
+            "name another template with prompt."
+        )
+
+    def _ids(self, texts: Sequence[_Text]) -> list[list[int]]:
+        """Ids of each text, as `apply_chat_template` makes them."""
+        plain = [number for number, text in enumerate(texts) if not self._names_control_token(text.messages)]
+        rendered = [self.render(texts[number].messages, add_generation_prompt=texts[number].asks) for number in plain]
+        encoded = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
+        ids: dict[int, list[int]] = dict(zip(plain, encoded, strict=True))
+        for number, text in enumerate(texts):
+            if number not in ids:
+                ids[number] = self._apply(
+                    text.messages, text.asks, tokenize=True, return_dict=False, sanitize_control_tokens=True
+                )
+        return [ids[number] for number in range(len(texts))]
+
+    def _names_control_token(self, messages: Sequence[Message]) -> bool:
+        return any(self._control.search(text) for message in messages for text in _strings(message))
+
+    def _shaped(self, record: Record, grammar: Grammar) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = [dict(message) for message in record.messages()]
+        asked = messages[-2]
+        if "input" in asked and not grammar.input:
+            asked["content"] = f"{asked['content']}\n\n{asked.pop('input')}"
+        if record.system and not grammar.system:
+            system = messages.pop(0)["content"]
+            messages[0]["content"] = f"{system}\n\n{messages[0]['content']}"
+        if grammar.parts:
+            for message in messages:
+                message["content"] = [{"type": "text", "text": message["content"]}]
+        return messages
+
+    def _read_grammar(self, closing: str) -> Grammar:
+        """Try the template on probes.
+
+        Raises:
+            RecipeError: it loses what it is given, or fails.
+        """
+        plain = Grammar(system=True, input=True, parts=False, closing=(), end=-1, opened=0, rewrites=False)
+        single = Record("probe", "", _USER, "", _ANSWER)
+        parts = self._loses(single, plain, _USER, _ANSWER)
+        grammar = replace(plain, parts=parts)
+        if parts and self._loses(single, grammar, _USER, _ANSWER):
+            raise RecipeError(
+                f"The chat template '{self.name}' does not write a question and its answer{self._reason(single, plain)} - "
+                "use another template."
+            )
+        system = not self._loses(replace(single, system=_SYSTEM), grammar, _SYSTEM, _USER, _ANSWER)
+        takes_input = not self._loses(replace(single, input=_INPUT), grammar, _INPUT, _USER, _ANSWER)
+        grammar = replace(grammar, system=system, input=takes_input)
+        double = Record("probe", "", _NEXT, "", _SECOND, ((_USER, _ANSWER),))
+        if self._loses(double, grammar, _USER, _ANSWER, _NEXT, _SECOND):
+            raise RecipeError(
+                f"The chat template '{self.name}' does not write a conversation of two turns"
+                f"{self._reason(double, grammar)} - use another template."
+            )
+        return self._read_ends(single, double, grammar, closing)
+
+    def _read_ends(self, single: Record, double: Record, grammar: Grammar, closing: str) -> Grammar:
+        """What ends an answer, and what becomes of an earlier one."""
+        one, two = self._shaped(single, grammar), self._shaped(double, grammar)
+        tail = self.render(one).rpartition(_ANSWER)[2]
+        between = self.render(two).partition(_ANSWER)[2].partition(_NEXT)[0]
+        ending, middle = (self.tokenizer.encode(text, add_special_tokens=False) for text in (tail, between))
+        added = {*self.tokenizer.get_added_vocab().values(), *self.tokenizer.all_special_ids}
+        closing_ids: tuple[int, ...] = ()
+        shared = [token for token in ending[: _common(ending, middle)] if token in added]
+        ends = shared[-1:] or [token for token in ending if token in added][:1]
+        if not ends:
+            closing_ids = tuple(self.tokenizer.encode(closing, add_special_tokens=False)) if closing else ()
+            if not closing_ids:
+                if self.tokenizer.eos_token_id is None:
+                    raise RecipeError(
+                        f"The chat template '{self.name}' ends no answer, and the tokenizer has no EOS token - a model "
+                        "trained with it would never stop; use another template."
+                    )
+                closing_ids = (self.tokenizer.eos_token_id,)
+            ends = [closing_ids[-1]]
+        grammar = replace(grammar, closing=closing_ids, end=ends[0])
+        prompt, whole, longer = (
+            self.tokenizer.encode(text, add_special_tokens=False)
+            for text in (self.render(one[:-1], add_generation_prompt=True), self.render(one), self.render(two))
+        )
+        question = self.render(one[:-1], add_generation_prompt=True)
+        opened = 0
+        if not self.render(one).startswith(question):
+            opened = len(prompt) - _common(prompt, whole)
+            written = self.tokenizer.decode(prompt[len(prompt) - opened :])
+            if _USER in written:
+                raise RecipeError(
+                    f"The chat template '{self.name}' writes a question differently once it is answered: what is learned "
+                    "would not be what is asked - use another template."
+                )
+        grammar = replace(grammar, opened=opened)
+        self.grammar = grammar
+        return replace(grammar, rewrites=self._turn(prompt, whole, longer) is None)
+
+    def _loses(self, record: Record, grammar: Grammar, *words: str) -> bool:
+        """Whether the template fails, or leaves one of the words out."""
+        try:
+            text = self.render(self._shaped(record, grammar))
+        except InputError:
+            return True
+        return not all(word in text for word in words)
+
+    def _reason(self, record: Record, grammar: Grammar) -> str:
+        try:
+            self.render(self._shaped(record, grammar))
+        except InputError as error:
+            return f" ({str(error).partition(': ')[2].partition(' - ')[0]})"
+        return ""
+
+
+class _Text(NamedTuple):
+    """Messages to be rendered, and whether as a question that asks for an answer."""
+
+    messages: Sequence[Message]
+    asks: bool
+
+
+def _by_answer(record: Record) -> Iterator[Record]:
+    """The conversation up to each of its answers; the input belongs to the last question."""
+    for number, (user, assistant) in enumerate(record.history):
+        yield replace(record, instruction=user, input="", output=assistant, history=record.history[:number])
+    yield record
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """Length of what both begin with."""
+    for place, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return place
+    return min(len(first), len(second))
+
+
+def _control_tokens(tokenizer: Any) -> re.Pattern[str]:
+    """Finds the name of any added token, special or not."""
+    names = sorted((name for name in tokenizer.get_added_vocab() if name.strip()), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, names)) or "(?!)")
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _strings(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _strings(part)

@@ -1,0 +1,113 @@
+"""What reads other people's text takes linear time: twice the text costs about twice the processor time."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from kollm.core.records import Original, Record
+from kollm.hub.secrets import find_secrets
+from kollm.quality.filters import FILTERS, View, mixed_register
+from kollm.quality.flags import answer_flags
+from kollm.quality.privacy import screen
+from kollm.quality.review import find_hits
+from kollm.sources.html import is_html, to_markdown
+from kollm.translate.masking import make_document, mask
+from tests.security.hostile import SHAPES
+
+MOST = 3.0
+"""Processor time for twice the text, as a multiple: linear is 2, quadratic 4."""
+NOISE = 0.1
+"""Seconds that say nothing on a machine that does other things too."""
+TOO_LONG = 5.0
+
+READERS: dict[str, Callable[[str], object]] = {
+    "mask": mask,
+    "mask with numbers": lambda text: mask(text, numbers=True),
+    "make_document": lambda text: make_document({"instruction": text, "output": text}),
+    "filters, both sides": lambda text: _all_rules(text, text),
+    "filters, Korean side": lambda text: _all_rules("Some `text` of a sort, with 2.5 in it.", text),
+    "filters, English side": lambda text: _all_rules(text, "한국어 문장입니다. 그렇습니다."),
+    "register": lambda text: mixed_register(View(_record(text, text))),
+    "review, both sides": lambda text: find_hits(_record(text, text)),
+    "review, Korean side": lambda text: find_hits(_record("Some `text` of a sort, with 2.5 in it.", text)),
+    "review, English side": lambda text: find_hits(_record(text, "한국어 문장입니다. 그렇습니다.")),
+    "flags": lambda text: answer_flags(text, "stop"),
+    "privacy": lambda text: screen(_record(text, text)),
+    "is_html": lambda text: (is_html(text), is_html(f"<p>{text}"), is_html(f'<div class="markdown">{text}')),
+    "to_markdown": to_markdown,
+    "secrets": lambda text: list(find_secrets("a.txt", text.encode(), {})),
+}
+
+
+def _record(english: str, korean: str) -> Record:
+    return Record("x", "sharegpt", "알려 주세요.", "", korean, original=Original("Tell me.", "", english))
+
+
+def _all_rules(english: str, korean: str) -> object:
+    view = View(_record(english, korean))
+    return [rule(view) for rule in FILTERS["default"].rules]
+
+
+class _TooLong(BaseException):
+    """Not caught by the code under test."""
+
+
+@contextmanager
+def _limit(seconds: float) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise _TooLong
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def _seconds(read: Callable[[str], object], text: str) -> float:
+    start = time.process_time()
+    try:
+        with _limit(TOO_LONG):
+            read(text)
+    except _TooLong:
+        return TOO_LONG
+    return time.process_time() - start
+
+
+def _slow_shapes(read: Callable[[str], object], lengths: tuple[int, int]) -> dict[str, tuple[float, float]]:
+    slow = {}
+    for name, shape in SHAPES.items():
+        short, long = shape(lengths[0]), shape(lengths[1])
+        for _ in range(3):  # a neighbour's work can double a time, hardly three times in a row
+            once, twice = _seconds(read, short), _seconds(read, long)
+            if twice <= MOST * once + NOISE and twice < TOO_LONG:
+                break
+        else:
+            slow[name] = (once, twice)
+    return slow
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a timer of processor time")
+@pytest.mark.parametrize("reader", READERS)
+def test_long_texts_cost_linear_time(reader: str) -> None:
+    assert _slow_shapes(READERS[reader], (10_000, 20_000)) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a timer of processor time")
+@pytest.mark.parametrize("reader", READERS)
+def test_very_long_texts_cost_linear_time(reader: str) -> None:
+    for length in (50_000, 100_000):
+        assert _slow_shapes(READERS[reader], (length, 2 * length)) == {}
+
+
+def test_every_shape_has_the_length_that_was_asked_for() -> None:
+    assert {name: len(shape(5_000)) for name, shape in SHAPES.items() if len(shape(5_000)) < 4_000} == {}
