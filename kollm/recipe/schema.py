@@ -83,6 +83,10 @@ class Data(Section):
     holdout_seed: int = 0
 
 
+SPLIT_KEYS = ("evaluation", "holdout", "holdout_seed")
+"""Keys of `data` that say how rows are divided; the others make the rows, and are of no effect on a dataset that is given."""
+
+
 class Adapter(Section):
     """The trainable part; `full` trains every weight and has no adapter."""
 
@@ -159,6 +163,20 @@ class Recipe(Section):
             if key not in known and key.split(".")[0] != "trainer":
                 raise ValueError(f"origins names '{key}', which is no key of a recipe")
         return self
+
+    def with_given_data(self) -> Recipe:
+        """The recipe as it is recorded where a dataset was given in place of its own."""
+        keys = (key for key in Data.model_fields if key not in SPLIT_KEYS)
+        return self.without_origins(*(f"data.{key}" for key in keys))
+
+    def without_origins(self, *keys: str) -> Recipe:
+        """The recipe with nothing said of where these keys, and those below them, come from: others took their place."""
+        kept = {
+            name: origin
+            for name, origin in self.origins.items()
+            if not any(f"{name}.".startswith(f"{key}.") for key in keys)
+        }
+        return self.model_copy(update={"origins": kept})
 
     def fingerprint(self, *sections: str) -> str:
         """Content hash of the whole recipe, or of the named top-level keys alone."""
