@@ -208,7 +208,7 @@ def _show_plan(plan: DataPlan) -> None:
     total = f"USD {sum(known):,.2f}" if len(known) == len(costs) else "unknown: the service bills tokens"
     click.echo(f"Cost in all: {total}.")
     if plan.service and sum(row.characters for row in plan.rows):
-        click.echo(f"The text leaves this machine for {plan.service}.")
+        click.echo(f"The text leaves this machine for {plan.service}: {plan.endpoint}.")
     for row in plan.rows:
         if row.personal:
             found = ", ".join(f"{count:,} {name.removesuffix('_masked')}" for name, count in plan.masked.items())

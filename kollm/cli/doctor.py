@@ -48,6 +48,7 @@ def doctor(offline: bool) -> None:
 
 
 def _lines(offline: bool) -> Iterator[Line]:
+    from kollm.core.address import without_password
     from kollm.core.version import __version__
 
     yield Line(
@@ -60,7 +61,7 @@ def _lines(offline: bool) -> Iterator[Line]:
         yield Line("key", f"{name} {'is set' if present else 'is not set'} ({use})", present)
     for name in ENDPOINTS:
         if os.environ.get(name):
-            yield Line("endpoint", f"{name} points to {os.environ[name]}")
+            yield Line("endpoint", f"{name} points to {without_password(os.environ[name])}")
     yield from _disk()
     yield _ledger()
     if not offline:

@@ -35,6 +35,7 @@ from click.core import ParameterSource
 @click.option("--dry-run", is_flag=True, help="Show what would be answered, load nothing.")
 @click.option("--api", is_flag=True, help="MODEL is served by an OpenAI-compatible server; costs money.")
 @click.option("--base-url", help="The server, if not OpenAI's [env: OPENAI_BASE_URL].")
+@click.option("--key-env", metavar="NAME", help="Variable with that server's key [default: the host's own].")
 @click.option("--price", nargs=2, type=float, help="USD for a million tokens in and out, if kollm does not know them.")
 @click.option("--max-cost", type=float, help="Stop before spending more than this many USD (with --api).")
 @click.pass_context
@@ -56,6 +57,7 @@ def generate(
     dry_run: bool,
     api: bool,
     base_url: str | None,
+    key_env: str | None,
     price: tuple[float, float] | None,
     max_cost: float | None,
 ) -> None:
@@ -87,7 +89,7 @@ def generate(
         from kollm.answer.served import answer_by_api
         from kollm.services.chat import ChatClient
 
-        client = ChatClient(model, kind="answer", base_url=base_url, max_cost=max_cost, price=price)
+        client = ChatClient(model, kind="answer", base_url=base_url, key_env=key_env, max_cost=max_cost, price=price)
         kept = answer_by_api(
             records, client, output, system=system, max_new_tokens=max_new_tokens, shots=examples, dry_run=dry_run
         )
@@ -116,7 +118,9 @@ def generate(
 def _refuse_options_without_effect(context: click.Context, api: bool) -> None:
     from kollm.core.errors import InputError
 
-    for name in ("base", "prompt", "preset", "batch_size", "dtype") if api else ("base_url", "price", "max_cost"):
+    for name in (
+        ("base", "prompt", "preset", "batch_size", "dtype") if api else ("base_url", "key_env", "price", "max_cost")
+    ):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = f"--{name.replace('_', '-')}"
             where = "is the server's business" if api else "is for served models"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--samples", default=1, show_default=True, type=click.IntRange(1), help="Verdicts an answer.")
 @click.option("--temperature", type=click.FloatRange(0, 2), help="[default: 0 for one sample, 1 for several]")
 @click.option("--base-url", help="OpenAI-compatible server, if not OpenAI's [env: OPENAI_BASE_URL].")
+@click.option("--key-env", metavar="NAME", help="Variable with that server's key [default: the host's own].")
 @click.option("--max-cost", type=float, help="Stop before spending more than this many USD.")
 @click.option("--price", nargs=2, type=float, help="USD for a million tokens in and out, if kollm does not know them.")
 @click.option("--concurrency", type=click.IntRange(1), help="Requests at once [default: 32].")
@@ -155,7 +156,7 @@ def _pairs(
         raise InputError(
             "--against judges pairs in one way, at once, by a service - leave out the other modes and options."
         )
-    chosen = {key: options[key] for key in ("base_url", "max_cost", "price", "concurrency")}
+    chosen = {key: options[key] for key in ("base_url", "key_env", "max_cost", "price", "concurrency")}
     client = make_client(options["model"], **chosen)
     say(f"{client.model}, pairs in both orders: {client.estimate(pair_requests(match_pairs(answers, others), client))}")
     if dry_run:

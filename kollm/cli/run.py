@@ -41,6 +41,7 @@ def run(
     Killed or stopped and run again with the same options, it resumes and says what it skips.
     """
     from kollm.recipe.load import load_recipe
+    from kollm.run.destinations import destinations
     from kollm.run.journal import planned, run_recipe
     from kollm.run.stages import RunOptions
 
@@ -58,6 +59,8 @@ def run(
     if dry_run:
         for stage, state in planned(options, restart):
             click.echo(f"{stage:<12} {state}")
+        for line in destinations(loaded, bool(dataset or loaded.data.dataset)):
+            click.echo(line)
         return
     results = run_recipe(loaded, options, restart)
     click.echo(f"\n{loaded.name} is done. It made:")

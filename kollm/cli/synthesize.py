@@ -35,6 +35,7 @@ def model_options(command: Command) -> Command:
         click.option("--price", nargs=2, type=float, help="USD for a million tokens in and out, if not known."),
         click.option("--max-cost", type=float, help="Stop before spending more than this many USD."),
         click.option("--option", "options", multiple=True, help="Decoding option, KEY=VALUE, e.g. temperature=0.5."),
+        click.option("--key-env", metavar="NAME", help="Variable with that server's key [default: the host's own]."),
         click.option("--base-url", help="OpenAI-compatible server, if not OpenAI's [env: OPENAI_BASE_URL]."),
         click.option("--model", required=True, help="Model that writes, as the service calls it."),
         click.option("-o", "--output", default="rows.jsonl", type=click.Path(path_type=Path), show_default=True),
@@ -152,10 +153,12 @@ def templates(
     """ROWS of annotated data (JSON, JSON Lines, parquet, KorQuAD's form) as instructions. No model is asked."""
     import itertools
 
+    from kollm.core.ownership import require_new
     from kollm.recipe.task import load_task
     from kollm.sources.annotated import read, read_annotations
     from kollm.synthesize.templates import fill_templates
 
+    require_new(output, "the rows")
     chosen = load_task(task)
 
     def fields(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -178,7 +181,7 @@ def templates(
 def _client(rest: dict[str, Any]) -> ChatClient:
     from kollm.services.chat import ChatClient
 
-    names = ("base_url", "max_cost", "price", "concurrency")
+    names = ("base_url", "key_env", "max_cost", "price", "concurrency")
     return ChatClient(rest.pop("model"), kind="synthesize", **{name: rest.pop(name) for name in names})
 
 
@@ -193,14 +196,15 @@ def _make(
 ) -> None:
     """Say what it costs; then ask, and write the rows."""
     from kollm.core.files import ensure_folder
+    from kollm.core.ownership import require_new
     from kollm.core.progress import say
     from kollm.services.chat import run_async
 
     note = "if every new instruction is kept, " if instructions else ""
-    say(f"{client.model} at {client.base_url}: {note}{client.estimate(requests)}")
+    say(f"{client.model}: {note}{client.estimate(requests)}")
     if dry_run:
         return
-    ensure_folder(output.absolute().parent)
+    ensure_folder(require_new(output, "the rows").absolute().parent)
     made = run_async(make())
     _write(made, output)
     if client.facts.priced:
@@ -209,9 +213,10 @@ def _make(
 
 def _write(made: Made, output: Path) -> None:
     from kollm.core.files import ensure_folder, json_line, write_atomic
+    from kollm.core.ownership import require_new
     from kollm.core.progress import say
 
-    ensure_folder(output.absolute().parent)
+    ensure_folder(require_new(output, "the rows").absolute().parent)
     write_atomic(output, "".join(json_line(record.to_row()) for record in made.records))
     for reason, count in sorted(made.dropped.items()):
         click.echo(f"dropped, {reason}: {count}")

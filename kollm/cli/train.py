@@ -149,7 +149,7 @@ def train(
         if dry_run:
             check_recipe(loaded, config)
         else:
-            check_launch(loaded, dataset, config=config, base=base)
+            check_launch(loaded, dataset, config=config, base=base, output=folder)
         command = launch_command(
             recipe, dataset, folder, config=config, processes=processes, base=base, overrides=chosen
         )

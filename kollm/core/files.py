@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
-from kollm.core.errors import InputError
+from kollm.core.errors import InputError, StateError
 from kollm.core.text import existing_path
 
 
@@ -45,20 +47,61 @@ def ensure_folder(path: Path) -> Path:
     return path
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing: a temporary file beside it, flushed to disk, then renamed over it."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less the user's umask
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Write a whole file or nothing: a temporary file beside it, flushed to disk, then renamed over it.
+
+    Raises:
+        StateError: the disk is full, or refuses; nothing is left of the file then.
+    """
+    temporary: Path | None = None
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with disk_errors(path):
+            temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
+            handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less the user's umask
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing; as `whole_file`."""
+    with whole_file(path) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say in one sentence what a disk objects to: that it is full, say, and which file was being written.
+
+    Raises:
+        StateError: it did.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.errno, int) or error.errno not in _DISK:
+            raise
+        raise StateError(
+            f"'{error.filename or path}' cannot be written ({error.strerror}) - {_DISK[error.errno]}; what was finished is kept."
+        ) from error
+
+
+_DISK = {
+    errno.ENOSPC: "make room on that disk and run the same command again",
+    errno.EDQUOT: "your quota is used up: make room and run the same command again",
+    errno.EROFS: "the disk takes no writing: choose another place",
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EIO: "the disk has a fault: choose another place",
+    errno.EFBIG: "the disk takes no file of that size: choose another place",
+}
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -17,7 +17,7 @@ from typing import IO
 
 from kollm.core.errors import StateError
 
-NAME = ".lock"
+NAME = ".kollm.lock"
 """The lock's file in the folder; it is there while the lock is held, and after a kill, when it means nothing."""
 PATIENCE = 5.0
 """Seconds to wait for a lock: the children of a command that was killed end within them."""

@@ -6,9 +6,6 @@ give the same bytes: no times, no random names, a fixed order of shards.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kollm.core.errors import InputError
-from kollm.core.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
+from kollm.core.files import file_sha256, read_json, write_atomic
+from kollm.core.ownership import Replacement, own_files, require_own, restore, write_sealed
 from kollm.core.records import Record, content_id
 from kollm.core.text import is_normal, normalise
+from kollm.core.version import __version__
 from kollm.dataset.tables import ADDED_LATER, SCHEMA, to_records
 from kollm.services.repository import locate
 
@@ -45,16 +44,14 @@ class DatasetWriter:
     Use as a context manager: left without `publish`, nothing remains; after a kill, the next writer removes the rest.
 
     Raises:
-        InputError: the place cannot be written, or holds something that is no dataset folder.
+        InputError: the place cannot be written, or holds anything but an earlier dataset, as kollm wrote it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        check_target(self.folder)
-        ensure_folder(self.folder.parent)
-        _remove_leftovers(self.folder)
-        self.work = self.folder.parent / f".{self.folder.name}.{os.getpid()}.partial"
-        self.work.mkdir()
+        self._replaced = _replaceable(self.folder)
+        self._place = Replacement(self.folder)
+        self.work = self._place.work
         self._parts: dict[Part, _PartWriter] = {}
 
     @property
@@ -77,9 +74,9 @@ class DatasetWriter:
         files = sorted(self.work.rglob("*.parquet"))
         checksums = {path.relative_to(self.work).as_posix(): file_sha256(path) for path in files}
         write_atomic(self.work / CARD, card)
-        write_json(self.work / MANIFEST, {**manifest, "files": checksums})
-        _move_into_place(self.work, self.folder)
-        return self.folder
+        about = {"kollm": __version__, **manifest, "files": checksums, "card": file_sha256(self.work / CARD)}
+        write_sealed(self.work / MANIFEST, about)
+        return self._place.publish(self._replaced)
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +86,7 @@ class DatasetWriter:
     ) -> None:
         for part in self._parts.values():
             part.close()
-        shutil.rmtree(self.work, ignore_errors=True)
+        self._place.__exit__(kind, value, trace)
 
 
 class _PartWriter:
@@ -138,16 +135,16 @@ class _PartWriter:
         self._in_shard += table.num_rows
 
 
-def check_target(folder: Path) -> None:
-    """Refuse a place that holds something other than an earlier dataset folder.
+def _replaceable(folder: Path) -> dict[str, str]:
+    """What an earlier dataset there consists of; empty where there is none.
 
     Raises:
-        InputError: it does.
+        InputError: the folder holds anything else.
     """
-    if folder.is_file():
-        raise InputError(f"'{folder}' is a file - name a folder for the dataset.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise InputError(f"'{folder}' holds files that are no dataset of kollm's - name an empty or a new folder.")
+    restore(folder)
+    listed = own_files(folder)
+    require_own(folder, listed, "the dataset")
+    return listed or {}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -237,34 +234,3 @@ def _wanted(name: str, config: str | None, split: str | None) -> bool:
     its_config, its_file = name.split("/")
     of_config = its_config != REJECTED if config in (None, "all") else its_config == config
     return of_config and (split is None or its_file.startswith(f"{split}-"))
-
-
-def _move_into_place(work: Path, folder: Path) -> None:
-    """Rename; an earlier dataset there is set aside first and deleted last, so that one of the two is always whole."""
-    if not folder.exists():
-        work.rename(folder)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    folder.rename(aside / folder.name)
-    work.rename(folder)
-    shutil.rmtree(aside)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete what builds of this folder left behind that were killed."""
-    for path in folder.parent.glob(f".{folder.name}.*.partial"):
-        process = path.name.split(".")[-2]
-        if process.isdigit() and not _is_alive(int(process)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -197,7 +197,7 @@ def announce(build: Build, scratch: Scratch) -> None:
             if left.characters:
                 say(
                     f"{plan.source.name}: {left.rows:,} rows with {left.characters:,} characters go to "
-                    f"{plan.engine.name} ({plan.engine.base_url}); the text leaves this machine, unless the ledger has it."
+                    f"{plan.engine.name}, {getattr(plan.engine, 'endpoint', plan.engine.base_url)}; the text leaves this machine, unless the ledger has it."
                 )
 
 

@@ -18,6 +18,7 @@ from kollm.dataset.pipeline import find_processes
 from kollm.dataset.pool import Pool
 from kollm.dataset.scratch import Remaining, Scratch
 from kollm.dataset.settings import Settings, SourceInput, Tally
+from kollm.services.endpoint import Endpoint, translator_endpoint
 from kollm.sources import find_source
 
 
@@ -92,11 +93,13 @@ class DataPlan:
     Attributes:
         rows: the sources.
         service: who would get the text; empty if it stays on this machine.
+        endpoint: where that service is asked, and whose key goes there; None likewise.
         masked: personal data found and masked, by kind.
     """
 
     rows: tuple[PlanRow, ...]
     service: str
+    endpoint: Endpoint | None
     masked: dict[str, int]
 
 
@@ -134,7 +137,7 @@ def plan_build(
     if not sum(row.read for row in rows):
         raise InputError(f"{', '.join(item.name for item in inputs)}: no rows at all in the input - check the file.")
     masked = {name: count for name, count in sorted(tally.mended.items()) if name.endswith("_masked")}
-    return DataPlan(rows, engine.service, masked)
+    return DataPlan(rows, engine.service, translator_endpoint(translator), masked)
 
 
 def _row(name: str, engine: Engine, tally: Tally, scratch: Scratch, number: int) -> PlanRow:

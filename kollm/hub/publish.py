@@ -20,14 +20,15 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from kollm.core.errors import InputError, MissingKeyError, ServiceError, StateError
-from kollm.core.files import file_sha256
+from kollm.core.files import file_sha256, read_json
+from kollm.core.ownership import MARKERS, listed_files
 from kollm.core.progress import say
 from kollm.core.version import __version__
 from kollm.hub.preparation import Names, prepare
 from kollm.hub.publication import Publication
 from kollm.services.repository import Reference, hub_errors
 
-Change = Literal["new", "changed", "unchanged", "deleted"]
+Change = Literal["new", "changed", "unchanged", "deleted", "kept"]
 
 _OURS_TO_KEEP = (".gitattributes",)
 _ALWAYS_THERE = (".gitattributes", "README.md", "LICENSE")
@@ -40,11 +41,13 @@ class Target(NamedTuple):
         head: its newest commit; None where there is no repository yet.
         files: its files and what identifies their content: SHA-256 of a large one, git's SHA-1 of a small one.
         tags: tag -> commit.
+        pushed: names of the files that an earlier push brought: no others are deleted.
     """
 
     head: str | None
     files: Mapping[str, str]
     tags: Mapping[str, str]
+    pushed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +216,18 @@ def _target(api: HfApi, publication: Publication, account: Mapping[str, Any], pr
             f"The {kind.repo_type} '{name}' exists and holds something else than a {kind.name} of kollm's - choose another name."
         )
     refs = api.list_repo_refs(name, repo_type=kind.repo_type)
-    return Target(info.sha, files, {ref.name: ref.target_commit for ref in refs.tags})
+    tags = {ref.name: ref.target_commit for ref in refs.tags}
+    return Target(info.sha, files, tags, _pushed(api, publication, files, str(info.sha)))
+
+
+def _pushed(api: HfApi, publication: Publication, files: Mapping[str, str], head: str) -> frozenset[str]:
+    """What the markers of the repository list: kollm pushed it; everything else is its owner's."""
+    names: set[str] = set()
+    for marker in set(MARKERS) & set(files):
+        kind = publication.kind.repo_type
+        path = api.hf_hub_download(publication.repository, marker, repo_type=kind, revision=head)
+        names |= {marker, *(name for name, _ in listed_files(read_json(Path(path)).get("files")))}
+    return frozenset(names & set(files))
 
 
 def _check_namespace(repository: str, account: Mapping[str, Any]) -> None:
@@ -264,8 +278,8 @@ def _plan(publication: Publication, target: Target | None, wanted: str | None) -
         else:
             changes[name] = "unchanged" if _same(content, there[name]) else "changed"
     for name in sorted(set(there) - set(publication.files) - set(_OURS_TO_KEEP)):
-        changes[name] = "deleted"
-    changed = any(change != "unchanged" for change in changes.values())
+        changes[name] = "deleted" if target is not None and name in target.pushed else "kept"
+    changed = any(change not in ("unchanged", "kept") for change in changes.values())
     return Plan(publication, target, changes, _choose_tag(target, wanted, changed))
 
 

@@ -27,6 +27,7 @@ def make_judge(
     mode: Mode | None = None,
     samples: int = 1,
     base_url: str | None = None,
+    key_env: str | None = None,
     max_cost: float | None = None,
     price: tuple[float, float] | None = None,
     concurrency: int | None = None,
@@ -41,7 +42,7 @@ def make_judge(
         model: the service's model, by default a dated snapshot; for `local` a folder or Hub id, which has no default.
         mode: `text` (the default), `structured` or `logprob`; `local` has only its own.
         samples: how often each answer is judged; `local` always judges alike.
-        base_url, max_cost, price, concurrency, ledger: as ChatClient takes them.
+        base_url, key_env, max_cost, price, concurrency, ledger: as ChatClient takes them.
         temperature: as ChatJudge takes it.
 
     Raises:
@@ -54,6 +55,7 @@ def make_judge(
             mode=mode,
             samples=samples,
             base_url=base_url,
+            key_env=key_env,
             max_cost=max_cost,
             price=price,
             concurrency=concurrency,
@@ -65,7 +67,13 @@ def make_judge(
             raise MissingExtraError(error.name or "transformers", "train") from error
         return LocalJudge(name, rubric)
     client = make_client(
-        model, base_url=base_url, max_cost=max_cost, price=price, concurrency=concurrency, ledger=ledger
+        model,
+        base_url=base_url,
+        key_env=key_env,
+        max_cost=max_cost,
+        price=price,
+        concurrency=concurrency,
+        ledger=ledger,
     )
     from kollm.judge.served import ChatJudge
 
@@ -101,6 +109,7 @@ def make_client(
     model: str | None = None,
     *,
     base_url: str | None = None,
+    key_env: str | None = None,
     max_cost: float | None = None,
     price: tuple[float, float] | None = None,
     concurrency: int | None = None,
@@ -120,6 +129,7 @@ def make_client(
         model or DEFAULT_MODEL,
         kind="judge",
         base_url=base_url,
+        key_env=key_env,
         max_cost=max_cost,
         price=price,
         concurrency=DEFAULT_CONCURRENCY if concurrency is None else concurrency,

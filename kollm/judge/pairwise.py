@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.core.errors import InputError
-from kollm.core.files import ensure_folder, json_line, write_atomic
+from kollm.core.files import ensure_folder, json_line, read_jsonl, write_atomic
 from kollm.core.records import Generation, text_sha256
 from kollm.judge.agreement import Choice, PositionBias, position_bias
 from kollm.judge.rubric import RUBRICS, encodable, fence_token
@@ -75,6 +75,7 @@ def judge_pairs(
         InputError: no task was answered by both, or a side holds several systems.
     """
     pairs = match_pairs(first, second)
+    others = _of_others(output, pairs, client.model)
     requests = pair_requests(pairs, client)
     replies = run_async(client.all(requests))
     prompt_hash = text_sha256(TEMPLATE.read_text(encoding="utf-8"))
@@ -83,9 +84,25 @@ def judge_pairs(
         for (a, b), forward, backward in zip(pairs, replies[::2], replies[1::2], strict=True)
     ]
     ensure_folder(output.parent)
-    write_atomic(output, "".join(json_line(verdict.to_row()) for verdict in verdicts))
+    write_atomic(output, "".join(json_line(row) for row in [*others, *(verdict.to_row() for verdict in verdicts)]))
     choices = [(verdict.forward, verdict.backward) for verdict in verdicts]
     return PairwiseResult(verdicts, position_bias([f for f, _ in choices], [b for _, b in choices], seed=seed))
+
+
+def _of_others(output: Path, pairs: Sequence[tuple[Generation, Generation]], model: str) -> list[dict[str, Any]]:
+    """The rows of an earlier file that are not judged anew now: of other systems, tasks or judges.
+
+    Raises:
+        InputError: the file is there and holds something else than pairs.
+    """
+    if not output.exists():
+        return []
+    rows = list(read_jsonl(output))
+    if any(row.keys() != {field.name for field in fields(PairVerdict)} for row in rows):
+        raise InputError(f"'{output}' holds something else than judged pairs - write to another file.")
+    now = {(a.id, a.system, b.system, model) for a, b in pairs}
+    keys = ("id", "system_a", "system_b", "model_requested")
+    return [row for row in rows if tuple(row[key] for key in keys) not in now]
 
 
 def pair_requests(pairs: Sequence[tuple[Generation, Generation]], client: ChatClient) -> list[ChatRequest]:

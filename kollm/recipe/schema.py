@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from kollm.core.address import check_address
+from kollm.core.errors import InputError
 from kollm.core.records import content_id
 from kollm.recipe.trainer_keys import check_trainer
 
@@ -118,6 +120,14 @@ class Judge(Section):
     model: str | None = None
     base_url: str | None = None
     samples: int = Field(1, ge=1)
+
+    @field_validator("base_url")
+    @classmethod
+    def _address_holds_no_password(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else check_address(value, "judge.base_url")
+        except InputError as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _local_takes_no_service(self) -> Judge:

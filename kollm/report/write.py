@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kollm.core.errors import InputError
-from kollm.core.files import ensure_folder, write_atomic, write_json
+from kollm.core.files import ensure_folder
+from kollm.core.ownership import require_sealed, write_sealed
 from kollm.report.folder import gather, read_work_folder
 from kollm.report.markdown import markdown_tables
 from kollm.report.render import render_page
@@ -40,7 +41,8 @@ def write_report(
         The path of the HTML file, written last.
 
     Raises:
-        InputError: a folder holds nothing to report or a malformed file, or the output cannot be written.
+        InputError: a folder holds nothing to report or a malformed file, or the output cannot be written or would replace
+            what kollm did not write.
     """
     if not folders:
         raise InputError("There is no folder to report - name at least one work folder.")
@@ -49,10 +51,12 @@ def write_report(
     if page.suffix.lower() != ".html":
         page = page / "report.html"
     ensure_folder(page.parent)
+    for path in (page, page.with_suffix(".json"), page.with_suffix(".md")):
+        require_sealed(path)
     material = gather(read)
     summary = summarize(read, material, rubrics, seed=seed)
     packed = pack_samples(material, summary["judgings"], samples)
-    write_json(page.with_suffix(".json"), summary)
-    write_atomic(page.with_suffix(".md"), markdown_tables(summary))
-    write_atomic(page, render_page(summary, packed))
+    write_sealed(page.with_suffix(".json"), summary)
+    write_sealed(page.with_suffix(".md"), markdown_tables(summary))
+    write_sealed(page, render_page(summary, packed))
     return page

@@ -7,7 +7,6 @@ after it. Each stage resumes by itself from whatever a kill left of it.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +19,13 @@ from kollm.core.progress import say
 from kollm.core.records import canonical_json
 from kollm.core.version import __version__
 from kollm.recipe.schema import Recipe
+from kollm.run.clearing import clear, require_clearable
+from kollm.run.destinations import destinations
 from kollm.run.stages import STAGES, Run, RunOptions, Stage
 from kollm.services.adapter_base import mend_moved
+
+CLEARING = "clearing"
+"""Status of a stage whose files are being removed; after a kill the next start goes on with it."""
 
 
 def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) -> dict[str, dict[str, Any]]:
@@ -31,11 +35,14 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
         StateError: the folder holds another run, or a changed input; the message names the key and both values.
         KollmError: whatever a stage raises; what was finished stays.
     """
+    for line in destinations(recipe, bool(options.dataset or recipe.data.dataset)):
+        say(line)
     ensure_folder(options.folder)
     with folder_lock(options.folder):
         mend_moved(options.folder / "adapter")
         journal = _open_journal(options.folder, recipe, restart)
         run = Run(recipe, options, {})
+        _require_unwritten(run, journal)
         for number, stage in enumerate(STAGES, start=1):
             inputs = _flat(stage.inputs(run))
             entry = journal["stages"].get(stage.name)
@@ -66,7 +73,8 @@ def _perform(
     stage: Stage, run: Run, inputs: dict[str, Any], journal: dict[str, Any], before: Mapping[str, Any]
 ) -> dict[str, Any]:
     spent = float(before.get("seconds", 0.0))
-    entry: dict[str, Any] = {"status": "running", "inputs": inputs, "seconds": spent}
+    writes = before.get("writes", list(stage.writes(run)))
+    entry: dict[str, Any] = {"status": "running", "inputs": inputs, "seconds": spent, "writes": writes}
     journal["stages"][stage.name] = entry
     write_json(run.folder / "run.json", journal)
     started = time.monotonic()
@@ -84,25 +92,46 @@ def _open_journal(folder: Path, recipe: Recipe, restart: str | None) -> dict[str
             f"'{folder}' holds a run of the recipe '{journal['recipe']['name']}', not of '{recipe.name}' - use another folder."
         )
     if restart is not None:
-        _clear_from(folder, journal, restart)
+        _mark_from(folder, journal, restart)
+    _clear_marked(folder, journal)
     journal.update(kollm=__version__, recipe=recipe.model_dump(mode="json"), toy=recipe.base.is_toy)
     return journal
 
 
-def _clear_from(folder: Path, journal: dict[str, Any], restart: str) -> None:
+def _mark_from(folder: Path, journal: dict[str, Any], restart: str) -> None:
     names = [stage.name for stage in STAGES]
     if restart not in names:
         raise InputError(f"There is no stage '{restart}' - use one of {', '.join(names)}.")
-    for stage in STAGES[names.index(restart) :]:
-        journal["stages"].pop(stage.name, None)
-    write_json(folder / "run.json", journal)  # forgotten before deleted: a kill in between loses no truth
-    for stage in STAGES[names.index(restart) :]:
-        for name in stage.files:
-            for path in folder.glob(name):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+    entries = [journal["stages"][name] for name in names[names.index(restart) :] if name in journal["stages"]]
+    require_clearable(folder, entries)
+    for entry in entries:
+        entry["status"] = CLEARING
+
+
+def _clear_marked(folder: Path, journal: dict[str, Any]) -> None:
+    """Remove what marked stages wrote, those of an earlier start that was killed meanwhile too."""
+    marked = {name: entry for name, entry in journal["stages"].items() if entry["status"] == CLEARING}
+    if not marked:
+        return
+    write_json(folder / "run.json", journal)
+    clear(folder, marked.values())
+    for name in marked:
+        del journal["stages"][name]
+    write_json(folder / "run.json", journal)
+
+
+def _require_unwritten(run: Run, journal: Mapping[str, Any]) -> None:
+    """Refuse to begin where the files of a stage that has not begun are there already: they are somebody's.
+
+    Raises:
+        StateError: there are some.
+    """
+    for stage in STAGES:
+        there = [name for name in stage.writes(run) if (run.folder / name).exists()]
+        if stage.name not in journal["stages"] and there:
+            raise StateError(
+                f"'{run.folder / there[0]}' is there, and this run has not made it - move it elsewhere, or use another folder."
+            )
 
 
 def _require_same(stage: str, before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.core.errors import RecipeError, ServiceError
-from kollm.core.files import file_sha256, read_json, require_file, write_atomic
+from kollm.core.files import file_sha256, read_json, require_file
+from kollm.core.ownership import write_sealed
 from kollm.core.progress import say
 from kollm.core.records import Record
 from kollm.core.version import __version__
@@ -26,6 +27,9 @@ from kollm.recipe.schema import Data, Recipe, Source
 from kollm.services.repository import RepoType, locate
 from kollm.sources import SAMPLE
 from kollm.train.launch import check_launch, launch, launch_command
+
+RECIPE = "run.recipe.yaml"
+"""The recipe that training is launched with; the user's own may lie in the work folder as recipe.yaml."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,12 @@ class Run(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """One step: the inputs that decide its result, the work, and the files to clear when it starts afresh."""
+    """One step: the inputs that decide its result, the work, and the names that it writes in the work folder."""
 
     name: str
     inputs: Callable[[Run], Mapping[str, Any]]
     work: Callable[[Run], dict[str, Any]]
-    files: tuple[str, ...]
+    writes: Callable[[Run], tuple[str, ...]]
 
 
 def _dataset_inputs(run: Run) -> dict[str, Any]:
@@ -258,11 +262,11 @@ def _adapter_inputs(run: Run) -> dict[str, Any]:
 
 
 def _adapter(run: Run) -> dict[str, Any]:
-    recipe_file = run.folder / "recipe.yaml"
-    write_atomic(recipe_file, _yaml(run.recipe))
+    recipe_file = run.folder / RECIPE
+    write_sealed(recipe_file, _yaml(run.recipe))
     config, processes = _machine(run.options)
     dataset, base = str(run.location("dataset")), Path(run.location("base")) if run.recipe.base.is_toy else None
-    check_launch(run.recipe, dataset, config=config, base=base)
+    check_launch(run.recipe, dataset, config=config, base=base, output=run.folder / "adapter")
     launch(launch_command(recipe_file, dataset, run.folder / "adapter", config=config, processes=processes, base=base))
     metrics = read_json(run.folder / "adapter" / "metrics.json")
     held = metrics["heldout"]
@@ -387,12 +391,12 @@ def _report(run: Run) -> dict[str, Any]:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("dataset", _dataset_inputs, _dataset, ("dataset",)),
-    Stage("evaluation", _evaluation_inputs, _evaluation, ("evaluation",)),
-    Stage("base", _base_inputs, _base, ("base",)),
-    Stage("adapter", _adapter_inputs, _adapter, ("adapter",)),
-    Stage("answers", _answers_inputs, _answers, ("generations.jsonl*",)),
-    Stage("verdicts", _verdicts_inputs, _verdicts, ("verdicts.jsonl*",)),
-    Stage("report", _report_inputs, _report, ("report.html", "report.json", "report.md")),
+    Stage("dataset", _dataset_inputs, _dataset, lambda run: () if _given_dataset(run) else ("dataset",)),
+    Stage("evaluation", _evaluation_inputs, _evaluation, lambda run: () if run.options.evaluation else ("evaluation",)),
+    Stage("base", _base_inputs, _base, lambda run: ("base",) if run.recipe.base.is_toy else ()),
+    Stage("adapter", _adapter_inputs, _adapter, lambda _: ("adapter",)),
+    Stage("answers", _answers_inputs, _answers, lambda _: ("generations.jsonl",)),
+    Stage("verdicts", _verdicts_inputs, _verdicts, lambda _: ("verdicts.jsonl",)),
+    Stage("report", _report_inputs, _report, lambda _: ("report.html", "report.json", "report.md")),
 )
 """The stages in order; `--restart` takes their names."""

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kollm.core.errors import InputError
-from kollm.core.files import read_json, write_json
+from kollm.core.errors import InputError, StateError
+from kollm.core.files import read_json
+from kollm.core.ownership import update_listed
 from kollm.core.progress import say
 from kollm.services.local_model import LocalModel, adapter_config, find_model
 from kollm.services.repository import pull
@@ -148,7 +149,7 @@ def _training(folder: Path) -> dict[str, Any] | None:
 
 def _move(adapter: Path, config: Mapping[str, Any], base: Path) -> None:
     try:
-        write_json(adapter / ADAPTER_CONFIG, {**config, "base_model_name_or_path": str(base)})
-    except OSError:
+        update_listed(adapter, ADAPTER_CONFIG, {**config, "base_model_name_or_path": str(base)})
+    except (OSError, StateError):
         return  # a folder that one may only read; kollm finds the base all the same
     say(f"{adapter}: its base is now at {base}; its {ADAPTER_CONFIG} says so from here on")

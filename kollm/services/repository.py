@@ -27,6 +27,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from kollm.core.errors import InputError, ServiceError
+from kollm.core.ownership import restore
 from kollm.core.version import __version__
 
 RepoType = Literal["model", "dataset", "space"]
@@ -75,6 +76,7 @@ def locate(folder_or_name: str | Path, kind: RepoType, revision: str | None = No
         ServiceError: the Hub cannot be reached and the cache does not hold it.
     """
     name = str(folder_or_name)
+    restore(Path(name).absolute())
     if Path(name).is_dir():
         return Located(Path(name), name)
     if name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~")):

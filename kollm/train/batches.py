@@ -178,13 +178,15 @@ class Collator:
     """Examples into the tensors of one microbatch.
 
     Padded: `input_ids` and `labels` of shape (rows, longest), and no attention mask: padding stands behind a row, where
-    a causal model's tokens never look, and without a mask torch takes its fast kernels. Packed: one row of all tokens, with
+    a causal model's tokens never look, and without a mask torch takes its fast kernels; a mixture of experts alone needs
+    the mask (`masks_padding`), since its auxiliary loss counts where tokens go. Packed: one row of all tokens, with
     `position_ids` that begin at 0 in each example, the boundaries as `cu_seq_lens_q/k` (int32, examples + 1) and
     `max_length_q/k`, and the label of each example's first token ignored, since its context is another example.
     """
 
     def __init__(self, pad_token_id: int, packed: bool) -> None:
         self.pad_token_id, self.packed = pad_token_id, packed
+        self.masks_padding = False
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         # A microbatch without rows keeps its process in step with the others and adds nothing to the loss.
@@ -196,10 +198,13 @@ class Collator:
         shape = (len(rows), max(len(ids) for ids, _ in rows))
         input_ids = np.full(shape, self.pad_token_id, dtype=np.int64)
         labels = np.full(shape, IGNORED, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
         for index, (ids, row_labels) in enumerate(rows):
             input_ids[index, : len(ids)] = ids
             labels[index, : len(ids)] = row_labels
-        return {"input_ids": torch.from_numpy(input_ids), "labels": torch.from_numpy(labels)}
+            mask[index, : len(ids)] = 1
+        batch = {"input_ids": torch.from_numpy(input_ids), "labels": torch.from_numpy(labels)}
+        return {**batch, "attention_mask": torch.from_numpy(mask)} if self.masks_padding else batch
 
     def _pack(self, rows: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
         lengths = [len(ids) for ids, _ in rows]

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 
 from kollm.core.errors import InputError, StateError
-from kollm.core.files import ensure_folder, read_json, write_json
+from kollm.core.files import read_json
+from kollm.core.ownership import Replacement, list_files, require_own, write_sealed
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
 from kollm.services.adapter_base import find_adapter_base, written_base
@@ -73,8 +74,7 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
     folder = trained.folder
     _check_mergeable(trained)
     recipe = load_recipe(folder / "recipe.yaml")
-    if output.exists() and any(output.iterdir()):
-        raise InputError(f"'{output}' is not empty - name a new folder for the merged model.")
+    require_own(output, None, "the merged model")
     under = find_adapter_base(trained, base)
     tokenizer = load_tokenizer(trained)
     trained_on = None
@@ -84,10 +84,8 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
     before = _log_probabilities(model, tokenizer)
     with model.disable_adapter():
         untrained = _log_probabilities(model, tokenizer)
-    work = output.absolute().with_name(f".{output.name}.partial")
-    shutil.rmtree(work, ignore_errors=True)
-    ensure_folder(work)
-    try:
+    with Replacement(output) as place:
+        work = place.work
         model.merge_and_unload(safe_merge=True).save_pretrained(work)
         tokenizer.save_pretrained(work)
         del model
@@ -107,10 +105,8 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
         for name in COPIED:
             shutil.copyfile(folder / name, work / name)
         about = {**written_base(under, output), "merge": {**parity._asdict(), "tolerance": tolerance}}
-        write_json(work / TRAINING, {**read_json(folder / TRAINING), **about})
-        work.rename(output)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        write_sealed(work / TRAINING, {**read_json(folder / TRAINING), **about, "files": list_files(work)})
+        place.publish({})
     return parity
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import shutil
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -25,6 +24,7 @@ from trl import SFTConfig
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import ensure_folder, file_sha256, read_json, require_file, write_atomic, write_json
 from kollm.core.lock import folder_lock
+from kollm.core.ownership import list_files, write_sealed
 from kollm.core.progress import say
 from kollm.core.records import Record
 from kollm.core.version import __version__
@@ -40,16 +40,24 @@ from kollm.services.repository import locate
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
 from kollm.train.check import base_location, check_recipe
+from kollm.train.checkpoints import (
+    CHECKPOINTS,
+    FINAL,
+    IDENTITY,
+    MARKER,
+    RECIPE,
+    check_output,
+    last_checkpoint,
+    remove_checkpoints,
+)
 from kollm.train.data import Example, Tokenised, conversations, split_heldout, tokenise
 from kollm.train.model import add_tokens, load_base_tokenizer, load_model
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
 from kollm.train.prompts import make_encoder, prove
 from kollm.train.sft import (
-    CHECKPOINTS,
     StepTrainer,
     compile_layers,
-    last_checkpoint,
     layout,
     refused,
     throughput,
@@ -78,7 +86,6 @@ WITHOUT_EFFECT = (
     "report_to",
 )
 """Trainer keys that may change between a checkpoint and its resumption: the steps stay the same."""
-MARKER = "training.json"
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
 
@@ -129,6 +136,8 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     check_recipe(recipe)
     check_precision(recipe)
     _check_launch(state)
+    check_output(output)
+    state.wait_for_everyone()
     under = find_whole_model(base_location(recipe, base), recipe.base.revision)
     tokenizer = load_base_tokenizer(under)
     if recipe.base.new_tokens:
@@ -160,7 +169,7 @@ def _train(job: Job) -> None:
         ) from error
     metrics = {**train(trainer, output), **metrics, "model": _work(trainer, job.config, job.recipe)}
     metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
-    trainer.save_model(str(output))
+    trainer.save_model(str(output / CHECKPOINTS / FINAL))
     state.wait_for_everyone()
     if state.is_main_process:
         about = {**_prompt(job.encoder), **written_base(job.base, output), **_machine(trainer)}
@@ -275,12 +284,12 @@ def _is_done(output: Path, identity: dict[str, Any]) -> bool:
 
 
 def _begin(output: Path, identity: dict[str, Any], recipe: Recipe) -> None:
-    started = output / CHECKPOINTS / "identity.json"
+    started = output / CHECKPOINTS / IDENTITY
     if last_checkpoint(output) is not None:
         _compare(read_json(started), identity, output)
     else:  # nothing to lose: what stopped an earlier start, in the data say, may be mended by another recipe
         write_json(started, identity)
-    write_atomic(output / "recipe.yaml", yaml.safe_dump(_portable(recipe).model_dump(mode="json"), allow_unicode=True))
+    write_atomic(output / RECIPE, yaml.safe_dump(_portable(recipe).model_dump(mode="json"), allow_unicode=True))
 
 
 def _with_true_origins(recipe: Recipe, dataset: str, base: Path | None) -> Recipe:
@@ -336,12 +345,16 @@ def _machine(trainer: StepTrainer) -> dict[str, Any]:
 
 
 def _finish(output: Path, metrics: dict[str, Any], about: dict[str, Any]) -> None:
-    _check_saved(output)
+    made = output / CHECKPOINTS / FINAL
+    _check_saved(made)
     for name in ("training_args.bin", "README.md"):  # a pickle, and a card that kollm renders itself
-        (output / name).unlink(missing_ok=True)
-    write_json(output / "metrics.json", metrics)
-    write_json(output / MARKER, {**about, "prompt": about["recipe"]["prompt"]})
-    shutil.rmtree(output / CHECKPOINTS)
+        (made / name).unlink(missing_ok=True)
+    write_json(made / "metrics.json", metrics)
+    files = {**list_files(made), RECIPE: file_sha256(output / RECIPE)}
+    for path in made.iterdir():
+        path.replace(output / path.name)
+    write_sealed(output / MARKER, {**about, "prompt": about["recipe"]["prompt"], "files": files})
+    remove_checkpoints(output)
 
 
 def _check_saved(output: Path) -> None:

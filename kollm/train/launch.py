@@ -20,6 +20,7 @@ from kollm.core.progress import say
 from kollm.dataset.folder import read_records
 from kollm.recipe.schema import Recipe
 from kollm.train.check import base_location, check_recipe, config_file
+from kollm.train.checkpoints import CHECKPOINTS, OUT_OF_MEMORY, check_output
 
 
 def launch_command(
@@ -75,14 +76,24 @@ def _threads(values: Mapping[str, Any], processes: int | None) -> list[str]:
     return ["--num_cpu_threads_per_process", str(max(cores // max(here, 1), 1))]
 
 
-def check_launch(recipe: Recipe, dataset: str | Path, *, config: str | Path, base: Path | None = None) -> None:
+def check_launch(
+    recipe: Recipe,
+    dataset: str | Path,
+    *,
+    config: str | Path,
+    base: Path | None = None,
+    output: Path | None = None,
+) -> None:
     """Refuse what can be refused without torch or a weight: here it is said once, and not by every process.
 
     Raises:
-        InputError: no such config, dataset or base, or DeepSpeed is wanted and not installed.
+        InputError: no such config, dataset or base, another's files in the output, or DeepSpeed is wanted and not
+            installed.
         RecipeError: settings that exclude each other.
     """
     check_recipe(recipe, config)
+    if output is not None:
+        check_output(output)
     values = yaml.safe_load(config_file(config).read_text(encoding="utf-8")) or {}
     if values.get("distributed_type") == "DEEPSPEED" and find_spec("deepspeed") is None:
         raise InputError(
@@ -107,7 +118,7 @@ def launch(command: Sequence[str]) -> None:
     """
     command = list(command)
     output = Path(command[command.index("-o") + 1])
-    full = output / "checkpoints" / "out_of_memory.json"
+    full = output / CHECKPOINTS / OUT_OF_MEMORY
     if output.is_dir():
         with folder_lock(output):  # said here at once; the process that writes holds it from then on
             pass

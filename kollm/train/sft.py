@@ -22,14 +22,10 @@ from kollm.core.progress import say
 from kollm.recipe.schema import Recipe
 from kollm.train.adapters import computes_in_base_type
 from kollm.train.batches import Collator, Layout, RunLength, StepBatches
+from kollm.train.checkpoints import BEFORE, CHECKPOINTS, OUT_OF_MEMORY, complete, keep_newest, last_checkpoint
 from kollm.train.data import IGNORED, Example
 from kollm.train.head import add_compact_head
 from kollm.train.heldout import TokenLoss, token_loss
-
-CHECKPOINTS = "checkpoints"
-OUT_OF_MEMORY = "out_of_memory.json"
-COMPLETE = "complete.json"
-"""Written last into a checkpoint: one without it was cut off by a kill and is not resumed from."""
 
 DEFAULTS: dict[str, Any] = {
     "gradient_checkpointing": False,
@@ -162,6 +158,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
             callbacks=[EpochStart(self.batches), Lines(), Clock(), *callbacks],
         )
         self.train_dataset = Examples(examples)
+        self.data_collator.masks_padding = self.aux_loss_enabled
         if self.accelerator.device.type == "cpu":
             add_compact_head(self.model.get_base_model() if peft_config else self.model)
         self.remove_callback(PrinterCallback)
@@ -193,6 +190,9 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         """
         outputs = model(**inputs, use_cache=False, fused_lm_head=True)
         loss = -outputs.log_probs.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        if self.aux_loss_enabled:  # each microbatch's by its share of the step's supervised tokens, as the loss itself
+            share = outputs.label_mask.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
+            loss = loss + self.router_aux_loss_coef * share * outputs.aux_loss
         # num_items_in_batch counts all processes' tokens, and DDP averages the gradients over the processes.
         return loss * self.accelerator.num_processes
 
@@ -204,11 +204,14 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         return measured
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # transformers removes whole folders
         super()._save_checkpoint(model, trial)
+        self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()  # each process writes its own random state
         if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            write_json(folder / COMPLETE, {"step": self.state.global_step})
+            folder = Path(self.args.output_dir)
+            complete(folder / f"checkpoint-{self.state.global_step}")
+            keep_newest(folder.parent, limit)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: kollm writes its own cards."""
@@ -276,12 +279,6 @@ class Before(TrainerCallback):  # type: ignore[misc]
             write_json(self._file, self.measured._asdict())
 
 
-def last_checkpoint(output: Path) -> Path | None:
-    """The newest whole checkpoint under an output folder."""
-    whole = [path.parent for path in (output / CHECKPOINTS).glob(f"checkpoint-*/{COMPLETE}")]
-    return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
-
-
 def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
     """Train to the end, from the last whole checkpoint if there is one.
 
@@ -295,7 +292,7 @@ def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
     checkpoint = last_checkpoint(output)
     main = trainer.accelerator.is_main_process
     try:
-        before = Before(trainer, output / CHECKPOINTS / "heldout_before.json")
+        before = Before(trainer, output / CHECKPOINTS / BEFORE)
         trainer.add_callback(before)
         if checkpoint is not None and main:
             say(f"train: resuming from {checkpoint.name}")

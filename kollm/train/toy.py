@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from kollm.core.errors import InputError, RecipeError
-from kollm.core.files import ensure_folder, write_json
+from kollm.core.ownership import Replacement, list_files, own_files, require_own, write_sealed
 from kollm.core.progress import say
 from kollm.core.records import Record
 from kollm.judge import load_rubric
@@ -61,15 +61,17 @@ def make_base(
     documents = [text for text in texts if text.strip()]
     if not documents:
         raise InputError("There is no text to make a toy base from - the dataset's rows are empty.")
-    ensure_folder(output)
-    (output / MARKER).unlink(missing_ok=True)
+    require_own(output, own_files(output), "the base")
     tokenizer = train_tokenizer([*documents, *vocabulary_texts], spec.vocab_size)
     model = random_model(architecture, spec, tokenizer)
     say(f"toy base: {architecture}, {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
     _pretrain(model, tokenizer, documents, spec)
-    tokenizer.save_pretrained(output)
-    model.save_pretrained(output)
-    write_json(output / MARKER, {"architecture": architecture, "toy": spec.model_dump()})
+    with Replacement(output) as place:
+        tokenizer.save_pretrained(place.work)
+        model.save_pretrained(place.work)
+        about = {"architecture": architecture, "toy": spec.model_dump(), "files": list_files(place.work)}
+        write_sealed(place.work / MARKER, about)
+        place.publish(own_files(output) or {})
 
 
 def make_recipe_base(recipe: Recipe, rows: Iterable[Record], output: Path) -> None:

@@ -9,12 +9,13 @@ import contextlib
 import importlib
 import io
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
+
+from kollm.train.checkpoints import TRACKER
 
 PROJECT = "kollm"
 
@@ -30,9 +31,10 @@ class Tracker(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
-        folder, resume = self._output / "trackio", "allow" if state.global_step else "never"
-        if not state.global_step:
-            shutil.rmtree(folder, ignore_errors=True)  # of a start that ended before its first checkpoint
+        folder, resume = self._output / TRACKER, "allow" if state.global_step else "never"
+        if not state.global_step:  # what a start left that ended before its first checkpoint
+            for path in folder.glob(f"{PROJECT}*"):
+                path.unlink()
         os.environ.setdefault("TRACKIO_DIR", str(folder))  # trackio reads it on import
         with contextlib.redirect_stdout(io.StringIO()):
             self._trackio = importlib.import_module("trackio")

@@ -24,9 +24,12 @@ from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
 from kollm.core.errors import InputError
-from kollm.core.files import ensure_folder, write_atomic, write_json
+from kollm.core.files import write_atomic
+from kollm.core.ownership import Replacement, list_files, own_files, require_own, write_sealed
 from kollm.services.local_model import LocalModel, find_whole_model, load_network, load_tokenizer
 
+VOCABULARY = "vocabulary.json"
+"""Written last: a folder that has it is whole."""
 LEAST = 2
 """Occurrences below which a pair of tokens is chance."""
 _HANGUL_WORD = re.compile(r" ?[가-힣]+")
@@ -162,24 +165,27 @@ def extend_base(
     Raises:
         InputError: no such base, a tokenizer that cannot be extended, or a size that leaves no room.
     """
+    require_own(output, own_files(output), "the extended base")
     found = find_whole_model(base, revision)
     old, model = load_tokenizer(found), load_network(found, "auto")
     if size <= len(old):
         raise InputError(f"--size is {size}, and '{base}' has {len(old)} tokens already - choose a larger one.")
     backend = old.backend_tokenizer
     growth = grow(backend, texts, size - len(old))
-    ensure_folder(output)
-    old.save_pretrained(output)
-    write_atomic(output / "tokenizer.json", extended(json.loads(backend.to_str()), growth))
-    new = load_tokenizer(LocalModel(output, str(output)))
-    model.resize_token_embeddings(len(new), pad_to_multiple_of=64, mean_resizing=False)
-    _fill_rows(model, backend, new, growth)
-    model.save_pretrained(output)
-    sizes = {
-        name: {"tokens": len(tokenizer), "tokens_per_character": round(tokens_per_character(tokenizer, texts), 4)}
-        for name, tokenizer in (("before", old), ("after", new))
-    }
-    write_json(output / "vocabulary.json", {"base": base, "revision": revision, **sizes})
+    with Replacement(output) as place:
+        old.save_pretrained(place.work)
+        write_atomic(place.work / "tokenizer.json", extended(json.loads(backend.to_str()), growth))
+        new = load_tokenizer(LocalModel(place.work, str(output)))
+        model.resize_token_embeddings(len(new), pad_to_multiple_of=64, mean_resizing=False)
+        _fill_rows(model, backend, new, growth)
+        model.save_pretrained(place.work)
+        sizes = {
+            name: {"tokens": len(tokenizer), "tokens_per_character": round(tokens_per_character(tokenizer, texts), 4)}
+            for name, tokenizer in (("before", old), ("after", new))
+        }
+        about = {"base": base, "revision": revision, **sizes, "files": list_files(place.work)}
+        write_sealed(place.work / VOCABULARY, about)
+        place.publish(own_files(output) or {})
     return sizes
 
 

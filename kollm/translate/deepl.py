@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kollm.core.errors import InputError, MissingExtraError, MissingKeyError, QuotaError, ServiceError
+from kollm.core.errors import InputError, MissingExtraError, QuotaError, ServiceError
 from kollm.services.budget import Budget, Usage
+from kollm.services.endpoint import deepl_endpoint
 from kollm.services.ledger import Ledger
 from kollm.services.retry import asked_wait
 from kollm.translate.masking import visible_length
@@ -73,12 +73,10 @@ class DeepLTranslator:
         requests_per_second: float = 20.0,
         timeout: float = 60.0,
     ) -> None:
-        key = auth_key or os.environ.get("DEEPL_AUTH_KEY")
-        if not key:
-            raise MissingKeyError("DEEPL_AUTH_KEY", "DeepL")
+        self.endpoint = deepl_endpoint(server_url, auth_key or None)
+        key = auth_key or self.endpoint.key
         _check(model_type, instructions)
         self._key, self._timeout, self._price = key, timeout, price
-        self._server_url = server_url or os.environ.get("DEEPL_SERVER_URL") or None
         self._local = threading.local()
         self.base_url = str(self._client().server_url)
         self.model = model_type
@@ -148,7 +146,7 @@ class DeepLTranslator:
     def _client(self) -> deepl.DeepLClient:
         if not hasattr(self._local, "client"):
             try:
-                client = deepl.DeepLClient(self._key, server_url=self._server_url)
+                client = deepl.DeepLClient(self._key, server_url=self.endpoint.url)
             except ValueError as error:
                 raise InputError(f"DeepL's client refuses its settings ({error}) - check DEEPL_AUTH_KEY.") from error
             # The client's own retries ignore Retry-After, sleep while others wait, and cannot tell what may be charged.
@@ -189,8 +187,12 @@ class _OneRequest(HttpClient):  # type: ignore[misc]
         self.retry_after, self.sent = None, True
         request = self._prepare_request(method, url, data, json, headers, **kwargs)
         try:
-            response = self._session.send(request, stream=True, timeout=(10.0, self._timeout))
+            response = self._session.send(request, stream=True, timeout=(10.0, self._timeout), allow_redirects=False)
             self.retry_after = asked_wait(response.headers)
+            if 300 <= response.status_code < 400:
+                raise deepl.DeepLException(
+                    "it sends on to another address, which gets no text", http_status_code=response.status_code
+                )
             if stream:
                 return response.status_code, response
             return response.status_code, self._read(response)

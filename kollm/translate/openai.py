@@ -16,6 +16,7 @@ from kollm.translate.translator import Limits, Segment, Translation
 
 try:
     from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
+    from kollm.services.endpoint import chat_endpoint
     from kollm.services.prices import DEFAULT_MODEL, model_facts
 except ImportError as error:
     raise MissingExtraError("openai", "translate") from error
@@ -75,7 +76,8 @@ class OpenAITranslator:
         self._structured, self._extra = structured, dict(options or {})
         self._client_options = {"concurrency": concurrency, "base_url": base_url, **(client_options or {})}
         self._client: ChatClient | None = None
-        self.base_url = base_url or ""
+        self.endpoint = chat_endpoint(base_url)
+        self.base_url = self.endpoint.url
         self.options: Mapping[str, Any] = {
             "structured": structured,
             "prompt_sha256": text_sha256(PROMPT),

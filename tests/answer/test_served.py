@@ -93,6 +93,7 @@ def test_a_dry_run_asks_nobody_and_needs_no_key(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     with LoopbackChat(lambda body: "답") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         assert ask(server, ledger, tmp_path / "g.jsonl", dry_run=True) == 0
         assert server.bodies == []
         assert "3" in capsys.readouterr().err

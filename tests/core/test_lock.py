@@ -41,7 +41,7 @@ def test_the_second_process_is_told_which_one_holds_the_folder(tmp_path: Path) -
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     with folder_lock(tmp_path, patience=0):
-        assert (tmp_path / ".lock").read_text() == str(os.getpid()), "what a kill leaves means nothing"
+        assert (tmp_path / ".kollm.lock").read_text() == str(os.getpid()), "what a kill leaves means nothing"
     assert not list(tmp_path.iterdir())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -80,14 +81,15 @@ def test_nothing_is_there_until_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    dead = tmp_path / ".data.999999999.partial"
-    dead.mkdir()
-    (dead / "x").write_text("x", encoding="utf-8")
-    alive = tmp_path / f".data.{os.getppid()}.partial"
-    alive.mkdir()
-    write(tmp_path / "data")
-    assert not dead.exists()
-    assert alive.exists()
+    script = (
+        "import os, signal, sys; from pathlib import Path; from kollm.dataset.folder import DatasetWriter\n"
+        "with DatasetWriter(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "data")], check=False)
+    assert len(list(tmp_path.glob(".data.*.partial"))) == 1
+    with DatasetWriter(tmp_path / "data") as alive:
+        write(tmp_path / "data")
+        assert [path.name for path in tmp_path.glob(".*")] == [alive.work.name]
 
 
 def test_shards_and_groups_do_not_depend_on_the_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

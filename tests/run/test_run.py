@@ -76,7 +76,9 @@ def test_a_run_makes_every_file_of_the_contract(whole: Path) -> None:
 
 @pytest.mark.slow
 def test_running_again_skips_every_stage_and_says_so(whole: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file() and path.name != ".kollm.lock"
+    }
     done = run(whole)
     assert done.stderr.count("done before, skipped") == 7
     assert {path: path.stat().st_mtime_ns for path in before} == before

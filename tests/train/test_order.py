@@ -16,11 +16,11 @@ import pytest
 import torch
 from accelerate.data_loader import prepare_data_loader
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-from trl import SFTConfig
 
 from kollm.train.batches import Layout
 from kollm.train.data import Example
 from kollm.train.sft import StepTrainer
+from tests.train.tiny import trainer_arguments, word_tokenizer
 
 ROWS, GLOBAL_BATCH, EPOCHS, MAX_LENGTH = 22, 6, 5, 16
 STEPS = 4
@@ -72,35 +72,13 @@ def processes(request: Any, examples: list[Example], tmp_path: Path) -> list[One
     model = GPTNeoXForCausalLM(GPTNeoXConfig(**config, intermediate_size=4))
     trainers = []
     for rank in range(count):
-        arguments = SFTConfig(
-            output_dir=str(tmp_path),
-            num_train_epochs=EPOCHS,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            bf16=False,
-            remove_unused_columns=False,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            gradient_checkpointing=False,
-        )
+        arguments = trainer_arguments(tmp_path, num_train_epochs=EPOCHS)
         layout = Layout(GLOBAL_BATCH, count, 2, MAX_LENGTH, packed, seed=3)
-        tokenizer = _tokenizer()
+        tokenizer = word_tokenizer(ROWS)
         trainer = OneProcess(model, arguments, examples, [], tokenizer, layout, None)
         trainer.rank = rank
         trainers.append(trainer)
     return trainers
-
-
-def _tokenizer() -> Any:
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    words = {"<eos>": 0, **{f"w{number}": number for number in range(1, ROWS + 1)}}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, unk_token="<eos>")), eos_token="<eos>", pad_token="<eos>"
-    )
 
 
 def rows_of(trainer: OneProcess, checkpoint: Path | None = None) -> dict[int, list[list[int]]]:

@@ -123,4 +123,4 @@ def test_a_long_row_is_divided_and_an_overlong_field_rejected(ledger: Ledger, ro
 def test_no_key(ledger: Ledger, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(MissingKeyError, match="OPENAI_API_KEY"):
-        translate_records(rows(1), make_translator("openai", base_url="http://127.0.0.1:9/v1"), ledger=ledger)
+        translate_records(rows(1), make_translator("openai", base_url="https://api.openai.com/v1"), ledger=ledger)

@@ -48,12 +48,12 @@ class KollmJudge(evaluate.Metric):
 
     Keywords of `evaluate.load`:
         rubric: a rubric file, in place of the configuration.
-        engine, model, mode, samples, base_url, max_cost, price, concurrency, temperature: as `kollm judge` takes them.
+        engine, model, mode, samples, base_url, key_env, max_cost, price, concurrency, temperature: as `kollm judge` takes them.
         judge: a judge object of your own, in place of all of these.
     """
 
     def __init__(self, *args, rubric=None, judge=None, engine="openai", keep_in_memory=False, num_process=1, **kwargs):
-        known = ("model", "mode", "samples", "base_url", "max_cost", "price", "concurrency", "temperature")
+        known = ("model", "mode", "samples", "base_url", "key_env", "max_cost", "price", "concurrency", "temperature")
         options = {key: kwargs.pop(key) for key in known if key in kwargs}
         alone = num_process == 1  # then evaluate needs no cache file, and a failure leaves no lock behind
         super().__init__(*args, keep_in_memory=keep_in_memory or alone, num_process=num_process, **kwargs)

@@ -12,21 +12,22 @@ import asyncio
 import contextlib
 import json
 import math
-import os
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import openai
 
-from kollm.core.errors import InputError, MissingKeyError, ServiceError
+from kollm.core.errors import InputError, ServiceError
 from kollm.services.budget import Budget
 from kollm.services.buying import Buying
 from kollm.services.chat.buying_queue import BuyingQueue
+from kollm.services.chat.connection import async_connection, connection
 from kollm.services.chat.faults import one_line
 from kollm.services.chat.governor import Governor
 from kollm.services.chat.messages import ChatReply, ChatRequest, answer_tokens, prompt_tokens, reply_of
 from kollm.services.chat.run import ChatRun
+from kollm.services.endpoint import Endpoint, chat_endpoint
 from kollm.services.ledger import Answer, Ledger, Purchase
 from kollm.services.prices import model_facts
 from kollm.services.retry import RetryPolicy
@@ -35,7 +36,6 @@ __all__ = ["ChatClient", "ChatEstimate", "ChatReply", "ChatRequest", "run_async"
 
 Result = TypeVar("Result")
 
-OPENAI_URL = "https://api.openai.com/v1"
 LEASE_MARGIN = 60.0
 """Seconds beside its time limit that a request may take until others take it over."""
 
@@ -49,6 +49,7 @@ class ChatEstimate(NamedTuple):
         prompt_tokens: estimated tokens of the others' prompts.
         completion_tokens: tokens that their answers may have at most.
         cost: USD at most; None where the model's price is unknown.
+        endpoint: who is asked, and which key goes there.
     """
 
     requests: int
@@ -56,12 +57,13 @@ class ChatEstimate(NamedTuple):
     prompt_tokens: int
     completion_tokens: int
     cost: float | None
+    endpoint: Endpoint
 
     def __str__(self) -> str:
         price = "price unknown" if self.cost is None else f"USD {self.cost:.2f} at most"
         return (
             f"{self.requests:,} requests, {self.answered:,} answered before; to ask: about {self.prompt_tokens:,} prompt "
-            f"tokens and up to {self.completion_tokens:,} tokens of answer, {price}"
+            f"tokens and up to {self.completion_tokens:,} tokens of answer, {price}; to {self.endpoint}"
         )
 
 
@@ -72,6 +74,7 @@ class ChatClient:
         model: name of the model, as the service calls it.
         kind: what is bought, as the ledger files it: `judge`, `answer`, `translate`, ...
         base_url: the service; by default `$OPENAI_BASE_URL`, else OpenAI.
+        key_env: variable with the service's key, if not the host's own (see `kollm.services.endpoint`).
         ledger: where answers are kept; by default the user's own.
         concurrency: requests under way at once.
         max_cost: cap in USD on what the requests of this client cost, earlier runs' share and sends without an answer
@@ -80,7 +83,7 @@ class ChatClient:
         timeout: seconds that one request may take.
         retry: how often and how long a request that got no answer is sent again.
         budget: a budget that is shared with others, in place of `max_cost`.
-        key: for a program that serves several people, each with a key of their own; else `$OPENAI_API_KEY`. Kept nowhere.
+        key: for a program that serves several people, each with a key of their own. Kept nowhere.
 
     Raises:
         InputError: a cap without a known price, or a cap or price below zero.
@@ -92,6 +95,7 @@ class ChatClient:
         *,
         kind: str,
         base_url: str | None = None,
+        key_env: str | None = None,
         ledger: Ledger | None = None,
         concurrency: int = 32,
         max_cost: float | None = None,
@@ -104,7 +108,8 @@ class ChatClient:
         self.model, self.kind = model, kind
         if price is not None and not (0 <= price[0] < math.inf and 0 <= price[1] < math.inf):
             raise InputError(f"The price is {price[0]} and {price[1]} - give zero or more USD for a million tokens.")
-        self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
+        self.endpoint = chat_endpoint(base_url, key_env, given=key is not None)
+        self.base_url = self.endpoint.url
         self.facts = model_facts(model, price)
         self.ledger = ledger if ledger is not None else Ledger.open()
         self.concurrency, self.timeout, self.retry = max(1, concurrency), timeout, retry or RetryPolicy()
@@ -162,7 +167,7 @@ class ChatClient:
         missing = [request for key, request in by_key.items() if key not in answered]
         prompt, completion = sum(map(prompt_tokens, missing)), sum(map(answer_tokens, missing))
         cost = self.facts.cost(prompt, completion) if self.facts.priced else None
-        return ChatEstimate(len(by_key), len(answered), prompt, completion, cost)
+        return ChatEstimate(len(by_key), len(answered), prompt, completion, cost, self.endpoint)
 
     refusals = (openai.APIStatusError,)
     """What `service` raises where the service refused a call."""
@@ -176,7 +181,8 @@ class ChatClient:
             ServiceError: the service refuses a call, or cannot be reached.
         """
         try:
-            with openai.OpenAI(api_key=self._key or api_key(), base_url=self.base_url, max_retries=4) as service:
+            self.endpoint.announce()
+            with connection(self.endpoint, self._key or self.endpoint.key, max_retries=4) as service:
                 yield service
         except openai.APIStatusError as error:
             raise ServiceError(f"{self.base_url} refuses the call: {one_line(error)}") from error
@@ -207,15 +213,16 @@ class ChatClient:
             places.setdefault(purchase.key, []).append(index)
         answered = self._find(places)
         missing = [indices[0] for key, indices in places.items() if key not in answered]
-        key = (self._key or api_key()) if missing else ""
+        key = (self._key or self.endpoint.key) if missing else ""
         for purchase_key, answer in answered.items():
             reply = reply_of(answer.content, answer.cost, replayed=True)
             for index in places[purchase_key]:
                 yield index, reply
         if not missing:
             return
+        self.endpoint.announce()
         async with (
-            openai.AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=self.timeout) as service,
+            async_connection(self.endpoint, key, max_retries=0, timeout=self.timeout) as service,
             BuyingQueue(self.buying) as queue,
         ):
             run = ChatRun(self, service, queue, Governor(self.concurrency, self.retry))
@@ -228,20 +235,6 @@ class ChatClient:
                             yield place, reply
             finally:
                 del self._runs[run]
-
-
-def api_key() -> str:
-    """The key of the environment.
-
-    Raises:
-        MissingKeyError: there is none.
-    """
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    if not key:
-        raise MissingKeyError(
-            "OPENAI_API_KEY", "An OpenAI-compatible service (any text will do for a server that needs none)"
-        )
-    return key
 
 
 def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:

@@ -60,7 +60,7 @@ class Fault(NamedTuple):
         }
 
 
-def fault_of(error: Exception, options: Mapping[str, Any], policy: RetryPolicy, where: str) -> Fault:
+def fault_of(error: Exception, options: Mapping[str, Any], policy: RetryPolicy, where: str, key: str) -> Fault:
     """What an error of the service means for one request.
 
     Args:
@@ -68,12 +68,13 @@ def fault_of(error: Exception, options: Mapping[str, Any], policy: RetryPolicy, 
         options: the request's options.
         policy: how long a service may ask to wait.
         where: the service and the model, for messages.
+        key: which key went there, for messages.
 
     Raises:
         QuotaError, ServiceError: what no retry and no other request of this run would mend.
     """
     if isinstance(error, openai.APIStatusError):
-        _raise_if_fatal(error, options, policy, where)
+        _raise_if_fatal(error, options, policy, where, key)
         return _refusal(error)
     if isinstance(error, TimeoutError):
         return Fault("the service gave no answer in time", charged=True, again=True)
@@ -116,7 +117,9 @@ def _connection(error: openai.APIConnectionError) -> str:
     return f"{one_line(error)} {cause}".strip()[:300]
 
 
-def _raise_if_fatal(error: openai.APIStatusError, options: Mapping[str, Any], policy: RetryPolicy, where: str) -> None:
+def _raise_if_fatal(
+    error: openai.APIStatusError, options: Mapping[str, Any], policy: RetryPolicy, where: str, key: str
+) -> None:
     asked = asked_wait(error.response.headers) or 0.0
     if error.code in QUOTA_CODES or error.status_code == 402:
         raise QuotaError(
@@ -128,7 +131,11 @@ def _raise_if_fatal(error: openai.APIStatusError, options: Mapping[str, Any], po
             f"{where} asks to wait {asked:.0f} s - run the same command again then; what was answered is kept."
         ) from error
     if error.status_code in (401, 403):
-        raise ServiceError(f"{where} refuses the key in OPENAI_API_KEY ({one_line(error)}) - check it.") from error
+        raise ServiceError(f"{where} refuses {key} ({one_line(error)}) - check it.") from error
+    if 300 <= error.status_code < 400:
+        raise ServiceError(
+            f"{where} sends on to another address, which gets no text - name the service's own address."
+        ) from error
     if error.status_code == 404:
         raise ServiceError(
             f"{where} does not know the model or the address ({one_line(error)}) - check both."

@@ -159,7 +159,8 @@ class ChatRun:
             content = await self._send(request)
         except (openai.OpenAIError, NoAnswerError, TimeoutError) as error:
             try:
-                fault = fault_of(error, request.options, client.retry, f"{client.base_url} (model '{client.model}')")
+                where = f"{client.base_url} (model '{client.model}')"
+                fault = fault_of(error, request.options, client.retry, where, client.endpoint.said_key)
             except ServiceError:
                 await self.queue.release(key, charged=False)
                 raise

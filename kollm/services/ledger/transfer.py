@@ -6,37 +6,30 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kollm.core.errors import InputError, StateError
-from kollm.core.files import ensure_folder, json_line, read_jsonl
+from kollm.core.errors import InputError
+from kollm.core.files import ensure_folder, json_line, read_jsonl, whole_file
+from kollm.core.ownership import require_new
 from kollm.services.ledger.row import read_purchase, row_fault
 from kollm.services.ledger.store import Ledger
 from kollm.services.purchase import Purchase
 
 
 def export_ledger(ledger: Ledger, path: Path) -> int:
-    """Write every row as JSON Lines, sorted by key; a file of that name is replaced once the new one is whole.
+    """Write every row as JSON Lines, sorted by key, to a new file.
 
     Returns:
         Number of rows.
 
     Raises:
+        InputError: the file is there already: it may hold what was bought elsewhere.
         StateError: a damaged row, or a disk that is full; nothing is left then.
     """
-    ensure_folder(path.parent)
-    whole = path.with_name(f".{path.name}.part")
+    ensure_folder(require_new(path, "the export").absolute().parent)
     count = 0
-    try:
-        with whole.open("w", encoding="utf-8") as file:
-            for row in ledger.rows():
-                file.write(json_line(row))
-                count += 1
-        whole.replace(path)
-    except OSError as error:
-        raise StateError(
-            f"The export '{path}' cannot be written ({error.strerror or error}) - free disk space or choose another place."
-        ) from error
-    finally:
-        whole.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        for row in ledger.rows():
+            file.write(json_line(row).encode("utf-8"))
+            count += 1
     return count
 
 

@@ -1,0 +1,101 @@
+"""The checkpoints of a training: whole or not, the newest, and their removal, which leaves what kollm did not write."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from kollm.core.files import read_json, write_json
+from kollm.core.ownership import (
+    BY_SIZE,
+    foreign_files,
+    is_sealed,
+    list_files,
+    listed_files,
+    own_files,
+    remove_own,
+    require_own,
+)
+from kollm.core.progress import say
+
+MARKER = "training.json"
+RECIPE = "recipe.yaml"
+TRACKER = "trackio"
+CHECKPOINTS = "checkpoints"
+FINAL = "final"
+"""Where the trained adapter is saved before it is moved to its place."""
+IDENTITY = "identity.json"
+"""What the training is of; a resumed one must agree with it."""
+BEFORE = "heldout_before.json"
+OUT_OF_MEMORY = "out_of_memory.json"
+COMPLETE = "complete.json"
+"""Written last into a checkpoint, with the files that it consists of: one without it was cut off by a kill and is not
+resumed from."""
+_SAVED = re.compile(
+    r"(adapter_|model|pytorch_model|optimizer|scheduler|scaler|rng_state|trainer_state|training_args|tokenizer|config\."
+    r"|generation_config|special_tokens|added_tokens|vocab|merges|chat_template|__\d+_\d+\.distcp|\.metadata|latest"
+    r"|zero_|bf16_zero|mp_rank|random_states|README\.md)"
+)
+"""Names of what transformers, accelerate and DeepSpeed save: all that is known of what a kill cut off."""
+
+
+def check_output(output: Path) -> None:
+    """Refuse a folder that holds what no training of kollm's put there.
+
+    Raises:
+        InputError: it does.
+    """
+    if not is_sealed(output / MARKER) and not (output / CHECKPOINTS / IDENTITY).is_file():
+        require_own(output, None, "the adapter")
+
+
+def training_files(output: Path) -> dict[str, str]:
+    """What a training, ended or cut off, wrote into its folder: name -> checksum or size."""
+    listed = own_files(output) or {}
+    paths = [path for path in (output / TRACKER).rglob("*") if path.name.startswith("kollm")]
+    if (output / CHECKPOINTS / IDENTITY).is_file():
+        paths += [output / RECIPE, *(output / CHECKPOINTS / name for name in (IDENTITY, BEFORE, OUT_OF_MEMORY))]
+        paths += [path for path in (output / CHECKPOINTS).glob("*/**/*") if _SAVED.match(path.name)]
+        paths += [path for path in output.glob("*") if _SAVED.match(path.name) or path.name == "metrics.json"]
+        for marker in (output / CHECKPOINTS).glob(f"checkpoint-*/{COMPLETE}"):
+            prefix = marker.parent.relative_to(output).as_posix()
+            listed |= {f"{prefix}/{name}": size for name, size in listed_files(read_json(marker).get("files"))}
+            paths.append(marker)
+    found = {path.relative_to(output).as_posix(): path for path in paths if path.is_file() and not path.is_symlink()}
+    return {**{name: f"{BY_SIZE}{path.stat().st_size}" for name, path in found.items()}, **listed}
+
+
+def last_checkpoint(output: Path) -> Path | None:
+    """The newest whole checkpoint under an output folder."""
+    whole = [path.parent for path in (output / CHECKPOINTS).glob(f"checkpoint-*/{COMPLETE}")]
+    return max(whole, key=_step, default=None)
+
+
+def complete(folder: Path) -> None:
+    """Mark a checkpoint as whole."""
+    write_json(folder / COMPLETE, {"step": _step(folder), "files": list_files(folder, by_size=True)})
+
+
+def keep_newest(output: Path, limit: int | None) -> None:
+    """Remove the oldest checkpoints beyond `limit`; None or zero keeps all."""
+    found = sorted((path for path in (output / CHECKPOINTS).glob("checkpoint-*") if path.is_dir()), key=_step)
+    for path in found[: -limit if limit else 0]:
+        _remove(output, f"{CHECKPOINTS}/{path.name}")
+
+
+def remove_checkpoints(output: Path) -> None:
+    """Remove the checkpoints of a training that has ended."""
+    _remove(output, CHECKPOINTS)
+
+
+def _remove(output: Path, name: str) -> None:
+    inside = f"{name}/"
+    listed = {path: size for path, size in training_files(output).items() if path.startswith(inside)}
+    remove_own(output, listed)
+    if (output / name).is_dir() and (kept := foreign_files(output / name, {})):
+        say(f"Kept in '{output / name}', since kollm did not write it: {', '.join(kept[:3])}.")
+
+
+def _step(folder: Path) -> int:
+    number = folder.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
