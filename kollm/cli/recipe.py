@@ -40,7 +40,7 @@ def show(name: str, overrides: tuple[str, ...]) -> None:
     click.echo(f"# {loaded.name}: {loaded.description}")
     for key, value in rows:
         place = next((place for known, place in places.items() if f"{key}.".startswith(f"{known}.")), None)
-        origin = loaded.origins.get(key) or (origin_of(key, loaded.origins) if place else "default")
+        origin = origin_of(key, loaded.origins) or ("" if place else "default")
         where = f"{origin}  ({place})" if place else origin
         click.echo(f"{key:<{width}}  {_text(value):<28}  {where}".rstrip())
     click.echo(f"# fingerprint {loaded.fingerprint()}")

@@ -147,7 +147,7 @@ def train(
         chosen = (*overrides, *values)
         loaded = load_recipe(recipe, chosen)
         if dry_run:
-            check_recipe(loaded, config)
+            check_recipe(loaded, config, base)
         else:
             check_launch(loaded, dataset, config=config, base=base, output=folder)
         command = launch_command(

@@ -12,18 +12,37 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+import transformers
 from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import is_flash_attn_2_available
 
 from kollm.core.errors import RecipeError
 from kollm.recipe.schema import Recipe
+from kollm.train.packing import PACKABLE, check_packing
 
 VARLEN = "kollm_varlen"
 """The name under which transformers finds the kernel."""
+
+
+_WITHOUT_EFFECT = frozenset(
+    {
+        "cu_seq_lens_q",
+        "cu_seq_lens_k",
+        "max_length_q",
+        "max_length_k",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "position_ids",
+        "use_cache",
+    }
+)
+"""Arguments that transformers' models pass to every attention: the boundaries, and what is none of attention's business."""
 
 
 def register() -> None:
@@ -32,28 +51,45 @@ def register() -> None:
     AttentionMaskInterface.register(VARLEN, varlen_mask)
 
 
-def implementation(recipe: Recipe, architecture: str) -> str:
+def implementation(recipe: Recipe, model_type: str) -> str:
     """transformers' name for the attention that a recipe asks for on this machine.
 
+    Args:
+        recipe: the recipe.
+        model_type: of the base, as in its `config.json`.
+
     Raises:
-        RecipeError: one that this machine or architecture has not.
+        RecipeError: one that this machine or base has not, or packing for a base whose packed rows may mix.
     """
+    if recipe.trainer.get("packing"):
+        check_packing(model_type)
+    network = _network_class(model_type)
     gpu = torch.cuda.is_available()
-    if architecture == "bloom":
-        return "eager"
     if recipe.attention == "auto":
-        if gpu and is_flash_attn_2_available() and recipe.base.dtype != "float32":
+        if gpu and is_flash_attn_2_available() and recipe.base.dtype != "float32" and model_type in PACKABLE:
             return "flash_attention_2"
-        return VARLEN if recipe.trainer.get("packing") else "sdpa"
+        if recipe.trainer.get("packing"):
+            return VARLEN
+        return "sdpa" if network._supports_sdpa else "eager"
     if recipe.attention == "varlen":
         if not gpu:
             raise RecipeError("attention is varlen, whose kernel runs on a GPU alone - set attention to auto or sdpa.")
         if recipe.base.dtype == "float32":
             raise RecipeError("attention is varlen, whose kernel has no float32 - set attention to auto or sdpa.")
+        check_packing(model_type)
         return VARLEN
     if recipe.attention == "flash_attention_2" and not gpu:
         raise RecipeError("attention is flash_attention_2, which runs on a GPU alone - set attention to auto or sdpa.")
+    supported = {"sdpa": network._supports_sdpa, "flash_attention_2": network._supports_flash_attn}
+    if not supported.get(recipe.attention, True):
+        raise RecipeError(f"attention is {recipe.attention}, which '{model_type}' has not - set attention to auto.")
     return recipe.attention
+
+
+def _network_class(model_type: str) -> Any:
+    """transformers' class for language models of a type; the base class, which has eager alone, where there is none."""
+    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
+    return getattr(transformers, name) if isinstance(name, str) else transformers.PreTrainedModel
 
 
 def varlen_attention(
@@ -78,8 +114,18 @@ def varlen_attention(
         scaling: of the scores; by default 1 / sqrt(head size).
         dropout: of the weights; the kernel has none.
         sliding_window: how many tokens a token sees, itself included; by default all before it.
-        kwargs: `cu_seq_lens_q`, `cu_seq_lens_k` (int32, rows + 1) and `max_length_q`, `max_length_k`.
+        kwargs: `cu_seq_lens_q`, `cu_seq_lens_k` (int32, rows + 1) and `max_length_q`, `max_length_k`; others are those
+            that change nothing here.
+
+    Raises:
+        RecipeError: an argument that the kernel has not, such as the sinks of GPT-OSS or the soft cap of Gemma 2.
     """
+    strange = sorted(name for name, given in kwargs.items() if given is not None and name not in _WITHOUT_EFFECT)
+    if strange:
+        raise RecipeError(
+            f"The base's attention wants {', '.join(strange)}, which attention of packed rows has not - set trainer.packing "
+            "to false and attention to auto."
+        )
     boundaries = kwargs.get("cu_seq_lens_q")
     if boundaries is None or attention_mask is not None:
         if attention_mask is None:

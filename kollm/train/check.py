@@ -8,9 +8,11 @@ from typing import Any
 import yaml
 
 from kollm.core.errors import InputError, RecipeError
+from kollm.core.files import read_json
 from kollm.core.resources import resource_folder
 from kollm.recipe.bases import BASES, BaseFacts
 from kollm.recipe.schema import TOY_PREFIX, Recipe
+from kollm.train.packing import check_packing
 from kollm.train.plan import Sharding, trainable_parameters
 
 _LEAST = {"max_length": 2, "per_device_train_batch_size": 1, "learning_rate": 0, "seed": 0}
@@ -37,34 +39,36 @@ def config_file(config: str | Path) -> Path:
     return path
 
 
-def check_recipe(recipe: Recipe, config: str | Path | None = None) -> None:
+def check_recipe(recipe: Recipe, config: str | Path | None = None, base: Path | None = None) -> None:
     """Refuse what cannot train, or would train something else than the recipe says.
 
     Args:
         recipe: the recipe.
         config: accelerate config that it is to run with, by name or file.
+        base: folder of the base, if not the recipe's.
 
     Raises:
         RecipeError: settings that exclude each other, or a target that the base has not.
     """
     _check_numbers(recipe)
     _check_adapter(recipe)
-    architecture = architecture_of(recipe)
-    if architecture == "bloom":
-        if recipe.trainer.get("packing"):
-            raise RecipeError(
-                "trainer.packing is true, and BLOOM's ALiBi attention cannot keep packed rows apart - set it to false."
-            )
-        if recipe.attention not in ("auto", "eager"):
-            raise RecipeError(f"attention is '{recipe.attention}', and BLOOM has eager attention alone - use eager.")
+    architecture = architecture_of(recipe, base)
+    if architecture is not None and recipe.trainer.get("packing"):
+        check_packing(architecture)
+    if architecture == "bloom" and recipe.attention not in ("auto", "eager"):
+        raise RecipeError(f"attention is '{recipe.attention}', and BLOOM has eager attention alone - use eager.")
     if recipe.trainer.get("packing") and recipe.attention == "eager":
         raise RecipeError("trainer.packing needs attention auto, varlen or sdpa - eager would let packed rows mix.")
     if config is not None:
         _check_sharding(recipe, config)
 
 
-def architecture_of(recipe: Recipe) -> str | None:
-    """The base's model type where it is known without a network."""
+def architecture_of(recipe: Recipe, base: Path | None = None) -> str | None:
+    """The base's model type where it is known without a network: of a folder, a toy, or a base that kollm has facts of."""
+    config = (base or Path(recipe.base.model)) / "config.json"
+    if config.is_file():
+        values = read_json(config)
+        return values.get("model_type") if isinstance(values, dict) else None
     if recipe.base.is_toy:
         return recipe.base.model.removeprefix(TOY_PREFIX)
     facts = BASES.get(recipe.base.model)

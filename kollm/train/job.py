@@ -149,7 +149,8 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
         say(f"train: {output} is trained already")
         return
     config = load_config(under)
-    implementation(recipe, config.model_type)
+    if implementation(recipe, config.model_type) == "eager" and recipe.attention == "auto" and state.is_main_process:
+        say(f"train: attention is eager, the only one that transformers has for '{config.model_type}'")
     job = Job(recipe, dataset, output, under, config, encoder, identity, state)
     with folder_lock(ensure_folder(output)) if state.is_main_process else nullcontext():
         _train(job)

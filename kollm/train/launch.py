@@ -91,7 +91,7 @@ def check_launch(
             installed.
         RecipeError: settings that exclude each other.
     """
-    check_recipe(recipe, config)
+    check_recipe(recipe, config, base)
     if output is not None:
         check_output(output)
     values = yaml.safe_load(config_file(config).read_text(encoding="utf-8")) or {}
