@@ -76,7 +76,7 @@ def plan(sources: tuple[str, ...], translator: str, price: float | None, **optio
 @click.option("--mode", type=click.Choice(["row", "field"]), default="row", show_default=True, help="A row as one document, or its fields apart.")  # fmt: skip
 @click.option("--filters", default="default", show_default=True, help="default, paper, paper-all or none.")
 @click.option("--leaks", type=click.Choice(["refuse", "drop", "keep"]), default="refuse", show_default=True, help="Rows that hold an evaluation task.")  # fmt: skip
-@click.option("--corrections", type=click.Path(), default="", help="Review file to replay (kollm data review).")  # fmt: skip
+@click.option("--corrections", type=click.Path(), default="", help="Review file, or folder of decisions (kollm app), to replay.")  # fmt: skip
 @click.option("--keep-english", is_flag=True, help="Each translated row is followed by its English original.")
 @click.option("--fresh-answers", is_flag=True, help="Translate questions alone; answers come from `synthesize regenerate`.")  # fmt: skip
 @click.option("--max-characters", type=click.IntRange(min=0), help="Cap on the characters billed.")

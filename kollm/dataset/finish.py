@@ -14,6 +14,7 @@ from kollm.dataset.tables import to_records, to_table
 from kollm.quality.filters import FILTERS, FilterSet, View, drop_reason, mixed_register, paper_would_drop
 from kollm.quality.leaks import Tasks, row_text
 from kollm.quality.review import Correction, replay
+from kollm.quality.unseen import asks_about_unseen
 from kollm.sources import Rejected, Source
 from kollm.translate import Outcome, Translator, translate_records
 from kollm.translate.english import english_record
@@ -106,6 +107,7 @@ def finish(plan: FinishPlan, outcomes: Sequence[Outcome]) -> Finished:
         if reason is None:
             kept.append(record)
             flags.update({f"{UNTRANSLATED}{name.split('.')[0]}" for name in left})
+            flags["asks_about_unseen"] += asks_about_unseen(record)
         else:
             rejected.append(Rejected(record, reason))
     found = plan.tasks.find([row_text(record) for record in kept]) if plan.tasks is not None else []

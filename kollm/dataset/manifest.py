@@ -12,6 +12,7 @@ from kollm.core.version import __version__
 from kollm.dataset.card import CardPart, render_card
 from kollm.dataset.folder import REJECTED, Part, dataset_fingerprint
 from kollm.dataset.settings import Settings, SourceInput, Tally
+from kollm.quality.review import review_sha256
 from kollm.sources import SAMPLE, find_source, is_local
 
 TERMS = {
@@ -26,7 +27,7 @@ def make_manifest(
     inputs: Sequence[SourceInput], translator: str, settings: Settings, tally: Tally, rows: Mapping[Part, int]
 ) -> dict[str, Any]:
     """Sources, settings and counts; nothing in it depends on when or where the build ran."""
-    corrections = file_sha256(Path(settings.corrections)) if settings.corrections else ""
+    corrections = review_sha256(Path(settings.corrections)) if settings.corrections else ""
     return {
         "kollm": __version__,
         "sources": [

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from kollm.core.errors import InputError, MissingExtraError
 from kollm.core.records import Record
 from kollm.quality.flags import repeated_share
+from kollm.quality.refusals import refused_turn
 from kollm.translate.lines import changed_lines
 from kollm.translate.masking import lost_numbers
 from kollm.translate.structure import NUMBER, plain
@@ -40,6 +41,8 @@ _ASKS_FOR_ENGLISH = re.compile(
 )
 _PLACEHOLDER = re.compile(r'(?:<|&lt;)/?x(?: id\b|/>)|<t n="|\bid="\d+"\s*/>')
 
+CONVERSATIONS = frozenset({"sharegpt", "sharegpt_ko"})
+"""Sources whose answers are those of a chat model as people shared them."""
 LEAST_HANGUL = 0.4
 FEW_LETTERS = 20
 """Letters below which a text says nothing about its language: names, labels, units."""
@@ -106,6 +109,16 @@ def line_structure(view: View) -> str | None:
         if ("\n" in english.strip() or "\n" in text.strip()) and (change := changed_lines(english, text)):
             return f"line_structure: {name}, {change}"
     return None
+
+
+def model_speaks(view: View) -> str | None:
+    """In a shared conversation the model declines, or speaks of itself as one."""
+    if view.record.source not in CONVERSATIONS:
+        return None
+    name, kind = refused_turn(view.record)
+    if not kind and view.english:
+        name, kind = refused_turn(view.record.english())
+    return f"{kind}: {name}" if kind else None
 
 
 def not_korean(view: View) -> str | None:
@@ -219,7 +232,16 @@ class FilterSet(NamedTuple):
 _PAPER: tuple[Rule, ...] = (under_ten_characters, langid_english)
 FILTERS = {
     "default": FilterSet(
-        (broken_placeholder, line_structure, not_korean, english_copied, length_ratio, repetition, numbers_lost)
+        (
+            model_speaks,
+            broken_placeholder,
+            line_structure,
+            not_korean,
+            english_copied,
+            length_ratio,
+            repetition,
+            numbers_lost,
+        )
     ),
     "paper": FilterSet(_PAPER, frozenset({"sharegpt"})),
     "paper-all": FilterSet(_PAPER),

@@ -4,6 +4,9 @@ person corrected there is put back on every later build.
 The file is JSON Lines, worst rows first. A person fills `corrected` with the fields that are to change, or sets
 `decision` to `keep` (the hit was none) or `drop`. A decision belongs to the English text it was made for: where that
 changed, it is not replayed but named as stale; a new machine translation of the same English does not undo it.
+
+The pages of `kollm app` write the same lines, one file a person, with who decided and when; a folder of such files is
+replayed as one: of several decisions on a row the latest counts.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kollm.core.errors import InputError
-from kollm.core.files import json_line, read_jsonl, write_atomic
+from kollm.core.files import file_sha256, json_line, read_jsonl, write_atomic
 from kollm.core.records import Record, content_id
 from kollm.core.text import normalise_values
 from kollm.translate.masking import lost_numbers, translatable
@@ -121,7 +124,7 @@ DETECTORS: dict[str, Callable[[str, str], str | None]] = {
 
 
 class Correction(BaseModel):
-    """A line of the review file."""
+    """A line of the review file; `who` and `when` (seconds since 1970) are set where it is one of a person's decisions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -132,6 +135,8 @@ class Correction(BaseModel):
     errors: tuple[Hit, ...] = ()
     english: dict[str, str] = {}
     korean: dict[str, str] = {}
+    who: str = ""
+    when: float = 0.0
 
     @property
     def decided(self) -> bool:
@@ -188,16 +193,20 @@ def write_review(path: Path, records: Iterable[Record]) -> int:
     named = {item.id for item in found}
     found += [item for item in earlier.values() if item.decided and item.id not in named]
     found.sort(key=lambda item: (item.decided, -len(item.errors), item.id))
-    write_atomic(path, "".join(json_line(item.model_dump()) for item in found))
+    write_atomic(path, "".join(json_line(item.model_dump(exclude={"who", "when"})) for item in found))
     return sum(not item.decided for item in found)
 
 
 def read_review(path: Path) -> dict[str, Correction]:
-    """The lines of a review file by id.
+    """The lines of a review file by id, or of a folder of people's decisions, or of one person's.
 
     Raises:
         InputError: a line is none, names an unknown decision or field, or an id occurs twice.
     """
+    if path.is_dir():
+        return _latest(item for file in decision_files(path) for item in read_decisions(file)[0])
+    if _is_decisions(path):
+        return _latest(read_decisions(path)[0])
     corrections: dict[str, Correction] = {}
     for number, row in enumerate(read_jsonl(path), start=1):
         try:
@@ -216,6 +225,68 @@ def read_review(path: Path) -> dict[str, Correction]:
             raise InputError(f"{path}, row {number}: the id '{item.id}' occurs twice - remove one of the lines.")
         corrections[item.id] = item
     return corrections
+
+
+def decision_files(folder: Path) -> list[Path]:
+    """The files of people's decisions in a folder, sorted.
+
+    Raises:
+        InputError: there is none.
+    """
+    files = sorted(folder.glob("*.jsonl"))
+    if not files:
+        raise InputError(
+            f"The folder '{folder}' holds no decisions (*.jsonl) - name the folder that `kollm app` shows."
+        )
+    return files
+
+
+def read_decisions(path: Path, start: int = 0) -> tuple[list[Correction], int]:
+    """One person's decisions from byte `start` on, and the byte up to which whole lines were read.
+
+    A line that a kill cut off was never acknowledged: it is left out.
+
+    Raises:
+        InputError: a whole line is no decision.
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        text = file.read()
+    whole = text.rfind(b"\n") + 1
+    found = []
+    for line in text[:whole].splitlines():
+        try:
+            found.append(Correction.model_validate_json(line))
+        except ValidationError as error:
+            if error.errors()[0]["type"] == "json_invalid":
+                continue
+            raise InputError(
+                f"{path}: a line is no decision ({error.errors()[0]['msg']}) - mend or remove it."
+            ) from error
+    return found, start + whole
+
+
+def review_sha256(path: Path) -> str:
+    """What a review file, or a folder of decisions, holds: the hash of its bytes."""
+    if not path.is_dir():
+        return file_sha256(path)
+    return content_id({file.name: file_sha256(file) for file in decision_files(path)})
+
+
+def _is_decisions(path: Path) -> bool:
+    """Whether the file is one person's decisions: its lines say who decided."""
+    for row in read_jsonl(path):
+        return bool(row.get("who"))
+    return False
+
+
+def _latest(items: Iterable[Correction]) -> dict[str, Correction]:
+    latest: dict[str, Correction] = {}
+    by_person: dict[tuple[str, str], Correction] = {(item.id, item.who): item for item in items}
+    for item in sorted(by_person.values(), key=lambda item: (item.when, item.who)):
+        if item.decided:  # an undone decision is none
+            latest[item.id] = item
+    return latest
 
 
 def english_sha256(record: Record) -> str:

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
-
-from kollm.sources.source import Adapted, Place, Row, Source, adapt_single, check
-
-_CITATION = re.compile(r"(?<=[.,;!?\"')\]])[ ]?\[\d{1,3}\](?!\()|(?<=[a-z]{2})(?:\[\d{1,3}\])+(?=[\s.,;:!?)]|$)")
-"""Wikipedia's citation marks in copied passages, `since 1998.[12]` and `word[3]`; not an index, `x[0]`, nor a link."""
+from kollm.sources.citations import without_citations
+from kollm.sources.source import Adapted, Place, Row, Source, adapt_single
 
 
 def adapt(row: Row, place: Place) -> Adapted:
-    """One Record: context -> input, response -> output; the category is kept, citation marks in prose are stripped."""
+    """One Record: context -> input, response -> output; the category is kept, Wikipedia's citation marks are not."""
+    names = [name for name in ("instruction", "context", "response") if isinstance(row.get(name), str)]
+    cleaned = without_citations(row[name] for name in names)
     category = row.get("category")
     adapted = adapt_single(
-        row, place, "instruction", "context", "response", category=category if isinstance(category, str) else ""
+        {**row, **dict(zip(names, cleaned.texts, strict=True))},
+        place,
+        "instruction",
+        "context",
+        "response",
+        category=category if isinstance(category, str) else "",
     )
-    if not adapted.records:
-        return adapted
-    record = adapted.records[0]
-    clean = replace(record, input=_strip(record.input), output=_strip(record.output))
-    if clean == record:
-        return adapted
-    return check(clean, ("citation_marks_stripped",))
-
-
-def _strip(text: str) -> str:
-    if "[" not in text or "`" in text or ";\n" in text:
-        return text
-    return _CITATION.sub("", text)
+    return adapted._replace(notes=(*adapted.notes, *sorted(cleaned.kinds)))
 
 
 DOLLY = Source(

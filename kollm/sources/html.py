@@ -13,6 +13,11 @@ _WRAPPED = re.compile(r'\s*<div class="(?:markdown|prose)[^"]*">.*</div>\s*\Z', 
 _BLOCKS = re.compile(
     r"\s*<(p|pre|ol|ul|h[1-6]|table|blockquote)>.*</(?:p|pre|ol|ul|h[1-6]|table|blockquote)>\s*\Z", re.DOTALL
 )
+_ASKED = re.compile(
+    r"\b(?:html\d?|css|xml|svg|mark-?up|bootstrap|jsx|web ?(?:page|site)s?|landing page|e-?mail template)\b|</?[a-z]\w{0,10}[ >]"
+    r"|웹 ?(?:페이지|사이트)|마크업|태그",
+    re.IGNORECASE,
+)
 _SKIPPED = frozenset({"button", "svg", "script", "style", "head", "title"})
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 _MARKS = {"strong": "**", "b": "**", "em": "*", "i": "*", "del": "~~", "s": "~~"}
@@ -24,12 +29,21 @@ DEEPEST = 20
 _PARAGRAPHS = frozenset({"p", "div", "section", "article", "figure", "dl", "dd", "dt"})
 
 
-def is_html(text: str) -> bool:
+def asks_for_html(question: str) -> bool:
+    """Whether a question is about HTML or web pages, so that HTML may be its answer."""
+    return _ASKED.search(question) is not None
+
+
+def is_html(text: str, asked: bool = False) -> bool:
     """Whether an answer is a page's HTML: wrapped as ShareGPT wraps it, or blocks of text from end to end.
 
     An answer that shows HTML as code has it in a fence, or has text around it, and is not taken for a page.
+
+    Args:
+        text: the answer.
+        asked: whether the conversation is about HTML; blocks of it are then the answer itself.
     """
-    return bool(_WRAPPED.match(text) or _BLOCKS.match(text))
+    return bool(_WRAPPED.match(text) or (not asked and _BLOCKS.match(text)))
 
 
 def to_markdown(html: str) -> str:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from kollm.sources.source import Adapted, Place, Row, Source, adapt_single
+
+END_OF_TEXT = "<|endoftext|>"
+_OUTPUT = re.compile(r"(?<!\S)Output:\Z")
+_FRAME = re.compile(
+    r"(?:Task:\s*+)?(?P<instruction>(?:(?!\n[ \t]*+Input:).)*+)(?:\n[ \t]*+Input:\s*+(?P<input>.*+))?", re.DOTALL
+)
 
 
 def adapt_task(row: Row, place: Place) -> Adapted:
@@ -28,10 +36,28 @@ def adapt_task(row: Row, place: Place) -> Adapted:
 
 
 def adapt(row: Row, place: Place) -> Adapted:
-    """A task with `instances`, or a row of the model-made set: `prompt` and `completion`."""
+    """A task with `instances`, or a row of the model-made set: `prompt` and `completion`.
+
+    The authors' prepare_for_finetuning.py framed the prompts, `Task: ... Input: ... Output:`, and ended the completions
+    with `<|endoftext|>`; both are taken off again.
+    """
     if "instances" in row:
         return adapt_task(row, place)
-    return adapt_single(row, place, "prompt", "input", "completion")
+    prompt, completion = row.get("prompt"), row.get("completion")
+    if not isinstance(prompt, str) or not isinstance(completion, str):
+        return adapt_single(row, place, "prompt", "input", "completion")
+    framed = _FRAME.fullmatch(_OUTPUT.sub("", prompt.strip()))
+    assert framed is not None, "each part of the frame may be missing"
+    given = row.get("input") or (framed["input"] or "").strip()
+    answer, end, _ = completion.partition(END_OF_TEXT)
+    flat = {**row, "prompt": framed["instruction"].strip(), "input": given, "completion": answer.strip()}
+    adapted = adapt_single(flat, place, "prompt", "input", "completion")
+    notes = [
+        name
+        for name, found in (("prompt_frame_removed", flat["prompt"] != prompt), ("end_of_text_removed", end))
+        if found
+    ]
+    return adapted._replace(notes=(*adapted.notes, *notes))
 
 
 SELF_INSTRUCT = Source(

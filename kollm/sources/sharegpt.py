@@ -1,13 +1,18 @@
-"""ShareGPT: conversations of people with ChatGPT, `id` and `conversations[{from, value}]`."""
+"""ShareGPT: conversations of people with ChatGPT, `id` and `conversations[{from, value}]`.
+
+Exports differ: `items` or `messages` stand for `conversations`, `role` and `content` for `from` and `value`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from kollm.core.licences import OPENAI_TERMS
 from kollm.core.records import Record, Turn
-from kollm.sources.html import is_html, to_markdown
+from kollm.sources.html import asks_for_html, is_html, to_markdown
+from kollm.sources.page_leftovers import without_leftovers
 from kollm.sources.source import Adapted, Place, Row, Source, check
 
 _ROLES = {
@@ -15,12 +20,16 @@ _ROLES = {
     "user": "user",
     "gpt": "assistant",
     "chatgpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "ai": "assistant",
     "assistant": "assistant",
     "bing": "assistant",
     "bard": "assistant",
     "system": "system",
 }
 
+_LISTS = ("conversations", "items", "messages", "conversation")
 MAX_CONVERSATION = 6_000
 """Characters of English in one Record: about 3,000 of Korean (0.50 each in the 252 evaluation tasks and their DeepL
 translation), which leaves a context of 2,048 tokens room for the prompt around them."""
@@ -34,17 +43,21 @@ class _Message(NamedTuple):
 def adapt(row: Row, place: Place) -> Adapted:
     """One Record a conversation, or one a pair, as `place.turns` says.
 
-    Turns of one speaker in a row are merged; a leading assistant turn and a last question without an answer are
-    removed; each is noted. What does not alternate after that, or has an unknown speaker, is rejected.
+    A system turn at the beginning is kept as such. Turns of one speaker in a row are merged; a leading assistant turn
+    and a last question without an answer are removed; each is noted. What does not alternate after that, or has an
+    unknown speaker or a system turn inside, is rejected.
     """
-    raw = row.get("conversations")
-    if not isinstance(raw, (list, tuple)):
+    raw = next((row[name] for name in _LISTS if isinstance(row.get(name), (list, tuple))), None)
+    if raw is None:
         return place.reject(row, "no_conversations")
     messages = _read(raw)
     if isinstance(messages, str):
         return place.reject(row, messages)
     notes: list[str] = []
-    merged = _merge([_clean(message, notes) for message in messages], notes)
+    merged = _merge(_clean(messages, notes), notes)
+    system = merged.pop(0).text if merged and merged[0].role == "system" else ""
+    if any(message.role == "system" for message in merged):
+        return place.reject(row, "system_turn_inside")
     if merged and merged[0].role == "assistant":
         merged.pop(0)
         notes.append("leading_assistant_turn_removed")
@@ -55,9 +68,8 @@ def adapt(row: Row, place: Place) -> Adapted:
         rejected = place.reject(row, "no_pair_of_turns")
         return rejected._replace(notes=tuple(notes))
     pairs = [(merged[i].text, merged[i + 1].text) for i in range(0, len(merged), 2)]
-    own_id = row.get("id")
-    base = str(own_id) if isinstance(own_id, (str, int)) else str(place.index)
-    parts = [check(record) for record in _records(pairs, base, place, notes)]
+    base = place.own_id(row) or str(place.index)
+    parts = [check(replace(record, system=system)) for record in _records(pairs, base, place, notes)]
     return Adapted(
         tuple(record for part in parts for record in part.records),
         tuple(rejected for part in parts for rejected in part.rejected),
@@ -74,8 +86,6 @@ def _read(raw: Iterable[object]) -> list[_Message] | str:
         text = turn.get("value", turn.get("content"))
         if role is None:
             return "unknown_speaker"
-        if role == "system":
-            return "system_turn"
         if not isinstance(text, str):
             return "turn_not_text"
         if text.strip():  # an empty turn says nothing; its neighbours are merged
@@ -94,12 +104,22 @@ def _merge(messages: list[_Message], notes: list[str]) -> list[_Message]:
     return merged
 
 
-def _clean(message: _Message, notes: list[str]) -> _Message:
-    """The answer as markdown, if it is the HTML of a page; what people wrote stays as it is."""
-    if message.role == "user" or not is_html(message.text):
-        return message
-    notes.append("html_to_markdown")
-    return _Message(message.role, to_markdown(message.text))
+def _clean(messages: list[_Message], notes: list[str]) -> list[_Message]:
+    """The messages without what their page left in them, and answers that are the HTML of a page as markdown."""
+    cleaned: list[_Message] = []
+    asked = False
+    for message in messages:
+        text = message.text
+        asked = asked or (message.role != "assistant" and asks_for_html(text))
+        if message.role == "assistant" and is_html(text, asked):
+            text = to_markdown(text)
+            notes.append("html_to_markdown")
+        if message.role != "system" and (clean := without_leftovers(text)) != text:
+            text = clean
+            notes.append("page_leftovers_removed")
+        if text.strip():
+            cleaned.append(_Message(message.role, text))
+    return cleaned
 
 
 def _records(pairs: list[Turn], base: str, place: Place, notes: list[str]) -> list[Record]:

@@ -87,16 +87,16 @@ def test_a_parquet_file_without_the_columns_rejects_each_row(tmp_path: Path) -> 
 def test_dolly_keeps_its_category_and_loses_citation_marks(tmp_path: Path) -> None:
     row = {
         "instruction": "What is x[0]?",
-        "context": "It opened in 1998.[12] It was large[3][4] then. [5] See x[0] and [1](link).",
+        "context": "It opened in 1998.[12] It was so large,[3][4] then. [5] See x[0] and [1](link).",
         "response": "A list item.",
         "category": "closed_qa",
     }
     path = _write(tmp_path / "d.jsonl", [row])
     (record,), _ = _read("dolly", path)
-    assert record.input == "It opened in 1998. It was large then. See x[0] and [1](link)."
+    assert record.input == "It opened in 1998. It was so large, then. See x[0] and [1](link)."
     assert record.instruction == "What is x[0]?"
     assert record.provenance.category == "closed_qa"
-    assert _notes("dolly", path) == {"citation_marks_stripped": 1}
+    assert _notes("dolly", path) == {"citation_numbers_removed": 1}
 
 
 def test_a_conversation_is_one_record_with_its_history(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_turns_are_mended_and_each_mending_is_counted(tmp_path: Path) -> None:
         ({"id": "x", "conversations": "text"}, "no_conversations"),
         ({"id": "x", "conversations": ["text"]}, "turn_not_an_object"),
         ({"id": "x", "conversations": [{"from": "tool", "value": "a"}]}, "unknown_speaker"),
-        ({"id": "x", "conversations": [{"from": "system", "value": "a"}]}, "system_turn"),
+        ({"id": "x", "conversations": [{"from": "system", "value": "a"}]}, "no_pair_of_turns"),
         ({"id": "x", "conversations": [{"from": "human", "value": ["a"]}]}, "turn_not_text"),
         ({"id": "x", "conversations": []}, "no_pair_of_turns"),
         ({"id": "x", "conversations": [{"from": "human", "value": "a"}]}, "no_pair_of_turns"),

@@ -1,0 +1,109 @@
+"""The server as browsers and strangers meet it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from click.testing import CliRunner
+
+from kollm.cli import cli
+from tests.app.conftest import Served, decisions_in, serving
+
+
+@pytest.fixture
+def served(dataset: Path, answers: Path) -> Iterator[Served]:
+    with serving(dataset, answers) as server:
+        yield server
+
+
+def ask(
+    served: Served, path: str, form: dict[str, str] | None = None, token: bool = True, who: str = "kim", **headers: str
+) -> tuple[int, dict[str, str], str]:
+    address = urlsplit(served.root)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+    sent = {"Cookie": (f"kollm_token={served.token}; " if token else "") + f"kollm_who={who}"}
+    body = None
+    if form is not None:
+        body = urlencode(form)
+        sent["Content-Type"] = "application/x-www-form-urlencoded"
+    connection.request("GET" if form is None else "POST", path, body, {**sent, **headers})
+    answer = connection.getresponse()
+    text = answer.read().decode("utf-8")
+    connection.close()
+    return answer.status, {key.lower(): value for key, value in answer.getheaders()}, text
+
+
+def test_strangers_get_nothing(served: Served) -> None:
+    assert served.link.startswith("http://127.0.0.1:") and len(served.token) > 20
+    assert ask(served, "/", token=False)[0] == 403
+    assert ask(served, "/?token=wrong", token=False)[0] == 403
+    assert ask(served, "/", Host="evil.example")[0] == 421
+    decide = {"id": "dolly-5", "kind": "drop"}
+    assert ask(served, "/review/ko-dolly/decide", decide, Origin="http://evil.example")[0] == 403
+    assert ask(served, "/review/ko-dolly/decide", decide, token=False)[0] == 403
+    assert ask(served, "/static/../server.py")[0] in (400, 403, 404)
+    status, headers, _ = ask(served, f"/look/ko-dolly?page=2&token={served.token}", token=False)
+    assert (status, headers["location"]) == (303, "/look/ko-dolly?page=2")
+    assert "httponly" in headers["set-cookie"].lower() and "samesite=strict" in headers["set-cookie"].lower()
+
+
+def test_every_page_is_closed_to_scripts_of_others(served: Served) -> None:
+    for path in (
+        "/",
+        "/look/ko-dolly",
+        "/look/ko-dolly/row?id=dolly-100",
+        "/review/ko-dolly",
+        "/compare/run",
+        "/compare/run?by=axes",
+        "/look/ko-dolly/counts",
+        "/review/ko-dolly/conflicts",
+    ):
+        status, headers, text = ask(served, path)
+        assert status == 200 and "default-src 'none'; script-src 'self'" in headers["content-security-policy"]
+        assert "<script>document" not in text and 'onerror="document' not in text
+        assert headers["cache-control"] == "no-store"
+
+
+def test_a_form_too_large_and_addresses_of_nothing(served: Served) -> None:
+    large = {"id": "dolly-5", "kind": "correct", "text.output": "가" * 300_000}
+    assert ask(served, "/review/ko-dolly/decide", large)[0] == 413
+    for path in ("/nothing", "/look/nothing", "/look/ko-dolly/row?id=nothing", "/compare/nothing"):
+        assert ask(served, path)[0] == 404
+    assert ask(served, "/language", {"language": "ko", "here": "//evil.example"})[1]["location"] == "/"
+
+
+@pytest.mark.parametrize("number", range(0, 30, 6))
+def test_attacks_are_text(served: Served, number: int) -> None:
+    for path in (f"/look/ko-dolly/row?id=dolly-{100 + number}", f"/review/ko-dolly?id=dolly-{100 + number}"):
+        status, _, text = ask(served, path)
+        assert status == 200 and "<script>document" not in text
+
+
+def test_a_kill_loses_no_decision(dataset: Path) -> None:
+    with serving(dataset) as served:
+        for number in range(5):
+            assert ask(served, "/review/ko-dolly/decide", {"id": f"dolly-{number}", "kind": "keep"})[0] == 303
+        os.kill(served.process.pid, signal.SIGKILL)
+        served.process.wait()
+    written = decisions_in(dataset.parent / "ko-dolly.review" / "decisions")
+    assert [row["id"] for row in written] == [f"dolly-{number}" for number in range(5)]
+    with serving(dataset) as served:
+        assert "<strong>5 decided" in ask(served, "/review/ko-dolly")[2]
+
+
+def test_what_a_person_sends_wrongly_is_a_sentence(served: Served) -> None:
+    status, _, text = ask(served, "/review/ko-dolly/decide", {"id": "dolly-5", "kind": "correct"})
+    assert status == 400 and "Nothing was corrected" in text
+    assert ask(served, "/review/ko-dolly/decide", {"id": "dolly-5", "kind": "keep"}, who="")[0] == 400
+    assert "decided already" in ask(served, "/compare/run/choose", {"key": "x", "choice": "first"})[2]
+
+
+def test_a_folder_without_anything_is_one_sentence(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["app", str(tmp_path)])
+    assert "holds no dataset" in str(result.exception)
