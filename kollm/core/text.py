@@ -135,7 +135,7 @@ def _steps(text: str) -> Iterator[tuple[str, str, str]]:
         ("soft_hyphens_removed", lambda text: _SOFT_HYPHENS.sub("", text)),
         ("zero_width_removed", _without_zero_width),
         ("composed_to_nfc", _composed),
-        ("jamo_composed", lambda text: _composed(_with_syllables(_without_parts(text)))),
+        ("jamo_composed", lambda text: _composed(_with_syllables(_PART_FILLERS.sub("", _without_parts(text))))),
     ):
         before, text = text, step(text)
         yield name, before, text
