@@ -10,12 +10,11 @@ import click
 from kollm.cli.corpus import corpus
 from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
+from kollm.recipe.engines import TRANSLATORS
 
 if TYPE_CHECKING:
     from kollm.dataset.plan import DataPlan
     from kollm.dataset.settings import Settings, SourceInput
-
-_TRANSLATORS = ("deepl", "openai", "local", "memory", "none")
 
 
 @click.group()
@@ -42,7 +41,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--revision", "revisions", multiple=True, metavar="[NAME=]COMMIT", help="Commit on the Hub."),
             click.option("--turns", type=click.Choice(["conversation", "pairs", "first"]), default="conversation", show_default=True, help="A conversation as one row, one row a pair, or its first pair."),
-            click.option("--privacy", type=click.Choice(["mask", "drop", "off"]), default="mask", show_default=True, help="Personal data in shared conversations."),
+            click.option("--privacy", type=click.Choice(["auto", "mask", "drop", "off"]), default="auto", show_default=True, help="Personal data: auto masks it in shared conversations alone, mask and drop look into every source."),
             click.option("--near", type=click.FloatRange(0.5, 1.01), default=0.8, show_default=True, help="Least similarity of a near duplicate; 1.01 for none."),
             click.option("--against", multiple=True, default=("human_eval",), show_default=True, metavar="SET", help="Evaluation set to look for: human_eval, sample, a file, folder or Hub id; 'none' for none."),
             click.option("--limit", type=click.IntRange(min=1), help="Rows to read of each source."),
@@ -55,7 +54,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @data.command()
 @_options
-@click.option("--translator", type=click.Choice(_TRANSLATORS), default="deepl", show_default=True)
+@click.option("--translator", type=click.Choice(TRANSLATORS), default="deepl", show_default=True)
 @click.option("--price", type=click.FloatRange(min=0), help="USD for a million characters, in place of the engine's.")
 def plan(sources: tuple[str, ...], translator: str, price: float | None, **options: Any) -> None:
     """Rows, characters, cost and time of a build, before anything is spent."""
@@ -71,7 +70,7 @@ def plan(sources: tuple[str, ...], translator: str, price: float | None, **optio
 @click.option(
     "--memory", "memories", multiple=True, metavar="[NAME=]PATH", help="Korean rows for the memory translator."
 )
-@click.option("--translator", type=click.Choice(_TRANSLATORS), default="memory", show_default=True)
+@click.option("--translator", type=click.Choice(TRANSLATORS), default="memory", show_default=True)
 @click.option("--model", help="Model of the translator, where it has a choice.")
 @click.option("--mode", type=click.Choice(["row", "field"]), default="row", show_default=True, help="A row as one document, or its fields apart.")  # fmt: skip
 @click.option("--filters", default="default", show_default=True, help="default, paper, paper-all or none.")

@@ -13,6 +13,7 @@ from kollm.core.records import Record
 from kollm.dataset.tables import to_records, to_table
 from kollm.quality.filters import FILTERS, FilterSet, View, drop_reason, mixed_register, paper_would_drop
 from kollm.quality.leaks import Tasks, row_text
+from kollm.quality.privacy import Screening, screen
 from kollm.quality.review import Correction, replay
 from kollm.quality.unseen import asks_about_unseen
 from kollm.sources import Rejected, Source
@@ -45,6 +46,7 @@ class FinishPlan:
         rival: the filter set whose differences are counted, `paper-all` or `default`; empty for none.
         corrections: what people corrected or dropped in reviews of earlier builds, by record id.
         english: whether each kept row is followed by its English original as a row of its own.
+        privacy: what becomes of personal data that came with a translation, a memory's for instance.
     """
 
     source: Source
@@ -56,6 +58,7 @@ class FinishPlan:
     rival: str
     corrections: Mapping[str, Correction] = field(default_factory=dict)
     english: bool = False
+    privacy: Screening = "off"
 
 
 class Finished(NamedTuple):
@@ -99,11 +102,17 @@ def finish(plan: FinishPlan, outcomes: Sequence[Outcome]) -> Finished:
         record, done = replay(outcome.record, plan.corrections)
         if done:
             flags[f"review_{done}"] += 1
+        personal = Counter[str]()
+        if plan.privacy != "off" and plan.engine is not None:
+            record, personal = screen(record)
+            flags.update({f"{kind}_masked": count for kind, count in personal.items()})
         left = outcome.untranslated if done != "corrected" and outcome.route == "translate" else ()
         # A person's word goes before the filters'.
         reason = "review: dropped by hand" if done == "dropped" else None if done == "corrected" else outcome.reason
         if reason is None and done != "corrected" and plan.source.split == "train":
             reason = _filter(plan, outcome, flags)
+        if reason is None and personal and plan.privacy == "drop":
+            reason = f"personal_data: {', '.join(sorted(personal))}"
         if reason is None:
             kept.append(record)
             flags.update({f"{UNTRANSLATED}{name.split('.')[0]}" for name in left})

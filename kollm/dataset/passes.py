@@ -22,7 +22,7 @@ from kollm.dataset.finish import Finished, FinishPlan, finish, reason_kind, tran
 from kollm.dataset.folder import DatasetWriter, Part
 from kollm.dataset.leak_check import load_references
 from kollm.dataset.pool import Pool
-from kollm.dataset.prepare import Prepared, SourcePlan, prepare
+from kollm.dataset.prepare import Prepared, SourcePlan, prepare, privacy_of
 from kollm.dataset.scratch import Scratch
 from kollm.dataset.settings import REJECTED_PART, Engines, Settings, SourceInput, Tally
 from kollm.dataset.tables import to_records
@@ -92,7 +92,7 @@ class Build:
                 SourcePlan(
                     source,
                     opened.place,
-                    settings.privacy if source.personal and training else "off",
+                    privacy_of(source, settings.privacy),
                     tasks if training and len(tasks) else None,
                     Router(rules, evaluation=not training)
                     if (engine is not None and engine.markup) or (billed and english)
@@ -128,7 +128,10 @@ def _finish_plan(
     # rows that stay as they are were checked for leaks in the first pass
     looked_for = tasks if training and engine is not None and len(tasks) else None
     english = settings.keep_english and training
-    return FinishPlan(source, engine, settings.mode, filters, looked_for, settings.leaks, rival, corrections, english)
+    privacy = privacy_of(source, settings.privacy)
+    return FinishPlan(
+        source, engine, settings.mode, filters, looked_for, settings.leaks, rival, corrections, english, privacy
+    )
 
 
 def _tasks(inputs: Sequence[SourceInput], settings: Settings) -> Tasks:

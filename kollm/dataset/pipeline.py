@@ -95,7 +95,7 @@ def build_dataset(
     filters: str = "default",
     turns: Turns = "conversation",
     mode: str = "row",
-    privacy: Privacy = "mask",
+    privacy: Privacy = "auto",
     near: float = NEAR,
     leaks: LeakPolicy = "refuse",
     against: Sequence[str] = (EVALUATION,),
@@ -121,7 +121,8 @@ def build_dataset(
         filters: a key of FILTERS.
         turns: what becomes of conversations.
         mode: `row` translates a row as one document, `field` its fields apart.
-        privacy: what becomes of personal data in sources that carry it, before any text leaves this machine.
+        privacy: what becomes of personal data, before any text leaves this machine: `mask` and `drop` look into every
+            source, `auto` masks it in shared conversations alone.
         near: least similarity of a near duplicate; above 1 for none.
         leaks: what becomes of rows that hold an evaluation task.
         against: evaluation sets to look for: `human_eval` for the 252 user-oriented tasks, a file, a dataset folder or

@@ -16,7 +16,7 @@ from kollm.dataset.tables import to_table
 from kollm.quality.dedup import Prints, prints, record_text
 from kollm.quality.leaks import Leak, Tasks
 from kollm.quality.leaks import row_text as leak_text
-from kollm.quality.privacy import Privacy, screen
+from kollm.quality.privacy import Privacy, Screening, screen
 from kollm.sources import Batch, Place, Read, Rejected, Source, adapt_batch
 from kollm.translate.masking import make_document, visible_length
 from kollm.translate.routing import Router
@@ -37,7 +37,7 @@ class SourcePlan:
 
     source: Source
     place: Place
-    privacy: Privacy = "off"
+    privacy: Screening = "off"
     tasks: Tasks | None = None
     router: Router | None = None
     counted: bool = False
@@ -86,7 +86,16 @@ def prepare(plan: SourcePlan, batch: Batch) -> Prepared:
     )
 
 
-def _screened(read: Read, privacy: Privacy) -> Read:
+def privacy_of(source: Source, privacy: Privacy) -> Screening:
+    """What is done to a source's personal data; nothing to an evaluation set, whose tasks are what they are."""
+    if source.split != "train":
+        return "off"
+    if privacy == "auto":
+        return "mask" if source.personal else "off"
+    return privacy
+
+
+def _screened(read: Read, privacy: Screening) -> Read:
     """Personal data replaced, or its rows left out; a row that was left out before keeps none either."""
     clean = Read([], [], read.notes)
     for record in read.records:

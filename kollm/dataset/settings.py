@@ -15,9 +15,10 @@ from kollm.dataset.folder import REJECTED, Part
 from kollm.dataset.leak_check import EVALUATION
 from kollm.quality.dedup import NEAR
 from kollm.quality.privacy import Privacy
+from kollm.recipe.engines import engine_facts
 from kollm.sources import SAMPLE, Source, Turns, find_source, read_source, sample_file
 from kollm.translate import MemoryTranslator, Translator
-from kollm.translate.engines import make_translator
+from kollm.translate.engines import make_translator, model_options
 
 REJECTED_PART = Part(REJECTED, "train")
 
@@ -53,7 +54,7 @@ class Settings:
         filters: name of the filter set.
         turns: what becomes of conversations.
         mode: `row` or `field`.
-        privacy: what becomes of personal data in sources that carry it.
+        privacy: what becomes of personal data; `auto` masks it in sources that are shared conversations.
         near: least similarity of a near duplicate; above 1 for none.
         leaks: what becomes of rows that hold an evaluation task.
         against: evaluation sets to look for.
@@ -67,7 +68,7 @@ class Settings:
     filters: str = "default"
     turns: Turns = "conversation"
     mode: str = "row"
-    privacy: Privacy = "mask"
+    privacy: Privacy = "auto"
     near: float = NEAR
     leaks: LeakPolicy = "refuse"
     against: tuple[str, ...] = (EVALUATION,)
@@ -111,9 +112,8 @@ class Engines:
         self._engine: Translator | None = None
         if not isinstance(translator, str):
             self._engine = translator
-        elif translator not in ("memory", "none"):
-            chosen = {"model_type" if translator == "deepl" else "model": model} if model else {}
-            self._engine = make_translator(translator, **chosen, **(options or {}))
+        elif engine_facts(translator) is not None and translator != "memory":
+            self._engine = make_translator(translator, **model_options(translator, model), **(options or {}))
 
     def of(self, item: SourceInput, turns: Turns) -> Translator | None:
         """The translator of one source; None for one that stays as it is."""

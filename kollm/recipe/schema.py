@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from kollm.core.address import check_address
 from kollm.core.errors import InputError
 from kollm.core.records import content_id
+from kollm.recipe.engines import TranslatorName
 from kollm.recipe.trainer_keys import check_trainer
 
 TOY_PREFIX = "toy:"
@@ -75,7 +76,7 @@ class Data(Section):
     sources: tuple[Source, ...] = ()
     dataset: str | None = None
     evaluation: Source | None = None
-    translator: Literal["deepl", "openai", "local", "memory", "none"] = "memory"
+    translator: TranslatorName = "memory"
     translator_model: str | None = None
     mode: Literal["row", "field"] = "row"
     filters: Literal["default", "paper", "paper-all", "none"] = "default"

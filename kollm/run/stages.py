@@ -22,6 +22,7 @@ from kollm.core.version import __version__
 from kollm.dataset.folder import dataset_fingerprint, read_records
 from kollm.dataset.pipeline import build_dataset
 from kollm.dataset.settings import SourceInput
+from kollm.recipe.engines import NONE
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Data, Recipe, Source
 from kollm.services.repository import RepoType, locate
@@ -180,7 +181,7 @@ def _is_here(data: Data) -> bool:
     """Whether the sources can be built from files of this machine, and without an engine that has to be asked."""
     inputs = [source.input for source in data.sources]
     here = all(name is not None and (name == SAMPLE or Path(name).exists()) for name in inputs)
-    return bool(inputs) and here and data.translator in ("memory", "none")
+    return bool(inputs) and here and data.translator in ("memory", NONE)
 
 
 def _built(recipe: Recipe) -> TrainingRows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from kollm.cli import main
 from kollm.core.files import read_jsonl
-from kollm.core.text import changes, existing_path, is_blank, is_normal, normalise, normalise_values
+from kollm.core.text import changes, compose, existing_path, is_blank, is_normal, normalise, normalise_values
 
 KOREAN = "대한민국에서 가장 높은 산"
 NFD = unicodedata.normalize("NFD", KOREAN)
@@ -85,3 +86,11 @@ def test_a_korean_file_name_in_either_form(tmp_path: Path, capsys: pytest.Captur
         ["data", "build", "kullm_v2", f"--input=kullm_v2={asked}", "--translator", "none", "-o", str(tmp_path / "out")]
     )
     assert "1 row" in capsys.readouterr().out
+
+
+def test_thousands_of_marks_over_one_letter_are_put_in_order_as_unicode_says() -> None:
+    marks = [chr(code) for code in range(0x110000) if unicodedata.combining(chr(code))]
+    draw = random.Random(3)
+    for base in ("a", "é", "가", "\u0f73"):
+        text = base + "".join(draw.choices(marks, k=400)) + "끝"
+        assert compose(text) == unicodedata.normalize("NFC", text)

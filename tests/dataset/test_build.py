@@ -169,6 +169,26 @@ def test_personal_data_in_conversations(tmp_path: Path, privacy: Privacy, kept: 
     assert mended == ({"email_masked": 1} if privacy == "mask" else {})
 
 
+@pytest.mark.parametrize(("privacy", "masked"), [("auto", False), ("mask", True), ("off", False)])
+def test_any_source_can_be_screened_and_so_is_what_a_memory_adds(
+    tmp_path: Path, privacy: Privacy, masked: bool
+) -> None:
+    row = {"instruction": "Tell me whom to write to.", "input": "", "output": "Write to mina@firm.kr about the tide."}
+    korean = {
+        "instruction": "누구에게 쓸지 알려 주세요.",
+        "input": "",
+        "output": "조수는 mina@firm.kr이나 010-2345-6789로 물어보세요.",
+    }
+    report = build_dataset(
+        [SourceInput("alpaca", _write_jsonl(tmp_path / "en.jsonl", [row]), memory=_write_jsonl(tmp_path / "ko.jsonl", [korean]))],
+        translator="memory", filters="none", privacy=privacy, output=tmp_path / "data",
+    )  # fmt: skip
+    (record,) = read_records(report.folder)
+    assert ("mina@firm.kr" not in record.output and "2345" not in record.output) == masked
+    assert record.original is not None
+    assert ("mina@firm.kr" not in record.original.output) == masked
+
+
 def test_a_task_that_leaks_in_korean_alone_is_refused_after_translation(tmp_path: Path) -> None:
     task = next(item for item in read_source("human_eval", sample_file("human_eval", "ko")) if isinstance(item, Record))
     english = _write_jsonl(tmp_path / "en.jsonl", [ROW])

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 import pytest
 
 from kollm.core.records import Original, Record
+from kollm.core.text import changes, normalise
 from kollm.hub.secrets import find_secrets
 from kollm.quality.filters import FILTERS, View, mixed_register
 from kollm.quality.flags import answer_flags
 from kollm.quality.privacy import screen
 from kollm.quality.review import find_hits
 from kollm.sources.html import is_html, to_markdown
+from kollm.translate.lines import changed_lines
 from kollm.translate.masking import make_document, mask
 from tests.security.hostile import SHAPES
 
@@ -27,6 +29,7 @@ NOISE = 0.1
 TOO_LONG = 5.0
 
 READERS: dict[str, Callable[[str], object]] = {
+    "normalise": lambda text: (normalise(text), changes(text)),
     "mask": mask,
     "mask with numbers": lambda text: mask(text, numbers=True),
     "make_document": lambda text: make_document({"instruction": text, "output": text}),
@@ -37,6 +40,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "review, both sides": lambda text: find_hits(_record(text, text)),
     "review, Korean side": lambda text: find_hits(_record("Some `text` of a sort, with 2.5 in it.", text)),
     "review, English side": lambda text: find_hits(_record(text, "한국어 문장입니다. 그렇습니다.")),
+    "line structure": lambda text: changed_lines(text, text),
     "flags": lambda text: answer_flags(text, "stop"),
     "privacy": lambda text: screen(_record(text, text)),
     "is_html": lambda text: (is_html(text), is_html(f"<p>{text}"), is_html(f'<div class="markdown">{text}')),
