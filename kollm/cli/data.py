@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kollm.cli.corpus import corpus
+from kollm.cli.own import own_from, own_options
 from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
 from kollm.recipe.engines import TRANSLATORS
@@ -39,6 +40,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="[NAME=]PATH",
                 help="File, Hub id or 'sample'; without it, the source's place on the Hub.",
             ),
+            own_options,
             click.option("--revision", "revisions", multiple=True, metavar="[NAME=]COMMIT", help="Commit on the Hub."),
             click.option("--turns", type=click.Choice(["conversation", "pairs", "first"]), default="conversation", show_default=True, help="A conversation as one row, one row a pair, or its first pair."),
             click.option("--privacy", type=click.Choice(["auto", "mask", "drop", "off"]), default="auto", show_default=True, help="Personal data: auto masks it in shared conversations alone, mask and drop look into every source."),
@@ -138,15 +140,16 @@ def build(
 
 @data.command()
 @click.argument("folder")
+@own_options
 @click.option("--against", multiple=True, default=("human_eval",), show_default=True, metavar="SET", help="human_eval, sample, a file, folder or Hub id.")  # fmt: skip
 @click.option("--show", type=click.IntRange(min=0), default=20, show_default=True, help="Leaks to list.")
-def leaks(folder: str, against: tuple[str, ...], show: int) -> None:
-    """Overlap of a dataset with evaluation sets, in Korean and in English. Exit code 1 if there is any."""
-    from kollm.dataset.folder import read_records
+def leaks(folder: str, against: tuple[str, ...], show: int, **own: Any) -> None:
+    """Overlap of a dataset, or of rows of yours, with evaluation sets, in Korean and in English. Exit code 1 if there is any."""
+    from kollm.dataset.given import given_records
     from kollm.dataset.leak_check import find_leaks, load_references
 
     tasks = load_references(against)
-    found = list(find_leaks(read_records(folder, split="train"), tasks))
+    found = list(find_leaks(given_records(folder, own_from(own), split="train"), tasks))
     click.echo(f"{len(found):,} rows hold one of the {len(set(tasks.ids)):,} tasks of {', '.join(against)}")
     for leak in found[:show]:
         click.echo(f"{leak.row}: {leak.task} ({leak.share:.0%})")
@@ -166,11 +169,20 @@ def _settings(options: dict[str, Any], **more: Any) -> Settings:
 
 def _inputs(sources: tuple[str, ...], options: dict[str, Any]) -> list[SourceInput]:
     from kollm.dataset.settings import SourceInput
+    from kollm.sources.own import OWN, read_own
 
     paths = _by_source(options["inputs"], sources, "--input")
     revisions = _by_source(options["revisions"], sources, "--revision")
     memories = _by_source(options.get("memories", ()), sources, "--memory")
-    return [SourceInput(name, paths.get(name), revisions.get(name), memories.get(name)) for name in sources]
+    said = own_from(options)
+    inputs = []
+    for name in sources:
+        item = SourceInput(name, paths.get(name), revisions.get(name), memories.get(name))
+        if name == OWN and item.input is not None:
+            own = read_own(item.input, said, item.revision)
+            item = item._replace(name=own.options.name, own=own)
+        inputs.append(item)
+    return inputs
 
 
 def _by_source(values: tuple[str, ...], sources: tuple[str, ...], option: str) -> dict[str, str]:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from kollm.cli.own import own_from, own_options
+
 
 @click.command(short_help="Answer evaluation tasks with a model or an adapter.")
 @click.argument("model")
-@click.option("--dataset", required=True, help="Evaluation tasks: a dataset folder, or ORG/NAME@REVISION on the Hub.")
+@click.option(
+    "--dataset",
+    required=True,
+    help="Evaluation tasks: a dataset folder, ORG/NAME@REVISION on the Hub, or questions of yours: a file, a folder, -.",
+)
 @click.option("-o", "--output", default="generations.jsonl", type=click.Path(path_type=Path), show_default=True)
 @click.option(
     "--system", help="Name of this system in reports [default: adapter, merged or base, or the served model's name]."
@@ -38,9 +45,11 @@ from click.core import ParameterSource
 @click.option("--key-env", metavar="NAME", help="Variable with that server's key [default: the host's own].")
 @click.option("--price", nargs=2, type=float, help="USD for a million tokens in and out, if kollm does not know them.")
 @click.option("--max-cost", type=float, help="Stop before spending more than this many USD (with --api).")
+@own_options
 @click.pass_context
 def generate(
     context: click.Context,
+    /,
     model: str,
     dataset: str,
     output: Path,
@@ -60,6 +69,7 @@ def generate(
     key_env: str | None,
     price: tuple[float, float] | None,
     max_cost: float | None,
+    **own: Any,
 ) -> None:
     """Answer the tasks of a dataset with MODEL: an adapter, a merged model or a base; a folder or ORG/NAME@REVISION.
 
@@ -68,13 +78,14 @@ def generate(
     from kollm.core.errors import InputError
     from kollm.core.files import ensure_folder
     from kollm.dataset.folder import read_records
+    from kollm.dataset.given import given_records
 
     _refuse_options_without_effect(context, api)
     if shots and not shots_from:
         raise InputError(f"--shots is {shots} and nothing says where they come from - add --shots-from DATASET.")
     if shots_from and not shots:
         raise InputError(f"--shots-from is {shots_from} and nothing says how many - add --shots K.")
-    tasks = list(read_records(dataset))
+    tasks = list(given_records(dataset, own_from(own, asked=True)))
     records = tasks[:limit]
     examples = [record for _, record in zip(range(shots), read_records(shots_from), strict=False)] if shots_from else []
     if len(examples) < shots:

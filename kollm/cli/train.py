@@ -6,10 +6,12 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+
+from kollm.cli.own import own_from, own_options
 
 if TYPE_CHECKING:
     from kollm.recipe.schema import Recipe
@@ -74,14 +76,17 @@ def plan(
 @click.option("--dataset", help="Dataset folder or Hub id, if not the recipe's data.")
 @click.option("--base", type=click.Path(path_type=Path), help="Folder of the base, for its tokenizer.")
 @click.option("--rows", default=3, show_default=True, type=click.IntRange(1), help="Rows to show.")
+@own_options
 @_SET
-def preview(recipe: str, dataset: str | None, base: Path | None, rows: int, overrides: tuple[str, ...]) -> None:
+def preview(
+    recipe: str, dataset: str | None, base: Path | None, rows: int, overrides: tuple[str, ...], **own: Any
+) -> None:
     """Decoded training samples with the loss mask shown.
 
     Without --dataset they are the recipe's own where that takes no download and no translator, else the bundled sample's.
     What the loss covers is green on a terminal, and stands between ⟦ and ⟧ elsewhere.
     """
-    from kollm.dataset.folder import read_records
+    from kollm.dataset.given import given_records
     from kollm.recipe.load import load_recipe
     from kollm.run.stages import training_rows
     from kollm.train.preview import make_preview, preview_tokenizer
@@ -90,7 +95,7 @@ def preview(recipe: str, dataset: str | None, base: Path | None, rows: int, over
     if dataset is None:
         loaded, records = training_rows(loaded)
     else:
-        records = list(read_records(dataset, split="train"))
+        records = list(given_records(dataset, own_from(own), split="train"))
     shown = make_preview(loaded, records, preview_tokenizer(loaded, records, base), rows)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for name, spans in shown.rows.items():
@@ -106,7 +111,7 @@ def preview(recipe: str, dataset: str | None, base: Path | None, rows: int, over
 
 @click.command()
 @click.argument("recipe")
-@click.option("--dataset", help="Dataset folder or Hub id.")
+@click.option("--dataset", help="Dataset folder, Hub id, or rows of yours: a file, a folder, or - for standard input.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the adapter.")
 @click.option(
     "--config", default="single_gpu", show_default=True, help="Accelerate config: a shipped one's name, or a file."
@@ -116,6 +121,7 @@ def preview(recipe: str, dataset: str | None, base: Path | None, rows: int, over
 @click.option("--sweep", metavar="KEY=A,B,C", help="Train once for each value, into OUTPUT/KEY-VALUE.")
 @click.option("--dry-run", is_flag=True, help="Print the command and stop.")
 @click.option("--smoke", is_flag=True, help="Train a tiny random model of the same architecture for 5 steps instead.")
+@own_options
 @_SET
 def train(
     recipe: str,
@@ -128,11 +134,13 @@ def train(
     dry_run: bool,
     smoke: bool,
     overrides: tuple[str, ...],
+    **own: Any,
 ) -> None:
     """Print, then run, the accelerate launch line of a recipe.
 
     Killed at any moment, the same command goes on from the last checkpoint.
     """
+    from kollm.dataset.given import given_dataset
     from kollm.recipe.load import load_recipe
     from kollm.train.check import check_recipe
     from kollm.train.launch import check_launch, launch, launch_command
@@ -143,6 +151,9 @@ def train(
         return
     if dataset is None or output is None:
         raise click.UsageError("Missing option '--dataset' or '-o': both are needed, except with --smoke.")
+    said = own_from(own)
+    if not dry_run:
+        dataset = given_dataset(dataset, output.absolute().parent, said)
     for values, folder in _sweep(sweep, output):
         chosen = (*overrides, *values)
         loaded = load_recipe(recipe, chosen)

@@ -20,6 +20,10 @@ from kollm.core.text import normalise
 Turn = tuple[str, str]
 """One earlier exchange of a conversation: what the user said, what the assistant answered."""
 
+TOOL_CALL = ("<tool_call>", "</tool_call>")
+TOOL_RESPONSE = ("<tool_response>", "</tool_response>")
+"""Marks of a tool's call in an assistant turn and of its result in a user turn, as Hermes and Qwen write them."""
+
 Status = Literal["ok", "parse_error", "refusal", "truncated", "api_error"]
 STATUSES: tuple[Status, ...] = ("ok", "parse_error", "refusal", "truncated", "api_error")
 

@@ -38,17 +38,20 @@ class CardPart(NamedTuple):
     terms: str
 
 
-def render_card(title: str, parts: Sequence[CardPart], manifest: Mapping[str, Any]) -> str:
+def render_card(
+    title: str, parts: Sequence[CardPart], manifest: Mapping[str, Any], languages: Sequence[str] = ("ko",)
+) -> str:
     """The card of a dataset whose rejected rows, if any, are the last of the parts.
 
     Raises:
         InputError: the template names what is not given.
     """
     kept = [part for part in parts if part.config != REJECTED]
-    licence = common_licence(name for part in parts for name in part.licences)
+    named = {name for part in parts for name in part.licences}
+    licence = common_licence(named) if named - {""} else ""
     front = {
-        "language": ["ko"],
-        "license": licence,
+        "language": list(languages),
+        **({"license": licence} if licence else {}),
         "task_categories": ["text-generation"],
         "tags": ["instruction-tuning", "korean", "kollm"],
         "size_categories": [next((name for limit, name in _SIZES if sum(p.rows for p in kept) < limit), "n>10M")],
@@ -61,6 +64,7 @@ def render_card(title: str, parts: Sequence[CardPart], manifest: Mapping[str, An
         f"the dataset '{title}'",
         front_matter=to_yaml(front),
         title=title,
+        languages=list(languages),
         parts=parts,
         licence=licence,
         manifest=manifest,

@@ -14,7 +14,7 @@ from kollm.dataset.folder import REJECTED, Part, dataset_fingerprint
 from kollm.dataset.settings import Settings, SourceInput, Tally
 from kollm.quality.review import review_sha256
 from kollm.recipe.engines import ENGINES
-from kollm.sources import SAMPLE, find_source, is_local
+from kollm.sources import SAMPLE, is_local
 
 
 def make_manifest(
@@ -32,6 +32,7 @@ def make_manifest(
                 "revision": tally.revisions[item.name],
                 "rows": tally.records[item.name],
                 **({"limit": item.limit} if item.limit is not None else {}),
+                **({"form": item.own.form.title, "columns": dict(item.own.form.columns)} if item.own else {}),
             }
             for item in inputs
         ],
@@ -53,9 +54,16 @@ def make_manifest(
     }
 
 
-def make_card(manifest: Mapping[str, Any], tally: Tally, rows: Mapping[Part, int]) -> str:
+def make_card(
+    inputs: Sequence[SourceInput], manifest: Mapping[str, Any], tally: Tally, rows: Mapping[Part, int]
+) -> str:
     """The card: what is in the dataset, under which licences and terms, and what was left out."""
-    sources = {find_source(item["name"]).config: (find_source(item["name"]), item) for item in manifest["sources"]}
+    described = zip((item.source for item in inputs), manifest["sources"], strict=True)
+    sources = {source.config: (source, item) for source, item in described}
+    translated = manifest["translator"]["name"] != "none"
+    languages = {"ko" if translated else source.lang for source, _ in sources.values()}
+    if manifest["settings"]["keep_english"]:
+        languages.add("en")
     parts = []
     for part in sorted(rows, key=lambda part: (part.config == REJECTED, part)):
         licences = tuple(sorted(tally.licences[part]))
@@ -67,7 +75,8 @@ def make_card(manifest: Mapping[str, Any], tally: Tally, rows: Mapping[Part, int
         origin = f"{item['from']} at `{item['revision']}`"
         parts.append(CardPart(*part, rows[part], source.title, origin, licences, terms))
     names = ", ".join(source.title for source, _ in sources.values())
-    return render_card(f"{names} in Korean", parts, manifest)
+    title = f"{names} in Korean" if translated and any(s.lang != "ko" for s, _ in sources.values()) else names
+    return render_card(title, parts, manifest, sorted(languages, reverse=True))
 
 
 def _reference(name: str) -> str:
@@ -81,7 +90,7 @@ def _reference(name: str) -> str:
 def _origin(item: SourceInput) -> str:
     """Hub id, `sample`, or `local file`: a path of this machine says nothing to a reader elsewhere."""
     if item.input is None:
-        return find_source(item.name).hub_id
+        return item.source.hub_id
     if item.input == SAMPLE or not is_local(item.input):
         return str(item.input)
     return "local file"

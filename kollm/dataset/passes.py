@@ -32,7 +32,8 @@ from kollm.quality.leaks import Tasks, tasks_of
 from kollm.quality.review import Correction, read_review
 from kollm.services.budget import Budget
 from kollm.services.ledger import Ledger
-from kollm.sources import Batch, Source, find_source, open_source, read_source
+from kollm.sources import Batch, Opened, Place, Source, open_source, read_source
+from kollm.sources.rows import row_batches
 from kollm.translate import MemoryTranslator, Translator, translate_stream
 from kollm.translate.routing import Router, fresh_answer_rules
 
@@ -70,7 +71,7 @@ class Build:
         corrections = read_review(Path(settings.corrections)) if settings.corrections else {}
         rules = fresh_answer_rules() if settings.fresh_answers else None
         for item in inputs:
-            source = find_source(item.name)
+            source = item.source
             engine = engines.of(item, settings.turns) if engines is not None else None
             english = source.lang != "ko"
             if settings.fresh_answers and english and engines is not None and not (engine and engine.markup):
@@ -78,14 +79,7 @@ class Build:
                     f"The translator '{engines.name}' translates no question apart from its answer, which fresh answers "
                     "need - use deepl or openai."
                 )
-            opened = open_source(
-                source,
-                item.input,
-                revision=item.revision,
-                turns=settings.turns,
-                limit=item.rows(settings.limit),
-                seed=settings.seed,
-            )
+            opened = _open(item, source, settings)
             training = source.split == "train"
             self.batches.append(opened.batches)
             self.plans.append(
@@ -115,6 +109,16 @@ class Build:
         return translate_and_finish(self.finishing[job.source], job.content)
 
 
+def _open(item: SourceInput, source: Source, settings: Settings) -> Opened:
+    limit = item.rows(settings.limit)
+    if item.own is not None:
+        place = Place(source.name, source.licence, source.lang, item.own.revision, turns=settings.turns)
+        return Opened(row_batches(item.own.rows(limit)), place)
+    return open_source(
+        source, item.input, revision=item.revision, turns=settings.turns, limit=limit, seed=settings.seed
+    )
+
+
 def _finish_plan(
     source: Source,
     engine: Translator | None,
@@ -138,7 +142,9 @@ def _tasks(inputs: Sequence[SourceInput], settings: Settings) -> Tasks:
     """The evaluation tasks to look for: those that were named, and those among the sources."""
     tasks = load_references(settings.against)
     for item in inputs:
-        if find_source(item.name).split == "test":
+        if item.own is not None and item.source.split == "test":
+            tasks += tasks_of(row for row in item.own.records() if isinstance(row, Record))
+        elif item.source.split == "test":
             rows = read_source(item.name, item.input, revision=item.revision, limit=item.rows(settings.limit))
             tasks += tasks_of(row for row in rows if isinstance(row, Record))
     return tasks

@@ -157,7 +157,7 @@ def build_dataset(
         keep_english,
         fresh_answers,
     )
-    inputs = [SourceInput(item) if isinstance(item, str) else item for item in sources]
+    inputs = [(SourceInput(item) if isinstance(item, str) else item).opened() for item in sources]
     if not inputs:
         raise InputError("No source was named - name one or more, e.g. dolly.")
     if len({item.name for item in inputs}) < len(inputs):
@@ -177,7 +177,11 @@ def build_dataset(
                 f"{', '.join(item.name for item in inputs)}: no rows at all in the input - check the file."
             )
         manifest = make_manifest(inputs, engines.name, settings, tally, writer.rows)
-        folder = writer.publish(manifest, make_card(manifest, tally, writer.rows))
+        folder = writer.publish(manifest, make_card(inputs, manifest, tally, writer.rows))
+    for item in inputs:
+        if item.own is not None:
+            item.own.counts.update({f"left out: {reason}": count for reason, count in tally.dropped.items()})
+            say(item.own.summary())
     rows = {part.config: count for part, count in sorted(writer.rows.items()) if part.config != REJECTED}
     if not rows:
         say(f"Warning: all {sum(tally.dropped.values())} rows were rejected; see the config '{REJECTED}'.")
@@ -212,7 +216,7 @@ def find_processes(inputs: Iterable[SourceInput]) -> int:
     """Workers for local files of POOL_BYTES and for the Hub; none for less."""
     size = 0
     for item in inputs:
-        if item.input == SAMPLE:
+        if item.input == SAMPLE or item.own is not None:
             continue
         path = Path(item.input) if item.input is not None else None
         size += path.stat().st_size if path is not None and path.is_file() else POOL_BYTES

@@ -19,7 +19,6 @@ from kollm.dataset.scratch import Remaining, Scratch
 from kollm.dataset.settings import Settings, SourceInput, Tally
 from kollm.recipe.engines import EngineFacts, engine_facts
 from kollm.services.endpoint import Endpoint, translator_endpoint
-from kollm.sources import find_source
 
 NO_ENGINE = EngineFacts("", "")
 """Of a build that leaves the text as it is."""
@@ -99,21 +98,26 @@ def plan_build(
     """
     engine = engine_facts(translator) or NO_ENGINE
     engine = engine if price is None else replace(engine, price=price)
-    inputs = [SourceInput(item) if isinstance(item, str) else item for item in sources]
+    inputs = [(SourceInput(item) if isinstance(item, str) else item).opened() for item in sources]
     build = Build(inputs, settings or Settings(leaks="drop"), None, billed=bool(engine.service))
     tally = Tally()
     workers = find_processes(inputs) if processes is None else processes
     with tempfile.TemporaryDirectory() as folder, Pool(build, workers) as pool, Scratch(Path(folder)) as scratch:
         first_pass(build, pool, scratch, None, tally)
-        rows = tuple(_row(item.name, engine, tally, scratch, number) for number, item in enumerate(inputs))
+        rows = tuple(_row(item, engine, tally, scratch, number) for number, item in enumerate(inputs))
     if not sum(row.read for row in rows):
         raise InputError(f"{', '.join(item.name for item in inputs)}: no rows at all in the input - check the file.")
     masked = {name: count for name, count in sorted(tally.mended.items()) if name.endswith("_masked")}
     return DataPlan(rows, engine.service, translator_endpoint(translator), masked)
 
 
+<<<<<<< HEAD
 def _row(name: str, engine: EngineFacts, tally: Tally, scratch: Scratch, number: int) -> PlanRow:
     left = scratch.remaining(number)
+=======
+def _row(item: SourceInput, engine: Engine, tally: Tally, scratch: Scratch, number: int) -> PlanRow:
+    name, left = item.name, scratch.remaining(number)
+>>>>>>> main
     reasons = scratch.reason_counts(number)
     requests = _requests(engine, left)
     duplicates = reasons["duplicate_exact"] + reasons["duplicate_near"]
@@ -130,7 +134,7 @@ def _row(name: str, engine: EngineFacts, tally: Tally, scratch: Scratch, number:
         requests,
         requests / engine.requests_per_second if engine.requests_per_second else None,
         left.characters * engine.price / 1e6 if engine.price is not None else None,
-        find_source(name).personal,
+        item.source.personal,
     )
 
 

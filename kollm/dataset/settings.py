@@ -17,6 +17,7 @@ from kollm.quality.dedup import NEAR
 from kollm.quality.privacy import Privacy
 from kollm.recipe.engines import engine_facts
 from kollm.sources import SAMPLE, Source, Turns, find_source, read_source, sample_file
+from kollm.sources.own import OWN, OwnRows, read_own
 from kollm.translate import MemoryTranslator, Translator
 from kollm.translate.engines import make_translator, model_options
 
@@ -33,6 +34,7 @@ class SourceInput(NamedTuple):
         memory: for the memory translator, the Korean rows in the source's own form; with the input `sample`,
             those that come with it.
         limit: rows to read of this source, where that is fewer than the build's own limit.
+        own: rows of a user's own, opened; None for a source that kollm knows.
     """
 
     name: str
@@ -40,6 +42,25 @@ class SourceInput(NamedTuple):
     revision: str | None = None
     memory: str | Path | None = None
     limit: int | None = None
+    own: OwnRows | None = None
+
+    @property
+    def source(self) -> Source:
+        """What the rows are."""
+        return find_source(self.name) if self.own is None else self.own.source()
+
+    def opened(self) -> SourceInput:
+        """The same, with rows of a user's own opened and named.
+
+        Raises:
+            InputError: there is no input, or it cannot be read.
+        """
+        if self.name != OWN or self.own is not None:
+            return self
+        if self.input is None:
+            raise InputError("The source 'own' is rows of yours - say where they are with --input.")
+        own = read_own(self.input, revision=self.revision)
+        return self._replace(name=own.options.name, own=own)
 
     def rows(self, limit: int | None) -> int | None:
         """Rows to read: its own limit or the build's, whichever is less; None for all."""
@@ -117,7 +138,7 @@ class Engines:
 
     def of(self, item: SourceInput, turns: Turns) -> Translator | None:
         """The translator of one source; None for one that stays as it is."""
-        if self.name == "none" or find_source(item.name).lang == "ko":
+        if self.name == "none" or item.source.lang == "ko":
             return None
         if self._engine is not None:
             return self._engine
@@ -126,7 +147,7 @@ class Engines:
             memory = sample_file(item.name, "ko")
         if memory is None:
             raise InputError(
-                f"The memory translator needs the Korean rows of '{item.name}' - name their file with --memory."
+                f"The memory translator needs the Korean rows of '{item.name}' - name their file with --memory, or choose another --translator (none leaves rows as they are)."
             )
         rows = read_source(item.name, memory, turns=turns)
         return MemoryTranslator({row.id: row for row in rows if isinstance(row, Record)})

@@ -121,6 +121,11 @@ def _check_row_licences(front: Mapping[str, Any], folder: Path, names: list[str]
     for name in names:
         for batch in pq.ParquetFile(folder / name).iter_batches(columns=["licence"]):
             licences.update(batch.column(0).unique().to_pylist())
+    if "" in licences:
+        raise InputError(
+            f"Rows of '{folder}' name no licence, which a push needs - build the dataset again with --licence, e.g. "
+            "--licence CC-BY-4.0."
+        )
     strictest, said = common_licence(licences), str(front.get("license"))
     if strictest != said:
         raise InputError(

@@ -1,0 +1,461 @@
+"""Rows of a user's own as a source: read, told by their form, and made Records of.
+
+    own = read_own("my.jsonl", OwnOptions())
+    rows = list(own)            # Records, and Rejected with the reason
+    own.summary()               # 500 rows, read as OpenAI messages; 3 columns not used: ...
+
+Nothing is invented: a row has the licence that the user names, or none, and its language is the one it is written in.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kollm.core.errors import InputError
+from kollm.core.progress import say
+from kollm.core.records import Record, Turn
+from kollm.sources.own.conversation import UnreadableError, read_conversation, turn_text
+from kollm.sources.own.forms import Form, as_turns, find_form, is_turn, parse_mapping
+from kollm.sources.own.places import Place as Files
+from kollm.sources.own.places import find_files
+from kollm.sources.own.reading import Located, read_rows
+from kollm.sources.source import Adapted, Place, Rejected, Row, Source, as_json, as_text, check
+
+OWN = "own"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_PEEK = 200
+"""Rows by whose keys the form is found."""
+_HANGUL = re.compile("[가-힣]")
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnOptions:
+    """What a user says of rows of their own.
+
+    Attributes:
+        mapping: `FIELD=COLUMN` options.
+        name: the source's name, in ids and cards.
+        licence: of the rows; empty where none is named.
+        config: of a dataset on the Hub.
+        split: `train`, `test`, ...
+        lang: language of the rows; empty to look.
+        asked: whether the rows are questions to be answered.
+    """
+
+    mapping: tuple[str, ...] = ()
+    name: str = OWN
+    licence: str = ""
+    config: str | None = None
+    split: str | None = None
+    lang: str = ""
+    asked: bool = False
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InputError(
+                f"--source-name '{self.name}' is no name - use up to 40 small letters, digits, '-' and '_'."
+            )
+
+
+@dataclass(slots=True)
+class OwnRows:
+    """An input that is open: its form, and its rows each time it is read.
+
+    Attributes:
+        where: the input's name.
+        options: what the user says.
+        files: where the rows are.
+        form: how they are read.
+        lang: language of the rows.
+        notes: how the files were read, for the user.
+        counts: rows read, and rows left out by reason, of the last reading.
+        columns: columns that were seen.
+    """
+
+    where: str
+    options: OwnOptions
+    files: Files
+    form: Form
+    lang: str
+    notes: list[str]
+    counts: Counter[str] = field(default_factory=Counter)
+    columns: set[str] = field(default_factory=set)
+
+    @property
+    def revision(self) -> str:
+        return self.files.revision
+
+    def source(self) -> Source:
+        """The rows as a source of a build."""
+        return Source(
+            name=self.options.name,
+            title=self.options.name,
+            licence=self.options.licence,
+            adapt=adapt,
+            hub_id="",
+            revision="",
+            split="test" if self.options.asked else "train",
+            lang=self.lang,
+            personal=True,
+        )
+
+    def rows(self, limit: int | None = None) -> Iterator[Row]:
+        """The rows in one form, for `adapt`.
+
+        Raises:
+            InputError: a file is malformed, or changes its form.
+        """
+        self.counts.clear()
+        found = self._located()
+        for located in found if limit is None else itertools.islice(found, limit):
+            self.counts["read"] += 1
+            yield self._row(located)
+
+    def records(self, limit: int | None = None) -> Iterator[Record | Rejected]:
+        """The rows as Records, and those that cannot be used."""
+        source = self.source()
+        place = Place(source.name, source.licence, source.lang, self.revision)
+        for index, row in enumerate(self.rows(limit)):
+            adapted = adapt(row, replace(place, index=index))
+            yield from adapted.records
+            for rejected in adapted.rejected:
+                self.counts[f"left out: {rejected.reason}"] += 1
+                yield rejected
+
+    def summary(self) -> str:
+        """What was read, in one line."""
+        left = {
+            name.removeprefix("left out: "): count for name, count in self.counts.items() if name.startswith("left out")
+        }
+        unused = self.form.unused(self.columns)
+        parts = [f"{self.where}: {self.counts['read']:,} rows, read as {self.form.title}"]
+        if self.notes:
+            parts.append(", ".join(dict.fromkeys(self.notes)))
+        if unused:
+            shown = ", ".join(unused[:8]) + (", ..." if len(unused) > 8 else "")
+            parts.append(f"{len(unused)} column{'s' * (len(unused) > 1)} not used: {shown}")
+        if left:
+            total = sum(left.values())
+            parts.append(
+                f"{total:,} row{'s' * (total > 1)} left out: "
+                + ", ".join(f"{name} {count:,}" for name, count in left.items())
+            )
+        return "; ".join(parts)
+
+    def _located(self) -> Iterator[Located]:
+        for file in self.files.files:
+            name = f"{file.name}, " if len(self.files.files) > 1 else ""
+            for located in read_rows(file, lambda said: None):
+                yield located._replace(where=f"{name}{located.where}")
+
+    def _row(self, located: Located) -> Row:
+        row = _flat(located.row)
+        if located.error or not isinstance(row, Mapping):
+            return {"reject": located.error or "not_an_object", "row": located.row}
+        self.columns.update(map(str, row))
+        if not self.form.fits(row):
+            self._check_form(row, located.where)
+        try:
+            return _canonical(row, self.form, self.options.asked)
+        except UnreadableError as error:
+            return {"reject": str(error), "row": row, "id": _own_id(row, self.form)}
+
+    def _check_form(self, row: Mapping[str, Any], where: str) -> None:
+        """Refuse a row that is whole in another form; one that is only incomplete is left out."""
+        try:
+            other = find_form([row], {}, self.where, asked=self.options.asked)
+        except InputError:
+            return
+        if other.kind != self.form.kind:
+            raise _changed(self.where, where, self.form, other)
+
+
+def read_own(input: str | Path, options: OwnOptions | None = None, revision: str | None = None) -> OwnRows:
+    """Open rows of a user's own and find their form.
+
+    Args:
+        input: a file, a folder, a `save_to_disk` folder, `ORG/NAME[@REVISION]`, or `-`.
+        options: what the user says of them.
+        revision: a commit on the Hub.
+
+    Raises:
+        InputError: nothing is there, it cannot be read, it is empty, or no form fits or two do.
+        ServiceError: the Hub cannot be reached.
+    """
+    options = options or OwnOptions()
+    files = find_files(input, revision=revision, config=options.config, split=options.split, asked=options.asked)
+    where = "standard input" if str(input) == "-" else str(input)
+    notes: list[str] = list(files.notes)
+    first: list[Located] = []
+    for file in files.files:
+        if len(first) >= _PEEK:
+            break
+        for located in itertools.islice(read_rows(file, notes.append), _PEEK - len(first)):
+            row = _flat(located.row)
+            if isinstance(row, Mapping):
+                first.append(located._replace(row=row))
+    if not first:
+        raise InputError(f"'{where}' holds no rows - check the file.")
+    rows = [located.row for located in first]
+    _refuse_exports(rows[0], where)
+    mapping = parse_mapping(options.mapping)
+    if not mapping:
+        _refuse_change(first, where, options.asked)
+    form = find_form(rows, mapping, where, asked=options.asked)
+    return OwnRows(where, options, files, form, options.lang or _language(rows, form), notes)
+
+
+def own_records(input: str | Path, options: OwnOptions | None = None, limit: int | None = None) -> list[Record]:
+    """The rows that can be used, said in one line.
+
+    Raises:
+        InputError: as `read_own`, or no row can be used.
+    """
+    own = read_own(input, options)
+    records = [row for row in own.records(limit) if isinstance(row, Record)]
+    say(own.summary())
+    if not records:
+        raise InputError(f"None of the rows of '{own.where}' can be used - see the reasons above.")
+    return unique(records)
+
+
+def unique(records: Sequence[Record]) -> list[Record]:
+    """The records, each with an id of its own: a later one of the same id gets a number."""
+    seen: Counter[str] = Counter()
+    there = {record.id for record in records}
+    result = []
+    for record in records:
+        seen[record.id] += 1
+        if seen[record.id] > 1:
+            number = seen[record.id]
+            while (name := f"{record.id}-{number}") in there:
+                number += 1
+            there.add(name)
+            record = replace(record, id=name)
+        result.append(record)
+    return result
+
+
+def adapt(row: Row, place: Place) -> Adapted:
+    """One Record of a row in the one form that `OwnRows.rows` gives."""
+    if "reject" in row:
+        record = place.record(row.get("id"), "", "", as_json(row["row"]))
+        return Adapted(rejected=(Rejected(record, row["reason"] if "reason" in row else row["reject"]),))
+    history = tuple((user, bot) for user, bot in row["history"])
+    instruction, input, output = row["instruction"], row["input"], row["output"]
+    if place.turns == "first" and history:
+        (instruction, output), input, history = history[0], "", ()
+    record = place.record(row["id"], instruction, input, output, history)
+    record = replace(record, system=row["system"])
+    if place.turns == "pairs" and history:
+        turns = [*history, (instruction, output)]
+        parts = [
+            check(
+                replace(
+                    record,
+                    id=f"{record.id}-t{number}",
+                    instruction=user,
+                    output=bot,
+                    history=(),
+                    input=input if number == len(turns) else "",
+                )
+            )
+            for number, (user, bot) in enumerate(turns, start=1)
+        ]
+        return Adapted(
+            tuple(record for part in parts for record in part.records),
+            tuple(rejected for part in parts for rejected in part.rejected),
+            tuple(row["notes"]),
+        )
+    if row["asked"]:
+        checked = check(replace(record, output=record.output or "-"), tuple(row["notes"]))
+        return checked._replace(records=tuple(replace(item, output=record.output) for item in checked.records))
+    if row["text"]:  # an answer without a question
+        checked = check(replace(record, instruction="-"), tuple(row["notes"]))
+        return checked._replace(records=tuple(replace(item, instruction="") for item in checked.records))
+    return check(record, tuple(row["notes"]))
+
+
+def _canonical(row: Mapping[str, Any], form: Form, asked: bool) -> Row:
+    made: dict[str, Any] = {
+        "id": _own_id(row, form),
+        "system": "",
+        "history": [],
+        "instruction": "",
+        "input": "",
+        "output": "",
+        "notes": [],
+        "asked": asked,
+        "text": form.kind == "text",
+    }
+    system = _text_of(row, form, "system")
+    made["system"] = system.strip() and system
+    turns = as_turns(row.get(form.columns["messages"])) if "messages" in form.columns else None
+    if form.kind == "pairs":
+        return {**made, **_pair(row, form, system, turns, asked)}
+    if form.kind == "messages":
+        if turns is None:
+            value = row.get(form.columns["messages"])
+            reason = "no_messages" if not value else "messages_not_a_list_of_turns"
+            if isinstance(value, list) and any(isinstance(item, Mapping) and not is_turn(item) for item in value):
+                reason = "turn_without_role_or_text"
+            raise UnreadableError(reason)
+        return {**made, **_conversation(turns, system, asked)}
+    if form.kind == "text":
+        return {**made, "instruction" if asked else "output": _text_of(row, form, "text"), "text": not asked}
+    if form.kind == "instances":
+        return {**made, **_instance(row, form)}
+    question, answer = row.get(form.columns["instruction"]), row.get(form.columns.get("output", ""))
+    if (before := as_turns(question)) is not None:  # a prompt that is a conversation, and its completion
+        after = as_turns(answer) or ([{"role": "assistant", "content": turn_text(answer)}] if answer else [])
+        return {**made, **_conversation([*before, *after], system, asked)}
+    names = [name for name in ("instruction", "input", "output") if not (asked and form.columns.get(name) not in row)]
+    made |= {name: _text_of(row, form, name) for name in names}
+    made["history"] = _history(row.get(form.columns.get("history", "")))
+    return made
+
+
+def _conversation(turns: Sequence[Any], system: str, asked: bool) -> dict[str, Any]:
+    found = read_conversation(turns, system, asked=asked)
+    return {
+        "system": found.system,
+        "history": list(found.history),
+        "instruction": found.instruction,
+        "output": found.output,
+        "notes": list(found.notes),
+    }
+
+
+def _pair(row: Mapping[str, Any], form: Form, system: str, turns: list[Any] | None, asked: bool) -> dict[str, Any]:
+    chosen = row.get(form.columns["chosen"])
+    answer = as_turns(chosen) or ([chosen] if is_turn(chosen) else None)
+    question = row.get(form.columns["instruction"]) if "instruction" in form.columns else None
+    before = turns or as_turns(question)
+    if before is None and answer is not None and len(answer) > 1:
+        return _conversation(answer, system, asked)
+    text = _text(chosen) if answer is None else turn_text(answer[-1].get("content", answer[-1].get("value")))
+    if before is not None:
+        return _conversation([*before, {"role": "assistant", "content": text}], system, asked)
+    return {"instruction": _text(question), "output": text or ""}
+
+
+def _instance(row: Mapping[str, Any], form: Form) -> dict[str, Any]:
+    """The first instance of a Self-Instruct task."""
+    instances = row.get(form.columns["output"])
+    first = instances[0] if isinstance(instances, list) and instances else None
+    if not isinstance(first, Mapping):
+        raise UnreadableError("no_instance")
+    return {
+        "instruction": _text_of(row, form, "instruction"),
+        "input": _text(first.get("input")),
+        "output": _text(first.get("output")),
+    }
+
+
+def _history(value: Any) -> list[Turn]:
+    if not value:
+        return []
+    if (turns := as_turns(value)) is not None:
+        found = read_conversation([*turns, {"role": "user", "content": "-"}], asked=True)
+        return list(found.history)
+    pairs = value if isinstance(value, list) else None
+    if pairs is None or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise UnreadableError("history_not_pairs_of_turns")
+    return [(_text(user), _text(bot)) for user, bot in pairs]
+
+
+def _text_of(row: Mapping[str, Any], form: Form, name: str) -> str:
+    column = form.columns.get(name)
+    if column is None:
+        return ""
+    if column not in row:
+        if name in ("instruction", "output", "text"):
+            raise UnreadableError(f"no_column_{column}")
+        return ""
+    text = as_text(row[column])
+    if text is None:
+        raise UnreadableError(f"not_text_{column}")
+    return text
+
+
+def _text(value: Any) -> str:
+    text = as_text(value)
+    if text is None:
+        raise UnreadableError("not_text")
+    return text
+
+
+def _own_id(row: Mapping[str, Any], form: Form) -> str | None:
+    value = row.get(form.columns.get("id", "id"))
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        return None
+    name = str(value).strip()
+    return name if len(name) <= 200 and name.isprintable() else None
+
+
+def _flat(row: Any) -> Any:
+    """A row without the wrapping of an export: Argilla's `fields` and `responses`, a bare list of turns."""
+    if isinstance(row, list) and row and all(is_turn(turn) for turn in row):
+        return {"messages": row}
+    if not isinstance(row, Mapping):
+        return row
+    if isinstance(row.get("fields"), Mapping):
+        answers = row.get("responses") or row.get("suggestions") or {}
+        named = {name: _first_value(value) for name, value in answers.items()} if isinstance(answers, Mapping) else {}
+        return {**{"id": row.get("id")}, **row["fields"], **named}
+    ends = (".responses", ".suggestion")
+    if any(str(name).endswith(ends) for name in row):
+        flat = dict(row)
+        for name in row:
+            for end in ends:
+                if str(name).endswith(end) and (bare := name.removesuffix(end)) not in flat:
+                    flat[bare] = _first_value(flat.pop(name))
+        return flat
+    return row
+
+
+def _first_value(value: Any) -> Any:
+    first = value[0] if isinstance(value, list) and value else value
+    return first.get("value", first) if isinstance(first, Mapping) else first
+
+
+def _refuse_change(first: Sequence[Located], where: str, asked: bool) -> None:
+    """Refuse rows of which some have one form and others another."""
+    before: Form | None = None
+    for located in first:
+        try:
+            form = find_form([located.row], {}, where, asked=asked)
+        except InputError:
+            continue
+        if before is not None and form.kind != before.kind and "text" not in (form.kind, before.kind):
+            raise _changed(where, located.where, before, form)
+        before = before or form
+
+
+def _changed(where: str, place: str, before: Form, after: Form) -> InputError:
+    return InputError(
+        f"{where}, {place}: the rows before are {before.title}, and this one is {after.title} - put them into two files."
+    )
+
+
+def _refuse_exports(row: Mapping[str, Any], where: str) -> None:
+    if isinstance(row.get("data"), Mapping) and ("annotations" in row or "completions" in row or "predictions" in row):
+        raise InputError(
+            f"'{where}' is Label Studio's full export, whose answers lie inside of annotations - export it as JSON-MIN or CSV."
+        )
+
+
+def _language(rows: Sequence[Mapping[str, Any]], form: Form) -> str:
+    """`ko` where a tenth of the letters are Hangul, else `en`."""
+    text = " ".join(
+        as_json([row.get(column) for name, column in form.columns.items() if name != "id"])[:2000] for row in rows
+    )
+    letters = len(_LETTER.findall(text))
+    return "ko" if letters and len(_HANGUL.findall(text)) * 10 >= letters else "en"
