@@ -111,13 +111,8 @@ def plan_build(
     return DataPlan(rows, engine.service, translator_endpoint(translator), masked)
 
 
-<<<<<<< HEAD
-def _row(name: str, engine: EngineFacts, tally: Tally, scratch: Scratch, number: int) -> PlanRow:
-    left = scratch.remaining(number)
-=======
-def _row(item: SourceInput, engine: Engine, tally: Tally, scratch: Scratch, number: int) -> PlanRow:
+def _row(item: SourceInput, engine: EngineFacts, tally: Tally, scratch: Scratch, number: int) -> PlanRow:
     name, left = item.name, scratch.remaining(number)
->>>>>>> main
     reasons = scratch.reason_counts(number)
     requests = _requests(engine, left)
     duplicates = reasons["duplicate_exact"] + reasons["duplicate_near"]
