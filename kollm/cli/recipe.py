@@ -51,12 +51,25 @@ def show(name: str, overrides: tuple[str, ...]) -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value.")
 @click.option("--config", help="Accelerate config that it is to run with, by name or file.")
 def check(file: str, overrides: tuple[str, ...], config: str | None) -> None:
-    """Check a recipe file: keys, types, and settings that exclude each other."""
+    """Check a recipe file: keys, types, settings that exclude each other, and every name in it.
+
+    Sources, datasets, base, prompt and rubric are looked up; what only the Hub can tell is left open where it cannot be
+    reached. Keys of accounts and disks are looked at by `kollm run --dry-run`.
+    """
+    from kollm.core.errors import RecipeError
     from kollm.recipe.load import load_recipe
+    from kollm.run.checks import check_run
     from kollm.train.check import check_recipe
 
     loaded = load_recipe(file, overrides)
-    check_recipe(loaded, config)
+    found = check_run(loaded)
+    if config is not None:
+        with found.of():
+            check_recipe(loaded, config)
+    for line in found.unknown:
+        click.echo(f"not checked: {line}", err=True)
+    if found.faults:
+        raise RecipeError("; ".join(found.faults))
     click.echo(f"{file}: a valid recipe for {loaded.base.model} ({loaded.adapter.method}, {loaded.quantization}).")
 
 

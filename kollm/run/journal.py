@@ -19,6 +19,7 @@ from kollm.core.progress import say
 from kollm.core.records import canonical_json
 from kollm.core.version import __version__
 from kollm.recipe.schema import Recipe
+from kollm.run.checks import require_runnable
 from kollm.run.clearing import clear, require_clearable
 from kollm.run.destinations import destinations
 from kollm.run.stages import STAGES, Run, RunOptions, Stage
@@ -32,9 +33,11 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
     """Run every stage that is not done, and return the results by stage.
 
     Raises:
+        RecipeError: something that would stop a later stage, found before the first; the message lists all of it.
         StateError: the folder holds another run, or a changed input; the message names the key and both values.
         KollmError: whatever a stage raises; what was finished stays.
     """
+    require_runnable(recipe, options, restart)
     for line in destinations(recipe, bool(options.dataset or recipe.data.dataset)):
         say(line)
     ensure_folder(options.folder)
@@ -64,7 +67,7 @@ def planned(options: RunOptions, restart: str | None = None) -> list[tuple[str, 
     path = options.folder / "run.json"
     stages = read_json(path)["stages"] if path.is_file() else {}
     names = [stage.name for stage in STAGES]
-    begin = names.index(restart) if restart else len(names)
+    begin = names.index(restart) if restart in names else len(names)
     done = [stages.get(name, {}).get("status") == "done" and names.index(name) < begin for name in names]
     return [(name, "done" if is_done else "to do") for name, is_done in zip(names, done, strict=True)]
 
