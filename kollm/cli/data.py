@@ -15,7 +15,8 @@ from kollm.recipe.engines import TRANSLATORS
 
 if TYPE_CHECKING:
     from kollm.dataset.plan import DataPlan
-    from kollm.dataset.settings import Settings, SourceInput
+    from kollm.dataset.settings import SourceInput
+    from kollm.recipe.schema import BuildSettings
 
 
 @click.group()
@@ -98,8 +99,6 @@ def build(
     **options: Any,
 ) -> None:
     """Build a dataset folder: read, translate, filter, write."""
-    from dataclasses import asdict
-
     from kollm.dataset.pipeline import build_dataset
     from kollm.dataset.plan import plan_build
 
@@ -117,7 +116,7 @@ def build(
         max_characters=max_characters,
         max_cost=max_cost,
         processes=processes,
-        **asdict(settings),
+        settings=settings,
     )
     for config, rows in report.rows.items():
         click.echo(f"{config}: {rows:,} rows")
@@ -159,12 +158,12 @@ def leaks(folder: str, against: tuple[str, ...], show: int, **own: Any) -> None:
         raise SystemExit(1)
 
 
-def _settings(options: dict[str, Any], **more: Any) -> Settings:
-    from kollm.dataset.settings import Settings
+def _settings(options: dict[str, Any], **more: Any) -> BuildSettings:
+    from kollm.dataset.settings import make_settings
 
     names = ("turns", "privacy", "near", "limit", "seed")
     against = tuple(name for name in options["against"] if name != "none")
-    return Settings(**{name: options[name] for name in names}, against=against, **more)
+    return make_settings(**{name: options[name] for name in names}, against=against, **more)
 
 
 def _inputs(sources: tuple[str, ...], options: dict[str, Any]) -> list[SourceInput]:

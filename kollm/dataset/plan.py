@@ -16,8 +16,9 @@ from kollm.dataset.passes import Build, first_pass
 from kollm.dataset.pipeline import find_processes
 from kollm.dataset.pool import Pool
 from kollm.dataset.scratch import Remaining, Scratch
-from kollm.dataset.settings import Settings, SourceInput, Tally
+from kollm.dataset.settings import SourceInput, Tally
 from kollm.recipe.engines import EngineFacts, engine_facts
+from kollm.recipe.schema import BuildSettings
 from kollm.services.endpoint import Endpoint, translator_endpoint
 
 NO_ENGINE = EngineFacts("", "")
@@ -80,7 +81,7 @@ def plan_build(
     sources: Sequence[str | SourceInput],
     *,
     translator: str = "deepl",
-    settings: Settings | None = None,
+    settings: BuildSettings | None = None,
     price: float | None = None,
     processes: int | None = None,
 ) -> DataPlan:
@@ -99,7 +100,7 @@ def plan_build(
     engine = engine_facts(translator) or NO_ENGINE
     engine = engine if price is None else replace(engine, price=price)
     inputs = [(SourceInput(item) if isinstance(item, str) else item).opened() for item in sources]
-    build = Build(inputs, settings or Settings(leaks="drop"), None, billed=bool(engine.service))
+    build = Build(inputs, settings or BuildSettings(leaks="drop"), None, billed=bool(engine.service))
     tally = Tally()
     workers = find_processes(inputs) if processes is None else processes
     with tempfile.TemporaryDirectory() as folder, Pool(build, workers) as pool, Scratch(Path(folder)) as scratch:

@@ -18,7 +18,7 @@ from kollm.core.lock import folder_lock
 from kollm.core.progress import say
 from kollm.core.records import canonical_json
 from kollm.core.version import __version__
-from kollm.recipe.schema import Recipe
+from kollm.recipe.schema import Adapter, Data, GenerationSettings, Judge, Recipe
 from kollm.run.checks import require_runnable
 from kollm.run.clearing import clear, require_clearable
 from kollm.run.destinations import destinations
@@ -139,11 +139,18 @@ def _require_unwritten(run: Run, journal: Mapping[str, Any]) -> None:
 
 def _require_same(stage: str, before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
     for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
+        later = key not in before and (key in _LATER or now[key] in (None, _DEFAULTS.get(key)))
+        if before.get(key) != now.get(key) and not later:
             raise StateError(
                 f"'{folder}' was made with {key} = {before.get(key)!r}, now it is {now.get(key)!r} - use another folder, or "
                 f"begin again from there: --restart {stage}."
             )
+
+
+def _defaults() -> dict[str, Any]:
+    sections = {"data": Data(), "generation": GenerationSettings(), "judge": Judge(), "adapter": Adapter()}
+    values = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    return _flat(values)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -154,3 +161,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value if isinstance(value, str | int | float | None) else canonical_json(value)
     return flat
+
+
+_DEFAULTS = _defaults()
+"""What a key of a recipe is that a run of an earlier version had not."""
+_LATER = {"looked_for"}
+"""Inputs that runs of earlier versions did not write down."""

@@ -13,18 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm.core.errors import RecipeError, ServiceError
+from kollm.core.errors import InputError, RecipeError, ServiceError
 from kollm.core.files import file_sha256, read_json, require_file
 from kollm.core.ownership import write_sealed
 from kollm.core.progress import say
 from kollm.core.records import Record
 from kollm.core.version import __version__
 from kollm.dataset.folder import dataset_fingerprint, read_records
+from kollm.dataset.leak_check import EVALUATION, find_leaks, load_references
 from kollm.dataset.pipeline import build_dataset
-from kollm.dataset.settings import SourceInput
+from kollm.dataset.settings import SourceInput, make_settings
 from kollm.recipe.engines import NONE
 from kollm.recipe.load import load_recipe
-from kollm.recipe.schema import Data, Recipe, Source
+from kollm.recipe.schema import BuildSettings, Data, Recipe, Source
 from kollm.services.repository import RepoType, locate
 from kollm.sources import SAMPLE
 from kollm.train.launch import check_launch, launch, launch_command
@@ -87,9 +88,11 @@ class Stage(NamedTuple):
 
 def _dataset_inputs(run: Run) -> dict[str, Any]:
     if _given_dataset(run) is not None:
-        return {"dataset": dataset_fingerprint(str(_given_dataset(run)))}
+        return {"dataset": dataset_fingerprint(str(_given_dataset(run))), "looked_for": list(_tasks_to_look_for(run))}
     data = run.recipe.data.model_dump(mode="json", exclude={"evaluation", "holdout", "holdout_seed", "dataset"})
-    return {"data": data, "files": _file_hashes(run.recipe.data.sources), "limit": run.options.limit}
+    files = _file_hashes(run.recipe.data.sources)
+    looked_for = list(_tasks_to_look_for(run))
+    return {"data": data, "files": files, "limit": run.options.limit, "looked_for": looked_for}
 
 
 def _given_dataset(run: Run) -> str | None:
@@ -104,6 +107,7 @@ def _file_hashes(sources: tuple[Source, ...]) -> dict[str, str]:
 def _dataset(run: Run) -> dict[str, Any]:
     given = _given_dataset(run)
     if given is not None:
+        _look_for_tasks(run, given)
         rows = sum(1 for _ in read_records(given))
         return {
             "location": _recorded(given, "dataset"),
@@ -111,7 +115,42 @@ def _dataset(run: Run) -> dict[str, Any]:
             "rows": rows,
             "summary": f"{rows:,} rows given in {given}",
         }
-    return _build(run, run.recipe.data.sources, "dataset")
+    return _build(run, run.recipe.data.sources, "dataset", _build_settings(run))
+
+
+def _build_settings(run: Run) -> BuildSettings:
+    """The recipe's, with the run's own evaluation set looked for and its limit kept."""
+    data, options = run.recipe.data, run.options
+    limits = [limit for limit in (data.limit, options.limit) if limit is not None]
+    against = (*data.against, *_tasks_to_look_for(run))
+    return make_settings(data.build, limit=min(limits, default=None), against=against)
+
+
+def _tasks_to_look_for(run: Run) -> tuple[str, ...]:
+    """The run's own evaluation set, as `against` names it, where it is none that is looked for anyway."""
+    source, named = run.recipe.data.evaluation, run.options.evaluation
+    if named is None and source is not None:
+        named = source.input or (EVALUATION if source.name == EVALUATION else None)
+    return (named,) if named is not None and named not in run.recipe.data.against else ()
+
+
+def _look_for_tasks(run: Run, dataset: str) -> None:
+    """Look for the evaluation sets in a dataset that was given, as a build does in its own rows.
+
+    Raises:
+        InputError: there are some, and data.leaks is not `keep`.
+    """
+    against = (*run.recipe.data.against, *_tasks_to_look_for(run))
+    found = list(find_leaks(read_records(dataset, split="train"), load_references(against)))
+    if not found:
+        return
+    shown = ", ".join(f"{leak.row}: {leak.task}" for leak in found[:3])
+    what = f"{len(found):,} rows of '{dataset}' hold a task of {', '.join(against)} ({shown})"
+    if run.recipe.data.leaks != "keep":
+        raise InputError(
+            f"{what} - take them out (kollm data leaks lists them), or train on them all the same: --set data.leaks=keep."
+        )
+    say(f"Warning: {what}; they are kept, as data.leaks says.")
 
 
 def _recorded(given: str, kind: RepoType) -> str:
@@ -119,7 +158,7 @@ def _recorded(given: str, kind: RepoType) -> str:
     return str(Path(given).resolve()) if Path(given).is_dir() else locate(given, kind).name
 
 
-def _build(run: Run, sources: tuple[Source, ...], name: str) -> dict[str, Any]:
+def _build(run: Run, sources: tuple[Source, ...], name: str, settings: BuildSettings) -> dict[str, Any]:
     data, options = run.recipe.data, run.options
     if not sources:
         raise RecipeError(
@@ -130,11 +169,7 @@ def _build(run: Run, sources: tuple[Source, ...], name: str) -> dict[str, Any]:
         translator=data.translator,
         translator_model=data.translator_model,
         output=run.folder / name,
-        filters=data.filters,
-        turns=data.turns,
-        mode=data.mode,
-        keep_english=data.keep_english,
-        limit=options.limit,
+        settings=settings,
         max_characters=options.max_characters,
         max_cost=options.max_cost,
     )
@@ -187,7 +222,7 @@ def _is_here(data: Data) -> bool:
 def _built(recipe: Recipe) -> TrainingRows:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(recipe, RunOptions(Path(folder)), {})
-        _build(run, recipe.data.sources, "dataset")
+        _build(run, recipe.data.sources, "dataset", _build_settings(run))
         return TrainingRows(recipe, list(read_records(run.folder / "dataset", split="train")))
 
 
@@ -210,7 +245,8 @@ def _evaluation(run: Run) -> dict[str, Any]:
     given = run.options.evaluation
     if given is None:
         assert run.recipe.data.evaluation is not None
-        result = _build(run, (run.recipe.data.evaluation,), "evaluation")
+        settings = make_settings(run.recipe.data.build, limit=run.options.limit, fresh_answers=False)
+        result = _build(run, (run.recipe.data.evaluation,), "evaluation", settings)
         return {**result, "summary": f"{result['rows']:,} evaluation tasks"}
     rows = sum(1 for _ in read_records(given))
     return {

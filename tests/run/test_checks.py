@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kollm.cli import cli
-from kollm.core.errors import RecipeError
+from kollm.core.errors import InputError, RecipeError
+from kollm.dataset.folder import read_records
+from kollm.dataset.pipeline import SourceInput, build_dataset
 from kollm.recipe.load import load_recipe
 from kollm.run import checks
 from kollm.run.checks import check_run, require_runnable
-from kollm.run.stages import RunOptions
+from kollm.run.stages import STAGES, Run, RunOptions
+from kollm.sources import SAMPLE
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +105,34 @@ def test_recipe_check_finds_names_and_needs_no_key(tmp_path: Path) -> None:
     assert "no source 'nosuch'" in str(result.exception) and "no prompt template 'nosuch'" in str(result.exception)
     path.write_text("extends: demo\ndata: {translator: deepl}\n")
     assert CliRunner().invoke(cli, ["recipe", "check", str(path)]).exit_code == 0
+
+
+def test_the_evaluation_set_of_a_run_is_looked_for_in_its_training_data(tmp_path: Path) -> None:
+    build_dataset([SourceInput("human_eval", SAMPLE)], output=tmp_path / "tasks", translator="memory")
+    build_dataset([SourceInput("dolly", SAMPLE)], output=tmp_path / "clean", translator="memory")
+    rows = [
+        {"instruction": row.instruction, "input": row.input, "output": row.output}
+        for row in read_records(tmp_path / "tasks")
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    build_dataset(
+        [SourceInput("koalpaca_v1", tmp_path / "rows.json")],
+        output=tmp_path / "leaky",
+        leaks="keep",
+        filters="none",
+        against=(),
+    )
+    evaluation = str(tmp_path / "tasks")
+
+    def dataset(*overrides: str, given: str | None = None) -> object:
+        recipe = load_recipe("demo", overrides)
+        return STAGES[0].work(Run(recipe, RunOptions(tmp_path / "out", evaluation=evaluation, dataset=given), {}))
+
+    assert dataset(given=str(tmp_path / "clean"))
+    with pytest.raises(InputError, match=r"rows of '.*leaky' hold a task of human_eval, .*tasks .*data\.leaks=keep"):
+        dataset(given=str(tmp_path / "leaky"))
+    assert dataset("data.leaks=keep", given=str(tmp_path / "leaky"))
+    source = f"data.sources=[{{name: koalpaca_v1, input: {tmp_path / 'rows.json'}}}]"
+    with pytest.raises(InputError, match="hold a task of the evaluation set"):
+        dataset(source, "data.filters=none")
+    assert dataset(source, "data.filters=none", "data.leaks=keep")

@@ -176,7 +176,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no stage 'training'"):
+    with pytest.raises(RecipeError, match="no stage 'training'"):
         run_recipe(tiny(), RunOptions(folder=tmp_path), restart="training")
     with pytest.raises(RecipeError, match=r"data\.sources is empty"):
         run_recipe(tiny("data.sources=[]"), RunOptions(folder=tmp_path / "a"))
