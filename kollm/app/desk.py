@@ -15,7 +15,7 @@ from kollm.app.library import Library, Place
 from kollm.app.rows import RowStore
 from kollm.app.suspicion import SuspicionIndex
 from kollm.judge.rubric import Rubric
-from kollm.judge.run import read_verdicts
+from kollm.judge.verdicts import read_verdicts
 
 
 @dataclass

@@ -36,7 +36,7 @@ def serve(folders: Sequence[Path], host: str, port: int, rubric: str) -> None:
     from kollm.app.desk import Desk
     from kollm.app.library import open_library
     from kollm.app.server import make_app
-    from kollm.judge.rubric import load_rubric
+    from kollm.judge.rubric_file import load_rubric
 
     library = open_library(folders)
     listener = _listen(host, port)

@@ -65,11 +65,23 @@ def trace_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Tra
     layers = _Layers()
     for file in reversed(_chain(path)):
         layers.add(file)
-    for override in overrides:
-        layers.override(override)
+    for text in overrides:
+        layers.override(text)
     values = layers.whole()
     values.setdefault("name", path.stem)
     return TracedRecipe(parse_recipe(values, str(path)), layers.places)
+
+
+def override(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """A recipe in memory with `section.key=value` overrides applied.
+
+    Raises:
+        RecipeError: an unknown key, or a value that does not fit.
+    """
+    layers = _Layers(recipe.model_dump(mode="json"))
+    for text in overrides:
+        layers.override(text)
+    return parse_recipe(layers.whole(), recipe.name)
 
 
 def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
@@ -117,10 +129,10 @@ class _Layer(NamedTuple):
 class _Layers:
     """The values of a chain of recipes, from the one that extends nothing to the last override."""
 
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
+    def __init__(self, values: dict[str, Any] | None = None) -> None:
+        self.values = dict(values or {})
         self.places: dict[str, Place] = {}
-        self._origins: dict[str, Any] = {}
+        self._origins: dict[str, Any] = self.values.pop("origins", {})
 
     def add(self, layer: _Layer) -> None:
         """Put a file over those before it."""

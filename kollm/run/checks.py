@@ -305,7 +305,7 @@ def _check_prompt(recipe: Recipe, folder: Path, found: Findings) -> None:
 
 
 def _check_judge(recipe: Recipe, options: RunOptions | None, found: Findings, hub: _Hub) -> None:
-    from kollm.judge.rubric import load_rubric
+    from kollm.judge.rubric_file import load_rubric
 
     settings = recipe.judge
     rubric = None

@@ -405,6 +405,8 @@ def _judge(run: Run) -> Any:
 
         where = settings.model or run.location("base")
         return LocalJudge(where, settings.rubric, name=settings.model or run.recipe.base.model)
+    if settings.engine == "rules":
+        return make_judge("rules", settings.rubric)
     return make_judge(
         "openai",
         settings.rubric,
@@ -412,6 +414,8 @@ def _judge(run: Run) -> Any:
         mode=settings.mode,
         samples=settings.samples,
         base_url=settings.base_url,
+        reply_tokens=settings.reply_tokens,
+        reasoning_tokens=settings.reasoning_tokens,
         max_cost=run.options.max_cost,
     )
 

@@ -29,7 +29,7 @@ from kollm.core.progress import say
 from kollm.core.records import Record
 from kollm.core.version import __version__
 from kollm.dataset.folder import dataset_fingerprint, read_manifest, read_records
-from kollm.recipe.bases import facts_from_config
+from kollm.recipe.bases import facts_from_config, written_out
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import QUESTION
 from kollm.recipe.schema import Recipe
@@ -64,6 +64,7 @@ from kollm.train.sft import (
     train,
     trainer_config,
 )
+from kollm.train.shapes import count
 from kollm.train.tracker import Tracker
 
 SECTIONS = (
@@ -317,9 +318,10 @@ def _work(trainer: StepTrainer, config: Any, recipe: Recipe) -> dict[str, Any]:
     """Parameters, and the work of a token counted for frozen weights; with a known GPU, its share of the peak (MFU)."""
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     about: dict[str, Any] = {"trainable_parameters": trainable}
-    if config.model_type not in ("gpt_neox", "bloom", "llama", "mistral"):
-        return about
-    facts = facts_from_config(config.name_or_path, config.to_dict())
+    if written_out(config.model_type):
+        facts = facts_from_config(config.name_or_path, config.to_dict())
+    else:
+        facts = count(config, config.name_or_path)
     mean = sum(trainer.batches.lengths) / len(trainer.batches.lengths)
     flop = flop_per_token(facts, recipe.adapter, checkpointing(recipe), int(mean))
     about |= {"parameters": facts.parameters, "flop_per_token": flop}

@@ -180,10 +180,10 @@ def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
         run_recipe(tiny(), RunOptions(folder=tmp_path), restart="training")
     with pytest.raises(RecipeError, match=r"data\.sources is empty"):
         run_recipe(tiny("data.sources=[]"), RunOptions(folder=tmp_path / "a"))
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(RecipeError, match="cannot be written"):
         (tmp_path / "file").write_text("")
         run_recipe(tiny(), RunOptions(folder=tmp_path / "file"))
-    with pytest.raises(InputError, match="nowhere"):
+    with pytest.raises(RecipeError, match="nowhere"):
         run_recipe(tiny(), RunOptions(folder=tmp_path / "b", dataset=str(tmp_path / "nowhere")))
 
 
