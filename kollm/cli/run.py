@@ -74,5 +74,5 @@ def run(
         ("verdicts", "what the judge said of each answer"),
         ("report", "open this one in a browser"),
     ):
-        location = folder / str(results[stage]["location"])
-        click.echo(f"  {location if location.exists() else results[stage]['location']!s:<40}  {text}")
+        location = folder / results[stage].location
+        click.echo(f"  {location if location.exists() else results[stage].location!s:<40}  {text}")

@@ -22,14 +22,14 @@ from kollm.recipe.schema import Adapter, Data, GenerationSettings, Judge, Recipe
 from kollm.run.checks import require_runnable
 from kollm.run.clearing import clear, require_clearable
 from kollm.run.destinations import destinations
-from kollm.run.stages import STAGES, Run, RunOptions, Stage
+from kollm.run.stages import STAGES, Run, RunOptions, Stage, StageResult
 from kollm.services.adapter_base import mend_moved
 
 CLEARING = "clearing"
 """Status of a stage whose files are being removed; after a kill the next start goes on with it."""
 
 
-def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) -> dict[str, dict[str, Any]]:
+def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) -> dict[str, StageResult]:
     """Run every stage that is not done, and return the results by stage.
 
     Raises:
@@ -58,7 +58,7 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
                 say(f"{label}: {'resumes' if entry else 'starts'}")
                 entry = _perform(stage, run, inputs, journal, entry or {})
                 say(f"{label}: {entry['result']['summary']} ({entry['seconds']:.0f} s)")
-            run.results[stage.name] = entry["result"]
+            run.results[stage.name] = StageResult.from_row(entry["result"])
         return run.results
 
 
@@ -82,7 +82,7 @@ def _perform(
     write_json(run.folder / "run.json", journal)
     started = time.monotonic()
     result = stage.work(run)
-    entry.update(status="done", seconds=round(spent + time.monotonic() - started, 3), result=result)
+    entry.update(status="done", seconds=round(spent + time.monotonic() - started, 3), result=result.to_row())
     write_json(run.folder / "run.json", journal)
     return entry
 

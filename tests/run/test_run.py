@@ -20,7 +20,7 @@ from kollm.core.lock import folder_lock
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
 from kollm.run.journal import planned, run_recipe
-from kollm.run.stages import STAGES, Run, RunOptions
+from kollm.run.stages import STAGES, Run, RunOptions, StageResult
 
 TINY = [
     "base.toy={hidden_size: 32, layers: 1, heads: 2, vocab_size: 600, context: 2048, pretrain_steps: 4}",
@@ -190,7 +190,9 @@ def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
 def test_changed_new_tokens_are_another_adapter_and_a_missing_file_is_named(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens.txt"
     stage = next(stage for stage in STAGES if stage.name == "adapter")
-    run = Run(tiny(f"base.new_tokens={tokens}"), RunOptions(tmp_path), {"dataset": {"fingerprint": "sha256:0"}})
+    run = Run(
+        tiny(f"base.new_tokens={tokens}"), RunOptions(tmp_path), {"dataset": StageResult("dataset", "", "sha256:0")}
+    )
     with pytest.raises(InputError, match=r"The file of new tokens '.*tokens\.txt' does not exist"):
         stage.inputs(run)
     tokens.write_text("한글날\n", encoding="utf-8")
