@@ -31,7 +31,7 @@ COMMANDS = {
     "judge": ("kollm.cli.judge:judge", "Judge answers by a rubric."),
     "compare": ("kollm.cli.compare:compare", "Paired intervals and tests between systems."),
     "report": ("kollm.cli.report:report", "Tables, figures and samples in one HTML file."),
-    "app": ("kollm.cli.app:app", "Local pages: look at data, review translations, compare answers."),
+    "app": ("kollm.cli.app:app", "Local pages: look at data, review translations, compare answers, chat."),
     "merge": ("kollm.cli.train:merge", "Merge an adapter into its base in bf16, checked."),
     "push": ("kollm.cli.hub:push", "Publish a dataset, adapter, model or metric to the Hub."),
     "ledger": ("kollm.cli.ledger:ledger", "What was bought from paid services."),
