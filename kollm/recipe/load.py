@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from kollm.core.errors import RecipeError, did_you_mean
+from kollm.core.errors import InputError, RecipeError, did_you_mean
+from kollm.core.files import read_text
+from kollm.core.reading import parse_yaml, shown
 from kollm.core.resources import resource_folder
 from kollm.recipe.schema import Recipe
 
@@ -154,8 +156,8 @@ class _Layers:
         if not separator:
             raise RecipeError(f"The override '{text}' has no '=' - write section.key=value.")
         try:
-            value = yaml.safe_load(written)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            value = parse_yaml(written, "")
+        except InputError as error:
             raise RecipeError(f"The override '{text}' is not valid YAML after '=' - quote the value.") from error
         if key.startswith("origins."):  # its keys have dots of their own
             self._origins[key.removeprefix("origins.")] = value
@@ -208,17 +210,10 @@ def _chain(path: Path) -> list[_Layer]:
 
 def _read(path: Path) -> _Layer:
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-        try:
-            node = loader.get_single_node()
-            values = loader.construct_document(node) if node is not None else None
-        finally:
-            loader.dispose()
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise RecipeError(f"Recipe {path}, line {line}: not valid YAML ({error.problem}) - mend that line.") from error
-    except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"Recipe {path}: not readable as UTF-8 YAML ({error}) - mend the file.") from error
+        text = read_text(path)
+        values = parse_yaml(text, f"Recipe {path}")
+    except InputError as error:
+        raise RecipeError(str(error)) from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise RecipeError(
             f"Recipe {path}: holds {type(values).__name__}, not keys and values - see `kollm recipe show demo`."
@@ -226,7 +221,7 @@ def _read(path: Path) -> _Layer:
     parent = values.pop("extends", None)
     if parent is not None and not isinstance(parent, str):
         raise RecipeError(f"Recipe {path}: extends is {parent!r} - name one recipe.")
-    return _Layer(values, _lines(node), path, parent)
+    return _Layer(values, _lines(yaml.compose(text, yaml.SafeLoader)), path, parent)
 
 
 def _shown(path: Path) -> str:
@@ -295,7 +290,7 @@ def _explain(item: Any) -> str:
         return f"the key '{key}' is missing - add it"
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
-    return f"'{key}' is {item['input']!r} - {item['msg'][0].lower()}{item['msg'][1:]}"
+    return f"'{key}' is {shown(item['input'])} - {item['msg'][0].lower()}{item['msg'][1:]}"
 
 
 def _known_keys(location: Sequence[Any]) -> list[str]:

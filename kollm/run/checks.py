@@ -20,6 +20,7 @@ from typing import Any
 
 from kollm.core.errors import InputError, KollmError, MissingExtraError, RecipeError, ServiceError
 from kollm.core.files import read_json, require_file
+from kollm.core.results import read_run_file
 from kollm.dataset.folder import read_records
 from kollm.quality.filters import FILTERS
 from kollm.recipe.bases import BASES, facts_from_config
@@ -128,7 +129,7 @@ def _to_do(options: RunOptions | None, restart: str | None, found: Findings) -> 
     journal: dict[str, Any] = {}
     if options is not None and (options.folder / "run.json").is_file():
         with found.of():
-            journal = read_json(options.folder / "run.json").get("stages", {})
+            journal = read_run_file(options.folder / "run.json").get("stages", {})
     begin = names.index(restart) if restart else len(names)
     return {name for place, name in enumerate(names) if place >= begin or journal.get(name, {}).get("status") != "done"}
 
