@@ -13,10 +13,11 @@ import pytest
 from kollm.core.records import Original, Record
 from kollm.core.text import changes, normalise
 from kollm.hub.secrets import find_secrets
-from kollm.quality.filters import FILTERS, View, mixed_register
+from kollm.quality.filters import FILTERS, mixed_register
 from kollm.quality.flags import answer_flags
 from kollm.quality.privacy import screen
 from kollm.quality.review import find_hits
+from kollm.quality.view import View
 from kollm.sources.html import is_html, to_markdown
 from kollm.translate.lines import changed_lines
 from kollm.translate.masking import make_document, mask
