@@ -151,7 +151,10 @@ def _steps(text: str) -> Iterator[tuple[str, str, str]]:
         ("control_characters_removed", _without_controls),
         ("soft_hyphens_removed", lambda text: _SOFT_HYPHENS.sub("", text)),
         ("zero_width_removed", _without_zero_width),
-        ("composed_to_nfc", compose),
+        (
+            "composed_to_nfc",
+            lambda text: _PART_FILLERS.sub("", compose(text)),
+        ),  # what it stood beside may be a syllable
         ("jamo_composed", lambda text: compose(_with_syllables(_without_parts(text)))),
     ):
         before, text = text, step(text)

@@ -20,7 +20,7 @@ from kollm.core.errors import InputError, MissingExtraError, StateError
 from kollm.core.files import read_json, require_file
 from kollm.core.version import __version__
 from kollm.hub.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
-from kollm.recipe.prompt import QUESTION, PromptTemplate
+from kollm.recipe.prompt import BEGIN, QUESTION, PromptTemplate
 from kollm.recipe.schema import TOY_PREFIX
 from kollm.report.markdown import markdown_tables
 from kollm.services.repository import Reference
@@ -105,7 +105,7 @@ def _trained_prompt(folder: Path, training: Mapping[str, Any]) -> PromptTemplate
         StateError: it is another.
     """
     path = require_file(folder / "chat_template.jinja", "The tokenizer's chat template")
-    prompt = PromptTemplate(str(training["prompt"]), path.read_text(encoding="utf-8"))
+    prompt = PromptTemplate(str(training["prompt"]), path.read_text(encoding="utf-8").removeprefix(BEGIN))
     if prompt.sha256 != training["prompt_sha256"]:
         raise StateError(
             f"'{path}' is not the template that '{folder}' was trained with - put it back, or servers would format prompts in "

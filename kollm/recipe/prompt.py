@@ -24,6 +24,8 @@ from kollm.core.text import normalise
 EOS_TOKEN = "<|endoftext|>"
 """End of text in Polyglot-Ko, GPT-NeoX and Pythia; pass a tokenizer's own where it differs."""
 
+BEGIN = "{{- bos_token -}}"
+"""Stands before a template that is exported with a tokenizer that puts BOS before a text: servers put none there."""
 QUESTION = "건강을 지키는 세 가지 방법을 알려 주세요."
 """What cards show a prompt of."""
 _HEADING = re.compile(r"(?:^|\\n|\n|['\"])(#{1,6} [^\\\n'\"{}#]{1,40}:)(?=\\n|\n|['\"])")

@@ -1,7 +1,7 @@
 """Records into tokens: prompt and completion, the loss mask, truncation, and the rows that are held out.
 
 Prompt and answer are tokenised apart, so that the model trains on exactly the prompt tokens that it is asked with.
-Text from the data never becomes a special token; EOS is appended by its id and always learned.
+Text from the data never becomes a special token; EOS is appended by its id and learned wherever an answer is whole.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ Loss = Literal["completion", "all"]
 Ids = NDArray[np.int32]
 _PAIR = re.compile(r"-t\d+$")
 _CHUNK = 512
+_LONGEST_CHARACTER = 8
+"""More tokens than a character has: tokens of single bytes, of which UTF-8 takes four, and one before them."""
 
 
 class Example(NamedTuple):
@@ -111,8 +113,9 @@ def tokenise(
 ) -> Tokenised:
     """Turn records into examples of at most `max_length` tokens.
 
-    A row that is too long loses its oldest turns first, then the end of its input, then the end of its answer, never
-    what ends the answer. A row whose prompt alone fills `max_length` is dropped and counted.
+    A row that is too long loses its oldest turns first, then the end of its input, then the end of its answer, with what
+    ends the answer: EOS after a cut one would teach to stop in the middle. It is cut between two characters, though a
+    character may be several tokens. A row whose prompt alone fills `max_length` is dropped and counted.
     """
     result = Tokenised()
     counts = result.counts
@@ -158,12 +161,13 @@ def _shorten(row: Row, encoder: PromptEncoder, room: int, counts: Counter[str]) 
     if row.length <= room:
         return row
     answer = row.spans[-1].ids
-    text, closing = answer[: -row.closing], answer[-row.closing :]
-    kept = text[: max(0, len(text) - (row.length - room))]
+    kept = answer[: min(len(answer) - row.closing, len(answer) - (row.length - room))]
+    while kept and encoder.tokenizer.decode(kept[-_LONGEST_CHARACTER:]).endswith("\ufffd"):
+        kept = kept[:-1]
     if not kept:
         return None
     counts["completion_cut"] += 1
-    return row._replace(spans=[*row.spans[:-1], Span([*kept, *closing], True)])
+    return row._replace(spans=[*row.spans[:-1], Span(kept, True)])
 
 
 def _without_history(row: Row, encoder: PromptEncoder, room: int) -> Row:

@@ -18,8 +18,8 @@ from kollm.core.errors import InputError, RecipeError
 from kollm.core.files import require_file
 from kollm.core.records import Record
 from kollm.recipe.chat import CHAT, ChatEncoder
-from kollm.recipe.prompt import PromptTemplate
-from kollm.recipe.tokens import PromptEncoder, TextEncoder
+from kollm.recipe.prompt import BEGIN, PromptTemplate
+from kollm.recipe.tokens import PromptEncoder, TextEncoder, bos_ids
 
 AUTO = "auto"
 """The prompt of a recipe that names none: the base's own template, or `kullm-2023` where it has none."""
@@ -94,7 +94,7 @@ def make_encoder(prompt: str, tokenizer: Any, *, enable_thinking: bool | None = 
                 f"enable_thinking is for chat templates, and the prompt is '{name}' - leave it out, or set prompt to chat."
             )
         template = PromptTemplate.load(name)
-        tokenizer.chat_template = template.chat_template
+        tokenizer.chat_template = (BEGIN if bos_ids(tokenizer) else "") + template.chat_template
         return TextEncoder(template, tokenizer)
     if name != CHAT:
         tokenizer.chat_template = _template_file(name)

@@ -139,7 +139,7 @@ def test_kollm_generate_by_name_records_commits(hub: LoopbackHub, work: Path, mo
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
         system = load_system(f"{REPO}@v1")
         assert (system.adapter, system.model) == (f"{REPO}@{adapter.commit}", f"{base.repository}@{base.commit}")
-        assert system.template.name == "kullm-2023"
+        assert system.encoder.name == "kullm-2023"
     with pytest.raises(InputError, match="no revision 'v7'"):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         load_system(f"{REPO}@v7")

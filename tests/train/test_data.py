@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from kollm.core.errors import InputError
 from kollm.core.records import Record
@@ -11,6 +12,7 @@ from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.tokens import TextEncoder
 from kollm.train.data import IGNORED, split_heldout, tokenise
 from kollm.train.preview import spans
+from kollm.train.prompts import make_encoder
 from kollm.train.toy import train_tokenizer
 
 TEMPLATE = PromptTemplate.load("kullm-2023")
@@ -56,7 +58,7 @@ def test_text_from_the_data_never_becomes_a_special_token(tokenizer):
     assert example.input_ids[-1] == tokenizer.eos_token_id
 
 
-def test_truncation_takes_history_then_input_then_the_answer_and_keeps_eos(tokenizer):
+def test_truncation_takes_history_then_input_then_the_answer_with_its_eos(tokenizer):
     record = Record("a", "s", "질문", "입력 " * 40, "대답 " * 10, (("옛 질문", "옛 대답 " * 30),))
     full = len(one(record, tokenizer)[0].input_ids)
     without_history = len(one(replace(record, history=()), tokenizer)[0].input_ids)
@@ -74,7 +76,28 @@ def test_truncation_takes_history_then_input_then_the_answer_and_keeps_eos(token
     example, counts = one(record, tokenizer, without_input - 5)
     assert (counts["history_cut"], counts["input_cut"], counts["completion_cut"]) == (1, 1, 1)
     assert len(example.input_ids) == without_input - 5
-    assert example.labels[-1] == tokenizer.eos_token_id
+    assert tokenizer.eos_token_id not in example.labels, "it would teach to stop in the middle"
+
+
+def test_an_answer_is_cut_between_characters_at_whatever_length(tokenizer):
+    """Rare syllables and emoji are several tokens each in a small vocabulary of bytes."""
+    answer = "뷁쀍👩‍👩‍👧 똠방각하 🇰🇷 꽯흝 abc 𝔘 " * 3
+    whole, _ = one(Record("a", "s", "질문", "", answer), tokenizer)
+    prompt = len(whole.input_ids) - int((whole.labels != IGNORED).sum())
+    ends = set()
+    for length in range(prompt + 1, len(whole.input_ids)):
+        example, counts = one(Record("a", "s", "질문", "", answer), tokenizer, length)
+        if example is None:
+            assert counts["dropped"] == 1, "not one character fits"
+            continue
+        learned = example.labels[example.labels != IGNORED].tolist()
+        assert counts["completion_cut"] == 1
+        assert answer.startswith(tokenizer.decode(learned))
+        assert learned[-1] != tokenizer.eos_token_id
+        assert len(example.input_ids) > length - 4, "at most three bytes of a character are left out"
+        ends.add(tokenizer.decode(learned)[-1])
+    assert {"뷁", "🇰", "𝔘"} <= ends
+    assert whole.labels[-1] == tokenizer.eos_token_id
 
 
 def test_a_row_whose_prompt_fills_the_length_is_dropped_and_counted(tokenizer):
@@ -108,3 +131,22 @@ def test_a_split_with_an_empty_side_is_an_error():
         split_heldout([Record("a", "s", "q", "", "a")], 0.001)
     with pytest.raises(InputError, match="none to train on"):
         split_heldout([], 0.0)
+
+
+def test_a_server_that_renders_the_exported_template_makes_the_tokens_of_training():
+    """A tokenizer that puts BOS before a text, as Llama's does, and one that puts nothing there."""
+    for begins in (True, False):
+        tokenizer = train_tokenizer(TEXTS, 600)
+        if begins:
+            bos = ("<|endoftext|>", tokenizer.bos_token_id)
+            tokenizer._tokenizer.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[bos])
+        encoder = make_encoder("kullm-2023", tokenizer)
+        record = Record("a", "s", "질문", "입력", "대답", (("앞 질문", "앞 대답"),))
+        messages = record.messages()
+        prompt = encoder.prompt(record)
+        assert (prompt[0] == tokenizer.bos_token_id) == begins
+        served = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
+        assert served == prompt
+        learned = tokenise([record], encoder, max_length=1024).examples[0].input_ids.tolist()
+        assert tokenizer.apply_chat_template(messages, return_dict=False) == learned
+        assert encoder.sha256 == TEMPLATE.sha256

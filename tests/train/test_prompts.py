@@ -233,7 +233,7 @@ def test_a_row_that_the_template_refuses_is_named() -> None:
 
 
 def test_long_rows_are_cut_as_those_of_other_prompts() -> None:
-    """Oldest turns first, then the input, then the answer; its end stays."""
+    """Oldest turns first, then the input, then the answer with its end."""
     tokenizer = tokenizer_for(trl_templates()["llama3"])
     encoder = make_encoder("auto", tokenizer)
     record = replace(TALK, input="글 " * 40, output="답 " * 30)
@@ -251,7 +251,7 @@ def test_long_rows_are_cut_as_those_of_other_prompts() -> None:
         data = tokenise([record], encoder, max_length=limit)
         (example,) = data.examples
         assert len(example.input_ids) <= limit
-        assert example.labels[-1] == encoder.ends[0]
+        assert (example.labels[-1] == encoder.ends[0]) == (cut != "completion_cut")
         assert cut is None or data.counts[cut] == 1
 
 

@@ -1,0 +1,199 @@
+"""Talking with a system turn by turn: what was said, and speakers that answer it piece by piece.
+
+A speaker is a model on this machine, with the prompt that it was trained with, or a served one. What it says comes as
+it is decoded; whoever stops reading stops it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from kollm.core.errors import InputError
+from kollm.core.records import Record
+from kollm.recipe.prompt import cut_at_heading
+from kollm.services.endpoint import chat_endpoint
+
+if TYPE_CHECKING:
+    from kollm.answer.local import System
+
+WAIT = 0.2
+"""Seconds between looks at whether the model ended without a word."""
+
+
+class Exchange(NamedTuple):
+    """What the user said and what the system answered."""
+
+    user: str
+    answer: str
+
+
+@dataclass
+class Talk:
+    """A conversation: its system message and what was said, oldest first."""
+
+    system: str = ""
+    exchanges: list[Exchange] = field(default_factory=list)
+
+    def record(self, message: str) -> Record:
+        """The conversation with one more message that waits for its answer."""
+        return Record("talk", "talk", message, "", "", tuple(map(tuple, self.exchanges)), self.system, lang="ko")  # type: ignore[arg-type]
+
+    def take_back(self) -> str:
+        """Remove the last exchange; what the user said in it.
+
+        Raises:
+            InputError: nothing was said yet.
+        """
+        if not self.exchanges:
+            raise InputError("Nothing was said yet - there is no turn to take back.")
+        return self.exchanges.pop().user
+
+    def row(self) -> dict[str, Any]:
+        """The conversation in the form `messages`, which kollm and others read as training data."""
+        messages = [{"role": "system", "content": self.system}] if self.system else []
+        for user, answer in self.exchanges:
+            messages += [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+        return {"messages": messages}
+
+
+class Speaker(Protocol):
+    """Something that answers."""
+
+    @property
+    def name(self) -> str:
+        """What it is called beside others."""
+
+    def answer(self, record: Record) -> Iterator[str]:
+        """The answer to a record's last turn, piece by piece; closing the iterator stops it."""
+
+
+class LocalSpeaker:
+    """A loaded system.
+
+    Args:
+        system: as `kollm.answer.local.load_system` gives it.
+        sampling: options of transformers' generation; sampling from the whole distribution is not the default.
+    """
+
+    def __init__(self, system: System, sampling: Mapping[str, Any]) -> None:
+        self._system = system
+        self._sampling = dict(sampling)
+
+    @property
+    def name(self) -> str:
+        return self._system.name
+
+    def answer(self, record: Record) -> Iterator[str]:
+        import torch
+        from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+
+        system = self._system
+        ids = system.encoder.prompt(record)
+        room = getattr(system.network.config, "max_position_embeddings", None)
+        if room is not None and len(ids) >= room:
+            raise InputError(
+                f"The conversation takes {len(ids):,} tokens and {self.name} reads {room:,} - begin a new one with /reset."
+            )
+        stopped = threading.Event()
+
+        class Stop(StoppingCriteria):  # type: ignore[misc]
+            def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+                return torch.full((input_ids.shape[0],), stopped.is_set(), device=input_ids.device)
+
+        streamer = TextIteratorStreamer(system.tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=WAIT)
+        failure: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                with torch.inference_mode():
+                    prompt = torch.tensor([ids], device=system.network.device)
+                    system.network.generate(
+                        prompt,
+                        attention_mask=torch.ones_like(prompt),
+                        streamer=streamer,
+                        stopping_criteria=StoppingCriteriaList([Stop()]),
+                        eos_token_id=list(system.encoder.ends),
+                        pad_token_id=system.tokenizer.pad_token_id,
+                        **self._sampling,
+                    )
+            except BaseException as error:
+                failure.append(error)
+                streamer.end()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield from _before_heading(_pieces(streamer, thread), system.encoder.stop)
+        finally:
+            stopped.set()
+            thread.join()
+        if failure:
+            raise failure[0]
+
+
+class ServedSpeaker:
+    """A model behind an OpenAI-compatible service. What it says is not kept in the ledger: nobody asks it twice.
+
+    Args:
+        model: the model's name.
+        base_url: the service's address; None for OpenAI's or that of the environment.
+        key_env: the variable that holds its key, if not the host's own.
+        options: options of the request, such as `temperature` and `max_tokens`.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None = None,
+        key_env: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._model = model
+        self._endpoint = chat_endpoint(base_url, key_env)
+        self._options = dict(options or {})
+
+    @property
+    def name(self) -> str:
+        return self._model
+
+    def answer(self, record: Record) -> Iterator[str]:
+        from kollm.services.chat.stream import stream_answer
+
+        yield from stream_answer(self._endpoint, self._model, record.messages()[:-1], self._options)
+
+
+def _pieces(streamer: Any, thread: threading.Thread) -> Iterator[str]:
+    """What the streamer gives; it looks up from waiting, so that Ctrl-C is heard."""
+    from queue import Empty
+
+    while True:
+        try:
+            yield next(streamer)
+        except StopIteration:
+            return
+        except Empty:
+            if not thread.is_alive():
+                return
+
+
+def _before_heading(pieces: Iterator[str], stops: tuple[str, ...]) -> Iterator[str]:
+    """The pieces up to a line that begins with one of the template's headings; a last line that may become one waits."""
+    said, held = "", ""
+    for piece in pieces:
+        held += piece
+        kept, heading = cut_at_heading(said + held, stops)
+        if heading:
+            yield kept[len(said) :].rstrip()
+            return
+        line_start = (said + held).rfind("\n") + 1
+        last = (said + held)[line_start:]
+        waits = any(stop.startswith(last) for stop in stops) if last else bool(stops)
+        ready = (said + held)[: line_start - 1 if waits and line_start else (0 if waits else None)]
+        if len(ready) > len(said):
+            yield ready[len(said) :]
+            said, held = ready, (said + held)[len(ready) :]
+    if held:
+        yield held

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from kollm.answer.local import load_system
+from kollm.answer.talk import Exchange, LocalSpeaker, ServedSpeaker, Talk, _before_heading
+from kollm.cli import cli
+from kollm.core.errors import InputError, ServiceError
+from kollm.recipe.schema import ToyBase
+from kollm.train.toy import make_base
+from tests.servers.stream import LoopbackStream
+
+WORDS = "서울은 대한민국의 수도입니다. 물은 섭씨 0도에서 업니다. 오늘 날씨가 좋습니다."
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    spec = ToyBase(hidden_size=32, layers=2, heads=2, vocab_size=400, context=512, pretrain_steps=20, pretrain_block=32)
+    make_base("gpt_neox", spec, [WORDS] * 20, folder)
+    return folder
+
+
+def test_the_pieces_are_the_answer_that_generate_gives(base: Path, tmp_path: Path) -> None:
+    from kollm.answer.file import read_generations
+    from kollm.answer.local import generate_answers
+
+    system = load_system(str(base), prompt="kullm-2023")
+    record = Talk("친절하게", [Exchange("안녕?", "네.")]).record("서울은?")
+    generate_answers([record], system, tmp_path / "g.jsonl", preset="greedy", max_new_tokens=20)
+    (whole,) = read_generations(tmp_path / "g.jsonl")
+    pieces = list(LocalSpeaker(system, {"max_new_tokens": 20, "do_sample": False}).answer(record))
+    assert "".join(pieces).strip() == whole.response
+
+
+def test_who_stops_reading_stops_the_model(base: Path) -> None:
+    speaker = LocalSpeaker(load_system(str(base), prompt="kullm-2023"), {"max_new_tokens": 400, "do_sample": True})
+    pieces = speaker.answer(Talk().record("서울은?"))
+    next(pieces, None)
+    pieces.close()  # type: ignore[attr-defined]
+
+
+def test_a_conversation_that_is_too_long_is_a_sentence(base: Path) -> None:
+    speaker = LocalSpeaker(load_system(str(base), prompt="kullm-2023"), {"max_new_tokens": 4})
+    with pytest.raises(InputError, match="begin a new one"):
+        list(speaker.answer(Talk().record("서울 " * 600)))
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_a_heading_ends_the_answer_wherever_the_pieces_are_cut(cut: int) -> None:
+    text = "첫 줄\n## 요약\n둘째 줄\n### 지시어:\n다음 질문"
+    pieces = [text[start : start + cut] for start in range(0, len(text), cut)]
+    assert "".join(_before_heading(iter(pieces), ("### 지시어:",))) == "첫 줄\n## 요약\n둘째 줄"
+    assert "".join(_before_heading(iter(pieces), ())) == text
+
+
+def test_a_served_model_streams_with_the_whole_conversation() -> None:
+    with LoopbackStream(["서울", "입니다", "."]) as server:
+        speaker = ServedSpeaker("m", server.url, options={"temperature": 0.0})
+        talk = Talk("짧게", [Exchange("안녕?", "네.")])
+        assert list(speaker.answer(talk.record("수도는?"))) == ["서울", "입니다", "."]
+    assert [message["role"] for message in server.bodies[0]["messages"]] == ["system", "user", "assistant", "user"]
+
+
+def test_a_served_model_that_is_not_there_is_a_sentence() -> None:
+    with pytest.raises(ServiceError, match="did not answer"):
+        list(ServedSpeaker("m", "http://127.0.0.1:9/v1").answer(Talk().record("?")))
+
+
+def test_a_whole_conversation_in_the_terminal(tmp_path: Path) -> None:
+    saved = tmp_path / "talk.jsonl"
+    lines = ["/system 짧게", "수도는?", "/edit 일본의 수도는?", "/nothing", "/retry", f"/save {saved}", "/reset", "/retry", "/help", "/quit", "never"]  # fmt: skip
+    with LoopbackStream(["도쿄", "입니다."]) as server:
+        result = CliRunner().invoke(
+            cli, ["chat", "m", "--api", "--base-url", server.url], input="\n".join(lines) + "\n"
+        )
+    assert result.exit_code == 0, result.output
+    assert result.output.count("도쿄입니다.") == 3 and "'/nothing' is unknown" in result.output
+    assert "no turn to take back" in result.output and "/save FILE" in result.output
+    (row,) = [json.loads(line) for line in saved.read_text(encoding="utf-8").splitlines()]
+    assert [message["content"] for message in row["messages"]] == ["짧게", "일본의 수도는?", "도쿄입니다."]
+
+
+def test_two_systems_beside_each_other(base: Path) -> None:
+    options = ["--prompt", "kullm-2023", "--max-new-tokens", "4", "--preset", "greedy"]
+    result = CliRunner().invoke(cli, ["chat", str(base), "--beside", str(base), *options], input="수도는?\n")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("[base]") == 2
