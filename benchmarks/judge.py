@@ -24,9 +24,10 @@ import openai
 from kollm.core.records import Generation
 from kollm.judge.local import LocalJudge
 from kollm.judge.parse import parse_verdict
-from kollm.judge.rubric import load_rubric
-from kollm.judge.run import Question, judge_generations, read_verdicts
+from kollm.judge.rubric_file import load_rubric
+from kollm.judge.run import Question, judge_generations
 from kollm.judge.served import ChatJudge
+from kollm.judge.verdicts import read_verdicts
 from kollm.recipe.schema import ToyBase
 from kollm.services.chat import ChatClient
 from kollm.services.ledger import Ledger

@@ -22,7 +22,7 @@ from kollm.core.files import json_line, read_jsonl
 from kollm.core.records import Generation, Verdict, text_sha256
 from kollm.core.resources import resource_folder
 from kollm.judge.parse import parse_verdict
-from kollm.judge.rubric import load_rubric
+from kollm.judge.rubric_file import load_rubric
 from kollm.report import write_report
 
 RUBRIC = load_rubric("kullm2023")

@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from kollm.core.records import Generation
+    from kollm.judge.agreement import PositionBias
+    from kollm.judge.pairwise import PairVerdict
     from kollm.judge.served import ChatJudge
+    from kollm.services.chat import ChatClient, ChatRequest
 
 
 @click.command(short_help="Judge answers by a rubric.")
 @click.argument("generations", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--rubric", default="kullm2023", show_default=True, help="kullm2023, kullm2023-fixed, kullm3, or a file.")
+@click.option(
+    "--rubric",
+    default="kullm2023-fixed",
+    show_default=True,
+    help="A rubric that comes with kollm (docs/judge.md lists them), or a file; kullm2023 is the paper's.",
+)
 @click.option("-o", "--output", default="verdicts.jsonl", type=click.Path(path_type=Path), show_default=True)
-@click.option("--engine", default="openai", show_default=True, type=click.Choice(["openai", "local"]))
+@click.option("--engine", default="openai", show_default=True, type=click.Choice(["openai", "local", "rules"]))
 @click.option("--model", help="Judge [default: a dated snapshot of the service; local: none].")
-@click.option("--mode", type=click.Choice(["text", "structured", "logprob"]), help="[default: text; local: its own]")
+@click.option(
+    "--mode",
+    type=click.Choice(["text", "structured", "rationale", "logprob"]),
+    help="[default: text; local: its own]",
+)
 @click.option("--samples", default=1, show_default=True, type=click.IntRange(1), help="Verdicts an answer.")
 @click.option("--temperature", type=click.FloatRange(0, 2), help="[default: 0 for one sample, 1 for several]")
+@click.option(
+    "--reply-tokens", type=click.IntRange(1), help="Room of a reply [default: 512; rationale: 2048; pairs: 256]."
+)
+@click.option(
+    "--reasoning-tokens",
+    type=click.IntRange(0),
+    help="Room for thinking before it [default: by the model; own server: 4096].",
+)
+@click.option(
+    "--tasks", type=click.Path(path_type=Path), help="JSONL of tasks: id, reference, category, checklist, rules ..."
+)
 @click.option("--base-url", help="OpenAI-compatible server, if not OpenAI's [env: OPENAI_BASE_URL].")
 @click.option("--key-env", metavar="NAME", help="Variable with that server's key [default: the host's own].")
 @click.option("--max-cost", type=float, help="Stop before spending more than this many USD.")
@@ -29,35 +54,58 @@ if TYPE_CHECKING:
 @click.option("--concurrency", type=click.IntRange(1), help="Requests at once [default: 32].")
 @click.option("--batch", is_flag=True, help="Batch API, at half the price: submit; run again to collect.")
 @click.option("--against", type=click.Path(path_type=Path), help="Judge pairs with these answers, in both orders.")
+@click.option("--keep-going", is_flag=True, help="Go on though the first replies give no score.")
 @click.option("--limit", type=click.IntRange(1), help="Judge the first N answers only.")
 @click.option("--dry-run", is_flag=True, help="Show what would be asked and what it costs at most; ask nobody.")
+@click.pass_context
 def judge(
+    context: click.Context,
+    /,
     generations: tuple[Path, ...],
-    rubric: str,
     output: Path,
     limit: int | None,
-    dry_run: bool,
-    batch: bool,
+    tasks: Path | None,
     against: Path | None,
-    engine: str,
     **options: Any,
 ) -> None:
     """Judge the answers in GENERATIONS by a rubric. What was judged before is not asked, nor paid, again."""
     from kollm.core.errors import InputError
+    from kollm.judge.tasks import with_tasks
+
+    sides = [
+        [answer for path in paths for answer in _read(path)][:limit]
+        for paths in (generations, () if against is None else (against,))
+    ]
+    if not sides[0]:
+        raise InputError(f"There are no answers to judge in {', '.join(map(str, generations))} - generate some first.")
+    if tasks is not None:
+        sides = [with_tasks(side, tasks) if side else side for side in sides]
+    if against is not None:
+        if context.get_parameter_source("rubric") is ParameterSource.COMMANDLINE:
+            raise InputError("--against has a question of its own - leave out --rubric.")
+        _pairs(sides[0], sides[1], output, options)
+    else:
+        _scores(sides[0], output, **options)
+
+
+def _scores(
+    answers: Sequence[Generation], output: Path, *, rubric: str, engine: str, dry_run: bool, batch: bool, **options: Any
+) -> None:
+    from kollm.core.errors import InputError
     from kollm.judge.make import local_model, make_judge
 
-    answers = [answer for path in generations for answer in _read(path)][:limit]
-    if not answers:
-        raise InputError(f"There are no answers to judge in {', '.join(map(str, generations))} - generate some first.")
-    if against is not None:
-        _pairs(answers, _read(against), output, dry_run, batch or engine == "local", options)
-        return
-    if engine == "local" and batch:
+    if engine != "openai" and batch:
         raise InputError("--batch needs a service - leave it out, or use --engine openai.")
+    keep_going = options.pop("keep_going")
     if engine == "local" and dry_run:
         click.echo(f"{local_model(**options)} would judge {len(answers)} answers by {rubric} into {output}.")
         return
-    chosen: Any = make_judge(engine, rubric, **options)  # type: ignore[arg-type]
+    chosen: Any = make_judge(engine, rubric, keep_going=keep_going, **options)  # type: ignore[arg-type]
+    for answer in answers:
+        chosen.rubric.check(answer)
+    if engine == "rules" and dry_run:
+        click.echo(f"The rules of {rubric} would be checked on {len(answers)} answers into {output}.")
+        return
     if engine == "openai" and not _ask_service(chosen, answers, output, dry_run, batch):
         return
     _judge(chosen, answers, output)
@@ -70,30 +118,38 @@ def _read(path: Path) -> list[Generation]:
 
     answers = []
     for number, row in enumerate(read_jsonl(path), start=1):
-        for name in ("id", "system", "instruction", "input", "response", "finish_reason"):
-            if name in row and not isinstance(row[name], str):
-                raise InputError(f"{path}, row {number}: {name} is {row[name]!r} - it must be text.")
-        answer = Generation.from_row(row)
-        check_shown(f"{path}, row {number}", answer.id, answer.system)
+        where = f"{path}, row {number}"
+        try:
+            answer = Generation.from_row(row)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        check_shown(where, answer.id, answer.system)
         answers.append(answer)
     return answers
 
 
 def _ask_service(judge: ChatJudge, answers: Sequence[Generation], output: Path, dry_run: bool, batch: bool) -> bool:
     """Say what it costs; submit or collect a batch. True where judging can go on now."""
+    from kollm.judge.run import questions_on
+
+    requests = [judge.request(question) for question in questions_on(answers, judge.samples)]
+    what = f"{judge.name}, {judge.mode}, rubric {judge.rubric.name}"
+    return _told_and_ready(judge.client, requests, what, output, dry_run, batch)
+
+
+def _told_and_ready(
+    client: ChatClient, requests: Sequence[ChatRequest], what: str, output: Path, dry_run: bool, batch: bool
+) -> bool:
     from kollm.core.progress import say
-    from kollm.judge.run import Question
     from kollm.services.chat.batch import ChatBatch
 
-    questions = [Question(answer, sample) for answer in answers for sample in range(judge.samples)]
-    requests = [judge.request(question) for question in questions]
     half = ", half of that as a batch" if batch else ""
-    say(f"{judge.name}, {judge.mode}, rubric {judge.rubric.name}: {judge.client.estimate(requests)}{half}")
-    if judge.client.facts.shutdown is not None:
-        say(f"Note: {judge.name} has an announced shutdown on {judge.client.facts.shutdown}.")
+    say(f"{what}: {client.estimate(requests)}{half}")
+    if client.facts.shutdown is not None:
+        say(f"Note: {client.model} has an announced shutdown on {client.facts.shutdown}.")
     if dry_run:
         return False
-    job = ChatBatch(judge.client, output.with_name(output.name + ".batch.json"))
+    job = ChatBatch(client, output.with_name(output.name + ".batch.json"))
     if batch or job.pending:
         state = job.collect() if job.pending else job.submit(requests)
         if not state.done:
@@ -107,13 +163,14 @@ def _ask_service(judge: ChatJudge, answers: Sequence[Generation], output: Path, 
             state = job.submit(requests)
             click.echo(f"Batch {state.batch_id} asks those {state.total} again. Run the same command to collect it.")
             return False
-    judge.client.count_earlier(requests)  # only now: a batch may have cost more until its answers were collected
+    client.count_earlier(requests)  # only now: a batch may have cost more until its answers were collected
     return True
 
 
 def _judge(judge: Any, answers: Sequence[Generation], output: Path) -> None:
     from kollm.core.errors import ServiceError
-    from kollm.judge.run import judge_generations, read_verdicts
+    from kollm.judge.run import judge_generations
+    from kollm.judge.verdicts import read_verdicts
 
     report = judge_generations(answers, judge, output)
     if report.statuses.get("api_error") == report.verdicts:
@@ -134,44 +191,58 @@ def _judge(judge: Any, answers: Sequence[Generation], output: Path) -> None:
     )
 
 
-def _pairs(
-    answers: Sequence[Generation],
-    others: Sequence[Generation],
-    output: Path,
-    dry_run: bool,
-    excluded: bool,
-    options: dict[str, Any],
-) -> None:
+def _pairs(answers: Sequence[Generation], others: Sequence[Generation], output: Path, options: dict[str, Any]) -> None:
     from kollm.core.errors import InputError
-    from kollm.core.progress import say
     from kollm.judge.make import make_client
     from kollm.judge.pairwise import judge_pairs, match_pairs, pair_requests
+    from kollm.judge.served import Budget
 
     if (
-        excluded
+        options["engine"] != "openai"
         or options["mode"] not in (None, "text")
         or options["samples"] != 1
         or options["temperature"] is not None
     ):
-        raise InputError(
-            "--against judges pairs in one way, at once, by a service - leave out the other modes and options."
-        )
+        raise InputError("--against judges pairs in one way, by a service - leave out the other modes and options.")
     chosen = {key: options[key] for key in ("base_url", "key_env", "max_cost", "price", "concurrency")}
     client = make_client(options["model"], **chosen)
-    say(f"{client.model}, pairs in both orders: {client.estimate(pair_requests(match_pairs(answers, others), client))}")
-    if dry_run:
+    budget = Budget(options["reply_tokens"], options["reasoning_tokens"])
+    requests = pair_requests(match_pairs(answers, others), client, budget)
+    what = f"{client.model}, pairs in both orders"
+    if not _told_and_ready(client, requests, what, output, options["dry_run"], options["batch"]):
         return
-    summary = judge_pairs(answers, others, client, output).summary
-    first, second = answers[0].system, others[0].system
-    if summary.win_rate is None or summary.consistent is None:
-        click.echo(f"No pair of {summary.n_failed} has a choice in both orders; see {output}.")
+    result = judge_pairs(answers, others, client, output, budget=budget)
+    for (first, second), summary in result.summaries.items():
+        _say_pair(first, second, summary, output)
+    statuses = Counter(status for verdict in result.verdicts for status in verdict.statuses if status != "ok")
+    failed = "".join(f", {status} {count}" for status, count in sorted(statuses.items()))
+    cost = sum(verdict.cost for verdict in result.verdicts)
+    click.echo(f"{len(result.verdicts)} pairs in {output}, each asked twice{failed}; they cost USD {cost:.4f} in all")
+    if len(result.summaries) > 1:
+        _say_ranking(result.verdicts)
+
+
+def _say_pair(first: str, second: str, summary: PositionBias, output: Path) -> None:
+    if summary.win_rate is None or summary.consistent is None or summary.p_value is None:
+        click.echo(
+            f"{first} against {second}: no pair of {summary.n_failed} has a choice in both orders; see {output}."
+        )
         return
     interval = "" if summary.ci95 is None else f" (95 % interval {summary.ci95.low:.3f} to {summary.ci95.high:.3f})"
     click.echo(
         f"{first} against {second}: {summary.wins} won, {summary.ties} tied, {summary.losses} lost, of {summary.n}"
     )
-    click.echo(f"win rate of {first}: {summary.win_rate:.3f}{interval}")
+    click.echo(f"win rate of {first}: {summary.win_rate:.3f}{interval}, p {summary.p_value:.4f}")
     click.echo(
         f"same choice in both orders: {summary.consistent:.3f}; always the first shown: {summary.first_preferred:.3f}, "
         f"always the second: {summary.second_preferred:.3f}; without a choice: {summary.n_failed}"
     )
+
+
+def _say_ranking(verdicts: Sequence[PairVerdict]) -> None:
+    from kollm.judge.ranking import rank
+
+    click.echo("Bradley-Terry strength, logarithm, ties as half a win (95 % interval):")
+    for row in rank(verdicts):
+        interval = "" if row.ci95 is None else f" ({row.ci95.low:+.2f} to {row.ci95.high:+.2f})"
+        click.echo(f"  {row.system.ljust(24)} {row.strength:+.2f}{interval}  {row.wins}/{row.ties}/{row.losses}")

@@ -1,11 +1,14 @@
-"""`kollm recipe list | show | check`."""
+"""`kollm recipe list | show | check | new`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
+
+from kollm.cli.own import own_from, own_options
 
 
 @click.group()
@@ -42,6 +45,32 @@ def show(name: str, overrides: tuple[str, ...]) -> None:
     for key, value in rows:
         click.echo(f"{key:<{width}}  {_text(value):<28}  {_origin(key, loaded.origins)}".rstrip())
     click.echo(f"# fingerprint {loaded.fingerprint()}")
+
+
+@recipe.command("new")
+@click.option("--base", required=True, help="Base model: a folder or ORG/NAME.")
+@click.option("--dataset", help="Rows that it is for: a dataset folder, a Hub id, or rows of yours.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; else it is printed.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value.")
+@own_options
+def new(base: str, dataset: str | None, output: Path | None, overrides: tuple[str, ...], **own: Any) -> None:
+    """Make a recipe for a base, its values chosen by the base, this machine's card and the rows."""
+    from kollm.core.errors import InputError
+    from kollm.dataset.given import given_records
+    from kollm.recipe.load import override
+    from kollm.train.new_recipe import new_recipe, recipe_text, save_recipe
+
+    said = own_from(own)
+    if output is not None and output.exists():
+        raise InputError(f"'{output}' exists already - name another file, or remove it.")
+    made = override(new_recipe(base, given_records(dataset, said, split="train") if dataset else ()), overrides)
+    if output is None:
+        click.echo(recipe_text(made), nl=False)
+    else:
+        save_recipe(made, output)
+        click.echo(
+            f"{output}: {made.base.model}, {len(made.adapter.targets)} matrices, {made.trainer['max_length']} tokens"
+        )
 
 
 @recipe.command()

@@ -17,14 +17,13 @@ import click
 )
 @click.option("--rubric", "rubrics", multiple=True, help="YAML file of a rubric that does not come with kollm.")
 @click.option("--samples", default=20_000, show_default=True, type=click.IntRange(0), help="Most answers on the page.")
-@click.option("--seed", default=0, show_default=True, help="Of bootstrap intervals and permutation tests.")
-def report(folders: tuple[Path, ...], output: Path | None, rubrics: tuple[str, ...], samples: int, seed: int) -> None:
+def report(folders: tuple[Path, ...], output: Path | None, rubrics: tuple[str, ...], samples: int) -> None:
     """Report the work folders FOLDERS beside each other and beside published numbers.
 
     Writes one HTML file that needs no network, and beside it the numbers as .json and the table as .md.
     """
     from kollm.report import write_report
 
-    page = write_report(folders, output, rubrics=rubrics, samples=samples, seed=seed)
+    page = write_report(folders, output, rubrics=rubrics, samples=samples)
     for path in (page, page.with_suffix(".json"), page.with_suffix(".md")):
         click.echo(path)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from kollm.cli.overrides import TRL_NAMES, trl_options, trl_overrides
 from kollm.cli.own import own_from, own_options
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ _SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", he
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", required=False)
+@click.option("--base", "model", help="A base to plan for without a recipe: a folder or ORG/NAME.")
 @_SET
 @click.option("--gpu", default="a100-80gb", show_default=True, help="Kind of GPU; an unknown one lists the known.")
 @click.option("--gpus", default=4, show_default=True, type=click.IntRange(1), help="Number of GPUs.")
@@ -28,7 +30,8 @@ _SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", he
 @click.option("--rows", type=click.IntRange(1), help="Rows of the dataset; default: the paper's three sources.")
 @click.option("--tokens-per-row", type=click.IntRange(1), help="Mean tokens of a row; default: an assumption.")
 def plan(
-    recipe: str,
+    recipe: str | None,
+    model: str | None,
     overrides: tuple[str, ...],
     gpu: str,
     gpus: int,
@@ -45,7 +48,7 @@ def plan(
     from kollm.train.check import check_recipe, sharding_of
     from kollm.train.plan import GPUS, ROWS, TOKENS_PER_ROW, make_plan
 
-    loaded = load_recipe(recipe, overrides)
+    loaded = load_recipe(recipe, overrides) if recipe else _made(model, overrides)
     check_recipe(loaded, config)
     made = make_plan(
         loaded,
@@ -84,7 +87,8 @@ def preview(
     """Decoded training samples with the loss mask shown.
 
     Without --dataset they are the recipe's own where that takes no download and no translator, else the bundled sample's.
-    What the loss covers is green on a terminal, and stands between ⟦ and ⟧ elsewhere.
+    What the loss covers is green on a terminal, and stands between ⟦ and ⟧ elsewhere ([[ and ]] where the terminal
+    has no such signs).
     """
     from kollm.dataset.given import given_records
     from kollm.recipe.load import load_recipe
@@ -98,10 +102,11 @@ def preview(
         records = list(given_records(dataset, own_from(own), split="train"))
     shown = make_preview(loaded, records, preview_tokenizer(loaded, records, base), rows)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    opening, closing = _marks()
     for name, spans in shown.rows.items():
         click.echo(f"--- {name}")
         for span in spans:
-            marked = click.style(span.text, fg="green") if colour else f"⟦{span.text}⟧"
+            marked = click.style(span.text, fg="green") if colour else f"{opening}{span.text}{closing}"
             click.echo(marked if span.learned else span.text, nl=False)
         click.echo()
     click.echo("---")
@@ -109,34 +114,45 @@ def preview(
         click.echo(line)
 
 
+def _marks() -> tuple[str, str]:
+    try:
+        "⟦⟧".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return "[[", "]]"
+    return "⟦", "⟧"
+
+
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", required=False)
 @click.option("--dataset", help="Dataset folder, Hub id, or rows of yours: a file, a folder, or - for standard input.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the adapter.")
 @click.option(
     "--config", default="single_gpu", show_default=True, help="Accelerate config: a shipped one's name, or a file."
 )
 @click.option("--processes", type=click.IntRange(1), help="Number of processes, if not the config's.")
-@click.option("--base", type=click.Path(path_type=Path), help="Folder of the base model, if not the recipe's.")
+@click.option("--base", "model", help="Base model: a folder or ORG/NAME; with a recipe, the folder of its base.")
 @click.option("--sweep", metavar="KEY=A,B,C", help="Train once for each value, into OUTPUT/KEY-VALUE.")
 @click.option("--dry-run", is_flag=True, help="Print the command and stop.")
 @click.option("--smoke", is_flag=True, help="Train a tiny random model of the same architecture for 5 steps instead.")
 @own_options
+@trl_options
 @_SET
 def train(
-    recipe: str,
+    recipe: str | None,
     dataset: str | None,
     output: Path | None,
     config: str,
     processes: int | None,
-    base: Path | None,
+    model: str | None,
     sweep: str | None,
     dry_run: bool,
     smoke: bool,
     overrides: tuple[str, ...],
-    **own: Any,
+    **options: Any,
 ) -> None:
     """Print, then run, the accelerate launch line of a recipe.
+
+    Without RECIPE, one is made for --base MODEL and the rows, and kept beside the output.
 
     Killed at any moment, the same command goes on from the last checkpoint.
     """
@@ -145,15 +161,19 @@ def train(
     from kollm.train.check import check_recipe
     from kollm.train.launch import check_launch, launch, launch_command
 
+    overrides = (*overrides, *trl_overrides(options))
     if smoke:
         _refuse_beside_smoke(click.get_current_context())
-        _smoke(load_recipe(recipe, overrides), output)
+        _smoke(load_recipe(recipe, overrides) if recipe else _made(model, overrides), output)
         return
     if dataset is None or output is None:
         raise click.UsageError("Missing option '--dataset' or '-o': both are needed, except with --smoke.")
-    said = own_from(own)
-    if not dry_run:
+    said = own_from(options)
+    base = Path(model) if recipe and model else None
+    if not dry_run or recipe is None:
         dataset = given_dataset(dataset, output.absolute().parent, said)
+    if recipe is None:
+        recipe = _new_recipe(model, dataset, output)
     for values, folder in _sweep(sweep, output):
         chosen = (*overrides, *values)
         loaded = load_recipe(recipe, chosen)
@@ -169,8 +189,37 @@ def train(
             launch(command)
 
 
+def _made(model: str | None, overrides: tuple[str, ...]) -> Recipe:
+    """A recipe for a base, before its rows are known."""
+    from kollm.recipe.load import override
+    from kollm.train.new_recipe import new_recipe
+
+    if model is None:
+        raise click.UsageError(
+            "Missing argument 'RECIPE' - name a recipe (kollm recipe list), or a base with --base MODEL."
+        )
+    return override(new_recipe(model), overrides)
+
+
+def _new_recipe(model: str | None, dataset: str, output: Path) -> str:
+    """Make a recipe for a base and its rows, print it, and keep it beside the output; the file's name."""
+    from kollm.dataset.folder import read_records
+    from kollm.train.new_recipe import new_recipe, recipe_text, save_recipe
+
+    if model is None:
+        raise click.UsageError(
+            "Missing argument 'RECIPE' - name a recipe (kollm recipe list), or a base with --base MODEL."
+        )
+    path = output.with_name(f"{output.name}.yaml")
+    made = new_recipe(model, read_records(dataset, split="train"))
+    click.echo(recipe_text(made))
+    save_recipe(made, path)
+    click.echo(f"recipe: {path}")
+    return str(path)
+
+
 def _refuse_beside_smoke(context: click.Context) -> None:
-    taken = ("recipe", "output", "overrides", "smoke")
+    taken = ("recipe", "output", "overrides", "smoke", "model", *TRL_NAMES)
     given = [
         parameter.opts[0]
         for parameter in context.command.params

@@ -10,11 +10,14 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from pydantic import TypeAdapter
+
 from kollm.core.errors import InputError
+from kollm.core.reading import conforming
 from kollm.core.text import normalise
 
 Turn = tuple[str, str]
@@ -201,20 +204,17 @@ class Record:
         """The inverse of `to_row`.
 
         Raises:
-            InputError: a column is missing or unknown; `system`, which older rows lack, may be missing.
+            InputError: a column is missing or unknown, or holds something else; `system`, which older rows lack, may be
+                missing.
         """
         values = {"system": "", **row}
         _check_keys(cls, values)
-        values["system"] = values["system"] or ""
-        values["history"] = _turns(values["history"])
         original = values["original"]
-        if original is not None and original["instruction"] is not None:
-            changed = {"history": _turns(original["history"]), "system": original.get("system") or ""}
-            values["original"] = Original(**{**original, **changed})
-        else:
-            values["original"] = None
-        values["provenance"] = Provenance(**values["provenance"])
-        return cls(**values)
+        if isinstance(original, Mapping):
+            there = original.get("instruction") is not None
+            values["original"] = {**original, **_later(original)} if there else None
+        record: Self = conforming(_record_type(), {**values, **_later(values)}, "This row", "it is no row of kollm's")
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +228,13 @@ class Generation:
         params: decoding parameters that were applied, and under `recorded` those without effect.
         finish_reason: `stop` (EOS or stop string), `length` (cut at max_new_tokens), or the server's own word.
         system: short name of what answered, shown in reports, e.g. `adapter`, `base`, `gpt-4`.
+        system_message: the conversation's system message (`Record.system`); empty for none.
+        history: the turns before the instruction, oldest first.
+        reference: an answer known to be good, for the judge; empty for none.
+        category: the task's category, by which reports count apart; empty for none.
+        cluster: what the task shares with others, e.g. the dialogue whose second turn it is; empty for the task alone.
+        checklist: questions on the answer that a judge can say yes or no to.
+        rules: what an answer can be checked for without a model, as `kollm.judge.rules` takes it.
     """
 
     id: str
@@ -239,19 +246,48 @@ class Generation:
     params: dict[str, Any]
     finish_reason: str
     system: str
+    system_message: str = ""
+    history: tuple[Turn, ...] = ()
+    reference: str = ""
+    category: str = ""
+    cluster: str = ""
+    checklist: tuple[str, ...] = ()
+    rules: tuple[Mapping[str, Any], ...] = ()
 
     def to_row(self) -> dict[str, Any]:
-        return asdict(self)
+        """A plain dict; tuples become lists."""
+        row = asdict(self)
+        row["history"] = [list(turn) for turn in self.history]
+        row["checklist"], row["rules"] = list(self.checklist), [dict(rule) for rule in self.rules]
+        return row
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
         """The inverse of `to_row`.
 
         Raises:
-            InputError: a column is missing or unknown.
+            InputError: a column is missing or unknown, or holds a value of another kind; what older rows lack may be
+                missing.
         """
-        _check_keys(cls, row)
-        return cls(**row)
+        values = with_defaults(cls, row)
+        _check_text(cls, values, ("id", "instruction", "input", "response", "model", "adapter", "finish_reason"))
+        _check_text(cls, values, ("system", "system_message", "reference", "category", "cluster"))
+        values["history"] = _checked_turns(values["id"], values["history"])
+        for name, kind in (("checklist", str), ("rules", dict)):
+            items = values[name] or ()
+            if not isinstance(items, list | tuple) or not all(isinstance(item, kind) for item in items):
+                raise InputError(
+                    f"Generation {values['id']}: {name} is {_short(items)} - give a list of {_KINDS[kind]}."
+                )
+            values[name] = tuple(items)
+        if not isinstance(values["params"], dict):
+            raise InputError(f"Generation {values['id']}: params is {_short(values['params'])} - it must be an object.")
+        return cls(**values)
+
+    def task_sha256(self) -> str:
+        """Hash of all that the answer answers and the judge may see beside it."""
+        asked = [self.system_message, self.history, self.instruction, self.input, self.reference]
+        return content_id([asked, self.checklist, self.rules])
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +300,8 @@ class Verdict:
         response_sha256: hash of the judged text, so that a regenerated answer is judged anew.
         rubric: name of the rubric.
         rubric_sha256: hash of the rubric's axes and texts.
-        mode: how the judge was asked: `text`, `structured`, `logprob` or `local`.
+        mode: how the judge was asked: `text`, `structured`, `logprob` or `local`; `rules` where no judge was; `imported`
+            where somebody else asked.
         sample: number of the sample, from 0.
         model_requested: the judge model asked for.
         model_returned: the model that the server says answered.
@@ -272,6 +309,10 @@ class Verdict:
         status: one of STATUSES.
         raw: the reply as it came.
         usage: token counts, fingerprint and parameters as the server reported them.
+        category: the task's category; empty for none.
+        cluster: what the task shares with others (`Generation.cluster`); empty for the task alone.
+        task_sha256: hash of what was asked (`Generation.task_sha256`); empty in older files.
+        answer: number of the answer, from 0, where a system gave several to the task; one that replaces another has its number.
     """
 
     id: str
@@ -287,6 +328,10 @@ class Verdict:
     status: Status
     raw: str
     usage: dict[str, Any]
+    category: str = ""
+    cluster: str = ""
+    task_sha256: str = ""
+    answer: int = 0
 
     def key(self) -> tuple[str, str, str, str, str, str, int, str]:
         """What makes a verdict the same one on resuming."""
@@ -309,14 +354,63 @@ class Verdict:
         """The inverse of `to_row`.
 
         Raises:
-            InputError: a column is missing or unknown, or the status is not one of STATUSES.
+            InputError: a column is missing or unknown or holds a value of another kind, or the status is not one of
+                STATUSES; what older rows lack may be missing.
         """
-        _check_keys(cls, row)
-        if row["status"] not in STATUSES:
+        values = with_defaults(cls, row)
+        _check_text(cls, values, ("id", "system", "response_sha256", "rubric", "rubric_sha256", "mode", "raw"))
+        _check_text(cls, values, ("model_requested", "model_returned", "category", "cluster", "task_sha256"))
+        where = f"Verdict on {_short(values['id'])} of {_short(values['system'])}"
+        if values["status"] not in STATUSES:
+            raise InputError(f"{where}: unknown status {_short(values['status'])} - use one of {', '.join(STATUSES)}.")
+        for name in ("sample", "answer"):
+            if type(values[name]) is not int or values[name] < 0:
+                raise InputError(f"{where}: {name} is {_short(values[name])} - it must be a whole number from 0.")
+        for name in ("scores", "usage"):
+            if not isinstance(values[name], dict):
+                raise InputError(f"{where}: {name} is {_short(values[name])} - it must be an object.")
+        for axis, score in values["scores"].items():
+            if score is not None and not (type(score) in (int, float) and -1e9 <= score <= 1e9):
+                raise InputError(f"{where}: {axis} is {_short(score)} - a score is a number or null.")
+        return cls(**values)
+
+
+_KINDS: dict[type, str] = {str: "texts", dict: "objects"}
+
+
+def _short(value: Any) -> str:
+    """A value as an error shows it: on one line, printable and short."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def with_defaults(cls: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with what older files lack.
+
+    Raises:
+        InputError: a column without a default is missing, or one is unknown.
+    """
+    values = {**_defaults(cls), **row}
+    _check_keys(cls, values)
+    return values
+
+
+def _check_text(cls: Any, values: Mapping[str, Any], columns: Sequence[str]) -> None:
+    for column in columns:
+        if not isinstance(values[column], str):
             raise InputError(
-                f"Verdict {row['id']}: unknown status '{row['status']}' - use one of {', '.join(STATUSES)}."
+                f"{cls.__name__} {_short(values['id'])}: {column} is {_short(values[column])} - it must be text."
             )
-        return cls(**row)
+
+
+def _checked_turns(id: str, value: Any) -> tuple[Turn, ...]:
+    turns = value or ()
+    if not isinstance(turns, list | tuple) or not all(
+        isinstance(turn, list | tuple) and len(turn) == 2 and all(isinstance(text, str) for text in turn)
+        for turn in turns
+    ):
+        raise InputError(f"Generation {id}: history is {_short(turns)} - give pairs of texts, [user, assistant].")
+    return _turns(turns)
 
 
 def check_shown(where: str | Path, id: str, system: str) -> None:
@@ -338,8 +432,23 @@ def _texts(row: Record | Original) -> dict[str, str]:
     return {**texts, "instruction": row.instruction, "input": row.input, "output": row.output}
 
 
+@functools.cache
+def _record_type() -> TypeAdapter[Any]:
+    return TypeAdapter(Record)
+
+
+def _later(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What older rows lack, or have as null."""
+    return {"system": row.get("system") or "", "history": row.get("history") or ()}
+
+
 def _turns(value: Sequence[Sequence[str]] | None) -> tuple[Turn, ...]:
     return tuple((turn[0], turn[1]) for turn in value or ())
+
+
+@functools.cache
+def _defaults(cls: Any) -> dict[str, Any]:
+    return {item.name: item.default for item in fields(cls) if item.default is not MISSING}
 
 
 @functools.cache

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from kollm.core.errors import InputError, MissingExtraError
-from kollm.judge.stats import Interval, bootstrap_interval, rank_correlation
+from kollm.judge.choices import Choice
+from kollm.judge.intervals import Interval, mean_interval
+from kollm.judge.signflip import sign_flip_p
+from kollm.judge.stats import group_numbers, rank_correlation
 
-Answer = tuple[str, str]
-"""Task id and system."""
-Choice = Literal["first", "second", "tie"]
+Answer = tuple[str, str, int]
+"""Task id, system, and number of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,9 @@ class Agreement:
         kendall: tau-b, which allows for ties.
         kappa: Cohen's kappa with quadratic weights.
         alpha: Krippendorff's alpha on ordinal scores, over all answers that either scored.
-        Each of the four is None where it is undefined, as where a judge gave one score to all.
+        raters: people behind the second judge's scores, where they are named.
+        alpha_of_raters: how far they agree among themselves.
+        Each of the last is None where it is undefined, as where a judge gave one score to all.
     """
 
     axis: str
@@ -41,13 +45,26 @@ class Agreement:
     kendall: float | None
     kappa: float | None
     alpha: float | None
+    raters: int = 0
+    alpha_of_raters: float | None = None
 
     def to_row(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def agreement(axis: str, first: Mapping[Answer, float | None], second: Mapping[Answer, float | None]) -> Agreement:
+def agreement(
+    axis: str,
+    first: Mapping[Answer, float | None],
+    second: Mapping[Answer, float | None],
+    raters: Mapping[str, Mapping[Answer, float | None]] | None = None,
+) -> Agreement:
     """Agreement of two judges on one axis.
+
+    Args:
+        axis: its key.
+        first: a judge's score of each answer.
+        second: the other's; the mean of several raters.
+        raters: the scores of each of these raters.
 
     Raises:
         MissingExtraError: scipy or krippendorff is not installed.
@@ -66,7 +83,14 @@ def agreement(axis: str, first: Mapping[Answer, float | None], second: Mapping[A
         kendall=_kendall(a, b),
         kappa=weighted_kappa(a, b),
         alpha=krippendorff_alpha([[x for x, _ in both], [y for _, y in both]]),
+        raters=len(raters or ()),
+        alpha_of_raters=None if not raters else _raters_alpha(raters),
     )
+
+
+def _raters_alpha(raters: Mapping[str, Mapping[Answer, float | None]]) -> float | None:
+    answers = list(dict.fromkeys(answer for scores in raters.values() for answer in scores))
+    return krippendorff_alpha([[scores.get(answer) for answer in answers] for scores in raters.values()])
 
 
 def _kendall(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -123,7 +147,8 @@ class PositionBias:
         second_preferred: likewise for the second place.
         wins, ties, losses: of the answer named A, after an inconsistent pair is counted as a tie.
         win_rate: (wins + ties / 2) / n.
-        ci95: bootstrap interval of the win rate.
+        ci95: interval of the win rate, by cluster.
+        p_value: two-sided sign-flip test of wins against losses, by cluster; None for no pair.
     """
 
     n: int
@@ -136,31 +161,38 @@ class PositionBias:
     losses: int
     win_rate: float | None
     ci95: Interval | None
+    p_value: float | None = None
 
     def to_row(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def position_bias(
-    forward: Sequence[Choice | None], backward: Sequence[Choice | None], *, seed: int = 0
+    forward: Sequence[Choice | None], backward: Sequence[Choice | None], clusters: Sequence[str] | None = None
 ) -> PositionBias:
     """Summarize pairwise choices asked in both orders.
 
     Args:
         forward: the choice with A shown first and B second; None for a failure.
         backward: the choice on the same pair with B shown first and A second.
-        seed: of the bootstrap.
+        clusters: for each pair what it shares with others, such as its dialogue; None for nothing.
 
     Raises:
-        InputError: the two have different lengths.
+        InputError: the lists have different lengths.
     """
-    if len(forward) != len(backward):
+    names = [str(place) for place in range(len(forward))] if clusters is None else list(clusters)
+    if not len(forward) == len(backward) == len(names):
         raise InputError(
             f"There are {len(forward)} choices in one order and {len(backward)} in the other - give one of each a pair."
         )
-    pairs = [(f, b) for f, b in zip(forward, backward, strict=True) if f is not None and b is not None]
+    whole = [
+        (f, b, name) for f, b, name in zip(forward, backward, names, strict=True) if f is not None and b is not None
+    ]
+    pairs = [(f, b) for f, b, _ in whole]
     values = [_value(f, b) for f, b in pairs]
     n = len(pairs)
+    groups = group_numbers([name for _, _, name in whole])
+    signed = np.array([2 * value - 1 for value in values])
 
     def share(count: int) -> float | None:
         return count / n if n else None
@@ -175,7 +207,10 @@ def position_bias(
         ties=values.count(0.5),
         losses=values.count(0.0),
         win_rate=sum(values) / n if n else None,
-        ci95=bootstrap_interval(values, seed=seed),
+        ci95=mean_interval(values, (0.0, 1.0), groups) if n else None,
+        p_value=sign_flip_p(signed if groups is None else np.bincount(groups, signed).astype(np.float64))
+        if n
+        else None,
     )
 
 

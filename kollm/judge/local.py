@@ -21,13 +21,15 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from kollm.core.errors import InputError
 from kollm.core.records import Status, Verdict, canonical_json
-from kollm.judge.rubric import Rubric, load_rubric
+from kollm.judge.rubric import Context, Rubric
+from kollm.judge.rubric_file import load_rubric
 from kollm.judge.run import Question, verdict_of
 from kollm.services.local_model import find_whole_model, inference_dtype, load_network, load_tokenizer
 
 Ids = tuple[int, ...]
 CUTTABLE = ("response", "input", "instruction")
-"""Fields that are shortened when a prompt exceeds the model's context, in this order, each from its end."""
+"""Fields that are shortened when a prompt exceeds the model's context, after the earlier turns, in this order, each from
+its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class LocalJudge:
 
     Args:
         model: folder or `ORG/NAME@REVISION`; only safetensors are read, and no code of the model's repository runs.
-        rubric: a Rubric, the name of a shipped one, or the path of a rubric file.
+        rubric: a Rubric, the name of a shipped one, or the path of a rubric file; it asks for scores.
         revision: commit of the Hub model.
         name: what verdicts call the model, if not where it is.
         batch_tokens: padded tokens of one batch.
@@ -86,6 +88,11 @@ class LocalJudge:
         device: str | None = None,
     ) -> None:
         self.rubric = load_rubric(rubric)
+        if not self.rubric.scored or self.rubric.checklist is not None:
+            raise InputError(
+                f"The local judge scores by the probabilities of numbers, and the rubric '{self.rubric.name}' asks "
+                "otherwise - use --engine openai, or rules for rules alone."
+            )
         found = find_whole_model(model, revision)
         self.name = name or found.name
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -96,10 +103,10 @@ class LocalJudge:
         context = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
         self._opening = _Opening((), None)
         self._picks_logits = "logits_to_keep" in inspect.signature(self.model.forward).parameters
-        self.continuations = [self._score_tokens(index) for index in range(len(self.rubric.axes))]
+        self.continuations = [self._score_tokens(index) for index in range(len(self.rubric.scored))]
         longest = max(len(ids) for continuation in self.continuations for ids in continuation)
         self.room = context - (longest - 1)
-        shortest = max(map(len, self._cuts("", "", "")))
+        shortest = max(map(len, self._cuts(Context(), "", "", "")))
         if shortest > self.room:
             raise InputError(
                 f"The judge model '{model}' reads {context} tokens, and the rubric '{self.rubric.name}' alone takes "
@@ -116,10 +123,10 @@ class LocalJudge:
                 emit(self._verdict(prompt, scored))
 
     def _verdict(self, prompt: _Prompt, distributions: list[dict[int, float]]) -> Verdict:
-        scores: dict[str, float | None] = {}
+        scores = self.rubric.none_scores()
         mass: dict[str, float] = {}
         raw: dict[str, dict[str, float]] = {}
-        for axis, distribution in zip(self.rubric.axes, distributions, strict=True):
+        for axis, distribution in zip(self.rubric.scored, distributions, strict=True):
             total = math.fsum(distribution.values())
             readable = math.isfinite(total) and total > 0
             expected = math.fsum(value * p for value, p in distribution.items()) / total if readable else None
@@ -129,7 +136,7 @@ class LocalJudge:
         usage: dict[str, Any] = {"prompt_tokens": len(prompt.cuts[-1]), "mass": mass}
         if prompt.omitted:
             usage["omitted_characters"] = prompt.omitted
-        status: Status = "ok" if all(score is not None for score in scores.values()) else "parse_error"
+        status: Status = "ok" if all(scores[axis.key] is not None for axis in self.rubric.scored) else "parse_error"
         return verdict_of(self, prompt.question, self.name, scores, status, canonical_json(raw), usage)
 
     def _encode(self, text: str) -> Ids:
@@ -138,8 +145,8 @@ class LocalJudge:
             ids = ids[:-1]  # a tokenizer that ends every text would end the reply before its score
         return tuple(ids)
 
-    def _cuts(self, instruction: str, input: str, response: str) -> tuple[Ids, ...]:
-        prompt = self.rubric.prompt(instruction, input, response)
+    def _cuts(self, context: Context, instruction: str, input: str, response: str) -> tuple[Ids, ...]:
+        prompt = self.rubric.prompt(instruction, input, response, context)
         start = len(prompt) - len(self.rubric.reply_form)
         return tuple(self._encode(prompt[: start + end]) for end in self.rubric.cuts)
 
@@ -148,7 +155,7 @@ class LocalJudge:
         stem = self.rubric.reply_form[: self.rubric.cuts[axis]]
         stem_ids = self._encode(stem)
         tokens: dict[Ids, int] = {}
-        for value in self.rubric.axes[axis].values:
+        for value in self.rubric.scored[axis].values:
             for written in (f" {value}", str(value)):
                 ids = self._encode(stem + written)
                 if ids[: len(stem_ids)] != stem_ids:  # the score melts into the label's last token
@@ -159,19 +166,24 @@ class LocalJudge:
     def _fit(self, question: Question) -> _Prompt:
         """Tokenize, shortening the fields from their ends where the whole exceeds the model's context."""
         fields = {name: getattr(question.generation, name) for name in ("instruction", "input", "response")}
-        cuts = self._cuts(**fields)
+        context = Context.of(question.generation)
+        cuts = self._cuts(context, **fields)
         omitted: dict[str, int] = {}
+        while context.history and "history" in self.rubric.shows and max(map(len, cuts)) > self.room:
+            omitted["history"] = omitted.get("history", 0) + sum(map(len, context.history[0]))
+            context = context._replace(history=context.history[1:])
+            cuts = self._cuts(context, **fields)
         for name in CUTTABLE:
             if max(map(len, cuts)) <= self.room:
                 break
             text, keep, over = fields[name], 0, len(fields[name])
             while over - keep > 1:  # invariant: `keep` characters fit, or none do; `over` do not
                 middle = (keep + over) // 2
-                fits = max(map(len, self._cuts(**{**fields, name: text[:middle]}))) <= self.room
+                fits = max(map(len, self._cuts(context, **{**fields, name: text[:middle]}))) <= self.room
                 keep, over = (middle, over) if fits else (keep, middle)
             fields[name] = text[:keep]
             omitted[name] = len(text) - keep
-            cuts = self._cuts(**fields)
+            cuts = self._cuts(context, **fields)
         return _Prompt(question, cuts, omitted)
 
     def _distributions(self, batch: Sequence[_Prompt]) -> list[list[dict[int, float]]]:

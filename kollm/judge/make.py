@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from kollm.core.errors import InputError, MissingExtraError
 from kollm.judge.rubric import Rubric
+from kollm.judge.rubric_file import load_rubric
+from kollm.judge.run import RulesJudge
 from kollm.services.prices import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from kollm.services.chat import ChatClient
     from kollm.services.ledger import Ledger
 
-Engine = Literal["openai", "local"]
+Engine = Literal["openai", "local", "rules"]
 DEFAULT_CONCURRENCY = 32
 
 
@@ -32,35 +34,43 @@ def make_judge(
     price: tuple[float, float] | None = None,
     concurrency: int | None = None,
     temperature: float | None = None,
+    reply_tokens: int | None = None,
+    reasoning_tokens: int | None = None,
+    keep_going: bool = False,
     ledger: Ledger | None = None,
-) -> ChatJudge | LocalJudge:
-    """A judge behind an OpenAI-compatible service, or a local causal model.
+) -> ChatJudge | LocalJudge | RulesJudge:
+    """A judge behind an OpenAI-compatible service, a local causal model, or the rules of a rubric alone.
 
     Args:
-        engine: `openai` or `local`.
+        engine: `openai`, `local`, or `rules` for a rubric that asks nobody.
         rubric: a Rubric, the name of a shipped one, or the path of a rubric file.
         model: the service's model, by default a dated snapshot; for `local` a folder or Hub id, which has no default.
-        mode: `text` (the default), `structured` or `logprob`; `local` has only its own.
-        samples: how often each answer is judged; `local` always judges alike.
+        mode: `text` (the default), `structured`, `rationale` or `logprob`; `local` and `rules` have only their own.
+        samples: how often each answer is judged; `local` and `rules` always judge alike.
         base_url, key_env, max_cost, price, concurrency, ledger: as ChatClient takes them.
-        temperature: as ChatJudge takes it.
+        temperature, keep_going: as ChatJudge takes them.
+        reply_tokens, reasoning_tokens: room of a judgement, as Budget takes it.
 
     Raises:
         InputError: options that exclude each other, or what ChatJudge and LocalJudge raise.
         MissingExtraError: the extra that the engine needs is not installed.
     """
+    of_a_service = {
+        "mode": mode,
+        "base_url": base_url,
+        "key_env": key_env,
+        "max_cost": max_cost,
+        "price": price,
+        "concurrency": concurrency,
+        "temperature": temperature,
+        "reply_tokens": reply_tokens,
+        "reasoning_tokens": reasoning_tokens,
+    }
+    if engine == "rules":
+        refuse_options("rules", samples=samples, model=model, **of_a_service)
+        return RulesJudge(load_rubric(rubric))
     if engine == "local":
-        name = local_model(
-            model,
-            mode=mode,
-            samples=samples,
-            base_url=base_url,
-            key_env=key_env,
-            max_cost=max_cost,
-            price=price,
-            concurrency=concurrency,
-            temperature=temperature,
-        )
+        name = local_model(model, samples=samples, **of_a_service)
         try:
             from kollm.judge.local import LocalJudge
         except ImportError as error:
@@ -75,9 +85,17 @@ def make_judge(
         concurrency=concurrency,
         ledger=ledger,
     )
-    from kollm.judge.served import ChatJudge
+    from kollm.judge.served import Budget, ChatJudge
 
-    return ChatJudge(client, rubric, mode=mode or "text", samples=samples, temperature=temperature)
+    return ChatJudge(
+        client,
+        rubric,
+        mode=mode or "text",
+        samples=samples,
+        temperature=temperature,
+        budget=Budget(reply_tokens, reasoning_tokens),
+        keep_going=keep_going,
+    )
 
 
 def local_model(model: str | None, *, samples: int = 1, **of_a_service: object) -> str:
@@ -93,16 +111,25 @@ def local_model(model: str | None, *, samples: int = 1, **of_a_service: object) 
     """
     if model is None:
         raise InputError("The local judge has no default model - name a causal model: --model FOLDER_OR_HUB_ID.")
+    refuse_options("local", samples=samples, **of_a_service)
+    return model
+
+
+def refuse_options(engine: Engine, *, samples: int = 1, **of_a_service: object) -> None:
+    """Refuse the options that an engine which asks no service would ignore.
+
+    Raises:
+        InputError: one of them was given.
+    """
     ignored = [name for name, value in of_a_service.items() if value is not None]
     if samples != 1:
         ignored.append("samples")
     if ignored:
         options = ", ".join("--" + name.replace("_", "-") for name in ignored)
+        judge = "local judge scores by probabilities in one way" if engine == "local" else "engine rules counts"
         raise InputError(
-            "The local judge scores by probabilities in one way, asks no service and costs nothing - leave out "
-            f"{options}, or use --engine openai."
+            f"The {judge}, asks no service and costs nothing - leave out {options}, or use --engine openai."
         )
-    return model
 
 
 def make_client(

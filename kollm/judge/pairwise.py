@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, json_line, read_jsonl, write_atomic
-from kollm.core.records import Generation, text_sha256
-from kollm.judge.agreement import Choice, PositionBias, position_bias
-from kollm.judge.rubric import RUBRICS, encodable, fence_token
+from kollm.core.records import STATUSES, Generation, Status, check_shown, text_sha256, with_defaults
+from kollm.judge.agreement import PositionBias, position_bias
+from kollm.judge.choices import Choice, read_choice
+from kollm.judge.rubric import Context, encodable, fence_token, fill, turns_text
+from kollm.judge.rubric_file import RUBRICS
+from kollm.judge.served import Budget
 from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 
 TEMPLATE = RUBRICS / "pairwise.txt"
 REPLY_TOKENS = 256
-_PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
-_CHOICES: Mapping[str, Choice] = {"1": "first", "2": "second", "무승부": "tie"}
-_VERDICT = re.compile(r"^[\s*_#>`-]*판정\s*[:：]\s*[*_`]*\s*(1|2|무승부)\s*[*_`.]*\s*$", re.MULTILINE)
+CHOICES = ("first", "second", "tie", None)
+Pair = tuple[Generation, Generation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,10 @@ class PairVerdict:
         backward: the choice with B shown first and A second.
         outcome: `a`, `b` or `tie`; `inconsistent` where the orders disagree; None where one of them failed.
         raw: the two replies.
+        statuses: of the two replies; a reply without a certain choice is a `parse_error`.
+        errors: why there is no reply, or none to use; empty where there is.
+        cost: USD of both.
+        cluster: as of `Generation.cluster`.
     """
 
     id: str
@@ -45,51 +50,92 @@ class PairVerdict:
     backward: Choice | None
     outcome: str | None
     raw: tuple[str, str]
+    statuses: tuple[Status, Status] = ("ok", "ok")
+    errors: tuple[str, str] = ("", "")
+    cost: float = 0.0
+    category: str = ""
+    cluster: str = ""
 
     def to_row(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """The inverse of `to_row`; what older rows lack may be missing.
+
+        Raises:
+            InputError: a column is missing or holds a value of another kind.
+        """
+        verdict = cls(**with_defaults(cls, row))
+        texts = (
+            verdict.id,
+            verdict.system_a,
+            verdict.system_b,
+            verdict.model_requested,
+            verdict.category,
+            verdict.cluster,
+        )
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError(f"The pair {verdict.id!r}: id, systems and model must be text - judge the pairs again.")
+        if any(choice not in CHOICES for choice in (verdict.forward, verdict.backward)):
+            raise InputError(
+                f"The pair {verdict.id!r}: a choice is first, second, tie or null - judge the pairs again."
+            )
+        if not all(status in STATUSES for status in verdict.statuses):
+            raise InputError(
+                f"The pair {verdict.id!r}: a status is one of {', '.join(STATUSES)} - judge the pairs again."
+            )
+        return verdict
+
 
 class PairwiseResult(NamedTuple):
-    """Verdicts in the order of the tasks, and how they add up."""
+    """Verdicts in the order of the tasks, and how they add up for each two systems."""
 
     verdicts: list[PairVerdict]
-    summary: PositionBias
+    summaries: dict[tuple[str, str], PositionBias]
+
+    @property
+    def summary(self) -> PositionBias:
+        """Of the first two systems, where there are no others."""
+        return next(iter(self.summaries.values()))
 
 
 def judge_pairs(
-    first: Sequence[Generation], second: Sequence[Generation], client: ChatClient, output: Path, *, seed: int = 0
+    first: Sequence[Generation],
+    second: Sequence[Generation],
+    client: ChatClient,
+    output: Path,
+    *,
+    budget: Budget | None = None,
 ) -> PairwiseResult:
-    """Judge every task that both systems answered, in both orders, and write one line a pair to `output`.
+    """Compare the answers to the tasks that two systems answered.
 
-    The ledger keeps every reply, so that a run that was stopped goes on where it was.
+    Each pair is asked twice, once in each order; the chat client keeps and pays each reply once.
 
     Args:
-        first: answers of system A.
-        second: answers of system B.
+        first: answers of system A, or of several systems.
+        second: answers of system B, or of several systems; each is compared with each of `first`.
         client: the judge.
-        output: pairs.jsonl.
-        seed: of the bootstrap interval.
+        output: the file to write, one `PairVerdict` a line.
+        budget: tokens of reply and reasoning.
 
     Raises:
-        InputError: no task was answered by both, or a side holds several systems.
+        InputError: no task was answered by two systems.
     """
     pairs = match_pairs(first, second)
     others = _of_others(output, pairs, client.model)
-    requests = pair_requests(pairs, client)
-    replies = run_async(client.all(requests))
+    replies = run_async(client.all(pair_requests(pairs, client, budget)))
     prompt_hash = text_sha256(TEMPLATE.read_text(encoding="utf-8"))
     verdicts = [
         _verdict(a, b, forward, backward, client.model, prompt_hash)
         for (a, b), forward, backward in zip(pairs, replies[::2], replies[1::2], strict=True)
     ]
     ensure_folder(output.parent)
-    write_atomic(output, "".join(json_line(row) for row in [*others, *(verdict.to_row() for verdict in verdicts)]))
-    choices = [(verdict.forward, verdict.backward) for verdict in verdicts]
-    return PairwiseResult(verdicts, position_bias([f for f, _ in choices], [b for _, b in choices], seed=seed))
+    write_atomic(output, "".join(json_line(verdict.to_row()) for verdict in [*others, *verdicts]))
+    return PairwiseResult(verdicts, summarize_pairs(verdicts))
 
 
-def _of_others(output: Path, pairs: Sequence[tuple[Generation, Generation]], model: str) -> list[dict[str, Any]]:
+def _of_others(output: Path, pairs: Sequence[Pair], model: str) -> list[PairVerdict]:
     """The rows of an earlier file that are not judged anew now: of other systems, tasks or judges.
 
     Raises:
@@ -97,17 +143,46 @@ def _of_others(output: Path, pairs: Sequence[tuple[Generation, Generation]], mod
     """
     if not output.exists():
         return []
-    rows = list(read_jsonl(output))
-    if any(row.keys() != {field.name for field in fields(PairVerdict)} for row in rows):
-        raise InputError(f"'{output}' holds something else than judged pairs - write to another file.")
     now = {(a.id, a.system, b.system, model) for a, b in pairs}
-    keys = ("id", "system_a", "system_b", "model_requested")
-    return [row for row in rows if tuple(row[key] for key in keys) not in now]
+    return [v for v in read_pairs(output) if (v.id, v.system_a, v.system_b, v.model_requested) not in now]
 
 
-def pair_requests(pairs: Sequence[tuple[Generation, Generation]], client: ChatClient) -> list[ChatRequest]:
+def read_pairs(path: Path) -> list[PairVerdict]:
+    """The pairs of a file.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    pairs = []
+    for number, row in enumerate(read_jsonl(path), start=1):
+        try:
+            pair = PairVerdict.from_row(row)
+        except InputError as error:
+            raise InputError(f"{path}, row {number}: {error}") from error
+        for system in (pair.system_a, pair.system_b):
+            check_shown(f"{path}, row {number}", pair.id, system)
+        pairs.append(pair)
+    return pairs
+
+
+def summarize_pairs(verdicts: Sequence[PairVerdict]) -> dict[tuple[str, str], PositionBias]:
+    """Wins and position bias of each two systems."""
+    grouped: dict[tuple[str, str], list[PairVerdict]] = {}
+    for verdict in verdicts:
+        grouped.setdefault((verdict.system_a, verdict.system_b), []).append(verdict)
+    return {
+        systems: position_bias(
+            [v.forward for v in of_two],
+            [v.backward for v in of_two],
+            clusters=[v.cluster or v.id for v in of_two],
+        )
+        for systems, of_two in grouped.items()
+    }
+
+
+def pair_requests(pairs: Sequence[Pair], client: ChatClient, budget: Budget | None = None) -> list[ChatRequest]:
     """Two requests a pair, A first and then B first."""
-    options = client.facts.options(max_tokens=REPLY_TOKENS, temperature=0.0, seed=0)
+    options = (budget or Budget()).options(client.facts, REPLY_TOKENS, temperature=0.0, seed=0)
     prompts = [
         prompt
         for a, b in pairs
@@ -121,39 +196,62 @@ def pair_prompt(task: Generation, first: str, second: str) -> str:
     template = TEMPLATE.read_text(encoding="utf-8").rstrip("\n")
     fields = {"instruction": task.instruction, "input": task.input or "-", "first": first, "second": second}
     values = {name: encodable(text) for name, text in fields.items()}
-    values["fence"] = fence_token(template, *values.values())
-    return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
+    context = Context.of(task)
+    turns = [(encodable(user), encodable(assistant)) for user, assistant in context.history]
+    beside = {"system_message": encodable(context.system_message), "reference": encodable(context.reference)}
+    others = [text for text in beside.values() if text] + [text for turn in turns for text in turn]
+    values["fence"] = fence_token(template, *values.values(), *others)
+    return fill(template, values | beside | {"history": turns_text(turns, "ko", values["fence"])})
 
 
-def read_choice(text: str) -> Choice | None:
-    """The choice that a reply states on a line of its own; None where it states none, or two different ones."""
-    found = {_CHOICES[match] for match in _VERDICT.findall(text)}
-    return found.pop() if len(found) == 1 else None
+def match_pairs(first: Sequence[Generation], second: Sequence[Generation]) -> list[Pair]:
+    """The answers of two systems to each task that both answered, for each two systems of the two sides.
 
-
-def match_pairs(first: Sequence[Generation], second: Sequence[Generation]) -> list[tuple[Generation, Generation]]:
-    """The two answers to each task that both systems answered.
+    One system on each side is compared whatever its name; of several, those of different names, each two once.
 
     Raises:
-        InputError: there is none, or a side holds several systems.
+        InputError: there is no such pair.
     """
-    for side in (first, second):
-        if len(systems := {answer.system for answer in side}) > 1:
-            raise InputError(
-                f"One side of a pairwise comparison holds {len(systems)} systems ({', '.join(sorted(systems))}) - "
-                "give a file of one system on each side."
-            )
-    others = {answer.id: answer for answer in second}
-    pairs = [(answer, others[answer.id]) for answer in first if answer.id in others]
+    left, right = _by_system(first), _by_system(second)
+    single = len(left) == 1 and len(right) == 1
+    seen: set[frozenset[str]] = set()
+    pairs: list[Pair] = []
+    for a, tasks in left.items():
+        for b, others in right.items():
+            if not single and (a == b or frozenset((a, b)) in seen):
+                continue
+            seen.add(frozenset((a, b)))
+            pairs += [(answer, others[id]) for id, answer in tasks.items() if id in others]
     if not pairs:
         raise InputError("No task was answered by both systems - compare answers to the same evaluation set.")
     return pairs
 
 
+def _by_system(answers: Sequence[Generation]) -> dict[str, dict[str, Generation]]:
+    systems: dict[str, dict[str, Generation]] = {}
+    for answer in answers:
+        tasks = systems.setdefault(answer.system, {})
+        if answer.id in tasks and tasks[answer.id].response != answer.response:
+            raise InputError(
+                f"'{answer.system}' has several answers to task {answer.id} - pairs are judged on one; keep one in the file."
+            )
+        tasks[answer.id] = answer
+    return systems
+
+
 def _verdict(
     a: Generation, b: Generation, forward: ChatReply, backward: ChatReply, model: str, prompt_hash: str
 ) -> PairVerdict:
-    choices = [read_choice(reply.text) if reply.status == "ok" else None for reply in (forward, backward)]
+    replies = (forward, backward)
+    choices = [read_choice(reply.text) if reply.status == "ok" else None for reply in replies]
+    statuses = [
+        "parse_error" if reply.status == "ok" and choice is None else reply.status
+        for reply, choice in zip(replies, choices, strict=True)
+    ]
+    errors = [
+        reply.error or reply.refusal or ("no certain choice" if status == "parse_error" else "")
+        for reply, status in zip(replies, statuses, strict=True)
+    ]
     return PairVerdict(
         id=a.id,
         system_a=a.system,
@@ -162,11 +260,16 @@ def _verdict(
         response_sha256_b=text_sha256(b.response),
         prompt_sha256=prompt_hash,
         model_requested=model,
-        model_returned=forward.model_returned,
+        model_returned=forward.model_returned or backward.model_returned,
         forward=choices[0],
         backward=choices[1],
         outcome=_outcome(choices[0], choices[1]),
         raw=(forward.text, backward.text),
+        statuses=(statuses[0], statuses[1]),
+        errors=(errors[0], errors[1]),
+        cost=round(forward.cost + backward.cost, 8),
+        category=a.category,
+        cluster=a.cluster,
     )
 
 

@@ -6,7 +6,10 @@ How recorded replies of real judges read, and what counts:
 - The bracket before the score echoes the range. Where no number follows it, `(n)` and `(n/high)` are the score, and
   `(a-b)` that departs from the axis's range scores a. A bare echo of the range says nothing, unless another bracket of
   the same reply departs from its range, which shows that this judge writes its scores there: then it scores its lower number.
-- N/A, a score outside the axis, a span (`2-3`), another scale (`8/10`), and two different scores for one axis are None.
+- A rationale may come first: then the score is what the line's last `점수:` says, or a line of its own below (`점수: 3`).
+- What stands within `<think>` marks is no part of the reply.
+- N/A, a score outside the axis, a span (`2-3`), a bound (`3점 이상`), another scale (`8/10`, `4점 (10점 만점)`), a scale's
+  maximum alone (`5점 만점`), a score that is taken back below, and two different scores for one axis are None.
 """
 
 from __future__ import annotations
@@ -19,8 +22,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from kollm.judge.rubric import Axis, Rubric, load_rubric
+from kollm.core.replies import reasoning_end
+from kollm.judge.rubric import Axis, Rubric
+from kollm.judge.rubric_file import load_rubric
 
+LINES_BELOW = 12
+"""Lines below a label in which its score may stand, after a rationale."""
 _FULL_WIDTH = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _SIGNS = {"½": ".5", "⁄": "/", "∕": "/", "\u3000": " ", "\u00a0": " ", "ː": ":"} | dict.fromkeys("‐‑‒–—―−~∼〜", "-")
 _PLAIN = str.maketrans(_FULL_WIDTH | {"～": "-"} | _SIGNS)
@@ -39,10 +46,35 @@ _TO_SCORE = re.compile(
 )
 _SCORE = re.compile(
     rf"(?P<score>[+-]?(?:{_NUMBER}))(?![0-9.]*[0-9])"
-    r"(?:\s*점)?(?:[\s*_`\"')\]>]{0,6}(?:/|out of)\s*(?P<out_of>[0-9]{1,6})(?:\s*점)?)?",
+    r"(?:\s*점)?(?:[\s*_`\"')\]>]{0,6}(?:/|(?:out )?of\b)\s*(?P<out_of>[0-9]{1,6})(?:\s*점)?)?",
     re.IGNORECASE,
 )
-_OUT_OF_FIRST = re.compile(rf"([0-9]{{1,6}})\s*점?\s*(?:만점\s*)?(?:중|에)에?서?\s*(?P<score>{_NUMBER})")
+_OUT_OF_FIRST = re.compile(
+    rf"([0-9]{{1,6}})\s*점?\s*(?:(?:만점|척도|스케일)\s*(?:기준|중|에)?(?:에서|에|으로|로)?\s*[:,]?|(?:중|에)에?서?)\s*(?P<score>{_NUMBER})"
+)
+_MAXIMUM = re.compile(
+    r"(?:만점|최대|최고|maximum|max|out of|(?<![A-Za-z])of)\s*[:은는이]?\s*([0-9]{1,6})|([0-9]{1,6})\s*점?\s*(?:만점|척도|스케일|scale)",
+    re.IGNORECASE,
+)
+_NO_SCORE = re.compile(
+    r"[\s*_`\"')\]]{0,6}(?:만점|척도|스케일|이상|이하|미만|초과|내외|or (?:more|less|higher|lower|above|below)\b|\+)",
+    re.IGNORECASE,
+)
+_CORRECTION = r"(?:수정|정정|변경|보정|재평가|재채점|최종|corrected|correction|revised|revision|final|updated?)"
+_PREFIX = re.compile(
+    rf"{_CORRECTION}(?:된|한)?\s{{0,3}}(?:점수|판정|평가|score|verdict)?\s{{0,3}}[:\-*_]*\s{{0,3}}", re.IGNORECASE
+)
+_CORRECTED = re.compile(
+    rf"(?:{_CORRECTION}|아니|actually|rather)[^0-9\n]{{0,20}}[0-9](?:\.[0-9])?(?:\s*점|[\s)\]*_.]*$)", re.IGNORECASE
+)
+_SCORE_WORD = re.compile(
+    r"(?:점수|평점|score|rating)[\s*_`\"']{0,4}(?:은|는)?[\s*_`\"']{0,4}[:=][\s*_`\"'(\[]{0,6}", re.IGNORECASE
+)
+_SCORE_LINE = re.compile(
+    rf"(?:{_CORRECTION}\s{{0,3}})?(?:점수|평점|score|rating)[\s*_`\"']{{0,4}}[:=][\s*_`\"'(\[]{{0,6}}(?=[0-9])",
+    re.IGNORECASE,
+)
+_CORRECTED_LINE = re.compile(rf"{_CORRECTION}[\s*_`\"']{{0,4}}[:=][\s*_`\"'(\[]{{0,6}}(?=[0-9])", re.IGNORECASE)
 _SPAN = re.compile(
     r"(?:\s*[)\]*_`\"']*)\s*(?:,(?=[0-9])|-|/|→|->|or\b|to\b|또는|혹은|에서|내지)\s*[(\[]?\s*[0-9]", re.IGNORECASE
 )
@@ -76,6 +108,7 @@ class _Found(NamedTuple):
     score: float | None
     void: bool = False
     start: int = 0
+    end: int = 0
 
 
 def parse_verdict(text: str, rubric: str | Path | Rubric) -> dict[str, float | None]:
@@ -89,11 +122,14 @@ def parse_verdict(text: str, rubric: str | Path | Rubric) -> dict[str, float | N
         For every axis of the rubric, its score, or None where the reply gives none that is beyond doubt.
     """
     rubric = load_rubric(rubric)
-    readings: dict[str, list[_Reading]] = {axis.key: [] for axis in rubric.axes}
-    for reading in _readings(text, rubric):
+    if not rubric.scored:
+        return rubric.none_scores()
+    readings: dict[str, list[_Reading]] = {axis.key: [] for axis in rubric.scored}
+    for reading in _readings(text[reasoning_end(text) :], rubric):
         readings[reading.axis.key].append(reading)
     in_brackets = any(_decided_by_bracket(found) for found in readings.values())
-    return {axis.key: _decide(axis, readings[axis.key], in_brackets) for axis in rubric.axes}
+    decided = {axis.key: _decide(axis, readings[axis.key], in_brackets) for axis in rubric.scored}
+    return rubric.none_scores() | decided
 
 
 def score_places(text: str, rubric: Rubric) -> dict[str, int]:
@@ -101,13 +137,14 @@ def score_places(text: str, rubric: Rubric) -> dict[str, int]:
 
     A score in a line of several, or on the line after its label, has no place: judges asked by the form write neither.
     """
-    plain = _plain(text)
+    start = reasoning_end(text)
+    plain = _plain(text[start:])
     scores = parse_verdict(text, rubric)
     places: dict[str, int] = {}
-    if len(plain) != len(text):
+    if not rubric.scored or len(plain) != len(text) - start:
         return places
     label, by_label = _labels(rubric)
-    end = 0
+    end = start
     for line in plain.splitlines(keepends=True):
         end += len(line)
         content = line.rstrip("\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029")
@@ -141,14 +178,16 @@ def _decide(axis: Axis, found: list[_Reading], in_brackets: bool) -> float | Non
 def _readings(text: str, rubric: Rubric) -> Iterator[_Reading]:
     label, by_label = _labels(rubric)
     lines = _plain(text).splitlines()
-    for number, line in enumerate(lines):
-        for part in _parts(line, label):
-            match = label.match(part)
-            if match is None:
-                continue
-            axis = by_label[_fold(match[0])]
-            rest = part[match.end() :]
-            yield _read(axis, rest, lines[number + 1 : number + 3])
+    labelled = [(number, parts) for number, line in enumerate(lines) if (parts := _parts(line, label))]
+    for place, (number, parts) in enumerate(labelled):
+        end = labelled[place + 1][0] if place + 1 < len(labelled) else len(lines)
+        for part in parts:
+            if (match := label.match(part)) is not None:
+                yield _read(
+                    by_label[_fold(match[0])],
+                    part[match.end() :],
+                    lines[number + 1 : min(end, number + 1 + LINES_BELOW)],
+                )
 
 
 @lru_cache(maxsize=64)
@@ -156,7 +195,7 @@ def _labels(rubric: Rubric) -> tuple[re.Pattern[str], dict[str, Axis]]:
     """One pattern for every label of the rubric, the longest first, and the axis of each."""
     by_label: dict[str, Axis] = {}
     words = []
-    for axis in rubric.axes:
+    for axis in rubric.scored:
         for label in (axis.label, axis.key.replace("_", " "), axis.key, *axis.also):
             by_label.setdefault(_fold(label), axis)
             words.append(r"[\s_]{0,3}".join(map(re.escape, re.split(r"[\s_]+", label))))
@@ -172,7 +211,10 @@ def _parts(line: str, label: re.Pattern[str]) -> Sequence[str]:
     """The line without bullets and numbering; or its parts, where it is nothing but `label: score` pairs."""
     start = _strip_bullets(line)
     if not label.match(start):
-        return ()
+        correction = _PREFIX.match(start)
+        start = _strip_bullets(start[correction.end() :]) if correction else ""
+        if not label.match(start):
+            return ()
     pieces = (
         [_strip_bullets(piece) for piece in re.split(r"[,;|/]", start.rstrip(" \t}]|"))] if len(start) < 2000 else []
     )
@@ -208,19 +250,76 @@ def _brackets(rest: str) -> tuple[str | None, str]:
 def _read(axis: Axis, rest: str, following: Sequence[str]) -> _Reading:
     bracket, after = _brackets(rest)
     value, departs, echoes = _read_bracket(axis, bracket)
-    if _NOT_APPLICABLE.match(after):
+    if _NOT_APPLICABLE.match(after) or (bracket is not None and _other_scale(axis, bracket)):
         return _Reading(axis, void=True)
     found, from_end = _read_score(axis, after), None
     if found.score is not None:
         from_end = len(after) - found.start
-    elif not found.void and not after.strip(" \t:=*_`\"'|"):
-        line = next((line for line in following if line.strip()), "")
-        if _BARE_LINE.fullmatch(line):
-            found = _read_score(axis, f": {line.strip()}")
+    said = _said_last(axis, after)
+    if said is not None:
+        if found.score is None and not found.void:
+            found, from_end = said, len(after) - said.start
+        elif said.score != found.score:
+            found = _Found(None, void=True)
+    elif found.score is None and not found.void:
+        found = _read_below(axis, after, following)
     score, void = found.score, found.void
     if score is not None and value is not None and not echoes and not departs and value not in (score, axis.high):
         void = True  # `(4): 3` gives two scores; `(5): 3` echoes the maximum
+    if score is not None and _taken_back(axis, score, after[found.end :] if from_end is not None else "", following):
+        void = True
     return _Reading(axis, None if void else score, void, value, departs and value is not None, echoes, from_end)
+
+
+def _said_last(axis: Axis, after: str) -> _Found | None:
+    """What `점수: 3` says at the end of a line that gives a rationale first; void where it says two things."""
+    found = None
+    for match in _SCORE_WORD.finditer(after):
+        number = _SCORE.match(after, match.end())
+        if number is None or match.start() == 0:
+            continue
+        one = _read_score(axis, after[match.end() :])
+        one = one._replace(start=one.start + match.end(), end=one.end + match.end())
+        if found is not None and found.score != one.score:
+            return _Found(None, void=True)
+        found = one
+    return found
+
+
+def _read_below(axis: Axis, after: str, following: Sequence[str]) -> _Found:
+    """The score on a line of its own, below the label or below its rationale."""
+    found = _Found(None)
+    if not after.strip(" \t:=*_`\"'|"):
+        line = next((line for line in following[:2] if line.strip()), "")
+        if _BARE_LINE.fullmatch(line):
+            found = _read_score(axis, f": {line.strip()}")
+    for line in following:
+        start = _strip_bullets(line)
+        if (match := _SCORE_LINE.match(start)) is None:
+            continue
+        one = _read_score(axis, f": {start[match.end() :]}")
+        if found.score is not None and one.score != found.score:
+            return _Found(None, void=True)
+        found = one
+    return found
+
+
+def _taken_back(axis: Axis, score: float, tail: str, following: Sequence[str]) -> bool:
+    """Whether the judge corrects itself, in the rest of the line or in a line below."""
+    if _CORRECTED.search(tail[:200]):
+        return True
+    for line in following:
+        start = _strip_bullets(line)
+        if (match := _CORRECTED_LINE.match(start)) and _read_score(axis, f": {start[match.end() :]}").score != score:
+            return True
+    return False
+
+
+def _other_scale(axis: Axis, text: str) -> bool:
+    """Whether a text names a scale that ends elsewhere than the axis."""
+    ends = [float(match[1] or match[2]) for match in _MAXIMUM.finditer(text)]
+    span = _RANGE.fullmatch(text)
+    return any(end != axis.high for end in ends) or (span is not None and float(span[2]) > axis.high)
 
 
 def _read_bracket(axis: Axis, bracket: str | None) -> tuple[float | None, bool, bool]:
@@ -250,8 +349,8 @@ def _read_score(axis: Axis, after: str) -> _Found:
     if out_of is not None and float(out_of) != axis.high:
         return _Found(None, void=True)
     tail = after[match.end() :]
-    if _SPAN.match(tail):
+    if _SPAN.match(tail) or _NO_SCORE.match(tail) or _other_scale(axis, tail[:40]):
         return _Found(None, void=True)
     if _GLUED.match(tail) and not _ENDINGS.match(tail):
         return _Found(None)  # `3개의 오류`, `2nd`: a number in prose
-    return _Found(float(match["score"]), start=match.start("score"))
+    return _Found(float(match["score"]), start=match.start("score"), end=match.end())

@@ -1,28 +1,27 @@
-"""Rubrics: what a judge is asked, and on which axes it scores. Each is one readable YAML file, named by its hash.
-
-A rubric of your own is a file like those in `kollm/judge/rubrics`; give its path where a name is expected.
-"""
+"""Rubrics: what a judge is asked, and on which axes it scores. Each is named by its hash."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import Self
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, NamedTuple, Self
 
 from kollm.core.errors import InputError
-from kollm.core.records import content_id
-from kollm.core.text import normalise
+from kollm.core.records import Generation, Turn, content_id
+from kollm.judge.rules import Rule, check_rules
 
-RUBRICS = Path(__file__).resolve().parent / "rubrics"
-_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+Kind = Literal["score", "checklist", "rules"]
+
+PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+SECTION = re.compile(r"\{\?([a-z_]+)\}(.*?)\{/\1\}", re.DOTALL)
 _HANGUL = re.compile("[가-힣]")
-_FIELDS = {"instruction", "input", "response"}
+FIELDS = {"instruction", "input", "response", "history", "system_message", "reference", "checklist"}
+_NEEDED_WHERE_THERE = ("history", "system_message", "input")
+"""What an answer answers: a judge that cannot see it judges blindly. A reference is help, and may be left out."""
+_SPEAKERS = {"ko": ("사용자", "어시스턴트"), "en": ("User", "Assistant")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,9 @@ class Axis:
         key: name of the column in results.
         label: name of the axis in the prompt and the reply.
         also: other labels that judges are known to write.
+        kind: `score`, asked of the judge; `checklist`, the share of the task's own questions that the judge answers with
+            yes; `rules`, the share of rules that the answer meets, which no judge is asked.
+        rules: the rules of a `rules` axis; none for those that each task brings.
     """
 
     key: str
@@ -40,6 +42,8 @@ class Axis:
     low: int
     high: int
     also: tuple[str, ...] = ()
+    kind: Kind = "score"
+    rules: tuple[Rule, ...] = field(default=(), hash=False)
 
     @property
     def korean(self) -> str:
@@ -56,15 +60,31 @@ class Axis:
         return score if self.low <= score <= self.high else None
 
 
+class Context(NamedTuple):
+    """What stands beside instruction, input and response."""
+
+    history: Sequence[Turn] = ()
+    system_message: str = ""
+    reference: str = ""
+    checklist: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, answer: Generation) -> Self:
+        return cls(answer.history, answer.system_message, answer.reference, answer.checklist)
+
+
 @dataclass(frozen=True)
 class Rubric:
     """Axes, the prompt that asks for them, and the form of the reply.
 
     Attributes:
-        template: prompt with the placeholders {instruction}, {input}, {response} and, where fenced, {fence}.
+        template: prompt with the placeholders {instruction}, {response} and, where it shows them, {input}, {history},
+            {system_message}, {reference}, {checklist} and {fence}. What stands between {?input} and {/input}, or two such
+            marks of another field, is left out where that field is blank.
         template_without_input: the prompt for a task without input; None to leave the input blank.
         reply_form: lines that end the prompt, one an axis, each ending where its score belongs.
-        fenced: the three fields stand between tokens that their text cannot contain.
+        fenced: the fields stand between tokens that their text cannot contain.
+        reply_tokens: room that a reply in words takes, where the form asks for more than scores.
     """
 
     name: str
@@ -74,51 +94,128 @@ class Rubric:
     template_without_input: str | None
     reply_form: str
     fenced: bool
+    reply_tokens: int | None = None
 
     @cached_property
     def sha256(self) -> str:
         """Hash of the axes and texts: equal hashes ask the same question."""
+        plain = [[axis.key, axis.label, axis.low, axis.high] for axis in self.axes]
+        kinds = {axis.key: [axis.kind, list(axis.rules)] for axis in self.axes if axis.kind != "score"}
         return content_id(
             {
-                "axes": [[axis.key, axis.label, axis.low, axis.high] for axis in self.axes],
+                "axes": plain,
                 "prompt": self.template,
                 "prompt_without_input": self.template_without_input,
                 "reply_form": self.reply_form,
                 "fenced": self.fenced,
+                **({"kinds": kinds} if kinds else {}),
             }
         )
 
-    def question(self, instruction: str, input: str, response: str) -> str:
+    @cached_property
+    def scored(self) -> tuple[Axis, ...]:
+        """The axes that a judge gives a score on."""
+        return tuple(axis for axis in self.axes if axis.kind == "score")
+
+    @cached_property
+    def checklist(self) -> Axis | None:
+        """The axis of the task's own questions, where there is one."""
+        return next((axis for axis in self.axes if axis.kind == "checklist"), None)
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything to ask a judge."""
+        return bool(self.scored) or self.checklist is not None
+
+    @cached_property
+    def shows(self) -> frozenset[str]:
+        """The fields that a judge gets to see."""
+        return frozenset(PLACEHOLDER.findall(self.template)) & FIELDS
+
+    def check(self, answer: Generation) -> None:
+        """Refuse an answer whose question the rubric cannot show.
+
+        Raises:
+            InputError: the task has a part that the rubric has no placeholder for, lacks the checklist that it asks, or
+                brings what is no rule.
+        """
+        check_rules(answer.rules, f"Task {answer.id}")
+        fields = {
+            "history": answer.history,
+            "system_message": answer.system_message.strip(),
+            "input": answer.input.strip(),
+        }
+        for name in _NEEDED_WHERE_THERE:
+            if self.asks and fields[name] and name not in self.shows:
+                raise InputError(
+                    f"Task {answer.id} has {_NAMES[name]}, which the rubric '{self.name}' does not show: the judge would "
+                    f"judge blindly - use a rubric with the placeholder {{{name}}}, such as mt-bench-ko."
+                )
+        if self.checklist is not None and not answer.checklist:
+            raise InputError(
+                f"Task {answer.id} brings no checklist, which the rubric '{self.name}' asks - add `checklist` to its row, "
+                "or name a file of tasks with --tasks."
+            )
+
+    def question(self, instruction: str, input: str, response: str, context: Context | None = None) -> str:
         """The prompt without the reply form, as structured judges get it.
 
         All fields are put in at once, so that a placeholder inside a field stays text. A lone surrogate, which no
         service can receive, becomes U+FFFD.
         """
-        values = {"instruction": encodable(instruction), "input": encodable(input), "response": encodable(response)}
+        context = context or Context()
+        texts = {"instruction": instruction, "input": input, "response": response}
+        texts |= {"system_message": context.system_message, "reference": context.reference}
+        values = {name: encodable(text) for name, text in texts.items()}
+        turns = [(encodable(user), encodable(assistant)) for user, assistant in context.history]
+        items = [encodable(" ".join(item.split())) for item in context.checklist]
         template = self.template
         if self.template_without_input is not None and not input.strip():
             template = self.template_without_input
         if self.fenced:
-            values["fence"] = fence_token(self.sha256, *values.values())
-        return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
+            more = [text for turn in turns for text in turn] + items
+            beside = [values[name] for name in ("system_message", "reference") if name in self.shows and values[name]]
+            told = [values[name] for name in ("instruction", "input", "response")]
+            values["fence"] = fence_token(self.sha256, *told, *beside, *more)
+        values["history"] = turns_text(turns, self.language, values.get("fence"))
+        values["checklist"] = "\n".join(f"{number}. {item}" for number, item in enumerate(items, start=1))
+        return fill(template, values)
 
-    def prompt(self, instruction: str, input: str, response: str) -> str:
+    def prompt(self, instruction: str, input: str, response: str, context: Context | None = None) -> str:
         """The whole message to the judge: the question, and the form of the reply."""
-        return f"{self.question(instruction, input, response)}\n\n{self.reply_form}"
+        return f"{self.question(instruction, input, response, context)}\n\n{self.reply_form}"
 
     @cached_property
     def cuts(self) -> tuple[int, ...]:
-        """For each axis, how many characters of `reply_form` go up to where its score belongs."""
+        """For each scored axis, how many characters of `reply_form` go up to where its score belongs."""
         ends = []
-        for axis in self.axes:
-            found = re.search(rf"(?m)^.*{re.escape(axis.label)}.*$", self.reply_form)
+        for axis in self.scored:
+            found = re.search(rf"(?m)^(.*{re.escape(axis.label)}[^:：\n]*(?:[:：]|$)).*$", self.reply_form)
             assert found is not None
-            ends.append(len(self.reply_form[: found.end()].rstrip()))
+            ends.append(len(self.reply_form[: found.end(1)].rstrip()))
         return tuple(ends)
 
     def none_scores(self) -> dict[str, float | None]:
         """The scores of a reply in which nothing was read."""
         return {axis.key: None for axis in self.axes}
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """The template with all values put in at once, without the sections whose field is blank."""
+    shown = SECTION.sub(lambda section: section[2] if values[section[1]].strip() else "", template)
+    return PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), shown)
+
+
+def turns_text(turns: Sequence[Turn], language: str, fence: str | None) -> str:
+    """Earlier turns, each under its speaker's name, and within its own fence where there is one."""
+    names = _SPEAKERS.get(language, _SPEAKERS["en"])
+    spoken = [(name, text) for turn in turns for name, text in zip(names, turn, strict=True)]
+    if fence is None:
+        return "\n".join(f"{name}: {text}" for name, text in spoken)
+    return "\n".join(f"{name}:\n<{fence}>\n{text}\n</{fence}>" for name, text in spoken)
+
+
+_NAMES = {"history": "earlier turns", "system_message": "a system message", "input": "an input"}
 
 
 def fence_token(*texts: str) -> str:
@@ -134,119 +231,6 @@ def fence_token(*texts: str) -> str:
         if digest[:16] not in lowered:
             return token
     raise AssertionError("a text holds a million given tokens of 64 bits")
-
-
-def rubric_names() -> list[str]:
-    """Names of the shipped rubrics, sorted."""
-    return sorted(path.stem for path in RUBRICS.glob("*.yaml"))
-
-
-def load_rubric(name_or_path: str | Path | Rubric) -> Rubric:
-    """A shipped rubric by name, or a YAML file by path; a Rubric passes through.
-
-    Raises:
-        InputError: there is none, or the file does not describe a rubric.
-    """
-    if isinstance(name_or_path, Rubric):
-        return name_or_path
-    path = Path(name_or_path)
-    if str(name_or_path) in rubric_names():
-        path = RUBRICS / f"{name_or_path}.yaml"
-    elif path.suffix not in (".yaml", ".yml") or not path.is_file():
-        raise InputError(
-            f"There is no rubric '{name_or_path}' - use {', '.join(rubric_names())}, or the path of a .yaml file of yours."
-        )
-    return _read(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _read(path: Path, _modified: int) -> Rubric:
-    try:
-        values = yaml.safe_load(normalise(path.read_text(encoding="utf-8")))
-        file = _RubricFile.model_validate(values)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"Rubric {path}: not readable as UTF-8 YAML ({reason}) - mend the file.") from error
-    except ValidationError as error:
-        raise InputError(f"Rubric {path}: " + "; ".join(_explain(item) for item in error.errors())) from error
-    return file.rubric()
-
-
-def _explain(item: object) -> str:
-    assert isinstance(item, dict)
-    key = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "value_error":
-        return str(item["ctx"]["error"])
-    if not key:
-        return "the file holds no keys - copy one of kollm's rubrics and change it"
-    if item["type"] == "extra_forbidden":
-        return f"unknown key '{key}' - remove it"
-    if item["type"] == "missing":
-        return f"the key '{key}' is missing - add it"
-    return f"'{key}' is {item['input']!r} - {item['msg'][0].lower()}{item['msg'][1:]}"
-
-
-class _AxisFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    key: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    label: str = Field(min_length=1)
-    low: int = Field(ge=0, le=100)
-    high: int = Field(ge=0, le=100)
-    also: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _range(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"axis '{self.key}' goes from {self.low} to {self.high} - `low` must be less than `high`")
-        return self
-
-
-class _RubricFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(min_length=1)
-    language: str = Field(min_length=2)
-    axes: tuple[_AxisFile, ...] = Field(min_length=1)
-    prompt: str
-    prompt_without_input: str | None = None
-    reply_form: str
-    fenced: bool = False
-
-    @model_validator(mode="after")
-    def _texts(self) -> Self:
-        keys = [axis.key for axis in self.axes]
-        labels = [label.casefold() for axis in self.axes for label in (axis.label, *axis.also)]
-        if len(set(keys)) < len(keys) or len(set(labels)) < len(labels):
-            raise ValueError("two axes share a key or a label - give each its own")
-        for axis in self.axes:
-            if len(re.findall(rf"(?m)^.*{re.escape(axis.label)}.*$", self.reply_form)) != 1:
-                raise ValueError(f"reply_form must have exactly one line with the label '{axis.label}'")
-        fence = {"fence"} if self.fenced else set()
-        _check_placeholders("prompt", self.prompt, _FIELDS | fence)
-        if self.prompt_without_input is not None:
-            _check_placeholders("prompt_without_input", self.prompt_without_input, (_FIELDS | fence) - {"input"})
-        return self
-
-    def rubric(self) -> Rubric:
-        return Rubric(
-            name=self.name,
-            language=self.language,
-            axes=tuple(Axis(axis.key, axis.label, axis.low, axis.high, axis.also) for axis in self.axes),
-            template=self.prompt,
-            template_without_input=self.prompt_without_input,
-            reply_form=self.reply_form,
-            fenced=self.fenced,
-        )
-
-
-def _check_placeholders(key: str, text: str, expected: set[str]) -> None:
-    found = set(_PLACEHOLDER.findall(text))
-    if found != expected:
-        wrong = ", ".join(sorted(f"{{{name}}}" for name in found ^ expected))
-        raise ValueError(
-            f"{key} is missing or should not have {wrong} - it takes each of its placeholders at least once"
-        )
 
 
 def encodable(text: str) -> str:

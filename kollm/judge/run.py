@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import fsum
 from pathlib import Path
 from typing import Any, Protocol
 
 from kollm.core.errors import InputError
-from kollm.core.files import JsonlAppender, ensure_folder, json_line, read_jsonl, write_atomic
+from kollm.core.files import JsonlAppender, ensure_folder, json_line, write_atomic
 from kollm.core.progress import Progress
 from kollm.core.records import Generation, Status, Verdict, check_shown, text_sha256
 from kollm.judge.rubric import Rubric
+from kollm.judge.rules import share_followed
+from kollm.judge.verdicts import read_verdicts
 
 RETRIED: tuple[Status, ...] = ("api_error",)
 """Statuses of verdicts that a later run asks for again: nothing was answered."""
@@ -21,10 +23,11 @@ RETRIED: tuple[Status, ...] = ("api_error",)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One answer to be judged once."""
+    """One answer to be judged once; `answer` is its number among those that its system gave to the task."""
 
     generation: Generation
     sample: int = 0
+    answer: int = 0
 
 
 class Judge(Protocol):
@@ -76,22 +79,57 @@ def verdict_of(
     raw: str,
     usage: dict[str, Any],
 ) -> Verdict:
-    """The verdict of one judge on one question."""
+    """The verdict of one judge on one question; axes that rules decide are scored here."""
+    answer = question.generation
     return Verdict(
-        id=question.generation.id,
-        system=question.generation.system,
-        response_sha256=text_sha256(question.generation.response),
+        id=answer.id,
+        system=answer.system,
+        response_sha256=text_sha256(answer.response),
         rubric=judge.rubric.name,
         rubric_sha256=judge.rubric.sha256,
         mode=judge.mode,
         sample=question.sample,
         model_requested=judge.name,
         model_returned=model_returned,
-        scores=scores,
+        scores=scores | rule_scores(judge.rubric, answer),
         status=status,
         raw=raw,
         usage=usage,
+        category=answer.category,
+        cluster=answer.cluster,
+        task_sha256=answer.task_sha256(),
+        answer=question.answer,
     )
+
+
+def rule_scores(rubric: Rubric, answer: Generation) -> dict[str, float | None]:
+    """The axes that need no judge: the share of an axis's rules, or else of the task's own, that the answer meets."""
+    return {
+        axis.key: share_followed(answer.response, axis.rules or answer.rules)
+        for axis in rubric.axes
+        if axis.kind == "rules"
+    }
+
+
+class RulesJudge:
+    """Scores a rubric whose axes are all rules; asks nobody."""
+
+    mode, name, samples = "rules", "", 1
+
+    def __init__(self, rubric: Rubric) -> None:
+        if rubric.asks:
+            raise InputError(f"Rubric '{rubric.name}' has axes that need a judge - use --engine openai or local.")
+        self.rubric = rubric
+
+    def run(self, questions: Sequence[Question], emit: Callable[[Verdict], None]) -> None:
+        for question in questions:
+            verdict = verdict_of(self, question, "", self.rubric.none_scores(), "ok", "", {})
+            scored = all(score is not None for score in verdict.scores.values())
+            emit(
+                verdict
+                if scored
+                else replace(verdict, status="parse_error", usage={"error": "the task brings no rules"})
+            )
 
 
 def judge_generations(generations: Iterable[Generation], judge: Judge, output: Path) -> JudgeReport:
@@ -110,19 +148,16 @@ def judge_generations(generations: Iterable[Generation], judge: Judge, output: P
     answers = list(generations)
     for answer in answers:
         check_shown("The answers to judge", answer.id, answer.system)
-    questions = {
-        _key(judge, question): question
-        for generation in answers
-        for question in (Question(generation, sample) for sample in range(judge.samples))
-    }
+        judge.rubric.check(answer)
+    questions = {_key(judge, question): question for question in questions_on(answers, judge.samples)}
     if not questions:
         raise InputError("There are no answers to judge - the generations are empty.")
     ensure_folder(output.parent)
     kept = read_verdicts(output) if output.exists() else []
-    if any(verdict.status in RETRIED and verdict.key() in questions for verdict in kept):
-        kept = [v for v in kept if v.status not in RETRIED or v.key() not in questions]
+    if any(_to_ask_again(verdict, questions) for verdict in kept):
+        kept = [verdict for verdict in kept if not _to_ask_again(verdict, questions)]
         write_atomic(output, "".join(json_line(verdict.to_row()) for verdict in kept))
-    found = {verdict.key(): verdict for verdict in kept if verdict.key() in questions}
+    found = {verdict.key(): verdict for verdict in kept if _answers(verdict, questions)}
     missing = [question for key, question in questions.items() if key not in found]
     reused = len(found)
     with JsonlAppender(output) as file, Progress("judge", len(missing), "answers") as progress:
@@ -137,15 +172,27 @@ def judge_generations(generations: Iterable[Generation], judge: Judge, output: P
     return _report(judge, found, reused, output)
 
 
-def read_verdicts(path: Path) -> list[Verdict]:
-    """The verdicts of a file; a torn last line, left by a kill, does not count.
+def questions_on(answers: Iterable[Generation], samples: int) -> list[Question]:
+    """What a judge is asked about answers, each as often as it is sampled; equal texts of a system on a task are one answer."""
+    texts: dict[tuple[str, str], dict[str, int]] = {}
+    questions = []
+    for answer in answers:
+        numbers = texts.setdefault((answer.system, answer.id), {})
+        if answer.response not in numbers:
+            number = numbers.setdefault(answer.response, len(numbers))
+            questions += [Question(answer, sample, number) for sample in range(samples)]
+    return questions
 
-    Raises:
-        InputError: the file is missing or holds something else.
-    """
-    with JsonlAppender(path):
-        pass  # drops a torn last line
-    return [Verdict.from_row(row) for row in read_jsonl(path)]
+
+def _to_ask_again(verdict: Verdict, questions: Mapping[Any, Question]) -> bool:
+    """Whether a kept verdict makes way: nothing was answered, or the task has another text since."""
+    return verdict.key() in questions and (verdict.status in RETRIED or not _answers(verdict, questions))
+
+
+def _answers(verdict: Verdict, questions: Mapping[Any, Question]) -> bool:
+    """Whether a verdict answers one of the questions: the task is the same too, as far as the verdict says."""
+    question = questions.get(verdict.key())
+    return question is not None and verdict.task_sha256 in ("", question.generation.task_sha256())
 
 
 def _key(judge: Judge, question: Question) -> tuple[Any, ...]:
@@ -173,6 +220,6 @@ def mean_scores(verdicts: Sequence[Verdict], rubric: Rubric) -> dict[str, float 
     """Mean of each axis over the verdicts in which it was read; None where there is none."""
     means: dict[str, float | None] = {}
     for axis in rubric.axes:
-        values = [score for verdict in verdicts if (score := verdict.scores[axis.key]) is not None]
+        values = [score for verdict in verdicts if (score := verdict.scores.get(axis.key)) is not None]
         means[axis.key] = fsum(values) / len(values) if values else None
     return means

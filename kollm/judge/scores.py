@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from kollm.core.records import Verdict
-from kollm.judge.rubric import Rubric, load_rubric, rubric_names
-from kollm.judge.stats import Comparison, compare_systems
+from kollm.judge.rubric import Rubric
+from kollm.judge.rubric_file import load_rubric, rubric_names
+from kollm.judge.stats import Comparing, Comparison, compare_systems
 
 Limits = Mapping[str, tuple[float, float]]
 """Axis key to its lowest and highest score."""
@@ -31,15 +32,27 @@ class ScoreTable:
 
     Attributes:
         judging: rubric, its hash, mode and requested judge model.
-        scores: axis -> system -> task id -> mean over the samples that have a number, or None.
+        scores: axis -> system -> task id -> mean over the answers and samples that have a number, or None.
         statuses: system -> status -> number of verdicts.
         returned: models that answered, as the server named them.
+        clusters: task id -> its cluster, where it shares one.
+        categories: task id -> its category, where it has one.
+        answers: system -> the most answers that it gave to one task.
+        samples: the most verdicts on one answer.
+        costs: system -> USD, as far as the verdicts say.
+        mass: system -> axis -> mean probability that the judge gave to the scores of the scale, where it was measured.
     """
 
     judging: Judging
     scores: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     statuses: dict[str, Counter[str]] = field(default_factory=dict)
     returned: set[str] = field(default_factory=set)
+    clusters: dict[str, str] = field(default_factory=dict)
+    categories: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, int] = field(default_factory=dict)
+    samples: int = 1
+    costs: dict[str, float] = field(default_factory=dict)
+    mass: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -49,13 +62,22 @@ class ScoreTable:
     def systems(self) -> tuple[str, ...]:
         return tuple(self.statuses)
 
-    def compare(
-        self, limits: Limits | None = None, *, order: Iterable[str] | None = None, seed: int = 0
-    ) -> list[Comparison]:
-        """Every pair of systems on every axis, corrected together; `order` says which of two comes first."""
+    def compare(self, how: Comparing | None = None, *, order: Iterable[str] | None = None) -> list[Comparison]:
+        """Pairs of systems on every axis, corrected together; `order` says which of two comes first."""
         names = list(order or self.systems)
         ordered = {axis: {name: of[name] for name in names if name in of} for axis, of in self.scores.items()}
-        return compare_systems(ordered, limits, seed=seed)
+        return compare_systems(ordered, replace(how or Comparing(), clusters=self.clusters))
+
+    def of_category(self, category: str) -> ScoreTable:
+        """The same table over the tasks of one category."""
+        scores = {
+            axis: {
+                system: {task: score for task, score in tasks.items() if self.categories.get(task) == category}
+                for system, tasks in systems.items()
+            }
+            for axis, systems in self.scores.items()
+        }
+        return replace(self, scores=scores)
 
 
 def parse_rate(statuses: Mapping[str, int]) -> float | None:
@@ -89,24 +111,56 @@ def score_tables(verdicts: Iterable[tuple[str, Verdict]]) -> list[ScoreTable]:
     Args:
         verdicts: the name under which a system is shown, and a verdict on it.
     """
-    tables: dict[Judging, ScoreTable] = {}
-    given: dict[Judging, dict[str, dict[str, dict[str, list[float]]]]] = {}
+    tables: dict[Judging, _Filling] = {}
     for system, verdict in verdicts:
         judging = Judging(verdict.rubric, verdict.rubric_sha256, verdict.mode, verdict.model_requested)
-        table = tables.setdefault(judging, ScoreTable(judging))
+        filling = tables.get(judging)
+        if filling is None:
+            filling = tables[judging] = _Filling(ScoreTable(judging))
+        filling.add(system, verdict)
+    return [filling.table_whole() for filling in tables.values()]
+
+
+@dataclass(slots=True)
+class _Filling:
+    """A table while verdicts come in."""
+
+    table: ScoreTable
+    given: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
+    masses: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def add(self, system: str, verdict: Verdict) -> None:
+        table, id = self.table, verdict.id
         table.statuses.setdefault(system, Counter())[verdict.status] += 1
         table.returned.add(verdict.model_returned)
-        axes = given.setdefault(judging, {})
+        if verdict.cluster and verdict.cluster != id:
+            table.clusters[id] = verdict.cluster
+        if verdict.category:
+            table.categories[id] = verdict.category
+        table.answers[system] = max(table.answers.get(system, 1), verdict.answer + 1)
+        table.samples = max(table.samples, verdict.sample + 1)
         for axis, score in verdict.scores.items():
-            samples = axes.setdefault(axis, {}).setdefault(system, {}).setdefault(verdict.id, [])
+            samples = self.given.setdefault(axis, {}).setdefault(system, {}).setdefault(id, [])
             if score is not None:
                 samples.append(score)
-    for judging, table in tables.items():
-        table.scores = {
+        cost, mass = verdict.usage.get("cost"), verdict.usage.get("mass")
+        if isinstance(cost, int | float):
+            table.costs[system] = table.costs.get(system, 0.0) + cost
+        if isinstance(mass, Mapping):
+            for axis, share in mass.items():
+                if isinstance(share, int | float):
+                    self.masses.setdefault(system, {}).setdefault(str(axis), []).append(share)
+
+    def table_whole(self) -> ScoreTable:
+        self.table.scores = {
             axis: {
                 system: {task: sum(samples) / len(samples) if samples else None for task, samples in tasks.items()}
                 for system, tasks in systems.items()
             }
-            for axis, systems in given[judging].items()
+            for axis, systems in self.given.items()
         }
-    return list(tables.values())
+        self.table.mass = {
+            system: {axis: sum(shares) / len(shares) for axis, shares in axes.items()}
+            for system, axes in self.masses.items()
+        }
+        return self.table

@@ -1,39 +1,34 @@
-"""How sure a mean is and whether two systems differ: seeded bootstrap, worst-case bounds, paired tests, Holm's correction.
+"""How sure a mean is and whether two systems differ: intervals, worst-case bounds, paired tests, Holm's correction, equivalence.
 
-Everything is deterministic for a seed. A score is a number, or None where the judge gave none; None is never a number here:
-means are over what was scored, and `worst_case_bounds` says how far the unscored could move them.
+Nothing here is random. A score is a number, or None where the judge gave none; None is never a number here: means are over what
+was scored, and `worst_case_bounds` says how far the unscored could move them. Tasks of one cluster, like the turns of a
+dialogue, count as one independent unit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
-Floats = NDArray[np.float64]
+from kollm.core.errors import InputError
+from kollm.judge.intervals import LEVEL, Floats, Interval, difference_interval, mean_interval
+from kollm.judge.signflip import sign_flip_p
+
 Scores = Mapping[str, float | None]
 """Task id to score."""
+Groups = NDArray[np.intp]
+Conclusion = Literal["first higher", "second higher", "unsettled", "equivalent", "not worse", "undecided"]
 
-RESAMPLES = 10_000
-LEVEL = 0.95
 ALPHA = 1 - LEVEL
-FEW_VALUES = 64
-CHUNK = 4_000_000
-"""Random draws held in memory at once (32 MB)."""
-DRAWS = 50_000_000
-"""Random draws spent on one interval or test; beyond 5,000 distinct values the number of resamples gives way to it."""
-FEWEST_RESAMPLES = 1_000
-FLIPS_EACH = 100
-"""Permutations for each comparison of a family: the smallest p, 1 / (1 + flips), stays below 0.01 after Holm's correction."""
-
-
-class Interval(NamedTuple):
-    low: float
-    high: float
+POWER = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +37,7 @@ class Estimate:
 
     Attributes:
         mean: over the scored answers; None where none was scored.
-        ci95: bootstrap percentile interval of the mean; None for fewer than two scored answers.
+        ci95: interval of the mean (`kollm.judge.intervals`); None for fewer than two independent tasks.
         bounds: the mean if every unscored answer had earned the axis' lowest, and its highest score; None where the
             range of the axis is unknown or there is no answer.
         n: answers.
@@ -62,14 +57,20 @@ class Comparison:
 
     Attributes:
         difference: mean of first - second over the pairs.
-        ci95: paired bootstrap percentile interval of the difference.
+        ci95: interval of the difference; None for fewer than two independent tasks.
         bounds: difference of the means over all common tasks if every unscored answer spoke against first, and for it.
-        p_value: two-sided sign-flip permutation test of the mean difference.
+        p_value: two-sided sign-flip test of the mean difference, by cluster.
         p_holm: the same after Holm's correction over the family of comparisons made together.
         effect: Cohen's d_z, difference / standard deviation of the differences; None where these do not vary.
         wins, ties, losses: pairs where first scored higher, the same, lower.
         n: pairs.
+        n_clusters: independent units among them.
         n_dropped: common tasks left out because one of the two answers has no score.
+        n_unpaired: tasks that only one of the two was judged on.
+        detectable: the difference that these tasks would have shown with 80 % power at the 5 % level, uncorrected.
+        margin: the difference that counts as none, where one was given.
+        p_equivalent: of the two one-sided tests (Schuirmann 1987) that the difference is within the margin.
+        p_not_worse: of the one-sided test that first is worse than second by less than the margin.
     """
 
     axis: str
@@ -86,54 +87,55 @@ class Comparison:
     losses: int
     n: int
     n_dropped: int
+    n_clusters: int = 0
+    n_unpaired: int = 0
+    detectable: float | None = None
+    margin: float | None = None
+    p_equivalent: float | None = None
+    p_not_worse: float | None = None
+
+    @property
+    def conclusion(self) -> Conclusion:
+        """What may be said: `unsettled` where the test rejects equality and the unscored answers could turn it round."""
+        if self.p_holm < ALPHA:
+            if self.n_dropped and (self.bounds is None or self.bounds.low <= 0 <= self.bounds.high):
+                return "unsettled"
+            return "first higher" if self.difference > 0 else "second higher"
+        if self.p_equivalent is not None and self.p_equivalent < ALPHA:
+            return "equivalent"
+        if self.p_not_worse is not None and self.p_not_worse < ALPHA:
+            return "not worse"
+        return "undecided"
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the corrected test rejects equality at the 5 % level."""
-        return self.p_holm < ALPHA
+        """Whether one of the two may be called higher."""
+        return self.conclusion in ("first higher", "second higher")
 
     def to_row(self) -> dict[str, Any]:
-        """A plain dict, with the verdict under `distinguishable`."""
-        return {**asdict(self), "distinguishable": self.distinguishable}
+        """A plain dict, with the conclusion."""
+        return {**asdict(self), "conclusion": self.conclusion, "distinguishable": self.distinguishable}
 
 
-def bootstrap_interval(
-    values: Sequence[float] | Floats, *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
-) -> Interval | None:
-    """Percentile bootstrap interval of the mean (Efron and Tibshirani 1993, ch. 13); None for fewer than two values.
+@dataclass(frozen=True, slots=True)
+class Comparing:
+    """How systems are compared.
 
-    Raises:
-        ValueError: a value is not finite.
+    Attributes:
+        limits: axis -> lowest and highest score, where known.
+        clusters: task id -> cluster; a task that is not named is its own.
+        baseline: compare each other system with this one alone, which corrects for fewer tests; None for every pair.
+        margin: differences up to this count as none; None to leave equivalence out.
     """
-    array = np.asarray(values, dtype=np.float64)
-    if not np.isfinite(array).all():
-        raise ValueError("bootstrap_interval takes finite numbers; leave unscored answers out")
-    if len(array) < 2:
-        return None
-    means = _resampled_means(array, resamples, np.random.default_rng(seed))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
 
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    baseline: str | None = None
+    margin: float | None = None
 
-def _resampled_means(values: Floats, resamples: int, rng: np.random.Generator) -> Floats:
-    """Means of samples drawn with replacement. Few distinct values (a rubric's scores) are drawn by their counts,
-    which is the same distribution at a cost that does not grow with the number of answers."""
-    size = len(values)
-    distinct, counts = np.unique(values, return_counts=True)
-    if len(distinct) <= FEW_VALUES:
-        drawn = rng.multinomial(size, counts / size, size=resamples)
-        return np.asarray(drawn @ distinct / size, dtype=np.float64)
-    resamples = _affordable(resamples, size)
-    means = np.empty(resamples)
-    step = max(1, CHUNK // size)
-    for start in range(0, resamples, step):
-        stop = min(start + step, resamples)
-        means[start:stop] = values[rng.integers(0, size, (stop - start, size))].mean(axis=1)
-    return means
-
-
-def _affordable(resamples: int, draws_each: int) -> int:
-    return max(FEWEST_RESAMPLES, min(resamples, DRAWS // draws_each))
+    def __post_init__(self) -> None:
+        if self.margin is not None and not (self.margin > 0 and math.isfinite(self.margin)):
+            raise InputError(f"The margin is {self.margin} - give a difference greater than 0.")
 
 
 def worst_case_bounds(values: Sequence[float | None] | Floats, low: float, high: float) -> Interval | None:
@@ -145,41 +147,36 @@ def worst_case_bounds(values: Sequence[float | None] | Floats, low: float, high:
     return Interval((total + missing * low) / len(array), (total + missing * high) / len(array))
 
 
-def estimate(values: Sequence[float | None], limits: tuple[float, float] | None = None, *, seed: int = 0) -> Estimate:
+def estimate(
+    values: Sequence[float | None],
+    limits: tuple[float, float] | None = None,
+    clusters: Sequence[str] | None = None,
+) -> Estimate:
     """Mean, interval and bounds of one axis.
 
     Args:
         values: one score an answer, None where there is none.
         limits: the axis' lowest and highest score, where known.
-        seed: of the bootstrap.
+        clusters: for each answer what it shares with others; None for nothing.
     """
-    scored = [v for v in values if v is not None]
+    array = np.array(values, dtype=np.float64)
+    there = ~np.isnan(array)
+    scored = array[there]
+    groups = None if clusters is None else group_numbers([c for c, kept in zip(clusters, there, strict=True) if kept])
     return Estimate(
-        mean=float(np.mean(scored)) if scored else None,
-        ci95=bootstrap_interval(scored, seed=seed),
-        bounds=worst_case_bounds(values, *limits) if limits else None,
-        n=len(values),
+        mean=float(scored.mean()) if len(scored) else None,
+        ci95=mean_interval(scored, limits, groups) if len(scored) else None,
+        bounds=worst_case_bounds(array, *limits) if limits else None,
+        n=len(array),
         n_scored=len(scored),
     )
 
 
-def permutation_test(differences: Sequence[float] | Floats, *, seed: int = 0, resamples: int = RESAMPLES) -> float:
-    """Two-sided p-value that the paired differences have mean 0, by flipping their signs at random.
-
-    p = (1 + flips at least as far from 0 as what was seen) / (1 + flips), never 0 (Phipson and Smyth 2010). Differences
-    of one size are flipped together by a binomial draw, which is the same distribution.
-    """
-    array = np.asarray(differences, dtype=np.float64)
-    sizes, counts = np.unique(np.abs(array[array != 0]), return_counts=True)
-    if not len(sizes):
-        return 1.0
-    rng = np.random.default_rng(seed)
-    resamples = _affordable(resamples, len(sizes))
-    sums = np.zeros(resamples)
-    for size, count in zip(sizes, counts, strict=True):
-        sums += size * (2.0 * rng.binomial(count, 0.5, resamples) - count)
-    seen = abs(array.sum())
-    return float((1 + np.sum(np.abs(sums) >= seen * (1 - 1e-12))) / (1 + resamples))
+def group_numbers(names: Sequence[str]) -> Groups | None:
+    """Numbers from 0 for equal names; None where all differ."""
+    numbers: dict[str, int] = {}
+    found = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.intp)
+    return found if len(numbers) < len(names) else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -193,41 +190,145 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def compare_pair(
-    axis: str,
-    first: tuple[str, Scores],
-    second: tuple[str, Scores],
-    limits: tuple[float, float] | None = None,
-    *,
-    seed: int = 0,
-    flips: int = RESAMPLES,
+    axis: str, first: tuple[str, Scores], second: tuple[str, Scores], how: Comparing | None = None
 ) -> Comparison | None:
     """Compare two named systems on the tasks that both answered; None where no task has a score from both.
 
     `p_holm` equals `p_value` here: this is a family of one.
     """
-    common = [task for task in first[1] if task in second[1]]
-    a, b = (np.array([scores[task] for task in common], dtype=np.float64) for _, scores in (first, second))
-    differences = (a - b)[~np.isnan(a - b)]
+    found = compare_systems({axis: dict([first, second])}, how)
+    return found[0] if found else None
+
+
+def compare_systems(scores: Mapping[str, Mapping[str, Scores]], how: Comparing | None = None) -> list[Comparison]:
+    """Every pair of systems on every axis, or each with the baseline, corrected together by Holm.
+
+    Args:
+        scores: axis -> system -> task id -> score.
+        how: scales, clusters, baseline and margin.
+
+    Raises:
+        InputError: the baseline is no system.
+    """
+    how = how or Comparing()
+    found: list[Comparison] = []
+    for axis, systems in scores.items():
+        names = list(systems)
+        if how.baseline is not None and how.baseline not in names:
+            raise InputError(f"There is no system '{how.baseline}' - these are judged: {', '.join(names)}.")
+        tasks = list(dict.fromkeys(task for of_system in systems.values() for task in of_system))
+        places = {task: place for place, task in enumerate(tasks)}
+        groups = group_numbers([how.clusters.get(task) or task for task in tasks])
+        columns = [_column(of_system, places) for of_system in systems.values()]
+        for a, b in combinations(range(len(names)), 2):
+            if how.baseline is not None:
+                if how.baseline not in (names[a], names[b]):
+                    continue
+                if names[a] == how.baseline:
+                    a, b = b, a
+            comparison = _compare((axis, names[a], names[b]), columns[a], columns[b], groups, how)
+            if comparison is not None:
+                found.append(comparison)
+    corrected = holm([comparison.p_value for comparison in found])
+    return [replace(comparison, p_holm=p) for comparison, p in zip(found, corrected, strict=True)]
+
+
+def _column(scores: Scores, places: Mapping[str, int]) -> tuple[Floats, NDArray[np.bool_]]:
+    """A system's scores by place, NaN for none, and which tasks it was judged on."""
+    values, judged = np.full(len(places), np.nan), np.zeros(len(places), dtype=np.bool_)
+    for task, score in scores.items():
+        judged[places[task]] = True
+        if score is not None:
+            values[places[task]] = score
+    return values, judged
+
+
+def _compare(
+    names: tuple[str, str, str],
+    first: tuple[Floats, NDArray[np.bool_]],
+    second: tuple[Floats, NDArray[np.bool_]],
+    groups: Groups | None,
+    how: Comparing,
+) -> Comparison | None:
+    axis, name_a, name_b = names
+    limits = how.limits.get(axis)
+    common = first[1] & second[1]
+    a, b = first[0][common], second[0][common]
+    whole = a - b
+    there = ~np.isnan(whole)
+    differences = whole[there]
     if not len(differences):
         return None
+    of_pairs = None if groups is None else np.unique(groups[common][there], return_inverse=True)[1]
+    if of_pairs is not None and int(of_pairs.max()) + 1 == len(differences):
+        of_pairs = None
+    units: Floats = differences if of_pairs is None else np.bincount(of_pairs, differences).astype(np.float64)
+    mean = float(differences.mean())
+    error = standard_error(differences, of_pairs)
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
-    p_value = permutation_test(differences, seed=seed, resamples=flips)
+    p_value = sign_flip_p(units)
+    equivalent, not_worse = _within(mean, error, len(units), how.margin)
     return Comparison(
         axis=axis,
-        first=first[0],
-        second=second[0],
-        difference=float(differences.mean()),
-        ci95=bootstrap_interval(differences, seed=seed),
+        first=name_a,
+        second=name_b,
+        difference=mean,
+        ci95=difference_interval(differences, limits, of_pairs),
         bounds=_difference_bounds(a, b, limits),
         p_value=p_value,
         p_holm=p_value,
-        effect=float(differences.mean()) / spread if spread > 0 else None,
+        effect=mean / spread if spread > 1e-12 else None,
         wins=int((differences > 0).sum()),
         ties=int((differences == 0).sum()),
         losses=int((differences < 0).sum()),
         n=len(differences),
-        n_dropped=len(common) - len(differences),
+        n_dropped=len(whole) - len(differences),
+        n_clusters=len(units),
+        n_unpaired=int((first[1] ^ second[1]).sum()),
+        detectable=detectable_difference(error, len(units)),
+        margin=how.margin,
+        p_equivalent=equivalent,
+        p_not_worse=not_worse,
     )
+
+
+def standard_error(values: Floats, groups: Groups | None) -> float | None:
+    """Standard error of a mean whose independent units are clusters; None for fewer than two."""
+    centred = values - values.mean()
+    units = centred if groups is None else np.bincount(groups, centred)
+    if len(units) < 2:
+        return None
+    return math.sqrt(float(units @ units) * len(units) / (len(units) - 1)) / len(values)
+
+
+def detectable_difference(error: float | None, units: int, power: float = POWER) -> float | None:
+    """The difference that a two-sided paired t-test at the 5 % level finds with this power; None where nothing varied."""
+    if error is None or error <= 1e-12:
+        return None
+    return error * _noncentrality(units - 1, power)
+
+
+@lru_cache(maxsize=4096)
+def _noncentrality(degrees: int, power: float) -> float:
+    """Standard errors that a true difference must be away from 0."""
+    critical = float(special.stdtrit(degrees, 1 - ALPHA / 2))
+    low, high = 0.0, 100.0 + 10 * critical
+    for _ in range(80):
+        middle = (low + high) / 2
+        reached = 1 - float(special.nctdtr(degrees, middle, critical))
+        low, high = (middle, high) if reached < power else (low, middle)
+    return (low + high) / 2
+
+
+def _within(
+    difference: float, error: float | None, units: int, margin: float | None
+) -> tuple[float | None, float | None]:
+    """P-values of equivalence and of non-inferiority within the margin; None where nothing varied."""
+    if margin is None or error is None or error <= 1e-12:
+        return None, None
+    not_worse = float(special.stdtr(units - 1, -(difference + margin) / error))
+    not_better = float(special.stdtr(units - 1, (difference - margin) / error))
+    return max(not_worse, not_better), not_worse
 
 
 def _difference_bounds(a: Floats, b: Floats, limits: tuple[float, float] | None) -> Interval | None:
@@ -235,30 +336,6 @@ def _difference_bounds(a: Floats, b: Floats, limits: tuple[float, float] | None)
         return None
     first, second = worst_case_bounds(a, *limits), worst_case_bounds(b, *limits)
     return Interval(first.low - second.high, first.high - second.low) if first and second else None
-
-
-def compare_systems(
-    scores: Mapping[str, Mapping[str, Scores]],
-    limits: Mapping[str, tuple[float, float]] | None = None,
-    *,
-    seed: int = 0,
-) -> list[Comparison]:
-    """Every pair of systems on every axis, corrected together by Holm.
-
-    Args:
-        scores: axis -> system -> task id -> score.
-        limits: axis -> lowest and highest score, where known.
-        seed: of bootstrap and permutations.
-    """
-    pairs = [(axis, *pair) for axis, systems in scores.items() for pair in combinations(systems.items(), 2)]
-    flips = max(RESAMPLES, FLIPS_EACH * len(pairs))
-    found = [
-        comparison
-        for axis, first, second in pairs
-        if (comparison := compare_pair(axis, first, second, (limits or {}).get(axis), seed=seed, flips=flips))
-    ]
-    corrected = holm([comparison.p_value for comparison in found])
-    return [replace(comparison, p_holm=p) for comparison, p in zip(found, corrected, strict=True)]
 
 
 def length_correlation(pairs: Sequence[tuple[int, float]]) -> float | None:

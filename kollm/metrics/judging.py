@@ -85,7 +85,7 @@ def summary(verdicts: Sequence[Verdict], judge: Judge) -> dict[str, Any]:
     """The metric's result.
 
     Returns:
-        For every axis the mean over the verdicts in which it was read (None for none); `ci95`, bootstrap intervals;
+        For every axis the mean over the verdicts in which it was read (None for none); `ci95`, their intervals;
         `bounds`, the means if it had been the lowest and the highest score in the others; `n_scored`, verdicts in which
         every axis was read; statuses, parse rate (ok of ok and parse_error, rows that were not asked left out; None for
         no reply), what was asked of whom, the cost in USD, and every verdict.

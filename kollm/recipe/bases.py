@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from kollm.core.errors import InputError
 from kollm.core.files import read_json
-
-Architecture = Literal["gpt_neox", "llama", "bloom"]
 
 
 class Linear(NamedTuple):
@@ -41,10 +39,12 @@ class BaseFacts:
         context: longest input, in tokens.
         licence: SPDX identifier, or the publisher's name for it.
         kv_heads: key and value heads where fewer than `heads`; 0 for all.
+        matrices: name, inputs and outputs of a layer's matrices, for an architecture whose layers are not written out here.
+        counted: parameters of such a one: all, those in matrices, and those that a token is multiplied with.
     """
 
     hub_id: str
-    architecture: Architecture
+    architecture: str
     layers: int
     hidden: int
     heads: int
@@ -53,10 +53,14 @@ class BaseFacts:
     context: int
     licence: str
     kv_heads: int = 0
+    matrices: tuple[tuple[str, int, int], ...] = ()
+    counted: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def linears(self) -> dict[str, Linear]:
         """The weight matrices of one layer, by the module's last name."""
+        if self.matrices:
+            return {name: Linear(inputs, outputs) for name, inputs, outputs in self.matrices}
         h, i = self.hidden, self.intermediate
         if self.architecture == "llama":
             kv = h // self.heads * (self.kv_heads or self.heads)
@@ -79,7 +83,7 @@ class BaseFacts:
     @property
     def linear_parameters(self) -> int:
         """Weights of all layers' matrices: what int8 and NF4 quantise."""
-        return self.layers * sum(linear.size for linear in self.linears.values())
+        return self.counted[1] or self.layers * sum(linear.size for linear in self.linears.values())
 
     @property
     def head_parameters(self) -> int:
@@ -88,11 +92,13 @@ class BaseFacts:
     @property
     def matmul_parameters(self) -> int:
         """Parameters that every token is multiplied with: the layers' matrices and the head, not the embedding."""
-        return self.linear_parameters + self.head_parameters
+        return self.counted[2] or self.linear_parameters + self.head_parameters
 
     @property
     def parameters(self) -> int:
         """All parameters, biases, norms and the embedding included."""
+        if self.counted[0]:
+            return self.counted[0]
         biases = 0
         norms = self.layers * 2 * self.hidden + self.hidden
         embeddings = 2 * self.head_parameters
@@ -153,6 +159,15 @@ BASES: dict[str, BaseFacts] = {
 """Hub id -> facts."""
 
 
+_WRITTEN_OUT = {"gpt_neox": "gpt_neox", "bloom": "bloom", "llama": "llama", "mistral": "llama"}
+"""Model types whose layers are written out here -> whose layers they have."""
+
+
+def written_out(model_type: str) -> bool:
+    """Whether a model type's layers are written out here, so that its facts need no more than its configuration."""
+    return model_type in _WRITTEN_OUT
+
+
 def base_facts(model: str) -> BaseFacts:
     """Facts of a base by its Hub id, or of a folder by its config.json.
 
@@ -183,9 +198,7 @@ def facts_from_config(model: str, config: dict[str, object]) -> BaseFacts:
                 return value
         raise InputError(f"'{model}/config.json' has no '{names[0]}' - it is no config of a language model.")
 
-    kind = {"gpt_neox": "gpt_neox", "bloom": "bloom", "llama": "llama", "mistral": "llama"}.get(
-        str(config.get("model_type"))
-    )
+    kind = _WRITTEN_OUT.get(str(config.get("model_type")))
     if kind is None:
         raise InputError(
             f"The architecture '{config.get('model_type')}' of '{model}' is unknown - use gpt_neox, llama or bloom."
@@ -193,7 +206,7 @@ def facts_from_config(model: str, config: dict[str, object]) -> BaseFacts:
     hidden = number("hidden_size", "n_embed")
     return BaseFacts(
         model,
-        kind,  # type: ignore[arg-type]
+        kind,
         number("num_hidden_layers", "n_layer"),
         hidden,
         number("num_attention_heads", "n_head"),

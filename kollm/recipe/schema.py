@@ -110,12 +110,14 @@ class GenerationSettings(Section):
 class Judge(Section):
     """Who judges, by which rubric, asked in which way. `engine: local` scores with a causal model's probabilities."""
 
-    engine: Literal["local", "openai"] = "openai"
-    rubric: str = "kullm2023"
-    mode: Literal["text", "structured", "logprob"] = "text"
+    engine: Literal["local", "openai", "rules"] = "openai"
+    rubric: str = "kullm2023-fixed"
+    mode: Literal["text", "structured", "rationale", "logprob"] = "text"
     model: str | None = None
     base_url: str | None = None
     samples: int = Field(1, ge=1)
+    reply_tokens: int | None = Field(None, ge=1)
+    reasoning_tokens: int | None = Field(None, ge=0)
 
     @field_validator("base_url")
     @classmethod
@@ -128,13 +130,17 @@ class Judge(Section):
     @model_validator(mode="after")
     def _local_takes_no_service(self) -> Judge:
         service = {
-            "mode": self.mode == "structured",
+            "mode": self.mode in ("structured", "rationale"),
             "base_url": self.base_url is not None,
             "samples": self.samples > 1,
+            "reply_tokens": self.reply_tokens is not None,
+            "reasoning_tokens": self.reasoning_tokens is not None,
         }
-        if self.engine == "local" and any(service.values()):
+        if self.engine != "openai" and any(service.values()):
             names = ", ".join(name for name, given in service.items() if given)
-            raise ValueError(f"judge.engine is local, which asks no service: {names} has no effect - leave it out")
+            raise ValueError(
+                f"judge.engine is {self.engine}, which asks no service: {names} has no effect - leave it out"
+            )
         return self
 
 

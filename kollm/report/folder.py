@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.core.errors import InputError
-from kollm.core.files import read_json, read_jsonl
+from kollm.core.files import read_jsonl
 from kollm.core.progress import track
 from kollm.core.records import Generation, Verdict, check_shown, text_sha256
+from kollm.core.results import read_manifest_file, read_metrics_file, read_run_file, read_training_file
+from kollm.judge.pairwise import PairVerdict, read_pairs
+from kollm.judge.verdicts import current, read_verdicts
 from kollm.quality.flags import Flag, answer_flags
 
 PARTS = (
@@ -24,13 +26,12 @@ PARTS = (
     "verdicts.jsonl",
     "pairs.jsonl",
 )
-SHAPES: dict[str, dict[str, type]] = {
-    "run.json": {"recipe": dict, "stages": dict},
-    "manifest.json": {"sources": list, "rows": dict, "dropped": dict, "translator": dict},
-    "metrics.json": {"history": list, "heldout": dict},
+READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "run.json": read_run_file,
+    "manifest.json": read_manifest_file,
+    "metrics.json": read_metrics_file,
+    "training.json": read_training_file,
 }
-"""What the keys that a report reads must hold, where they are there."""
-PAIR_COLUMNS = {"system_a", "system_b", "model_requested", "forward", "backward"}
 
 
 @dataclass(slots=True)
@@ -40,10 +41,10 @@ class WorkFolder:
     Attributes:
         path: the folder.
         run: run.json, or an empty dict; likewise dataset/`manifest`.json, adapter/`metrics`.json and adapter/`training`.json.
-        generations: (system, task id) -> answer; of two with one key the later line counts.
+        generations: (system, task id) -> its different answers, in the order of the file.
         verdicts: those on the answers as they are now; without generations.jsonl, on each answer as it was judged last.
         outdated: verdicts left out because their answer has changed since.
-        pairs: rows of pairs.jsonl, `kollm.judge.pairwise.PairVerdict` as JSON.
+        pairs: pairs.jsonl.
     """
 
     path: Path
@@ -51,10 +52,10 @@ class WorkFolder:
     manifest: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    generations: dict[tuple[str, str], Generation] = field(default_factory=dict)
+    generations: dict[tuple[str, str], list[Generation]] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     outdated: int = 0
-    pairs: list[dict[str, Any]] = field(default_factory=list)
+    pairs: list[PairVerdict] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -71,8 +72,12 @@ class WorkFolder:
         return list(dict.fromkeys(names))
 
 
-def read_work_folder(path: Path) -> WorkFolder:
+def read_work_folder(path: Path, rubrics: Iterable[str | Path] = ()) -> WorkFolder:
     """Read a work folder.
+
+    Args:
+        path: the folder.
+        rubrics: files of rubrics that do not come with kollm, whose scores are checked too.
 
     Raises:
         InputError: the folder is missing, holds nothing to report, or holds a malformed file or row.
@@ -83,32 +88,31 @@ def read_work_folder(path: Path) -> WorkFolder:
         raise InputError(f"'{path}' holds nothing to report - it needs at least one of {', '.join(PARTS)}.")
     run, manifest, metrics, training = (_object(path / part) for part in PARTS[:4])
     folder = WorkFolder(path, run, manifest, metrics, training)
-    for row in _rows(path / "generations.jsonl"):
-        generation = Generation.from_row(row)
-        _check_texts(path, row, ("id", "system", "instruction", "input", "response", "finish_reason"))
-        folder.generations[generation.system, generation.id] = generation
-    hashes = {key: text_sha256(answer.response) for key, answer in folder.generations.items()}
-    verdicts = []
-    for row in _rows(path / "verdicts.jsonl"):
-        verdict = Verdict.from_row(row)
-        _check_texts(path, row, ("id", "system", "rubric", "mode", "model_requested", "raw"))
-        _check_scores(path, verdict)
-        verdicts.append(verdict)
-    hashes = hashes or {(verdict.system, verdict.id): verdict.response_sha256 for verdict in verdicts}
-    latest: dict[tuple[Any, ...], Verdict] = {}
-    for verdict in verdicts:
-        if hashes.get((verdict.system, verdict.id)) != verdict.response_sha256:
-            folder.outdated += 1
-        else:
-            latest[verdict.key()] = verdict
-    folder.verdicts = list(latest.values())
-    for row in _rows(path / "pairs.jsonl"):
-        if missing := PAIR_COLUMNS - row.keys():
-            raise InputError(
-                f"{path / 'pairs.jsonl'}: a row has no {', '.join(sorted(missing))} - judge the pairs again."
-            )
-        folder.pairs.append(row)
+    for number, row in enumerate(_rows(path / "generations.jsonl"), start=1):
+        where = f"{path / 'generations.jsonl'}, row {number}"
+        try:
+            generation = Generation.from_row(row)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        check_shown(where, generation.id, generation.system)
+        there = folder.generations.setdefault((generation.system, generation.id), [])
+        if all(answer.response != generation.response for answer in there):
+            there.append(generation)
+    if (path / "verdicts.jsonl").is_file():
+        found = current(read_verdicts(path / "verdicts.jsonl", rubrics), answer_hashes(folder.generations))
+        folder.verdicts, folder.outdated = found.verdicts, found.outdated
+    if (path / "pairs.jsonl").is_file():
+        folder.pairs = read_pairs(path / "pairs.jsonl")
     return folder
+
+
+def answer_hashes(
+    generations: Mapping[tuple[str, str], Sequence[Generation]],
+) -> dict[tuple[str, str], set[str]] | None:
+    """The hashes of each system's answers to each task; None where there are no answers to know."""
+    if not generations:
+        return None
+    return {key: {text_sha256(answer.response) for answer in answers} for key, answers in generations.items()}
 
 
 class Answered(NamedTuple):
@@ -122,11 +126,11 @@ class Material(NamedTuple):
     """What several folders hold together, each system under the name it is shown by.
 
     Attributes:
-        answers: system -> task id -> answer.
+        answers: system -> task id -> its different answers.
         verdicts: system and a verdict on it.
     """
 
-    answers: dict[str, dict[str, Answered]]
+    answers: dict[str, dict[str, list[Answered]]]
     verdicts: list[tuple[str, Verdict]]
 
     @property
@@ -138,10 +142,10 @@ class Material(NamedTuple):
 def gather(folders: Sequence[WorkFolder]) -> Material:
     """Answers and verdicts of all folders; a system's own name is kept where no other folder has it."""
     names = _system_names(folders)
-    answers: dict[str, dict[str, Answered]] = {}
+    answers: dict[str, dict[str, list[Answered]]] = {}
     for place, folder in enumerate(folders):
-        for (system, task), answer in folder.generations.items():
-            answered = Answered(answer, answer_flags(answer.response, answer.finish_reason))
+        for (system, task), given in folder.generations.items():
+            answered = [Answered(answer, answer_flags(answer.response, answer.finish_reason)) for answer in given]
             answers.setdefault(names[place, system], {})[task] = answered
     verdicts = [(names[i, verdict.system], verdict) for i, folder in enumerate(folders) for verdict in folder.verdicts]
     return Material(answers, verdicts)
@@ -160,32 +164,7 @@ def _system_names(folders: Sequence[WorkFolder]) -> dict[tuple[int, str], str]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: holds a {type(value).__name__}, not an object - write it again with `kollm run`.")
-    for key, kind in SHAPES.get(path.name, {}).items():
-        if not isinstance(value.get(key, kind()), kind):
-            raise InputError(f"{path}: {key} is a {type(value[key]).__name__} - write the file again with `kollm run`.")
-    return value
-
-
-def _check_texts(path: Path, row: Mapping[str, Any], columns: Sequence[str]) -> None:
-    for column in columns:
-        if not isinstance(row[column], str):
-            raise InputError(
-                f"{path}, task {row['id']!r}: {column} is {row[column]!r}, not text - write the row again."
-            )
-    check_shown(path, row["id"], row["system"])
-
-
-def _check_scores(path: Path, verdict: Verdict) -> None:
-    for axis, score in verdict.scores.items():
-        if score is not None and not (type(score) in (int, float) and math.isfinite(score)):
-            raise InputError(
-                f"{path}, verdict on {verdict.id} of {verdict.system}: {axis} is {score!r} - a score is a number or null."
-            )
+    return READERS[path.name](path) if path.is_file() else {}
 
 
 def _rows(path: Path) -> Iterable[dict[str, Any]]:

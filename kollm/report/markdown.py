@@ -38,7 +38,7 @@ def _caption(judging: Mapping[str, Any]) -> str:
     judge = judging["model"] or "local"
     return (
         f"Rubric `{judging['rubric']}` ({judging['rubric_sha256'][:19]}), mode `{judging['mode']}`, judge `{judge}`; "
-        "mean [95 % bootstrap interval]; n: scored of answered. Published rows were judged by others and have no interval."
+        "mean [95 % interval]; n: scored of answered. Published rows were judged by others and have no interval."
     )
 
 

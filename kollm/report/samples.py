@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kollm.core.records import STATUSES, Verdict
+from kollm.core.records import STATUSES, Verdict, text_sha256
 from kollm.judge.scores import Judging
 from kollm.quality.flags import FLAGS
 from kollm.report.folder import Answered, Material
@@ -53,15 +53,26 @@ def pack_samples(material: Material, judgings: Sequence[Mapping[str, Any]], limi
     systems = material.systems
     tasks = dict.fromkeys([task for of_system in answers.values() for task in of_system])
     tasks.update(dict.fromkeys(task for task, _ in by_answer))
-    keys = [(t, s) for t in tasks for s in systems if t in answers.get(s, ()) or (t, s) in by_answer]
+    keys = [
+        (t, s, place)
+        for t in tasks
+        for s in systems
+        for place in range(len(answers.get(s, {}).get(t, ())) or ((t, s) in by_answer))
+    ]
     places = {_judging(judging): position for position, judging in enumerate(judgings)}
     kept = keys[:limit]
     index = _Index(systems, judgings)
     blocks: list[str] = []
     texts: list[dict[str, Any]] = []
-    for task, system in kept:
-        answer = answers.get(system, {}).get(task)
-        placed = [(places[_judging_of(verdict)], verdict) for verdict in by_answer.get((task, system), ())]
+    for task, system, number in kept:
+        given = answers.get(system, {}).get(task)
+        answer = given[number] if given else None
+        text = text_sha256(answer.generation.response) if answer and given and len(given) > 1 else None
+        placed = [
+            (places[_judging_of(verdict)], verdict)
+            for verdict in by_answer.get((task, system), ())
+            if text in (None, verdict.response_sha256)
+        ]
         index.add(task, system, answer, placed)
         texts.append(_text(answer, placed, judgings))
         if len(texts) == BLOCK:

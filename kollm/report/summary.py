@@ -11,29 +11,29 @@ import numpy as np
 
 from kollm.core.records import STATUSES
 from kollm.core.version import __version__
-from kollm.judge.agreement import position_bias
+from kollm.judge.intervals import LEVEL
+from kollm.judge.pairwise import PairVerdict, summarize_pairs
 from kollm.judge.rubric import Axis
 from kollm.judge.scores import ScoreTable, find_rubric, parse_rate, score_tables, without_reply
-from kollm.judge.stats import LEVEL, RESAMPLES, estimate, length_correlation
+from kollm.judge.stats import Comparing, Comparison, estimate, length_correlation
 from kollm.quality.flags import FLAGS
 from kollm.report.folder import Answered, Material, WorkFolder
 from kollm.report.published import PUBLISHED
 from kollm.report.words import STAGES
 
+INTERVAL = "Jeffreys, at the effective sample size, by cluster"
+TEST = "exact sign flips, by cluster"
 MOST_COMPARED = 8
 """Systems up to which every pair is compared in the report; `kollm compare` takes any number."""
 
 
-def summarize(
-    folders: Sequence[WorkFolder], material: Material, rubrics: Iterable[str | Path] = (), *, seed: int = 0
-) -> dict[str, Any]:
+def summarize(folders: Sequence[WorkFolder], material: Material, rubrics: Iterable[str | Path] = ()) -> dict[str, Any]:
     """Everything in a report except the samples; a plain JSON-able dict.
 
     Args:
         folders: what to report, in the order to show it.
         material: their answers and verdicts.
         rubrics: files of rubrics that do not come with kollm, for the ranges and labels of their axes.
-        seed: of every bootstrap and permutation.
     """
     extra = tuple(rubrics)
     tables = score_tables(material.verdicts)
@@ -41,11 +41,14 @@ def summarize(
     return {
         "kollm": __version__,
         "toy": any(folder.toy for folder in folders),
-        "method": {"interval": "bootstrap percentile", "level": LEVEL, "resamples": RESAMPLES, "seed": seed},
+        "method": {"interval": INTERVAL, "level": LEVEL, "test": TEST},
         "runs": [_run(folder) for folder in folders],
-        "answers": [_answers(system, list(tasks.values())) for system, tasks in material.answers.items()],
-        "pairwise": [row for folder in folders for row in _pairwise(folder.pairs, seed)],
-        "judgings": [_judging(table, material.answers, places, extra, seed) for table in tables],
+        "answers": [
+            _answers(system, [answer for given in tasks.values() for answer in given])
+            for system, tasks in material.answers.items()
+        ],
+        "pairwise": [row for folder in folders for row in _pairwise(folder.pairs)],
+        "judgings": [_judging(table, material.answers, places, extra) for table in tables],
     }
 
 
@@ -143,10 +146,9 @@ def _answers(system: str, answers: Sequence[Answered]) -> dict[str, Any]:
 
 def _judging(
     table: ScoreTable,
-    answers: Mapping[str, Mapping[str, Answered]],
+    answers: Mapping[str, Mapping[str, Sequence[Answered]]],
     places: Mapping[str, int],
     rubrics: Sequence[str | Path],
-    seed: int,
 ) -> dict[str, Any]:
     judging = table.judging
     rubric = find_rubric(judging, rubrics)
@@ -164,28 +166,38 @@ def _judging(
         "returned": sorted(table.returned),
         "axes": [_axis(key, axes.get(key)) for key in order],
         "systems": [
-            {"place": places[system], **_system(table, system, order, limits, answers.get(system), seed)}
+            {"place": places[system], **_system(table, system, order, limits, answers.get(system))}
             for system in systems
         ],
-        "comparisons": [c.to_row() for c in table.compare(limits, order=systems, seed=seed)] if few else [],
+        "samples": table.samples,
+        "comparisons": [c.to_row() for c in _comparisons(table, limits, systems)] if few else [],
         "too_many_to_compare": not few,
         "published": [row._asdict() for row in PUBLISHED.get(judging.rubric, ())],
     }
 
 
-def _pairwise(pairs: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+def _comparisons(
+    table: ScoreTable, limits: Mapping[str, tuple[float, float]], systems: Sequence[str]
+) -> list[Comparison]:
+    """Every pair, the adapter or whatever comes first less the others, as `kollm compare` prints it."""
+    return table.compare(Comparing(limits=limits), order=systems)
+
+
+def _pairwise(pairs: Sequence[PairVerdict]) -> list[dict[str, Any]]:
     """Wins and position bias of each two systems that a judge chose between."""
-    grouped: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    by_judge: dict[str, list[PairVerdict]] = {}
     for pair in pairs:
-        grouped.setdefault((pair["system_a"], pair["system_b"], pair["model_requested"]), []).append(pair)
+        by_judge.setdefault(pair.model_requested, []).append(pair)
     return [
         {
             "first": first,
             "second": second,
             "model": model,
-            **position_bias([r["forward"] for r in rows], [r["backward"] for r in rows], seed=seed).to_row(),
+            "cost": sum(pair.cost for pair in of_judge if (pair.system_a, pair.system_b) == (first, second)),
+            **summary.to_row(),
         }
-        for (first, second, model), rows in grouped.items()
+        for model, of_judge in by_judge.items()
+        for (first, second), summary in summarize_pairs(of_judge).items()
     ]
 
 
@@ -200,26 +212,31 @@ def _system(
     system: str,
     order: Sequence[str],
     limits: Mapping[str, tuple[float, float]],
-    answers: Mapping[str, Answered] | None,
-    seed: int,
+    answers: Mapping[str, Sequence[Answered]] | None,
 ) -> dict[str, Any]:
     statuses = table.statuses[system]
     judged = {task for axis in table.axes for task in table.scores[axis].get(system, ())}
     tasks = list(answers) if answers else sorted(judged)
+    clusters = [table.clusters.get(task) or task for task in tasks]
     axes: dict[str, Any] = {}
     for axis in order:
         scores = table.scores[axis].get(system, {})
         values = [scores.get(task) for task in tasks]
-        found = estimate(values, limits.get(axis), seed=seed)
+        found = estimate(values, limits.get(axis), clusters)
         axes[axis] = {
             "mean": found.mean,
             "ci95": found.ci95,
             "bounds": found.bounds,
             "n": found.n,
             "n_scored": found.n_scored,
+            "mass": table.mass.get(system, {}).get(axis),
             "distribution": _distribution([v for v in values if v is not None]),
             "length_correlation": length_correlation(
-                [(len(answers[task].generation.response), score) for task, score in scores.items() if score is not None]
+                [
+                    (_length(answers[task]), score)
+                    for task, score in scores.items()
+                    if score is not None and task in answers
+                ]
             )
             if answers
             else None,
@@ -227,13 +244,20 @@ def _system(
     return {
         "system": system,
         "n": len(tasks),
+        "answers": table.answers.get(system, 1),
         "unjudged": len(set(tasks) - judged),
         "verdicts": sum(statuses.values()),
         "statuses": {status: statuses[status] for status in STATUSES},
         "parse_rate": parse_rate(statuses),
         "without_reply": without_reply(statuses),
+        "cost": table.costs.get(system),
         "axes": axes,
     }
+
+
+def _length(answers: Sequence[Answered]) -> int:
+    """Characters of a task's answer, on average where there are several."""
+    return round(sum(len(answer.generation.response) for answer in answers) / len(answers))
 
 
 def _distribution(scores: Sequence[float]) -> list[tuple[float, int]]:

@@ -24,7 +24,6 @@ def write_report(
     *,
     rubrics: Iterable[str | Path] = (),
     samples: int = SAMPLES,
-    seed: int = 0,
 ) -> Path:
     """Report one run, or several beside each other.
 
@@ -35,7 +34,6 @@ def write_report(
             markdown table are written beside it under the same name.
         rubrics: files of rubrics that do not come with kollm, for the ranges and labels of their axes.
         samples: the most answers that the page shows.
-        seed: of bootstrap intervals and permutation tests.
 
     Returns:
         The path of the HTML file, written last.
@@ -46,7 +44,8 @@ def write_report(
     """
     if not folders:
         raise InputError("There is no folder to report - name at least one work folder.")
-    read = [read_work_folder(Path(folder)) for folder in folders]
+    rubrics = tuple(rubrics)
+    read = [read_work_folder(Path(folder), rubrics) for folder in folders]
     page = Path(folders[0] if output is None else output)
     if page.suffix.lower() != ".html":
         page = page / "report.html"
@@ -54,7 +53,7 @@ def write_report(
     for path in (page, page.with_suffix(".json"), page.with_suffix(".md")):
         require_sealed(path)
     material = gather(read)
-    summary = summarize(read, material, rubrics, seed=seed)
+    summary = summarize(read, material, rubrics)
     packed = pack_samples(material, summary["judgings"], samples)
     write_sealed(page.with_suffix(".json"), summary)
     write_sealed(page.with_suffix(".md"), markdown_tables(summary))

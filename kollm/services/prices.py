@@ -30,6 +30,7 @@ class ModelFacts:
         sampling: whether temperature, top_p, seed and logprobs are accepted.
         limit: name of the parameter that caps the answer's tokens.
         shutdown: announced end of service.
+        reasoning: tokens that the model may spend on thinking before its reply, which count as its answer.
     """
 
     pattern: str = "*"
@@ -38,6 +39,7 @@ class ModelFacts:
     sampling: Literal["always", "no reasoning", "never"] = "always"
     limit: str = "max_tokens"
     shutdown: date | None = None
+    reasoning: int = 0
 
     @property
     def priced(self) -> bool:
@@ -53,19 +55,22 @@ class ModelFacts:
             return self
         return replace(self, input=self.input * factor, output=self.output * factor)
 
-    def options(self, *, max_tokens: int, logprobs: int = 0, **sampling: float | int) -> dict[str, Any]:
+    def options(
+        self, *, max_tokens: int, logprobs: int = 0, thinks: bool = False, **sampling: float | int
+    ) -> dict[str, Any]:
         """Request options that the model accepts.
 
         Args:
             max_tokens: cap on the answer's tokens.
             logprobs: how many alternatives a token; 0 for none.
+            thinks: whether a model that could be kept from it is let think first.
             sampling: temperature, top_p, seed; left out where the model takes none.
 
         Raises:
             InputError: log-probabilities of a model that gives none.
         """
         options: dict[str, Any] = {self.limit: max_tokens}
-        if self.sampling == "never":
+        if self.sampling == "never" or (thinks and self.sampling == "no reasoning"):
             if logprobs:
                 raise InputError(
                     f"Models like '{self.pattern}' give no log-probabilities - use --mode text or structured."

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kollm.core.errors import InputError
-from kollm.recipe.bases import BaseFacts, base_facts
+from kollm.core.files import read_json
+from kollm.recipe.bases import BASES, BaseFacts, base_facts, written_out
 from kollm.recipe.schema import Adapter, Recipe
 
 Sharding = Literal["ddp", "zero2", "fsdp"]
@@ -122,7 +124,7 @@ def make_plan(
     """
     if gpu not in GPUS:
         raise InputError(f"The GPU '{gpu}' is unknown - use one of {', '.join(GPUS)}.")
-    facts = base_facts(recipe.base.model)
+    facts = _facts(recipe)
     trainer = recipe.trainer
     setup = Setup(
         recipe.quantization,
@@ -140,6 +142,16 @@ def make_plan(
     tokens = rows * tokens_per_row * float(trainer.get("num_train_epochs", 3))
     fix = "" if fits else _fix(facts, recipe.adapter, setup, length, gpu, gpus)
     return Plan(facts, setup, gpu, gpus, trainable, memory, fits, fix, flop, speed, tokens / speed / 3600)
+
+
+def _facts(recipe: Recipe) -> BaseFacts:
+    model = recipe.base.model
+    config = Path(model) / "config.json"
+    if model in BASES or (config.is_file() and written_out(str(read_json(config).get("model_type")))):
+        return base_facts(model)
+    from kollm.train.shapes import base_facts_of  # here: it needs torch, and what stands above does not
+
+    return base_facts_of(model, recipe.base.revision)
 
 
 def checkpointing(recipe: Recipe) -> bool:
@@ -211,7 +223,7 @@ def layer_bytes(facts: BaseFacts, adapter: Adapter, quantization: str, length: i
     matrices = facts.linears
     targets = {*adapter.targets, *adapter.feedforward} if adapter.method in ("lora", "dora", "ia3") else set()
     adapted = [matrices[name.rsplit(".", 1)[-1]] for name in targets]
-    size = (46.0 if facts.architecture == "llama" else 22.4) * facts.hidden
+    size = (22.4 if facts.architecture in ("gpt_neox", "bloom") else 46.0) * facts.hidden
     if facts.architecture == "bloom":
         size += 6.0 * facts.heads * length
     if quantization == "int8":

@@ -11,18 +11,23 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoConfig
+
 from kollm.core.errors import InputError
 from kollm.core.files import read_json
 from kollm.core.records import Record
 from kollm.dataset.folder import DatasetWriter, Part
 from kollm.dataset.tables import to_table
-from kollm.recipe.bases import base_facts
+from kollm.recipe.chat import CHAT
 from kollm.recipe.load import parse_recipe
+from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe, ToyBase
 from kollm.sources import SAMPLE, read_source
 from kollm.train.check import architecture_of
 from kollm.train.job import train_recipe
-from kollm.train.toy import answer_texts, make_base, plain_texts, prompt_texts
+from kollm.train.prompts import AUTO
+from kollm.train.shapes import whole_config
+from kollm.train.toy import ARCHITECTURES, answer_texts, make_base, plain_texts, prompt_texts
 
 STEPS = 5
 SHAPE = ToyBase(hidden_size=64, layers=2, heads=2, vocab_size=600, context=512, pretrain_steps=0)
@@ -56,15 +61,36 @@ def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, Any]:
         with DatasetWriter(folder / "dataset") as writer:
             writer.write(Part("sample", "train"), to_table(rows))
             writer.publish({"sources": list(_SOURCES)}, "Rows of kollm's sample, for a smoke run.")
-        architecture = architecture_of(recipe) or base_facts(recipe.base.model).architecture
+        architecture = architecture_of(recipe)
+        config = None if architecture in ARCHITECTURES else _config(recipe, architecture)
         wording = [*prompt_texts(recipe), *answer_texts(rows)]
-        make_base(architecture, SHAPE, plain_texts(rows), folder / "base", vocabulary_texts=wording)
+        name = architecture or str(getattr(config, "model_type", ""))
+        make_base(
+            name,
+            SHAPE,
+            plain_texts(rows),
+            folder / "base",
+            vocabulary_texts=wording,
+            config=config,
+            chat=_is_chat(recipe),
+        )
         adapter = folder / "adapter"
-        train_recipe(_small(recipe, architecture), str(folder / "dataset"), adapter, base=folder / "base")
+        train_recipe(_small(recipe, name), str(folder / "dataset"), adapter, base=folder / "base")
         metrics: dict[str, Any] = read_json(adapter / "metrics.json")
         if output is not None:
             shutil.copytree(adapter, output, dirs_exist_ok=True)
     return metrics
+
+
+def _is_chat(recipe: Recipe) -> bool:
+    return recipe.prompt not in (AUTO, *PromptTemplate.names())
+
+
+def _config(recipe: Recipe, architecture: str | None) -> Any:
+    """The configuration whose architecture is trained in small: the base's, or transformers' default of its type."""
+    if architecture is not None and not (Path(recipe.base.model) / "config.json").is_file():
+        return AutoConfig.for_model(architecture)
+    return whole_config(recipe.base.model, recipe.base.revision)
 
 
 def _small(recipe: Recipe, architecture: str) -> Recipe:
@@ -72,6 +98,8 @@ def _small(recipe: Recipe, architecture: str) -> Recipe:
     values["base"] |= {"model": f"toy:{architecture}", "revision": None, "toy": SHAPE.model_dump()}
     values["data"] |= {"holdout": 0.1}
     values["global_batch_size"] = 4
+    values["prompt"] = CHAT if _is_chat(recipe) else recipe.prompt
+    values["enable_thinking"] = None  # the toy's chat template does not know it
     values["trainer"] = {**recipe.trainer, **_TRAINER}
     if recipe.attention in ("varlen", "flash_attention_2"):
         values["attention"] = "auto"

@@ -27,7 +27,13 @@ from kollm.core.records import Record
 from kollm.judge import load_rubric
 from kollm.recipe.prompt import EOS_TOKEN, PromptTemplate
 from kollm.recipe.schema import TOY_PREFIX, Recipe, ToyBase
+from kollm.train.shapes import small_config
 
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""The chat template of a toy that has one."""
 PAD_TOKEN = "<|padding|>"
 MARKER = "toy.json"
 """Written last: a folder that has it is whole."""
@@ -40,6 +46,8 @@ def make_base(
     output: Path,
     *,
     vocabulary_texts: Iterable[str] = (),
+    config: Any = None,
+    chat: bool = False,
 ) -> None:
     """Make a tiny base model; the same input gives the same weights.
 
@@ -49,12 +57,14 @@ def make_base(
         texts: plain text to pre-train on, without prompt template and held-out rows.
         output: folder that receives model, tokenizer and, last, the marker.
         vocabulary_texts: more text that the tokenizer alone should know well (prompt template, rubric).
+        config: configuration of another architecture, which is made small; None for one of `ARCHITECTURES`.
+        chat: whether the tokenizer has a chat template.
 
     Raises:
         RecipeError: an unknown architecture.
         InputError: no text, or a folder that cannot be written.
     """
-    if architecture not in ARCHITECTURES:
+    if config is None and architecture not in ARCHITECTURES:
         raise RecipeError(
             f"base.model 'toy:{architecture}' is unknown - use one of {', '.join(sorted(ARCHITECTURES))}."
         )
@@ -63,7 +73,10 @@ def make_base(
         raise InputError("There is no text to make a toy base from - the dataset's rows are empty.")
     require_own(output, own_files(output), "the base")
     tokenizer = train_tokenizer([*documents, *vocabulary_texts], spec.vocab_size)
-    model = random_model(architecture, spec, tokenizer)
+    if chat:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+        tokenizer.chat_template = CHATML
+    model = random_model(architecture, spec, tokenizer, config)
     say(f"toy base: {architecture}, {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
     _pretrain(model, tokenizer, documents, spec)
     with Replacement(output) as place:
@@ -145,15 +158,26 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def random_model(architecture: str, spec: ToyBase, tokenizer: Any) -> Any:
-    """A model of the shape with random weights, whose config and generation config agree with the tokenizer."""
+def random_model(architecture: str, spec: ToyBase, tokenizer: Any, config: Any = None) -> Any:
+    """A model of the shape with random weights, whose config and generation config agree with the tokenizer.
+
+    Args:
+        architecture: one of `ARCHITECTURES`, unless a configuration is given.
+        spec: the shape.
+        tokenizer: decides vocabulary and special tokens.
+        config: configuration of another architecture, which is made small.
+    """
     special = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
     vocabulary = math.ceil(len(tokenizer) / 64) * 64
-    config = AutoConfig.for_model(architecture, vocab_size=vocabulary, **ARCHITECTURES[architecture](spec), **special)
+    if config is None:
+        shape = ARCHITECTURES[architecture](spec)
+        config = AutoConfig.for_model(architecture, vocab_size=vocabulary, **shape, **special)
+    else:
+        config = small_config(config, spec, vocabulary, special)
     torch.manual_seed(spec.seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.generation_config = GenerationConfig(**special)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from kollm.core.errors import InputError, MissingExtraError, ServiceError
 from kollm.core.records import text_sha256
+from kollm.core.replies import read_json_object, without_reasoning
 from kollm.services.budget import Budget, Usage
 from kollm.services.ledger import Ledger
 from kollm.translate.translator import Limits, Segment, Translation
@@ -144,13 +144,15 @@ class OpenAITranslator:
         if reply.status != "ok":
             detail = reply.refusal or reply.error or reply.finish_reason
             return Translation(None, cost=reply.cost, reason=f"{reply.status}: {detail}")
-        text: Any = reply.text
-        if self._structured:
-            try:
-                text = json.loads(text)["document"]
-            except (ValueError, KeyError, TypeError):
-                return Translation(None, cost=reply.cost, reason="parse_error: the answer is not the JSON asked for")
+        values = read_json_object(reply.text) if self._structured else None
+        # A server that does not know structured output replies with the bare document.
+        text: Any = without_reasoning(reply.text) if values is None else values.get("document")
         found = _DOCUMENT.search(text) if isinstance(text, str) else None
-        if found is None:
-            return Translation(None, cost=reply.cost, reason="parse_error: no document in the answer")
-        return Translation(found.group(), cost=reply.cost)
+        if found is not None:
+            return Translation(found.group(), cost=reply.cost)
+        what = (
+            "the answer is not the JSON asked for"
+            if self._structured and values is None
+            else "no document in the answer"
+        )
+        return Translation(None, cost=reply.cost, reason=f"parse_error: {what}")

@@ -43,7 +43,7 @@ def test_the_labels_are_read_by_compare(answers: Path) -> None:
     answer = next(comparison.answers("kim"))
     comparison.score(answer, "kim", {"overall_quality": 4, "naturalness": 3})
     labels = read_labels(answers / "notes" / "labels.csv")
-    assert labels.scores["overall_quality"][answer.id, answer.system] == 4.0
+    assert labels.scores["overall_quality"][answer.id, answer.system, 0] == 4.0
 
 
 def test_agreement_of_people_and_judge(answers: Path) -> None:

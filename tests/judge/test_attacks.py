@@ -10,9 +10,10 @@ from llmock.pytest_plugin import LLMock
 from kollm.core.records import Generation
 from kollm.judge.pairwise import pair_prompt
 from kollm.judge.parse import parse_verdict
-from kollm.judge.rubric import load_rubric, rubric_names
-from kollm.judge.run import judge_generations, read_verdicts
+from kollm.judge.rubric_file import load_rubric, rubric_names
+from kollm.judge.run import judge_generations
 from kollm.judge.served import ChatJudge
+from kollm.judge.verdicts import read_verdicts
 from kollm.services.chat import ChatClient
 from kollm.services.ledger import Ledger
 from tests.judge.attacks import ATTACKS

@@ -12,7 +12,7 @@ from llmock.pytest_plugin import LLMock
 from kollm.cli import main
 from kollm.core.files import json_line
 from kollm.core.records import Generation
-from kollm.judge.run import read_verdicts
+from kollm.judge.verdicts import read_verdicts
 from kollm.services.ledger import Ledger
 from tests.judge.conftest import REPLY, answers
 
@@ -129,7 +129,11 @@ def test_pairs(llmock: LLMock, generations: Path, tmp_path: Path, capsys: pytest
             "--base-url, --temperature,",
         ),
         (["--engine", "local", "--model", "x", "--batch"], "--batch needs a service"),
-        (["--against", "GENERATIONS", "--batch"], "--against judges pairs in one way"),
+        (["--against", "GENERATIONS", "--samples", "2"], "--against judges pairs in one way"),
+        (["--against", "GENERATIONS", "--rubric", "kullm3"], "--against has a question of its own"),
+        (["--engine", "rules"], "has axes that need a judge"),
+        (["--engine", "rules", "--model", "x"], "asks no service and costs nothing - leave out --model"),
+        (["--tasks", "GENERATIONS"], "unknown key 'adapter' - a task has id and any of reference"),
     ],
 )
 def test_mistakes_get_one_sentence(
@@ -143,9 +147,12 @@ def test_mistakes_get_one_sentence(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('{"id": 1}', "row 2: id is 1 - it must be text"),
-        ('{"id": "a", "response": null}', "row 2: response is None - it must be text"),
-        (row(finish_reason=None), "row 2: finish_reason is None - it must be text"),
+        ('{"id": 1}', "row 2: This is not a Generation row: missing adapter"),
+        (row(id=1), "row 2: Generation 1: id is 1 - it must be text"),
+        (row(response=None), "row 2: Generation 'task-0': response is None - it must be text"),
+        (row(finish_reason=None), "row 2: Generation 'task-0': finish_reason is None - it must be text"),
+        (row(history=["지난 말"]), "history is ['지난 말'] - give pairs of texts, [user, assistant]"),
+        (row(checklist="x"), "checklist is 'x' - give a list of texts"),
         (row(id="a\nb"), r"row 2: the id 'a\nb' cannot be shown - use letters that can be printed"),
         (row(system="\x1b[2J"), r"row 2: the system '\x1b[2J' cannot be shown"),
         ('{"id": "a"}', "This is not a Generation row"),
@@ -162,6 +169,81 @@ def test_a_wrong_row_is_named_before_anything_is_asked(
         assert kollm(generations, *against) == 1
         err = capsys.readouterr().err
         assert words in err and "Traceback" not in err and llmock.requests == []
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            row(history=[["앞", "뒤"]]),
+            "Task task-0 has earlier turns, which the rubric 'kullm2023-fixed' does not show",
+        ),
+        (row(system_message="반말로"), "Task task-0 has a system message, which the rubric 'kullm2023-fixed'"),
+        (row(rules=[{"rule": "poem"}]), "Task task-0: there is no rule 'poem'"),
+    ],
+)
+def test_what_the_judge_could_not_see_is_no_score(
+    llmock: LLMock, generations: Path, line: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generations.write_text(f"{line}\n", encoding="utf-8")
+    assert kollm(generations) == 1
+    assert words in capsys.readouterr().err and llmock.requests == []
+
+
+def test_the_second_turn_is_judged_with_the_first(llmock: LLMock, tmp_path: Path, ledger: Ledger) -> None:
+    answer = json.loads(row(history=[["다음 문장을 고쳐줘.", "고쳤습니다."]], system_message="짧게", reference="정답"))
+    generations = tmp_path / "g.jsonl"
+    generations.write_text(json.dumps(answer), encoding="utf-8")
+    llmock.reply("평가: 좋습니다.\n점수: 8", times=None)
+    assert kollm(generations, "--rubric", "logickor", "-o", tmp_path / "v.jsonl") == 0
+    (verdict,) = read_verdicts(tmp_path / "v.jsonl")
+    assert verdict.scores == {"score": 8.0} and verdict.status == "ok"
+    asked = llmock.requests[0].body["messages"][0]["content"]
+    assert all(text in asked for text in ("다음 문장을 고쳐줘.", "고쳤습니다.", "짧게", "정답"))
+    answer["history"] = [["다른 말", "고쳤습니다."]]
+    generations.write_text(json.dumps(answer), encoding="utf-8")
+    assert kollm(generations, "--rubric", "logickor", "-o", tmp_path / "v.jsonl") == 0
+    assert len(llmock.requests) == 2 and len(read_verdicts(tmp_path / "v.jsonl")) == 1, "another question, judged anew"
+
+
+def test_a_checklist_and_rules_that_tasks_bring(llmock: LLMock, generations: Path, tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks.jsonl"
+    rules = [{"rule": "max_characters", "value": 5}, {"rule": "includes", "value": ["없는 말"]}]
+    rows = [{"id": f"task-{n}", "checklist": ["답이 맞나요?", "짧나요?"], "rules": rules} for n in range(5)]
+    tasks.write_text("".join(json_line(row) for row in rows), encoding="utf-8")
+    llmock.reply("1. 예\n2. 아니오", times=None)
+    output = tmp_path / "v.jsonl"
+    assert kollm(generations, "--rubric", "checklist", "--tasks", tasks, "-o", output) == 0
+    for verdict in read_verdicts(output):
+        assert verdict.scores == {"checklist": 0.5, "rules": 0.5} and verdict.status == "ok"
+        assert verdict.usage["checklist"] == [True, False]
+    assert "1. 답이 맞나요?\n2. 짧나요?" in llmock.requests[0].body["messages"][0]["content"]
+
+
+def test_rules_ask_nobody(llmock: LLMock, generations: Path, tmp_path: Path) -> None:
+    rubric = tmp_path / "short.yaml"
+    rubric.write_text(
+        "name: short\nlanguage: ko\naxes:\n- {key: short, label: 짧음, kind: rules, rules: "
+        "[{rule: max_characters, value: 100}, {rule: language, value: ko}]}\n",
+        encoding="utf-8",
+    )
+    output = tmp_path / "v.jsonl"
+    assert kollm(generations, "--rubric", rubric, "--engine", "rules", "-o", output) == 0
+    assert {v.scores["short"] for v in read_verdicts(output)} == {1.0} and llmock.requests == []
+
+
+def test_a_judge_that_gives_no_scores_is_stopped(
+    llmock: LLMock, tmp_path: Path, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generations = write(tmp_path / "many.jsonl", answers(60))
+    llmock.reply("잘 모르겠습니다.", times=None)
+    output = tmp_path / "v.jsonl"
+    assert kollm(generations, "-o", output, "--concurrency", 4) == 1
+    err = capsys.readouterr().err
+    assert "10 of the first 10 replies" in err and "--mode" in err and "--keep-going" in err
+    assert len(llmock.requests) < 20 and len(read_verdicts(output)) == 10
+    assert kollm(generations, "-o", output, "--keep-going") == 0
+    assert len(read_verdicts(output)) == 60 and len(llmock.requests) == 60
 
 
 def test_no_key_no_answers_and_a_dead_server(

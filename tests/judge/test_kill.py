@@ -14,7 +14,7 @@ from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Delay
 
 from kollm.core.files import json_line
-from kollm.judge.run import read_verdicts
+from kollm.judge.verdicts import read_verdicts
 from tests.judge.conftest import REPLY, answers
 
 COUNT, AT_ONCE = 40, 4

@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerFast as FastTokenizer
 from kollm.core.errors import InputError
 from kollm.core.records import Generation, Verdict
 from kollm.judge.local import LocalJudge
-from kollm.judge.rubric import RUBRICS, Rubric, load_rubric
+from kollm.judge.rubric import Context, Rubric
+from kollm.judge.rubric_file import RUBRICS, load_rubric
 from kollm.judge.run import Question
 
 
@@ -189,7 +190,7 @@ def test_batched_and_one_at_a_time_agree(model_folder: Path) -> None:
 def test_one_pass_serves_all_axes_where_the_token_ids_agree(plain_folder: Path) -> None:
     judge = LocalJudge(plain_folder, "kullm2023")
     judge.continuations = [{ids: value for ids, value in each.items() if len(ids) == 1} for each in judge.continuations]
-    cuts = judge._cuts("지시", "입력", "답")
+    cuts = judge._cuts(Context(), "지시", "입력", "답")
     assert [one.lengths for one in judge._passes(0, cuts)] == [tuple(len(cut) for cut in reversed(cuts))]
 
 

@@ -9,7 +9,8 @@ import pytest
 from llmock.pytest_plugin import LLMock
 
 from kollm.core.errors import InputError
-from kollm.judge.pairwise import judge_pairs, pair_prompt, pair_requests, read_choice
+from kollm.judge.choices import read_choice
+from kollm.judge.pairwise import judge_pairs, pair_prompt, pair_requests
 from kollm.services.chat import ChatClient
 from kollm.services.ledger import Ledger
 from tests.judge.conftest import answers
@@ -33,6 +34,22 @@ def client(llmock: LLMock, ledger: Ledger) -> ChatClient:
         ("판정: 3", None),
         ("1", None),
         ("응답 1의 판정: 1", None),
+        ("**판정**: 1", "first"),
+        ("판정: 1번", "first"),
+        ("판정: [[1]]", "first"),
+        ("판정: 응답 1", "first"),
+        ("판정：２", "second"),
+        ("최종 판정: 1", "first"),
+        ("### 판정\n1", "first"),
+        ("판정: 1 (더 정확함)", "first"),
+        ("판정: 응답 2가 더 낫다", "second"),
+        ("판정: 무승부 (둘 다 정확)", "tie"),
+        ("<think>판정: 2</think>판정: 1", "first"),
+        ("판정: 1 또는 2", None),
+        ("판정: 1과 2", None),
+        ("판정: 1보다 2", None),
+        ("판정: 1 (수정: 2)", None),
+        ("판정: 12", None),
         ("", None),
     ],
 )
@@ -71,5 +88,6 @@ def test_fields_are_put_in_once_between_fences() -> None:
 def test_wrong_sides(client: ChatClient, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No task was answered by both"):
         judge_pairs(answers(1), [], client, tmp_path / "pairs.jsonl")
-    with pytest.raises(InputError, match="holds 2 systems"):
-        judge_pairs(answers(1, "a") + answers(1, "b"), answers(1), client, tmp_path / "pairs.jsonl")
+    twice = answers(1, "a") + answers(1, "a", "다른 답")
+    with pytest.raises(InputError, match="'a' has several answers to task task-0"):
+        judge_pairs(twice, answers(1), client, tmp_path / "pairs.jsonl")

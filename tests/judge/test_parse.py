@@ -139,10 +139,54 @@ def test_every_form_of_the_same_verdict_reads_the_same(reply: str) -> None:
         ("The Fluency: 4", None),
         ("about fluency, 4 of 5 would agree", None),
         ("", None),
+        ("Fluency: 4점 (10점 만점)", None),
+        ("Fluency (10점 만점): 4", None),
+        ("Fluency (5점 만점): 4", 4),
+        ("Fluency (1 - 10): 4", None),
+        ("Fluency: 4 (out of 10)", None),
+        ("Fluency: 4 (out of 5)", 4),
+        ("Fluency: 4 of 10", None),
+        ("Fluency: 4 of 5", 4),
+        ("Fluency: 5점 만점", None),
+        ("Fluency: 5점 척도에서 4점", 4),
+        ("Fluency: 5점 만점 기준 4점", 4),
+        ("Fluency: 10점 척도에서 4점", None),
+        ("Fluency: 3점 이상", None),
+        ("Fluency: 3 or more", None),
+        ("Fluency: 4\n수정: Fluency: 2", None),
+        ("Fluency: 4\n수정: 2", None),
+        ("Fluency: 4 (수정: 2)", None),
+        ("Fluency: 4점, 아니 3점", None),
+        ("Fluency: 4\n최종 Fluency: 4", 4),
+        ("Fluency: 문장이 자연스럽다. 점수: 4", 4),
+        ("Fluency: 1번 문장이 어색하다. 점수: 4", 4),
+        ("Fluency: natural throughout. Score: 4/5", 4),
+        ("Fluency: 점수: 3이라 하려다 점수: 4", None),
+        ("Fluency: 3. 대체로 좋다. 점수: 4", None),
+        ("Fluency: 좋다. 점수: 8/10", None),
+        ("Fluency:\n- 근거: 문장이 길다\n- 점수: 4", 4),
+        ("Fluency:\n- 점수: 3\n- 점수: 4", None),
+        ("<think>Fluency: 2 아니면 3</think>\nFluency: 4", 4),
+        ("Fluency: 2?</think>\nFluency: 4", 4),
+        ("<think>Fluency: 4", None),
     ],
 )
 def test_one_line(line: str, score: float | None) -> None:
     assert fluency(line) == score
+
+
+def test_a_rationale_before_each_score_is_read() -> None:
+    said = [
+        "명확하다. 점수: 1",
+        "자연스럽다. 점수: 2",
+        "좋다. 점수: 3",
+        "보통이다. 점수: 1",
+        "아니다. 점수: 0",
+        "좋다. 점수: 4",
+    ]
+    labels = [axis.label for axis in load_rubric("kullm2023").axes]
+    reply = "\n".join(f"{n}. {label}: {text}" for n, (label, text) in enumerate(zip(labels, said, strict=True), 1))
+    assert parse_verdict(reply, "kullm2023") == SCORES
 
 
 def test_scores_in_brackets_are_read_as_recorded_replies_write_them() -> None:

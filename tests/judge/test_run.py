@@ -11,8 +11,9 @@ import pytest
 
 from kollm.core.errors import InputError
 from kollm.core.records import Generation, Status, Verdict
-from kollm.judge.rubric import load_rubric
-from kollm.judge.run import Question, judge_generations, mean_scores, read_verdicts, verdict_of
+from kollm.judge.rubric_file import load_rubric
+from kollm.judge.run import Question, judge_generations, mean_scores, verdict_of
+from kollm.judge.verdicts import read_verdicts
 
 
 class StubJudge:

@@ -12,9 +12,10 @@ from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Reply
 
 from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
-from kollm.judge.rubric import load_rubric
-from kollm.judge.run import Question, judge_generations, read_verdicts
-from kollm.judge.served import ChatJudge, read_structured, response_format
+from kollm.judge.rubric_file import load_rubric
+from kollm.judge.run import Question, judge_generations
+from kollm.judge.served import Budget, ChatJudge, read_structured, response_format
+from kollm.judge.verdicts import read_verdicts
 from kollm.services.chat import ChatClient
 from kollm.services.ledger import Ledger
 from kollm.services.retry import RetryPolicy
@@ -80,7 +81,12 @@ def test_structured_mode_sends_a_strict_schema_and_no_reply_form(llmock: LLMock,
         ('{"naturalness": null}', None),
         ('{"naturalness": NaN}', None),
         ('{"naturalness": 2, "naturalness": 3}', None),
-        ('[{"naturalness": 2}]', None),
+        ('[{"naturalness": 2}]', 2.0),
+        ('```json\n{"naturalness": 2}\n```', 2.0),
+        ('<think>{"naturalness": 3}</think>{"naturalness": 2}', 2.0),
+        ('판정: {"naturalness": 2} 입니다.', 2.0),
+        ('\ufeff{"naturalness": 2}', 2.0),
+        ('{"naturalness": 2} 아니면 {"naturalness": 3}', None),
         ("자연스러움: 2", None),
         ("[" * 100_000, None),
         ("", None),
@@ -142,6 +148,61 @@ def test_failures_are_statuses_with_nulls(llmock: LLMock, make: Make, tmp_path: 
     for status in ("truncated", "refusal", "api_error"):
         assert set(verdicts[status].scores.values()) == {None}
     assert "400" in verdicts["api_error"].usage["error"] and verdicts["refusal"].usage["refusal"] == "content_filter"
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "limit"),
+    [
+        ("gpt-5.4-mini-2026-03-17", {}, {"max_completion_tokens": 512, "reasoning_effort": "none"}),
+        ("gpt-5.4-mini-2026-03-17", {"mode": "rationale"}, {"max_completion_tokens": 2048}),
+        ("gpt-5.4-mini-2026-03-17", {"budget": Budget(300, 900)}, {"max_completion_tokens": 1200}),
+        ("gpt-5", {}, {"max_completion_tokens": 512 + 8192}),
+        ("gpt-4-0613", {}, {"max_tokens": 512}),
+        ("my-own-model", {}, {"max_tokens": 512 + 4096}),
+        ("my-own-model", {"budget": Budget(reasoning=0)}, {"max_tokens": 512}),
+        ("Qwen3-30B-Thinking", {}, {"max_tokens": 512 + 8192}),
+    ],
+)
+def test_a_judge_has_room_to_think(make: Make, model: str, options: dict[str, Any], limit: dict[str, Any]) -> None:
+    sent = make(client={"model": model}, **options).request(Question(answers(1)[0])).options
+    assert {key: sent.get(key) for key in limit} == limit
+    if options.get("budget") == Budget(300, 900):
+        assert "reasoning_effort" not in sent and "temperature" not in sent, "a model that thinks takes neither"
+
+
+def test_wrong_budgets(make: Make) -> None:
+    with pytest.raises(InputError, match="0 tokens of reply"):
+        Budget(0)
+
+
+def test_a_rationale_before_each_score(llmock: LLMock, make: Make, tmp_path: Path) -> None:
+    values = {f"{axis.key}_rationale": "이유" for axis in load_rubric("kullm3").axes}
+    values |= {axis.key: 4 for axis in load_rubric("kullm3").axes}
+    llmock.reply("<think>3?</think>```json\n" + json.dumps(values, ensure_ascii=False) + "\n```", times=None)
+    report = judge_generations(answers(2), make("kullm3", mode="rationale"), tmp_path / "verdicts.jsonl")
+    assert report.statuses == {"ok": 2} and set(report.scores["adapter"].values()) == {4.0}
+    keys = list(llmock.requests[0].body["response_format"]["json_schema"]["schema"]["properties"])
+    assert keys[:2] == ["fluency_rationale", "fluency"], "the reasons come before the score"
+    assert {verdict.mode for verdict in read_verdicts(tmp_path / "verdicts.jsonl")} == {"rationale"}
+
+
+def test_scales_to_10_by_log_probabilities(make: Make, tmp_path: Path) -> None:
+    """Where numbers are one token each, and where they are written digit by digit."""
+    rubric = tmp_path / "ten.yaml"
+    rubric.write_text(
+        "name: ten\nlanguage: ko\naxes: [{key: score, label: 점수, low: 0, high: 10}]\n"
+        "prompt: '{instruction} {input} {response}'\nreply_form: '점수:'\n",
+        encoding="utf-8",
+    )
+    for name, chances, expected in (
+        ("whole", {" 8": 0.5, " 10": 0.3, " 1": 0.2}, 0.5 * 8 + 0.3 * 10 + 0.2),
+        ("digits", {" 8": 0.7, " 9": 0.29, " 1": 0.01}, (0.7 * 8 + 0.29 * 9) / 0.99),
+    ):
+        with LogprobServer("점수: 8", {"점수": chances}) as server:
+            judge = make(str(rubric), mode="logprob", client={"base_url": server.base_url})
+            judge_generations(answers(1), judge, tmp_path / f"{name}.jsonl")
+        (verdict,) = read_verdicts(tmp_path / f"{name}.jsonl")
+        assert verdict.scores["score"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_samples_differ_in_seed_and_are_kept_apart(llmock: LLMock, make: Make, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kollm.core.files import json_line
 from kollm.core.records import Generation, Status, Verdict, text_sha256
-from kollm.judge.rubric import load_rubric
+from kollm.judge.rubric_file import load_rubric
 
 TASKS = [
     (

@@ -31,8 +31,8 @@ def _judging(verdict: Verdict) -> dict[str, Any]:
 
 
 def test_every_answer_once_by_task_then_system() -> None:
-    answers = {s: {f"t-{n}": _answer(n, s, f"{s}{n}") for n in range(BLOCK)} for s in ("a", "b")}
-    verdict = make_verdict(random.Random(0), answers["b"]["t-3"].generation, "kullm2023", "text", "m", 0.5, 0.0)
+    answers = {s: {f"t-{n}": [_answer(n, s, f"{s}{n}")] for n in range(BLOCK)} for s in ("a", "b")}
+    verdict = make_verdict(random.Random(0), answers["b"]["t-3"][0].generation, "kullm2023", "text", "m", 0.5, 0.0)
     samples = pack_samples(Material(answers, [("b", verdict)]), [_judging(verdict)], 10_000)
     columns = _unpack(samples.columns)
     texts = [text for block in samples.blocks for text in _unpack(block)]
@@ -46,7 +46,7 @@ def test_every_answer_once_by_task_then_system() -> None:
 
 
 def test_the_limit_leaves_out_and_says_so() -> None:
-    answers = {"a": {f"t-{n}": _answer(n, "a") for n in range(7)}}
+    answers = {"a": {f"t-{n}": [_answer(n, "a")] for n in range(7)}}
     samples = pack_samples(Material(answers, []), [], 5)
     assert (samples.shown, samples.left_out) == (5, 2)
     assert pack_samples(Material(answers, []), [], 0).blocks == []
@@ -60,5 +60,5 @@ def test_verdicts_without_answers_are_shown_too() -> None:
 
 def test_any_text_survives() -> None:
     odd = "</script>\ud800\x00\u2028 한글 \U0001f600" * 20
-    answers = {"a": {"t-0": _answer(0, "a", odd)}}
+    answers = {"a": {"t-0": [_answer(0, "a", odd)]}}
     assert _unpack(pack_samples(Material(answers, []), [], 5).blocks[0])[0]["response"] == odd

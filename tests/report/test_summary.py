@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kollm.core.errors import InputError
+from kollm.core.records import text_sha256
 from kollm.judge.pairwise import PairVerdict
 from kollm.report import write_report
 from kollm.report.folder import gather, read_work_folder
@@ -53,12 +54,29 @@ def test_an_answer_without_a_verdict_is_missing_not_zero(tmp_path: Path) -> None
 def test_a_verdict_on_an_older_answer_does_not_count(tmp_path: Path) -> None:
     folder = make_work_folder(tmp_path / "run", tasks=10, systems={"adapter": 0.9}, failures=0.0)
     rows = _rows(folder / "generations.jsonl")
-    with (folder / "generations.jsonl").open("a") as file:
-        file.write(json.dumps({**rows[2], "response": "새 답변입니다."}) + "\n")
+    rows[2]["response"] = "새 답변입니다."
+    (folder / "generations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     summary = _summary(folder)
     assert summary["runs"][0]["outdated_verdicts"] == 1
     assert summary["judgings"][0]["systems"][0]["unjudged"] == 1
     assert summary["answers"][0]["n"] == 10
+
+
+def test_several_answers_to_a_task_all_count(tmp_path: Path) -> None:
+    """Answers sampled from one system: each is judged, none is outdated, and they are no independent tasks."""
+    folder = make_work_folder(tmp_path / "run", tasks=10, systems={"adapter": 0.9}, failures=0.0)
+    rows, verdicts = _rows(folder / "generations.jsonl"), _rows(folder / "verdicts.jsonl")
+    texts = {row["id"]: f"또 다른 답 {row['id']}" for row in rows}
+    second = [{**row, "response": texts[row["id"]]} for row in rows]
+    judged = [{**v, "response_sha256": text_sha256(texts[v["id"]]), "answer": 1} for v in verdicts]
+    (folder / "generations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows + second))
+    (folder / "verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in verdicts + judged))
+    summary = _summary(folder)
+    system = summary["judgings"][0]["systems"][0]
+    assert summary["runs"][0]["outdated_verdicts"] == 0 and summary["answers"][0]["n"] == 20
+    assert (system["verdicts"], system["answers"], system["n"]) == (20, 2, 10)
+    (folder / "generations.jsonl").unlink()
+    assert _summary(folder)["judgings"][0]["systems"][0]["verdicts"] == 20
 
 
 def test_systems_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -143,7 +161,7 @@ def test_pairs_show_wins_and_position_bias(tmp_path: Path) -> None:
     assert found["first_preferred"] == pytest.approx(1 / 3)
     assert "맞대결 판정" in write_report([folder]).read_text()
     (folder / "pairs.jsonl").write_text("{}\n")
-    with pytest.raises(InputError, match="a row has no backward"):
+    with pytest.raises(InputError, match="missing backward"):
         _summary(folder)
 
 
@@ -162,9 +180,9 @@ def test_dataset_counts(tmp_path: Path) -> None:
         ("verdicts.jsonl", {"scores": {"coherence": float("nan")}}, "coherence is nan - a score is a number or null"),
         ("verdicts.jsonl", {"scores": {"coherence": "3"}}, "coherence is '3' - a score is a number or null"),
         ("verdicts.jsonl", {"status": "fine"}, "unknown status 'fine'"),
-        ("verdicts.jsonl", {"raw": None}, "raw is None, not text"),
+        ("verdicts.jsonl", {"raw": None}, "raw is None - it must be text"),
         ("generations.jsonl", {"system": "\ud800"}, r"the system '\\ud800' cannot be shown"),
-        ("generations.jsonl", {"response": None}, "response is None, not text"),
+        ("generations.jsonl", {"response": None}, "response is None - it must be text"),
         ("generations.jsonl", {"extra": 1}, "not a Generation row: unknown extra"),
     ],
 )

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from kollm.cli import cli
 from kollm.core.errors import InputError
-from kollm.judge.rubric import load_rubric
+from kollm.judge.rubric_file import load_rubric
 from kollm.report import write_report
 from tests.report.fabricate import make_work_folder
 

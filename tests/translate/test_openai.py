@@ -50,6 +50,19 @@ def test_rows_through_a_chat_model(ledger: Ledger, rows: Rows) -> None:
     )
 
 
+@pytest.mark.parametrize("frame", ["```json\n{}\n```", "<think>흠</think>\n{}", "번역입니다: {}", "\ufeff{}"])
+def test_a_structured_reply_in_another_frame(frame: str, ledger: Ledger, rows: Rows) -> None:
+    with LoopbackChat(lambda body: frame.replace("{}", structured(body))) as chat:
+        outcomes = translate_records(rows(3), engine(chat), ledger=ledger)
+    assert [item.reason for item in outcomes] == [None] * 3 and len(chat.bodies) == 3
+
+
+def test_a_bare_document_where_structure_was_asked_for(ledger: Ledger, rows: Rows) -> None:
+    with LoopbackChat(lambda body: pseudo_korean(body["messages"][-1]["content"])) as chat:
+        outcomes = translate_records(rows(2), engine(chat), ledger=ledger)
+    assert [item.reason for item in outcomes] == [None] * 2 and len(chat.bodies) == 2
+
+
 def test_without_structured_output(ledger: Ledger, rows: Rows) -> None:
     def chatty(body: dict[str, Any]) -> str:
         return "Here you are:\n" + pseudo_korean(body["messages"][-1]["content"])

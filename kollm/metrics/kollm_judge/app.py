@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.core.errors import InputError, KollmError
-from kollm.judge.rubric import load_rubric, rubric_names
+from kollm.judge.rubric_file import load_rubric, rubric_names
 from kollm.judge.served import ChatJudge
 from kollm.metrics.judging import check_columns, judge_columns, summary
 from kollm.services.chat import ChatClient

@@ -40,6 +40,10 @@ _CITATION = """
 """
 
 COLUMNS = ("predictions", "instructions", "inputs")
+OPTIONS = (
+    *("model", "mode", "samples", "base_url", "key_env", "max_cost", "price", "concurrency", "temperature"),
+    *("reply_tokens", "reasoning_tokens"),
+)
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
@@ -48,17 +52,17 @@ class KollmJudge(evaluate.Metric):
 
     Keywords of `evaluate.load`:
         rubric: a rubric file, in place of the configuration.
-        engine, model, mode, samples, base_url, key_env, max_cost, price, concurrency, temperature: as `kollm judge` takes them.
+        engine, model, mode, samples, base_url, key_env, max_cost, price, concurrency, temperature, reply_tokens,
+        reasoning_tokens: as `kollm judge` takes them.
         judge: a judge object of your own, in place of all of these.
     """
 
     def __init__(self, *args, rubric=None, judge=None, engine="openai", keep_in_memory=False, num_process=1, **kwargs):
-        known = ("model", "mode", "samples", "base_url", "key_env", "max_cost", "price", "concurrency", "temperature")
-        options = {key: kwargs.pop(key) for key in known if key in kwargs}
+        options = {key: kwargs.pop(key) for key in OPTIONS if key in kwargs}
         alone = num_process == 1  # then evaluate needs no cache file, and a failure leaves no lock behind
         super().__init__(*args, keep_in_memory=keep_in_memory or alone, num_process=num_process, **kwargs)
         name = "kullm2023" if self.config_name in (None, "default") else self.config_name
-        self.judge = judge or make.make_judge(engine, rubric or name, **options)
+        self.judge = judge or make.make_judge(engine, rubric or name, keep_going=True, **options)
 
     def _info(self):
         return evaluate.MetricInfo(
