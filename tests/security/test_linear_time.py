@@ -11,8 +11,11 @@ from contextlib import contextmanager
 import pytest
 
 from kollm.core.records import Original, Record
+from kollm.core.replies import read_json_object
 from kollm.core.text import changes, normalise
 from kollm.hub.secrets import find_secrets
+from kollm.judge.choices import read_choice
+from kollm.judge.parse import parse_verdict
 from kollm.quality.filters import FILTERS, mixed_register
 from kollm.quality.flags import answer_flags
 from kollm.quality.privacy import screen
@@ -46,6 +49,12 @@ READERS: dict[str, Callable[[str], object]] = {
     "privacy": lambda text: screen(_record(text, text)),
     "is_html": lambda text: (is_html(text), is_html(f"<p>{text}"), is_html(f'<div class="markdown">{text}')),
     "to_markdown": to_markdown,
+    "judge's replies": lambda text: (
+        parse_verdict(text, "kullm2023"),
+        parse_verdict(f"전반적인 품질: {text}", "kullm2023"),
+        read_choice(text),
+        read_json_object(text),
+    ),
     "secrets": lambda text: list(find_secrets("a.txt", text.encode(), {})),
 }
 
