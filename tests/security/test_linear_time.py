@@ -19,9 +19,12 @@ from kollm.judge.parse import parse_verdict
 from kollm.quality.filters import FILTERS, mixed_register
 from kollm.quality.flags import answer_flags
 from kollm.quality.privacy import screen
+from kollm.quality.refusals import model_talk
 from kollm.quality.review import find_hits
 from kollm.quality.view import View
+from kollm.sources.citations import without_citations
 from kollm.sources.html import is_html, to_markdown
+from kollm.sources.page_leftovers import without_leftovers
 from kollm.translate.lines import changed_lines
 from kollm.translate.masking import make_document, mask
 from tests.security.hostile import SHAPES
@@ -55,6 +58,9 @@ READERS: dict[str, Callable[[str], object]] = {
         read_choice(text),
         read_json_object(text),
     ),
+    "page leftovers": lambda text: (without_leftovers(text), without_leftovers(f"{text}\nCopy code\n{text}")),
+    "citations": without_citations,
+    "refusals": model_talk,
     "secrets": lambda text: list(find_secrets("a.txt", text.encode(), {})),
 }
 
