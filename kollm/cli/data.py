@@ -11,7 +11,11 @@ from kollm.cli.corpus import corpus
 from kollm.cli.own import own_from, own_options
 from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
+<<<<<<< HEAD
 from kollm.recipe.engines import TRANSLATORS
+=======
+from kollm.cli.translation import judge
+>>>>>>> quality
 
 if TYPE_CHECKING:
     from kollm.dataset.plan import DataPlan
@@ -25,6 +29,7 @@ def data() -> None:
 
 
 data.add_command(corpus)
+data.add_command(judge)
 data.add_command(review)
 data.add_command(synthesize)
 
