@@ -10,11 +10,13 @@ import yaml
 from kollm.core.errors import InputError, RecipeError
 from kollm.core.files import read_json
 from kollm.core.resources import resource_folder
-from kollm.recipe.bases import BASES, BaseFacts
+from kollm.recipe.bases import BASES, CURRENT, MIXTURES, BaseFacts
 from kollm.recipe.schema import TOY_PREFIX, Recipe
 from kollm.train.packing import check_packing
 from kollm.train.plan import Sharding, trainable_parameters
 
+ADAPTION_PROMPTS = ("gpt_neox", "llama", "mistral", "gpt2")
+"""Architectures that the method adaption_prompt knows."""
 _LEAST = {"max_length": 2, "per_device_train_batch_size": 1, "learning_rate": 0, "seed": 0}
 """Smallest values of trainer keys that SFTConfig takes as they come."""
 
@@ -55,12 +57,28 @@ def check_recipe(recipe: Recipe, config: str | Path | None = None, base: Path | 
     architecture = architecture_of(recipe, base)
     if architecture is not None and recipe.trainer.get("packing"):
         check_packing(architecture)
+    if architecture is not None:
+        _check_method(recipe.adapter.method, architecture)
     if architecture == "bloom" and recipe.attention not in ("auto", "eager"):
         raise RecipeError(f"attention is '{recipe.attention}', and BLOOM has eager attention alone - use eager.")
     if recipe.trainer.get("packing") and recipe.attention == "eager":
         raise RecipeError("trainer.packing needs attention auto, varlen or sdpa - eager would let packed rows mix.")
     if config is not None:
         _check_sharding(recipe, config)
+
+
+def _check_method(method: str, architecture: str) -> None:
+    """Refuse an adapter that means nothing for an architecture."""
+    if method == "adaption_prompt" and architecture not in ADAPTION_PROMPTS:
+        raise RecipeError(
+            f"adapter.method is adaption_prompt, which PEFT and kollm write for {', '.join(ADAPTION_PROMPTS)}, and the base is "
+            f"'{architecture}' - use lora."
+        )
+    if method == "ia3" and architecture in MIXTURES:
+        raise RecipeError(
+            f"adapter.method is ia3, which scales the feed-forward part, and the experts of '{architecture}' are one tensor that "
+            "cannot be scaled one by one - use lora on the attention's matrices."
+        )
 
 
 def architecture_of(recipe: Recipe, base: Path | None = None) -> str | None:
@@ -72,7 +90,7 @@ def architecture_of(recipe: Recipe, base: Path | None = None) -> str | None:
     if recipe.base.is_toy:
         return recipe.base.model.removeprefix(TOY_PREFIX)
     facts = BASES.get(recipe.base.model)
-    return facts.architecture if facts else None
+    return facts.architecture if facts else CURRENT.get(recipe.base.model)
 
 
 def base_location(recipe: Recipe, base: Path | None) -> str:
