@@ -54,6 +54,7 @@ def check_recipe(recipe: Recipe, config: str | Path | None = None, base: Path | 
     """
     _check_numbers(recipe)
     _check_adapter(recipe)
+    _check_watching(recipe)
     architecture = architecture_of(recipe, base)
     if architecture is not None and recipe.trainer.get("packing"):
         check_packing(architecture)
@@ -65,6 +66,29 @@ def check_recipe(recipe: Recipe, config: str | Path | None = None, base: Path | 
         raise RecipeError("trainer.packing needs attention auto, varlen or sdpa - eager would let packed rows mix.")
     if config is not None:
         _check_sharding(recipe, config)
+
+
+def _check_watching(recipe: Recipe) -> None:
+    """Refuse to watch what is not measured."""
+    steps = recipe.trainer.get("eval_steps")
+    wants = {
+        "early_stopping": recipe.early_stopping is not None,
+        "trainer.load_best_model_at_end": bool(recipe.trainer.get("load_best_model_at_end")),
+        "generation.during_training": recipe.generation.during_training > 0,
+    }
+    for key, wanted in wants.items():
+        if wanted and not steps:
+            raise RecipeError(f"{key} is set, and nothing is measured while training - set trainer.eval_steps too.")
+    if steps and recipe.data.holdout == 0:
+        raise RecipeError(
+            "trainer.eval_steps is set, and no rows are held out to measure - set data.holdout, e.g. to 0.05."
+        )
+    if steps is not None and steps <= 0:
+        raise RecipeError(f"trainer.eval_steps is {steps} - it must be more than 0.")
+    if recipe.trainer.get("load_best_model_at_end") and recipe.adapter.method == "full":
+        raise RecipeError(
+            "trainer.load_best_model_at_end keeps the best adapter, and adapter.method is full - leave it out."
+        )
 
 
 def _check_method(method: str, architecture: str) -> None:
