@@ -4,6 +4,7 @@ so that `kollm --help` answers at once."""
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import click
 
-from kollm.core.errors import KollmError
+from kollm.core.errors import one_line
 from kollm.core.progress import quiet_libraries
 from kollm.core.text import existing_path
 from kollm.core.version import __version__
@@ -30,7 +31,7 @@ COMMANDS = {
     "judge": ("kollm.cli.judge:judge", "Judge answers by a rubric."),
     "compare": ("kollm.cli.compare:compare", "Paired intervals and tests between systems."),
     "report": ("kollm.cli.report:report", "Tables, figures and samples in one HTML file."),
-    "app": ("kollm.cli.app:app", "Local pages: look at data, review translations, compare answers."),
+    "app": ("kollm.cli.app:app", "Local pages: look at data, review translations, compare answers, chat."),
     "merge": ("kollm.cli.train:merge", "Merge an adapter into its base in bf16, checked."),
     "push": ("kollm.cli.hub:push", "Publish a dataset, adapter, model or metric to the Hub."),
     "ledger": ("kollm.cli.ledger:ledger", "What was bought from paid services."),
@@ -91,9 +92,14 @@ def _existing(argument: str) -> str:
 
 def main(args: list[str] | None = None) -> Any:
     """Run the command line: exit code 0, 1 for an error that one sentence explains, 2 for wrong usage."""
+    if "--debug" in (sys.argv[1:] if args is None else args):
+        os.environ["KOLLM_DEBUG"] = "1"  # for the processes of a training too
     # Torch's threads spin while they wait: on cores shared with other work that made training twenty times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    debug = "--debug" in (sys.argv[1:] if args is None else args) or bool(os.environ.get("KOLLM_DEBUG"))
+    debug = bool(os.environ.get("KOLLM_DEBUG"))
+    for stream in (sys.stdout, sys.stderr):  # a terminal that has no Hangul shows escapes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # A Korean file name that is written in another form of Unicode on disk, as macOS does, is that file all the same.
     args = [_existing(argument) for argument in (sys.argv[1:] if args is None else args)]
     try:
@@ -110,8 +116,8 @@ def main(args: list[str] | None = None) -> Any:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except (KollmError, OSError) as error:
+    except Exception as error:
         if debug:
             raise
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {one_line(error)}", err=True)
         sys.exit(1)

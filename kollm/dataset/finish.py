@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
+from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.dataset.tables import to_records, to_table
 from kollm.quality.filters import FILTERS, FilterSet, View, drop_reason, mixed_register, paper_would_drop
@@ -17,7 +18,8 @@ from kollm.quality.privacy import Screening, screen
 from kollm.quality.review import Correction, replay
 from kollm.quality.unseen import asks_about_unseen
 from kollm.sources import Rejected, Source
-from kollm.translate import Outcome, Translator, translate_records
+from kollm.translate import MemoryTranslator, Outcome, Translator, translate_records
+from kollm.translate.alignment import LEAST_ROWS, misaligned
 from kollm.translate.english import english_record
 
 LeakPolicy = Literal["refuse", "drop", "keep"]
@@ -90,7 +92,36 @@ def translate_and_finish(plan: FinishPlan, table: pa.Table) -> Finished:
     records = to_records(table)
     if plan.engine is None:
         return finish(plan, [Outcome(record, None, "") for record in records])
-    return finish(plan, translate_records(records, plan.engine, mode=plan.mode))
+    outcomes = translate_records(records, plan.engine, mode=plan.mode)
+    if not isinstance(plan.engine, MemoryTranslator):
+        return finish(plan, outcomes)
+    _check_alignment(plan, outcomes)
+    finished = finish(plan, outcomes)
+    found = sum(outcome.reason is None for outcome in outcomes)
+    failed = sum(finished.reasons[name] for name in ("length_ratio", "numbers_lost"))
+    if found >= 2 * LEAST_ROWS and 2 * failed > found:
+        raise _misaligned(plan, outcomes, f"{failed} of {found} rows have other lengths or numbers")
+    return finished
+
+
+def _check_alignment(plan: FinishPlan, outcomes: Sequence[Outcome]) -> None:
+    """Stop a build whose memory is not the translation of these rows: a file shifted by one row was once published.
+
+    Raises:
+        InputError: neither lengths nor numbers correspond.
+    """
+    both = [outcome.record for outcome in outcomes if outcome.reason is None]
+    english = ["\n".join(record.english().texts().values()) for record in both]
+    if why := misaligned(english, ["\n".join(record.texts().values()) for record in both]):
+        raise _misaligned(plan, outcomes, why)
+
+
+def _misaligned(plan: FinishPlan, outcomes: Sequence[Outcome], why: str) -> InputError:
+    first, last = outcomes[0].record.id, outcomes[-1].record.id
+    return InputError(
+        f"{plan.source.name}: the memory is misaligned with its English, rows {first} to {last}: {why} - give the rows of both "
+        "files the same ids, or the same order."
+    )
 
 
 def finish(plan: FinishPlan, outcomes: Sequence[Outcome]) -> Finished:
@@ -152,7 +183,7 @@ def _filter(plan: FinishPlan, outcome: Outcome, flags: Counter[str]) -> str | No
         drops = (
             paper_would_drop(view) if plan.rival == "paper-all" else drop_reason(view, FILTERS[plan.rival]) is not None
         )
-        flags.update(rows_compared=1, rival_drops=drops)
+        flags.update(rows_compared=1, rival_drops=int(drops))
         flags.update(rival_alone_drops=drops and reason is None, rival_keeps_dropped=reason is not None and not drops)
     if reason is None and mixed_register(view):
         flags["mixed_register"] += 1

@@ -154,7 +154,7 @@ def first_pass(build: Build, pool: Pool, scratch: Scratch, writer: DatasetWriter
     """Prepare all rows, put them on disk, and mark those that are not to be translated.
 
     Raises:
-        InputError: malformed input, an id that occurs twice, or a leak that is to be refused.
+        InputError: malformed input, or a leak that is to be refused.
     """
     found = []
     with Progress("prepare", None) as progress:
@@ -162,17 +162,20 @@ def first_pass(build: Build, pool: Pool, scratch: Scratch, writer: DatasetWriter
             source = build.plans[number].source
             leaks = [(leak.row, f"leak: {leak.task}") for leak in prepared.leaks]
             scratch.write(number, prepared.table, leaks, prepared.characters)
-            _reject(prepared.rejected, writer, tally)
+            scratch.write_rejected(number, prepared.rejected)
             tally.mended.update(prepared.notes)
             tally.read[source.name] += prepared.rows
             tally.records[source.name] += prepared.table.num_rows + prepared.rejected.num_rows
-            scratch.add_ids(number, prepared.rejected.column("id"))
             if prepared.prints is not None:
                 found.append(prepared.prints)
             progress.advance(prepared.table.num_rows)
     for plan in build.plans:
         tally.revisions[plan.source.name] = plan.place.revision
-    scratch.check_ids()
+    if double := scratch.settle_ids():
+        tally.mended["double_id_renamed"] += double
+    for number in range(len(build.plans)):
+        for rejected in scratch.read_rejected(number):
+            _reject(rejected, writer, tally)
     _judge_leaks(build.settings, scratch, tally)
     if found:
         training = [number for number, plan in enumerate(build.plans) if plan.source.split == "train"]

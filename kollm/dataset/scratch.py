@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,9 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kollm.dataset.tables import SCHEMA
+from kollm.dataset.double_ids import settle_ids
+from kollm.dataset.tables import REJECTED_SCHEMA, SCHEMA
 from kollm.quality.dedup import NOT_A_DUPLICATE, Duplicates
-from kollm.sources import duplicate_id
+
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 class Remaining(NamedTuple):
@@ -46,8 +49,12 @@ class Scratch:
         self._folder = work / "prepared"
         self._folder.mkdir()
         self._files: dict[int, pa.RecordBatchFileWriter] = {}
+        self._rejected: dict[int, pa.RecordBatchFileWriter] = {}
         self._ids: dict[int, list[pa.Array]] = {}
-        self._other_ids: dict[int, list[pa.Array]] = {}
+        self._places: dict[int, list[pa.Array]] = {}
+        self._rejected_ids: dict[int, list[pa.Array]] = {}
+        self._rejected_places: dict[int, list[pa.Array]] = {}
+        self._renamed: set[int] = set()
         self._reasons: dict[int, dict[int, str]] = {}
         self._characters: dict[int, list[npt.NDArray[np.int64]]] = {}
         self.rows = 0
@@ -57,32 +64,51 @@ class Scratch:
     ) -> None:
         """Append rows, the reasons to drop some of them, by their place in the table, and what each would cost."""
         if source not in self._files:
-            options = pa.ipc.IpcWriteOptions(compression="zstd")
-            self._files[source] = pa.ipc.new_file(self._path(source), SCHEMA, options=options)
-            self._ids[source], self._reasons[source], self._characters[source] = [], {}, []
+            self._files[source] = pa.ipc.new_file(self._path(source), SCHEMA, options=_OPTIONS)
+            self._ids[source], self._places[source] = [], []
+            self._reasons[source], self._characters[source] = {}, []
         start = sum(len(ids) for ids in self._ids[source])
         self._reasons[source].update({start + row: reason for row, reason in dropped})
         self._files[source].write_table(table)
         self._characters[source].append(characters)
         self._ids[source] += table.column("id").chunks
+        self._places[source] += _places(table)
         self.rows += table.num_rows
 
-    def add_ids(self, source: int, ids: pa.ChunkedArray) -> None:
-        """Ids of rows that are not kept here, but count when ids are compared."""
-        self._other_ids.setdefault(source, []).extend(ids.chunks)
+    def write_rejected(self, source: int, table: pa.Table) -> None:
+        """Append rows that were left out before, with their reasons."""
+        if source not in self._rejected:
+            path = self._rejected_path(source)
+            self._rejected[source] = pa.ipc.new_file(path, REJECTED_SCHEMA, options=_OPTIONS)
+            self._rejected_ids[source], self._rejected_places[source] = [], []
+        self._rejected[source].write_table(table)
+        self._rejected_ids[source] += table.column("id").chunks
+        self._rejected_places[source] += _places(table)
 
-    def check_ids(self) -> None:
-        """Refuse an id that two rows of a source have.
+    def settle_ids(self) -> int:
+        """Give rows whose id another row of their source has one of their own; rows that are kept go first.
 
-        Raises:
-            InputError: there is one.
+        Returns:
+            How many rows got another id.
         """
-        for source, own in self._ids.items():
-            ids = pa.chunked_array([*own, *self._other_ids.get(source, [])], pa.string())
-            if pc.count_distinct(ids).as_py() < len(ids):
-                counts = pc.value_counts(ids)
-                double = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-                raise duplicate_id(double[0].as_py())
+        changed = 0
+        for source in sorted({*self._ids, *self._rejected_ids}):
+            own, left_out = self._ids.get(source, []), self._rejected_ids.get(source, [])
+            places = [*self._places.get(source, []), *self._rejected_places.get(source, [])]
+            ids, count = settle_ids([*own, *left_out], places)
+            if count:
+                rows = sum(map(len, own))
+                self._ids[source] = ids.slice(0, rows).chunks
+                self._rejected_ids[source] = ids.slice(rows).chunks
+                self._renamed.add(source)
+                changed += count
+        return changed
+
+    def read_rejected(self, source: int) -> Iterator[pa.Table]:
+        """The rows of a source that were left out before, in batches."""
+        if source in self._rejected:
+            self._rejected[source].close()
+            yield from self._tables(source, self._rejected_path(source), self._rejected_ids[source])
 
     def leaks(self) -> list[str]:
         """The rows that hold an evaluation task, as `row id: task id`."""
@@ -131,23 +157,36 @@ class Scratch:
         self._files[source].close()
         reasons = self._reasons[source]
         start = 0
-        with pa.OSFile(str(self._path(source))) as file:
+        for table in self._tables(source, self._path(source), self._ids[source]):
+            end = start + table.num_rows
+            yield table, pa.array([reasons.get(row) for row in range(start, end)], pa.string())
+            start = end
+
+    def _tables(self, source: int, path: Path, ids: Sequence[pa.Array]) -> Iterator[pa.Table]:
+        settled, start = pa.chunked_array(ids, pa.string()), 0
+        with pa.OSFile(str(path)) as file:
             reader = pa.ipc.open_file(file)
             for number in range(reader.num_record_batches):
                 table = pa.Table.from_batches([reader.get_batch(number)])
-                end = start + table.num_rows
-                yield table, pa.array([reasons.get(row) for row in range(start, end)], pa.string())
-                start = end
-        self._path(source).unlink()
+                if source in self._renamed:
+                    names = settled.slice(start, table.num_rows)
+                    table = table.set_column(table.schema.get_field_index("id"), "id", names)
+                yield table
+                start += table.num_rows
+        path.unlink()
 
     def close(self) -> None:
         """Remove the folder."""
-        for file in self._files.values():
-            file.close()
+        for file in (*self._files.values(), *self._rejected.values()):
+            with contextlib.suppress(OSError, pa.ArrowInvalid):  # a full disk is told by what met it first
+                file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, source: int) -> Path:
         return self._folder / f"{source}.arrow"
+
+    def _rejected_path(self, source: int) -> Path:
+        return self._folder / f"{source}-rejected.arrow"
 
     def __enter__(self) -> Self:
         return self
@@ -156,3 +195,7 @@ class Scratch:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _places(table: pa.Table) -> list[pa.Array]:
+    return [pc.struct_field(chunk, "index") for chunk in table.column("provenance").chunks]

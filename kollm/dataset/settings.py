@@ -15,10 +15,11 @@ from kollm.dataset.folder import REJECTED, Part
 from kollm.dataset.leak_check import EVALUATION
 from kollm.quality.dedup import NEAR
 from kollm.quality.privacy import Privacy
-from kollm.sources import SAMPLE, Source, Turns, find_source, read_source, sample_file
+from kollm.sources import SAMPLE, Source, Turns, find_source, has_own_ids, read_source, sample_file
 from kollm.sources.own import OWN, OwnRows, read_own
 from kollm.translate import MemoryTranslator, Translator
 from kollm.translate.engines import make_translator
+from kollm.translate.memory import place_of
 
 REJECTED_PART = Part(REJECTED, "train")
 
@@ -150,4 +151,7 @@ class Engines:
                 f"The memory translator needs the Korean rows of '{item.name}' - name their file with --memory, or choose another --translator (none leaves rows as they are)."
             )
         rows = read_source(item.name, memory, turns=turns)
-        return MemoryTranslator({row.id: row for row in rows if isinstance(row, Record)})
+        records = [row for row in rows if isinstance(row, Record)]
+        if has_own_ids(item.name, item.input, item.revision) and has_own_ids(item.name, memory):
+            return MemoryTranslator({record.id: record for record in records})
+        return MemoryTranslator({place_of(record): record for record in records}, by_place=True)

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from kollm.core.errors import RecipeError, did_you_mean
+from kollm.core.errors import InputError, RecipeError, did_you_mean
+from kollm.core.files import read_text
+from kollm.core.reading import parse_yaml, shown
 from kollm.core.resources import resource_folder
 from kollm.recipe.schema import Recipe
 
@@ -78,12 +79,9 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise RecipeError(f"Recipe {path}: `extends` leads back to itself - remove one of the links.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise RecipeError(f"Recipe {path}, line {line}: not valid YAML ({error.problem}) - mend that line.") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"Recipe {path}: not readable as UTF-8 YAML ({error}) - mend the file.") from error
+        values = parse_yaml(read_text(path), f"Recipe {path}")
+    except InputError as error:
+        raise RecipeError(str(error)) from error
     if not isinstance(values, dict):
         raise RecipeError(
             f"Recipe {path}: holds {type(values).__name__}, not keys and values - see `kollm recipe show demo`."
@@ -121,8 +119,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise RecipeError(f"The override '{override}': '{section}' holds no keys - write section.key=value.")
     try:
-        target[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        target[last] = parse_yaml(text, "")
+    except InputError as error:
         raise RecipeError(f"The override '{override}' is not valid YAML after '=' - quote the value.") from error
     if sections[:1] != ["origins"] and isinstance(values.setdefault("origins", {}), dict):
         kept = {name: origin for name, origin in values["origins"].items() if not f"{name}.".startswith(f"{key}.")}
@@ -137,7 +135,7 @@ def _explain(item: Any) -> str:
         return f"the key '{key}' is missing - add it"
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
-    return f"'{key}' is {item['input']!r} - {item['msg'][0].lower()}{item['msg'][1:]}"
+    return f"'{key}' is {shown(item['input'])} - {item['msg'][0].lower()}{item['msg'][1:]}"
 
 
 def _known_keys(location: Sequence[Any]) -> list[str]:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from kollm.core.errors import InputError, StateError
-from kollm.core.files import ensure_folder, read_json, write_json
+from kollm.core.files import ensure_folder, write_json
 from kollm.core.lock import folder_lock
 from kollm.core.progress import say
 from kollm.core.records import canonical_json
+from kollm.core.results import read_run_file
 from kollm.core.version import __version__
 from kollm.recipe.schema import Recipe
 from kollm.run.clearing import clear, require_clearable
@@ -62,7 +63,7 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
 def planned(options: RunOptions, restart: str | None = None) -> list[tuple[str, str]]:
     """Stage and state, `done` or `to do`, without doing or writing anything."""
     path = options.folder / "run.json"
-    stages = read_json(path)["stages"] if path.is_file() else {}
+    stages = read_run_file(path)["stages"] if path.is_file() else {}
     names = [stage.name for stage in STAGES]
     begin = names.index(restart) if restart else len(names)
     done = [stages.get(name, {}).get("status") == "done" and names.index(name) < begin for name in names]
@@ -86,10 +87,10 @@ def _perform(
 
 def _open_journal(folder: Path, recipe: Recipe, restart: str | None) -> dict[str, Any]:
     path = folder / "run.json"
-    journal: dict[str, Any] = read_json(path) if path.is_file() else {"stages": {}}
-    if journal["stages"] and journal["recipe"]["name"] != recipe.name:
+    journal: dict[str, Any] = read_run_file(path, whole=True) if path.is_file() else {"stages": {}}
+    if journal["stages"] and journal.get("recipe", {}).get("name") != recipe.name:
         raise StateError(
-            f"'{folder}' holds a run of the recipe '{journal['recipe']['name']}', not of '{recipe.name}' - use another folder."
+            f"'{folder}' holds a run of the recipe '{journal.get('recipe', {}).get('name')}', not of '{recipe.name}' - use another folder."
         )
     if restart is not None:
         _mark_from(folder, journal, restart)

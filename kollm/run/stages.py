@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.core.errors import RecipeError, ServiceError
-from kollm.core.files import file_sha256, read_json, require_file
+from kollm.core.files import file_sha256, require_file
 from kollm.core.ownership import write_sealed
 from kollm.core.progress import say
 from kollm.core.records import Record
+from kollm.core.results import read_metrics_file, read_training_file
 from kollm.core.version import __version__
 from kollm.dataset.folder import dataset_fingerprint, read_records
 from kollm.dataset.pipeline import build_dataset
@@ -268,7 +269,7 @@ def _adapter(run: Run) -> dict[str, Any]:
     dataset, base = str(run.location("dataset")), Path(run.location("base")) if run.recipe.base.is_toy else None
     check_launch(run.recipe, dataset, config=config, base=base, output=run.folder / "adapter")
     launch(launch_command(recipe_file, dataset, run.folder / "adapter", config=config, processes=processes, base=base))
-    metrics = read_json(run.folder / "adapter" / "metrics.json")
+    metrics = read_metrics_file(run.folder / "adapter" / "metrics.json")
     held = metrics["heldout"]
     loss = f"held-out loss {held['before']:.3f} -> {held['after']:.3f}" if held["rows"] else "no held-out rows"
     return {
@@ -312,7 +313,7 @@ def _answers(run: Run) -> dict[str, Any]:
     recipe, output = run.recipe, run.folder / "generations.jsonl"
     records = list(read_records(str(run.location("evaluation"))))[: run.options.limit]
     base = str(run.location("base"))
-    prompt = read_json(run.folder / "adapter" / "training.json")["prompt"]
+    prompt = read_training_file(run.folder / "adapter" / "training.json")["prompt"]
     for name in recipe.generation.systems:
         system = load_system(
             str(run.folder / "adapter") if name == "adapter" else base,

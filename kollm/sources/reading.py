@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from kollm.sources.source import Adapted, Place, Rejected, Row, Source, Turns
 
 SAMPLE = "sample"
 """The input that stands for the rows which come with kollm."""
+_FIRST = 20
 SAMPLE_LICENCE = "Apache-2.0"
 """The bundled rows were written for kollm; only their form is that of the source they stand for."""
 
@@ -174,22 +175,41 @@ def read_source(
         seed: of that sample.
 
     Raises:
-        InputError: unknown source, missing or malformed file, or an id that occurs twice.
+        InputError: unknown source, or a missing or malformed file.
         ServiceError: the Hub cannot be reached.
     """
     source = find_source(name)
     opened = open_source(source, input, revision=revision, turns=turns, limit=limit, seed=seed)
-    seen: set[str] = set()
+    kept, all_ids = set[str](), set[str]()
     for batch in opened.batches:
         read = adapt_batch(source, opened.place, batch)
-        for record in (*read.records, *(rejected.record for rejected in read.rejected)):
-            if record.id in seen:
-                raise duplicate_id(record.id)
-            seen.add(record.id)
-        yield from read.records
-        yield from read.rejected
+        for record in read.records:
+            name = id_with_place(record.id, record.provenance.index, kept) if record.id in kept else record.id
+            kept.add(name)
+            all_ids.add(name)
+            yield record if name == record.id else replace(record, id=name)
+        for record, reason in read.rejected:
+            name = id_with_place(record.id, record.provenance.index, all_ids) if record.id in all_ids else record.id
+            all_ids.add(name)
+            yield Rejected(record if name == record.id else replace(record, id=name), reason)
 
 
-def duplicate_id(name: str) -> InputError:
-    """The error for an id that two rows have."""
-    return InputError(f"The id '{name}' occurs twice - give each row of the source an id of its own.")
+def has_own_ids(name: str, input: str | Path | None = None, revision: str | None = None) -> bool:
+    """Whether the rows of an input have ids of their own, told by the first of them.
+
+    Raises:
+        InputError, ServiceError: as `read_source`.
+    """
+    source = find_source(name)
+    opened = open_source(source, input, revision=revision, limit=_FIRST)
+    first = next(opened.batches, None)
+    rows = first.rows()[:_FIRST] if first is not None else []
+    return any(isinstance(row, dict) and opened.place.own_id(row) is not None for row in rows)
+
+
+def id_with_place(name: str, place: int, taken: Set[str]) -> str:
+    """An id for a row whose own another row has: with the row's place in its source, `sharegpt-abc-r17`."""
+    found = f"{name}-r{place}"
+    while found in taken:
+        found += "r"
+    return found

@@ -1,7 +1,11 @@
-"""Translations that exist already: the Korean side of parallel rows, found by id. Nothing is sent or masked."""
+"""Translations that exist already: the Korean side of parallel rows. Nothing is sent or masked.
+
+Rows are found by their ids where both sides have ids of their own, else by their places.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,12 +16,13 @@ from kollm.translate.translator import Limits, Segment, Translation
 
 
 class MemoryTranslator:
-    """Looks each field up in the record of the same id.
+    """Looks each field up in the record of the same id, or place.
 
     What the memory holds is taken as it is, untranslated text included: `Outcome.untranslated` names such fields.
 
     Args:
-        records: id -> the Korean record.
+        records: id -> the Korean record; with `by_place`, what `place_of` says -> the record.
+        by_place: whether rows are found by their places.
     """
 
     name = "memory"
@@ -28,8 +33,8 @@ class MemoryTranslator:
     markup = False
     limits = Limits(batch_texts=1000)
 
-    def __init__(self, records: Mapping[str, Record]) -> None:
-        self._records = records
+    def __init__(self, records: Mapping[str, Record], by_place: bool = False) -> None:
+        self._records, self._by_place = records, by_place
         self.options: Mapping[str, Any] = {}
 
     def start(self, ledger: Ledger | None, budget: Budget) -> None:
@@ -51,10 +56,20 @@ class MemoryTranslator:
         return None
 
     def _look_up(self, segment: Segment) -> Translation:
-        record = self._records.get(segment.record)
+        record = self._records.get(segment.place if self._by_place else segment.record)
         if record is None:
-            return Translation(None, reason="memory: no row with this id")
+            return Translation(None, reason=f"memory: no row {'at this place' if self._by_place else 'with this id'}")
         text = record.texts().get(segment.field, "")
         if not text.strip():
             return Translation(None, reason=f"memory: the row has no {segment.field}")
         return Translation(text)
+
+
+_PART = re.compile(r"-[tpi]\d+\Z")
+"""What sources add to the id of a row that became several records."""
+
+
+def place_of(record: Record) -> str:
+    """Where a record stands: the place of its row in the source, and which part of that row it is."""
+    part = _PART.search(record.id)
+    return f"{record.provenance.index}{part[0] if part else ''}"

@@ -15,6 +15,7 @@ from kollm.services.ledger import Charge, Expense, Ledger
 from kollm.translate.buyer import Buyer
 from kollm.translate.fields import untranslated_fields
 from kollm.translate.memo import Finished, RowMemo
+from kollm.translate.memory import place_of
 from kollm.translate.parts import Paid, Part, make_parts
 from kollm.translate.routing import Decision, Router
 from kollm.translate.translator import Segment, Translator
@@ -234,7 +235,8 @@ def _plain_stream(records: Iterable[Record], translator: Translator, mode: str) 
     """For engines that take fields as they are: no masking, no ledger, nothing to wait for."""
     for record in records:
         fields = {name: text for name, text in record.texts().items() if text.strip()}
-        answers = translator.translate([Segment(record.id, name, text) for name, text in fields.items()])
+        place = place_of(record)
+        answers = translator.translate([Segment(record.id, name, text, place=place) for name, text in fields.items()])
         texts = {name: answer.text for name, answer in zip(fields, answers, strict=True) if answer.text is not None}
         reason = next((answer.reason for answer in answers if answer.text is None), None)
         characters = sum(answer.characters for answer in answers)

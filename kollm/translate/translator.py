@@ -20,12 +20,14 @@ class Segment(NamedTuple):
         field: the field's name, e.g. `input` or `history.0.user`; of a document of several fields, the first.
         text: an XML document (see masking.py) for an engine with `markup`, else the field as it is.
         attempt: number of the attempt, from 1.
+        place: of a plain field, where its record stands in its source (see memory.py).
     """
 
     record: str
     field: str
     text: str
     attempt: int = 1
+    place: str = ""
 
 
 class Translation(NamedTuple):

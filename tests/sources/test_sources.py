@@ -201,10 +201,9 @@ def test_kullm_rows_have_the_licence_of_their_part(tmp_path: Path) -> None:
     assert {r.lang for r in records} == {"ko"}
 
 
-def test_an_id_that_occurs_twice_is_an_error(tmp_path: Path) -> None:
+def test_an_id_that_occurs_twice_gets_its_place(tmp_path: Path) -> None:
     path = _write(tmp_path / "s.jsonl", [_talk("a", "b"), _talk("c", "d")])
-    with pytest.raises(InputError, match="'sharegpt-c' occurs twice"):
-        _read("sharegpt", path)
+    assert [record.id for record in _read("sharegpt", path)[0]] == ["sharegpt-c", "sharegpt-c-r1"]
 
 
 def test_unknown_sources_and_revisions_of_files(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from kollm.sources.own.forms import Form, as_turns, find_form, is_turn, parse_ma
 from kollm.sources.own.places import Place as Files
 from kollm.sources.own.places import find_files
 from kollm.sources.own.reading import Located, read_rows
+from kollm.sources.reading import adapt_row
 from kollm.sources.source import Adapted, Place, Rejected, Row, Source, as_json, as_text, check
 
 OWN = "own"
@@ -123,7 +124,7 @@ class OwnRows:
         source = self.source()
         place = Place(source.name, source.licence, source.lang, self.revision)
         for index, row in enumerate(self.rows(limit)):
-            adapted = adapt(row, replace(place, index=index))
+            adapted = adapt_row(source, row, replace(place, index=index))
             yield from adapted.records
             for rejected in adapted.rejected:
                 self.counts[f"left out: {rejected.reason}"] += 1

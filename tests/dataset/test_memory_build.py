@@ -1,0 +1,76 @@
+"""Builds from a memory: ids decide, a shifted file stops the build, joined lines are a reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kollm.core.errors import InputError
+from kollm.dataset.folder import read_records
+from kollm.dataset.pipeline import BuildReport, SourceInput, build_dataset
+
+COUNT = 60
+
+
+def english(number: int) -> dict[str, Any]:
+    tail = " It was a long day at the wide sea." * (number * 7 % 11)
+    return {
+        "instruction": f"Tell me about {17 * number} boats.",
+        "input": "",
+        "output": f"There were {17 * number} boats.{tail}",
+    }
+
+
+def korean(number: int) -> dict[str, Any]:
+    tail = " 넓은 바다에서 긴 하루였습니다." * (number * 7 % 11)
+    return {
+        "instruction": f"배 {17 * number}척을 말해 주세요.",
+        "input": "",
+        "output": f"배가 {17 * number}척 있었습니다.{tail}",
+    }
+
+
+def build(tmp_path: Path, rows: list[Any], memory: list[Any]) -> BuildReport:
+    for name, content in (("en.json", rows), ("ko.json", memory)):
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    source = SourceInput("gpt4_llm", tmp_path / "en.json", memory=tmp_path / "ko.json")
+    return build_dataset([source], translator="memory", output=tmp_path / "out", against=(), near=1.1)
+
+
+def test_a_shifted_memory_stops_the_build(tmp_path: Path) -> None:
+    rows, memory = [english(n) for n in range(COUNT)], [korean(n + 1) for n in range(COUNT)]
+    with pytest.raises(
+        InputError, match=r"gpt4_llm: the memory is misaligned .* lengths do not correlate, .* same order\."
+    ):
+        build(tmp_path, rows, memory)
+    assert not (tmp_path / "out").exists()
+
+
+def test_ids_decide_where_both_sides_have_them(tmp_path: Path) -> None:
+    rows = [{"id": f"r{n}", **english(n)} for n in range(COUNT)]
+    memory = [{"id": f"r{n}", **korean(n)} for n in reversed(range(1, COUNT))]
+    report = build(tmp_path, rows, memory)
+    assert report.rows == {"gpt4-llm": COUNT - 1} and report.dropped == {"memory": 1}
+    by_id = {record.id: record for record in read_records(tmp_path / "out")}
+    assert by_id["gpt4_llm-r7"].instruction == korean(7)["instruction"]
+
+
+def test_places_decide_where_one_side_has_no_ids(tmp_path: Path) -> None:
+    report = build(tmp_path, [english(n) for n in range(COUNT)], [{"id": n + 1, **korean(n)} for n in range(COUNT)])
+    assert report.rows == {"gpt4-llm": COUNT} and report.dropped == {}
+
+
+def test_a_memory_that_joins_lines(tmp_path: Path) -> None:
+    rows = [{**english(n), "output": f"- boat {n}\n- sea of the south\n- harbour of {n} fish"} for n in range(COUNT)]
+    joins = [
+        {
+            **korean(n),
+            "output": f"- 배 {n}척\n- 남쪽의 바다입니다\n- 물고기 {n}마리의 항구".replace("\n", "\n" if n % 2 else " "),
+        }
+        for n in range(COUNT)
+    ]
+    report = build(tmp_path, rows, joins)
+    assert report.rows == {"gpt4-llm": COUNT // 2} and report.dropped == {"line_structure": COUNT // 2}
