@@ -55,6 +55,7 @@ from kollm.train.checkpoints import (
     saving,
 )
 from kollm.train.data import Example, Tokenised, conversations, split_heldout, tokenise
+from kollm.train.evaluation import Evaluations
 from kollm.train.model import add_tokens, load_base_tokenizer, load_model
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
@@ -75,6 +76,7 @@ SECTIONS = (
     "base",
     "prompt",
     "enable_thinking",
+    "early_stopping",
     "adapter",
     "quantization",
     "trainer",
@@ -182,7 +184,9 @@ def _train(job: Job) -> None:
         raise StateError(
             "The device's memory is full before the first step: the base's weights do not fit - `kollm plan` tells what does."
         ) from error
-    metrics = {**train(trainer, output), **metrics, "model": _work(trainer, job.config, job.recipe)}
+    watched = bool(job.recipe.trainer.get("eval_steps"))
+    evaluations = Evaluations(trainer, job.recipe, output, job.encoder.ends) if watched else None
+    metrics = {**train(trainer, output, evaluations), **metrics, "model": _work(trainer, job.config, job.recipe)}
     metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
     with saving(output / CHECKPOINTS / FINAL):
         trainer.save_model(str(output / CHECKPOINTS / FINAL))

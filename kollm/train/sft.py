@@ -33,6 +33,7 @@ from kollm.train.checkpoints import (
     saving,
 )
 from kollm.train.data import IGNORED, Example
+from kollm.train.evaluation import Evaluations
 from kollm.train.head import add_compact_head
 from kollm.train.heldout import TokenLoss, token_loss
 
@@ -69,6 +70,8 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
         RecipeError: a value that SFTConfig or the schedule of the learning rate refuses, or that this machine cannot do.
     """
     values = {**DEFAULTS, **recipe.trainer}
+    for key in ("eval_steps", "load_best_model_at_end"):  # kollm measures the held-out loss itself, see evaluation.py
+        values.pop(key, None)
     values.pop("packing", None)  # kollm packs by step, see batches.py
     values.pop("torch_compile", None)  # and compiles by layer, see compile_layers
     values["report_to"] = _trackers(values["report_to"])
@@ -308,7 +311,7 @@ class Before(TrainerCallback):  # type: ignore[misc]
             write_json(self._file, self.measured._asdict())
 
 
-def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
+def train(trainer: StepTrainer, output: Path, evaluations: Evaluations | None = None) -> dict[str, Any]:
     """Train to the end, from the last whole checkpoint if there is one.
 
     Returns:
@@ -323,9 +326,12 @@ def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
     try:
         before = Before(trainer, output / CHECKPOINTS / BEFORE)
         trainer.add_callback(before)
+        if evaluations is not None:
+            trainer.add_callback(evaluations)
         if checkpoint is not None and main:
             say(f"train: resuming from {checkpoint.name}")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        best = evaluations.finish() if evaluations is not None else None
         after = trainer.heldout_loss() if trainer.heldout else None
     except torch.OutOfMemoryError as error:
         batch = trainer.step_layout.device_batch
@@ -346,6 +352,7 @@ def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
             "before": before.measured.loss if before.measured else None,
             "after": after.loss if after else None,
         },
+        **({"evaluations": evaluations.measured, "best_step": best} if evaluations is not None else {}),
         "throughput": throughput(trainer),
         "seconds": round(time.monotonic() - started, 1),
         "steps": trainer.state.global_step,
