@@ -11,11 +11,8 @@ from kollm.cli.corpus import corpus
 from kollm.cli.own import own_from, own_options
 from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
-<<<<<<< HEAD
-from kollm.recipe.engines import TRANSLATORS
-=======
 from kollm.cli.translation import judge
->>>>>>> quality
+from kollm.recipe.engines import TRANSLATORS
 
 if TYPE_CHECKING:
     from kollm.dataset.plan import DataPlan
