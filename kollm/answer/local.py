@@ -20,9 +20,10 @@ from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenalt
 from kollm.answer.beam_search import beam_search, supports_beam_search
 from kollm.answer.file import check_same_way, read_generations, write_generations
 from kollm.core.errors import InputError
-from kollm.core.files import JsonlAppender, read_json
+from kollm.core.files import JsonlAppender
 from kollm.core.progress import Progress
 from kollm.core.records import Generation, Record, content_id
+from kollm.core.results import read_training_file
 from kollm.recipe.chat import CHAT
 from kollm.recipe.prompt import PromptTemplate, cut_at_heading
 from kollm.recipe.tokens import PromptEncoder, plain_ids
@@ -116,7 +117,14 @@ def load_system(
         raise InputError(f"The base '{under.name}' is an adapter itself - name the model under it: --base MODEL.")
     state = PartialState()
     tokenizer = load_tokenizer(_with_tokenizer(found, under), padding_side="left")
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise InputError(
+                f"The tokenizer of '{found.name}' has neither a padding token nor an end of text - mend its tokenizer_config.json."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
     network = load_network(under, inference_dtype(state.device.type, dtype))
+    network.generation_config = GenerationConfig()  # the preset alone decides, not what lies beside the weights
     if found.is_adapter:
         if len(tokenizer) > network.get_input_embeddings().num_embeddings:
             network.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)  # as training did for new tokens
@@ -147,7 +155,7 @@ def _default_name(model: LocalModel) -> str:
 def _encoder(model: LocalModel, tokenizer: Any, prompt: str | None, enable_thinking: bool | None) -> PromptEncoder:
     """The prompts that an adapter or merged model of kollm was trained with, or those asked for."""
     marker = model.folder / "training.json"
-    trained = read_json(marker) if marker.is_file() else {}
+    trained = read_training_file(marker) if marker.is_file() else {}
     name = prompt or trained.get("prompt")
     if name is None:
         if not tokenizer.chat_template:
@@ -157,7 +165,7 @@ def _encoder(model: LocalModel, tokenizer: Any, prompt: str | None, enable_think
             )
         name = CHAT
     if enable_thinking is None:
-        enable_thinking = trained.get("recipe", {}).get("enable_thinking")
+        enable_thinking = (trained.get("recipe") or {}).get("enable_thinking")
     if prompt is None and name not in PromptTemplate.names():
         name = CHAT  # a file's template came with the tokenizer
     return make_encoder(name, tokenizer, enable_thinking=enable_thinking)

@@ -165,6 +165,43 @@ class ServedSpeaker:
         yield from stream_answer(self._endpoint, self._model, record.messages()[:-1], self._options)
 
 
+def make_speaker(
+    name: str,
+    *,
+    api: bool = False,
+    base_url: str | None = None,
+    key_env: str | None = None,
+    base: str | None = None,
+    prompt: str | None = None,
+    preset: str = "sample",
+    max_new_tokens: int = 512,
+) -> Speaker:
+    """The speaker that options name.
+
+    Args:
+        name: a folder or Hub id of an adapter or a model; with `api` the name of a served one.
+        api: whether it is served; `base_url` and `key_env` say where, `base` and `prompt` are the server's business then.
+        preset: `greedy`, or `sample`: temperature 0.7 and top-p 0.9.
+
+    Raises:
+        InputError: options that exclude each other, or a model that cannot be loaded.
+    """
+    sampled = preset == "sample"
+    if api:
+        if base or prompt:
+            raise InputError("--base and --prompt are the server's business - leave them out, or drop --api.")
+        request = {"temperature": 0.7 if sampled else 0.0, "max_tokens": max_new_tokens}
+        return ServedSpeaker(name, base_url, key_env, request)
+    if base_url or key_env:
+        raise InputError("--base-url and --key-env are for served models - leave them out, or add --api.")
+    from kollm.answer.local import load_system
+
+    sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": sampled}
+    if sampled:
+        sampling |= {"temperature": 0.7, "top_p": 0.9}
+    return LocalSpeaker(load_system(name, base=base, prompt=prompt), sampling)
+
+
 def _pieces(streamer: Any, thread: threading.Thread) -> Iterator[str]:
     """What the streamer gives; it looks up from waiting, so that Ctrl-C is heard."""
     from queue import Empty

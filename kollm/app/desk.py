@@ -12,6 +12,7 @@ from kollm.answer.file import read_generations
 from kollm.app.comparison import Comparison
 from kollm.app.decisions import Decisions
 from kollm.app.library import Library, Place
+from kollm.app.room import ChatRoom
 from kollm.app.rows import RowStore
 from kollm.app.suspicion import SuspicionIndex
 from kollm.judge.rubric import Rubric
@@ -31,6 +32,7 @@ class Desk:
     library: Library
     hosts: frozenset[str]
     rubric: Rubric
+    room: ChatRoom | None = None
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     _rows: dict[str, RowStore] = field(default_factory=dict)
     _suspicion: dict[str, SuspicionIndex] = field(default_factory=dict)

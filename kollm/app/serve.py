@@ -7,14 +7,18 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kollm.core.errors import InputError, MissingExtraError
 from kollm.core.progress import say
 
+if TYPE_CHECKING:
+    from kollm.answer.talk import Speaker
+
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-def serve(folders: Sequence[Path], host: str, port: int, rubric: str) -> None:
+def serve(folders: Sequence[Path], host: str, port: int, rubric: str, speakers: Sequence[Speaker] = ()) -> None:
     """Serve the pages of these folders.
 
     Args:
@@ -22,6 +26,7 @@ def serve(folders: Sequence[Path], host: str, port: int, rubric: str) -> None:
         host: address to listen on.
         port: port; 0 for a free one.
         rubric: whose axes people score.
+        speakers: one or two models to chat with; none for no such page.
 
     Raises:
         InputError: a folder holds nothing to show, or the address cannot be bound.
@@ -35,6 +40,7 @@ def serve(folders: Sequence[Path], host: str, port: int, rubric: str) -> None:
         raise MissingExtraError(error.name or "starlette", "app") from error
     from kollm.app.desk import Desk
     from kollm.app.library import open_library
+    from kollm.app.room import ChatRoom
     from kollm.app.server import make_app
     from kollm.judge.rubric_file import load_rubric
 
@@ -46,6 +52,7 @@ def serve(folders: Sequence[Path], host: str, port: int, rubric: str) -> None:
         library,
         frozenset(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names),
         load_rubric(rubric),
+        ChatRoom(list(speakers), Path("chat.review").resolve()) if speakers else None,
     )
     shown = f"[{host}]" if ":" in host else host
     if host not in LOCAL:

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from kollm.app import compare, look, review
+from kollm.app import chat, compare, look, review
 from kollm.app.decisions import person_name
 from kollm.app.desk import Desk
 from kollm.app.guard import Guard
@@ -58,6 +58,11 @@ def make_app(desk: Desk) -> Starlette:
             Route("/compare/{name}/choose", page(compare.compare_choose), methods=["POST"]),
             Route("/compare/{name}/score", page(compare.compare_score), methods=["POST"]),
             Route("/compare/{name}/undo", page(compare.compare_undo), methods=["POST"]),
+            Route("/chat", page(chat.chat)),
+            Route("/chat/say", page(chat.chat_say), methods=["POST"]),
+            Route("/chat/system", page(chat.chat_system), methods=["POST"]),
+            Route("/chat/row", page(chat.chat_row), methods=["POST"]),
+            Route("/chat/pair", page(chat.chat_pair), methods=["POST"]),
             Mount("/static", StaticFiles(directory=PAGES / "static")),
         ]
     )
@@ -66,7 +71,7 @@ def make_app(desk: Desk) -> Starlette:
 
 
 async def home(visit: Visit) -> Response:
-    return visit.render("home.html.jinja", library=visit.desk.library)
+    return visit.render("home.html.jinja", library=visit.desk.library, room=visit.desk.room)
 
 
 async def set_language(visit: Visit) -> Response:

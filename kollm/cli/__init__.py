@@ -3,15 +3,18 @@ so that `kollm --help` answers at once."""
 
 from __future__ import annotations
 
+import functools
 import importlib
+import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from kollm.core.errors import KollmError
+from kollm.core.errors import one_line
 from kollm.core.progress import quiet_libraries
 from kollm.core.text import existing_path
 from kollm.core.version import __version__
@@ -30,7 +33,7 @@ COMMANDS = {
     "verdicts": ("kollm.cli.verdicts:verdicts", "Import others' verdicts; plan how many are needed."),
     "compare": ("kollm.cli.compare:compare", "Paired intervals and tests between systems."),
     "report": ("kollm.cli.report:report", "Tables, figures and samples in one HTML file."),
-    "app": ("kollm.cli.app:app", "Local pages: look at data, review translations, compare answers."),
+    "app": ("kollm.cli.app:app", "Local pages: look at data, review translations, compare answers, chat."),
     "merge": ("kollm.cli.train:merge", "Merge an adapter into its base in bf16, checked."),
     "push": ("kollm.cli.hub:push", "Publish a dataset, adapter, model or metric to the Hub."),
     "ledger": ("kollm.cli.ledger:ledger", "What was bought from paid services."),
@@ -39,6 +42,35 @@ COMMANDS = {
     "completion": ("kollm.cli.completion:completion", "Print shell completion for bash, zsh or fish."),
 }
 """Command name -> (module:attribute, one line of help). The help stands here too so that nothing is imported for it."""
+
+
+def refuse_repeats(command: click.Command) -> click.Command:
+    """Make a command and those below it refuse an option of one value that is given twice; click would take the last."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            refuse_repeats(below)
+    parse = command.parse_args
+    if not isinstance(parse, functools.partial):
+        setattr(command, "parse_args", functools.partial(_parse_once, command, parse))  # noqa: B010 - mypy knows methods
+    return command
+
+
+def _parse_once(
+    command: click.Command,
+    parse: Callable[[click.Context, list[str]], list[str]],
+    context: click.Context,
+    arguments: list[str],
+) -> list[str]:
+    _, _, order = command.make_parser(context).parse_args(args=list(arguments))
+    for parameter in order:
+        single = isinstance(parameter, click.Option) and not (
+            parameter.multiple or parameter.count or parameter.is_flag
+        )
+        if single and order.count(parameter) > 1:
+            raise click.UsageError(
+                f"{parameter.opts[0]} is given {order.count(parameter)} times - give it once.", context
+            )
+    return parse(context, arguments)
 
 
 class LazyGroup(click.Group):
@@ -53,7 +85,7 @@ class LazyGroup(click.Group):
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
-        return command
+        return refuse_repeats(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -91,9 +123,14 @@ def _existing(argument: str) -> str:
 
 def main(args: list[str] | None = None) -> Any:
     """Run the command line: exit code 0, 1 for an error that one sentence explains, 2 for wrong usage."""
+    if "--debug" in (sys.argv[1:] if args is None else args):
+        os.environ["KOLLM_DEBUG"] = "1"  # for the processes of a training too
     # Torch's threads spin while they wait: on cores shared with other work that made training twenty times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    debug = "--debug" in (sys.argv[1:] if args is None else args) or bool(os.environ.get("KOLLM_DEBUG"))
+    debug = bool(os.environ.get("KOLLM_DEBUG"))
+    for stream in (sys.stdout, sys.stderr):  # a terminal that has no Hangul shows escapes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # A Korean file name that is written in another form of Unicode on disk, as macOS does, is that file all the same.
     args = [_existing(argument) for argument in (sys.argv[1:] if args is None else args)]
     try:
@@ -110,8 +147,8 @@ def main(args: list[str] | None = None) -> Any:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except (KollmError, OSError) as error:
+    except Exception as error:
         if debug:
             raise
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {one_line(error)}", err=True)
         sys.exit(1)

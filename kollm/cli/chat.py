@@ -38,9 +38,9 @@ def chat(
 
     /help lists what can be typed beside messages.
     """
-    from kollm.answer.talk import Talk
+    from kollm.answer.talk import Talk, make_speaker
 
-    speakers = [_speaker(name, options) for name in (model, beside) if name]
+    speakers = [make_speaker(name, **options) for name in (model, beside) if name]
     talks = [Talk(system_message) for _ in speakers]
     click.echo(f"{' and '.join(speaker.name for speaker in speakers)} - /help for help")
     while True:
@@ -59,26 +59,6 @@ def chat(
         if message is not None:
             for speaker, talk in zip(speakers, talks, strict=True):
                 _say(speaker, talk, message, named=len(speakers) > 1)
-
-
-def _speaker(name: str, options: dict[str, Any]) -> Speaker:
-    from kollm.answer.talk import LocalSpeaker, ServedSpeaker
-    from kollm.core.errors import InputError
-
-    sampled = options["preset"] == "sample"
-    if options["api"]:
-        if options["base"] or options["prompt"]:
-            raise InputError("--base and --prompt are the server's business - leave them out, or drop --api.")
-        request = {"temperature": 0.7 if sampled else 0.0, "max_tokens": options["max_new_tokens"]}
-        return ServedSpeaker(name, options["base_url"], options["key_env"], request)
-    if options["base_url"] or options["key_env"]:
-        raise InputError("--base-url and --key-env are for served models - leave them out, or add --api.")
-    from kollm.answer.local import load_system
-
-    sampling: dict[str, Any] = {"max_new_tokens": options["max_new_tokens"], "do_sample": sampled}
-    if sampled:
-        sampling |= {"temperature": 0.7, "top_p": 0.9}
-    return LocalSpeaker(load_system(name, base=options["base"], prompt=options["prompt"]), sampling)
 
 
 def _read() -> str | None:

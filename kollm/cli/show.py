@@ -29,21 +29,21 @@ def show(example: str, folder: Path) -> None:
 
 
 def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
-    import pyarrow.parquet as pq
-
     from kollm.core.errors import InputError
-    from kollm.core.files import read_json, read_jsonl
+    from kollm.core.files import read_jsonl
+    from kollm.core.parquet import parquet_rows
     from kollm.core.records import Record
+    from kollm.core.results import read_run_file
     from kollm.recipe.prompt import PromptTemplate
 
     if not folder.is_dir():
         raise InputError(f"The work folder '{folder}' does not exist - name one that `kollm run` made.")
-    run = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    run = read_run_file(folder / "run.json") if (folder / "run.json").is_file() else {}
     prompt_name = run.get("recipe", {}).get("prompt", "kullm-2023")
     template = PromptTemplate.load(prompt_name) if prompt_name in PromptTemplate.names() else None
     for part in _dataset_folders(folder, run):
         for file in sorted(part.glob("*/*.parquet")):
-            for row in pq.read_table(file, filters=[("id", "=", example)]).to_pylist():
+            for row in parquet_rows(file, [("id", "=", example)]):
                 reason = row.pop("reason", None)
                 record = Record.from_row(row)
                 if record.original is not None:
@@ -64,13 +64,13 @@ def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
     for name, title in (("generations.jsonl", "answer of"), ("verdicts.jsonl", "verdict on")):
         if (folder / name).is_file():
             for row in read_jsonl(folder / name):
-                if row["id"] == example:
-                    yield f"{title} {row['system']}", _pretty(row)
+                if row.get("id") == example:
+                    yield f"{title} {row.get('system')}", _pretty(row)
 
 
 def _dataset_folders(folder: Path, run: dict[str, Any]) -> Iterator[Path]:
     for stage in ("dataset", "evaluation"):
-        result = run.get("stages", {}).get(stage, {}).get("result", {})
+        result = run.get("stages", {}).get(stage, {}).get("result") or {}
         path = Path(result.get("location", folder / stage))
         if not path.is_absolute():
             path = folder / path

@@ -229,11 +229,12 @@ def _write(made: Made, output: Path) -> None:
 
 def _topics(name: str) -> list[str]:
     from kollm.core.errors import InputError
+    from kollm.core.files import read_text
     from kollm.dataset.folder import read_records
 
     path = Path(name)
     if path.is_file():
-        topics = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        topics = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     else:
         topics = list(dict.fromkeys(_first_question(record) for record in read_records(name)))
     if not topics:
@@ -246,9 +247,9 @@ def _first_question(record: Record) -> str:
 
 
 def _options(values: tuple[str, ...]) -> dict[str, Any]:
-    import yaml
+    from kollm.core.reading import parse_yaml
 
-    return {key: yaml.safe_load(text) for key, text in _pairs(values, "--option").items()}
+    return {key: parse_yaml(text, f"--option {key}") for key, text in _pairs(values, "--option").items()}
 
 
 def _pairs(values: tuple[str, ...], option: str) -> dict[str, str]:

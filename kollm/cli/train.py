@@ -87,7 +87,8 @@ def preview(
     """Decoded training samples with the loss mask shown.
 
     Without --dataset they are the recipe's own where that takes no download and no translator, else the bundled sample's.
-    What the loss covers is green on a terminal, and stands between ⟦ and ⟧ elsewhere.
+    What the loss covers is green on a terminal, and stands between ⟦ and ⟧ elsewhere ([[ and ]] where the terminal
+    has no such signs).
     """
     from kollm.dataset.given import given_records
     from kollm.recipe.load import load_recipe
@@ -101,15 +102,24 @@ def preview(
         records = list(given_records(dataset, own_from(own), split="train"))
     shown = make_preview(loaded, records, preview_tokenizer(loaded, records, base), rows)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    opening, closing = _marks()
     for name, spans in shown.rows.items():
         click.echo(f"--- {name}")
         for span in spans:
-            marked = click.style(span.text, fg="green") if colour else f"⟦{span.text}⟧"
+            marked = click.style(span.text, fg="green") if colour else f"{opening}{span.text}{closing}"
             click.echo(marked if span.learned else span.text, nl=False)
         click.echo()
     click.echo("---")
     for line in shown.summary():
         click.echo(line)
+
+
+def _marks() -> tuple[str, str]:
+    try:
+        "⟦⟧".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return "[[", "]]"
+    return "⟦", "⟧"
 
 
 @click.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -14,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from kollm.core.errors import InputError, StateError
+from kollm.core.errors import InputError, StateError, disk_sentence, os_sentence
+from kollm.core.reading import as_object, bounded, decode, lines_of, parse_json, parse_yaml
 from kollm.core.text import existing_path
 
 
@@ -86,22 +86,22 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not isinstance(error.errno, int) or error.errno not in _DISK:
-            raise
-        raise StateError(
-            f"'{error.filename or path}' cannot be written ({error.strerror}) - {_DISK[error.errno]}; what was finished is kept."
-        ) from error
+        raise StateError(os_sentence(error, path)) from error
 
 
-_DISK = {
-    errno.ENOSPC: "make room on that disk and run the same command again",
-    errno.EDQUOT: "your quota is used up: make room and run the same command again",
-    errno.EROFS: "the disk takes no writing: choose another place",
-    errno.EACCES: "change its permissions, or choose another place",
-    errno.EPERM: "change its permissions, or choose another place",
-    errno.EIO: "the disk has a fault: choose another place",
-    errno.EFBIG: "the disk takes no file of that size: choose another place",
-}
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Say in one sentence that the disk is full, whichever library meets it; other errors pass.
+
+    Raises:
+        StateError: it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (sentence := disk_sentence(error, path)) is not None:
+            raise StateError(sentence) from error
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -113,17 +113,19 @@ def read_json(path: Path) -> Any:
     """Read one JSON file.
 
     Raises:
-        InputError: the file is missing or malformed; the message gives the line.
+        InputError: the file is missing, too large or malformed; the message gives the line.
     """
-    path = require_file(path, "The file")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}, line {error.lineno}: not valid JSON ({error.msg}) - mend the file or write it again."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start} - convert the file to UTF-8.") from error
+    with _open(path) as file:
+        return parse_json(bounded(file, path), path)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        InputError: as `read_json`, or it holds something else.
+    """
+    return as_object(read_json(path), path)
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -132,23 +134,44 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: the file is missing, or a line is not a JSON object; the message gives file and line number.
     """
-    path = require_file(path, "The file")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
-                raise InputError(
-                    f"{path}, line {number}: not valid JSON ({reason}) - mend or remove that line."
-                ) from error
+    with _open(path) as file:
+        for number, line in lines_of(file, path):
+            row = parse_json(line, path, number)
             if not isinstance(row, dict):
                 raise InputError(
                     f"{path}, line {number}: a {type(row).__name__}, not an object - each line must be one {{...}}."
                 )
             yield row
+
+
+def read_yaml(path: Path) -> Any:
+    """Read one YAML file.
+
+    Raises:
+        InputError: the file is missing, no UTF-8, malformed or too large.
+    """
+    return parse_yaml(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file; its lines end in newlines alone.
+
+    Raises:
+        InputError: the file is missing, no UTF-8 or too large.
+    """
+    with _open(path) as file:
+        return decode(bounded(file, path), path)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    found = require_file(path, "The file")
+    try:
+        file = found.open("rb")
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read ({error.strerror or error}) - check its permissions.") from error
+    with file:
+        yield file
 
 
 def json_line(row: Mapping[str, Any]) -> str:
@@ -177,11 +200,24 @@ class JsonlAppender:
         self._made = not path.exists()
         if not self._made:
             _drop_torn_line(path)
-        self._file = path.open("ab")
+        with disk_errors(path):
+            self._file = path.open("ab", buffering=0)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json_line(row).encode("utf-8"))
-        self._file.flush()
+        """Append a row, whole or not at all.
+
+        Raises:
+            StateError: the disk is full, or refuses.
+        """
+        data = json_line(row).encode("utf-8")
+        written = 0
+        try:
+            with disk_errors(self.path):
+                while written < len(data):
+                    written += self._file.write(data[written:])
+        except StateError:
+            self._file.truncate(self._file.tell() - written)
+            raise
 
     def close(self) -> None:
         self._file.close()

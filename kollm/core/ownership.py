@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from kollm.core.errors import InputError
+from kollm.core.errors import InputError, StateError, disk_sentence
 from kollm.core.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
 from kollm.core.lock import NAME as LOCK
 from kollm.core.progress import say
@@ -157,6 +157,7 @@ class Replacement:
 
     Raises:
         InputError: the place cannot be written.
+        StateError: on leaving, where the disk was full.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -194,6 +195,8 @@ class Replacement:
     ) -> None:
         self._claim.close()
         shutil.rmtree(self.work, ignore_errors=True)
+        if (full := disk_sentence(value, self.folder)) is not None:
+            raise StateError(full) from value
 
 
 def restore(folder: Path) -> None:

@@ -14,7 +14,10 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from pydantic import TypeAdapter
+
 from kollm.core.errors import InputError
+from kollm.core.reading import conforming
 from kollm.core.text import normalise
 
 Turn = tuple[str, str]
@@ -201,20 +204,17 @@ class Record:
         """The inverse of `to_row`.
 
         Raises:
-            InputError: a column is missing or unknown; `system`, which older rows lack, may be missing.
+            InputError: a column is missing or unknown, or holds something else; `system`, which older rows lack, may be
+                missing.
         """
         values = {"system": "", **row}
         _check_keys(cls, values)
-        values["system"] = values["system"] or ""
-        values["history"] = _turns(values["history"])
         original = values["original"]
-        if original is not None and original["instruction"] is not None:
-            changed = {"history": _turns(original["history"]), "system": original.get("system") or ""}
-            values["original"] = Original(**{**original, **changed})
-        else:
-            values["original"] = None
-        values["provenance"] = Provenance(**values["provenance"])
-        return cls(**values)
+        if isinstance(original, Mapping):
+            there = original.get("instruction") is not None
+            values["original"] = {**original, **_later(original)} if there else None
+        record: Self = conforming(_record_type(), {**values, **_later(values)}, "This row", "it is no row of kollm's")
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,6 +431,16 @@ def _texts(row: Record | Original) -> dict[str, str]:
         texts[f"history.{number}.user"] = user
         texts[f"history.{number}.assistant"] = assistant
     return {**texts, "instruction": row.instruction, "input": row.input, "output": row.output}
+
+
+@functools.cache
+def _record_type() -> TypeAdapter[Any]:
+    return TypeAdapter(Record)
+
+
+def _later(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What older rows lack, or have as null."""
+    return {"system": row.get("system") or "", "history": row.get("history") or ()}
 
 
 def _turns(value: Sequence[Sequence[str]] | None) -> tuple[Turn, ...]:

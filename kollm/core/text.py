@@ -89,7 +89,11 @@ def normalise(text: str) -> str:
     Joiners stay inside emoji sequences and where a script needs them, marks of direction in texts with Arabic or Hebrew.
     Half-width jamo, and compatibility jamo where all of a text is spelt in them, become syllables; `ㅋㅋㅋ` stays.
     """
-    return text if is_normal(text) else _normalised(text)
+    while not is_normal(text):
+        before, text = text, _normalised(text)
+        if before == text:
+            break  # what was composed can bring a filler to the front: twice is enough, and nothing grows
+    return text
 
 
 def compose(text: str) -> str:

@@ -6,6 +6,7 @@ give the same bytes: no times, no random names, a fixed order of shards.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kollm.core.errors import InputError
-from kollm.core.files import file_sha256, read_json, write_atomic
+from kollm.core.files import file_sha256, write_atomic
 from kollm.core.ownership import Replacement, own_files, require_own, restore, write_sealed
+from kollm.core.parquet import AGAIN, open_parquet, parquet_batches
+from kollm.core.reading import foreign_errors
 from kollm.core.records import Record, content_id
+from kollm.core.results import read_manifest_file
 from kollm.core.text import is_normal, normalise
 from kollm.core.version import __version__
-from kollm.dataset.tables import ADDED_LATER, SCHEMA, to_records
+from kollm.dataset.tables import SCHEMA, check_batch, check_schema, to_records
 from kollm.services.repository import locate
 
 CARD = "README.md"
@@ -85,7 +89,8 @@ class DatasetWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         for part in self._parts.values():
-            part.close()
+            with contextlib.suppress(OSError, pa.ArrowInvalid):  # a full disk is told by what met it first
+                part.close()
         self._place.__exit__(kind, value, trace)
 
 
@@ -151,14 +156,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a dataset folder.
 
     Raises:
-        InputError: there is none: the folder is no dataset folder, or a build was cut off.
+        InputError: there is none: the folder is no dataset folder, or a build was cut off; or it is malformed.
     """
     if not (folder / MANIFEST).is_file():
         raise InputError(
             f"'{folder}' is not a dataset folder: it has no {MANIFEST} - build one with: kollm data build."
         )
-    manifest: dict[str, Any] = read_json(folder / MANIFEST)
-    return manifest
+    return read_manifest_file(folder / MANIFEST)
 
 
 def read_records(
@@ -208,26 +212,15 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
             f"'{folder}' has no rows of config '{config or 'all'}', split '{split or 'any'}' - it has {there}."
         )
     for name in names:
-        file = _open(folder / name)
-        columns = [column for column in SCHEMA.names if column in file.schema_arrow.names]
-        for batch in file.iter_batches(batch_size=1000, columns=columns):
-            yield from map(_normalised, to_records(batch))
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise InputError(
-            f"'{path}' is no whole parquet file ({error}) - build or download the dataset again."
-        ) from error
-    missing = [name for name in SCHEMA.names if name not in {*file.schema_arrow.names, *ADDED_LATER}]
-    if missing:
-        raise InputError(
-            f"'{path}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} - build the dataset again with: "
-            "kollm data build."
-        )
-    return file
+        path = folder / name
+        schema = open_parquet(path, path).schema_arrow
+        check_schema(schema, path)
+        columns = [column for column in SCHEMA.names if column in schema.names]
+        for batch in parquet_batches(path, path, 1000, columns):
+            check_batch(batch, path)
+            with foreign_errors(f"The parquet file '{path}'", AGAIN):  # text that is no UTF-8 is found here alone
+                records = to_records(batch)
+            yield from map(_normalised, records)
 
 
 def _wanted(name: str, config: str | None, split: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -177,7 +178,8 @@ class Scratch:
     def close(self) -> None:
         """Remove the folder."""
         for file in (*self._files.values(), *self._rejected.values()):
-            file.close()
+            with contextlib.suppress(OSError, pa.ArrowInvalid):  # a full disk is told by what met it first
+                file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, source: int) -> Path:

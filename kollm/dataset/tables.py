@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from kollm.core.errors import InputError
 from kollm.core.records import Original, Provenance, Record
 
 _TURNS = pa.list_(pa.list_(pa.string()))
@@ -53,6 +55,64 @@ def to_table(records: Sequence[Record], reasons: Sequence[str] | None = None) ->
         return _table(records, reasons)
     except UnicodeEncodeError:
         return _table([_escaped(record) for record in records], reasons)
+
+
+def check_schema(schema: pa.Schema, where: object) -> None:
+    """Refuse columns that are no Records'; more columns may be there.
+
+    Raises:
+        InputError: one is missing or of another type.
+    """
+    missing = [name for name in SCHEMA.names if name not in {*schema.names, *ADDED_LATER}]
+    if missing:
+        raise InputError(
+            f"'{where}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} - build the dataset again with: "
+            "kollm data build."
+        )
+    for field in SCHEMA:
+        if field.name in schema.names and not _fits(schema.field(field.name).type, field.type):
+            raise InputError(
+                f"'{where}': the column {field.name} is {schema.field(field.name).type}, not {field.type} - build the dataset "
+                "again with: kollm data build."
+            )
+
+
+def check_batch(batch: pa.RecordBatch, where: object) -> None:
+    """Refuse rows that are no Records': nulls where text must be, turns that are no pairs.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name in ("id", "source", "instruction", "input", "output", "lang", "licence", "provenance"):
+        if batch.column(name).null_count:
+            raise InputError(
+                f"'{where}': the column {name} holds nulls - build the dataset again with: kollm data build."
+            )
+    histories = [batch.column("history"), *(_field(batch.column("original"), "history"))]
+    for history in histories:
+        turns = pc.list_flatten(history)
+        if turns.null_count or pc.any(pc.not_equal(pc.list_value_length(turns), 2)).as_py():
+            raise InputError(
+                f"'{where}': a turn of a history is no pair - build the dataset again with: kollm data build."
+            )
+
+
+def _field(column: pa.Array, name: str) -> list[pa.Array]:
+    return [column.field(name)] if name in {field.name for field in column.type} else []
+
+
+def _fits(there: pa.DataType, wanted: pa.DataType) -> bool:
+    if pa.types.is_struct(wanted):
+        names = {field.name for field in wanted}
+        return pa.types.is_struct(there) and all(
+            field.name in names and _fits(field.type, wanted.field(field.name).type) for field in there
+        )
+    if pa.types.is_list(wanted):
+        is_list = pa.types.is_list(there) or pa.types.is_large_list(there)
+        return is_list and _fits(there.value_type, wanted.value_type)
+    if pa.types.is_string(wanted):
+        return bool(pa.types.is_string(there) or pa.types.is_large_string(there))
+    return bool(pa.types.is_integer(there))
 
 
 def to_records(table: pa.Table | pa.RecordBatch) -> list[Record]:

@@ -17,11 +17,13 @@ from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
 from kollm.core.card import render_template, to_yaml
 from kollm.core.errors import InputError, MissingExtraError, StateError
-from kollm.core.files import read_json, require_file
+from kollm.core.files import read_object, read_text, require_file
+from kollm.core.results import read_metrics_file, read_training_file
 from kollm.core.version import __version__
 from kollm.hub.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
+from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import BEGIN, QUESTION, PromptTemplate
-from kollm.recipe.schema import TOY_PREFIX
+from kollm.recipe.schema import SPLIT_KEYS, TOY_PREFIX
 from kollm.report.markdown import markdown_tables
 from kollm.services.repository import Reference
 
@@ -57,11 +59,11 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
         InputError: a figure is missing in training.json, metrics.json, recipe.yaml or the report; the message names it.
         MissingExtraError: matplotlib is not installed.
     """
-    training, metrics = read_json(folder / TRAINING), read_json(folder / METRICS)
+    training, metrics = read_training_file(folder / TRAINING, whole=True), read_metrics_file(folder / METRICS)
     recipe = public_recipe(folder)
     prompt = _trained_prompt(folder, training)
     report = None if lineage.report is None else _public_report(lineage.report, training, lineage)
-    eos = str(read_json(folder / "tokenizer_config.json")["eos_token"])
+    eos = end_of_text(folder)
     text = render_template(
         f"{kind}.md.jinja",
         f"the {kind} '{folder}'",
@@ -105,13 +107,27 @@ def _trained_prompt(folder: Path, training: Mapping[str, Any]) -> PromptTemplate
         StateError: it is another.
     """
     path = require_file(folder / "chat_template.jinja", "The tokenizer's chat template")
-    prompt = PromptTemplate(str(training["prompt"]), path.read_text(encoding="utf-8").removeprefix(BEGIN))
+    prompt = PromptTemplate(str(training["prompt"]), read_text(path).removeprefix(BEGIN))
     if prompt.sha256 != training["prompt_sha256"]:
         raise StateError(
             f"'{path}' is not the template that '{folder}' was trained with - put it back, or servers would format prompts in "
             "another way than training did."
         )
     return prompt
+
+
+def end_of_text(folder: Path) -> str:
+    """The end of text that a folder's tokenizer names.
+
+    Raises:
+        InputError: it names none.
+    """
+    path = folder / "tokenizer_config.json"
+    token = read_object(path).get("eos_token")
+    text = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(text, str):
+        raise InputError(f"'{path}' names no end of text (eos_token) - save the tokenizer again.")
+    return text
 
 
 def _public_report(report: Mapping[str, Any], training: Mapping[str, Any], lineage: Lineage) -> dict[str, Any]:
@@ -130,7 +146,7 @@ def _public_report(report: Mapping[str, Any], training: Mapping[str, Any], linea
 
 def public_recipe(folder: Path) -> dict[str, Any]:
     """The recipe of a trained folder, with the names of local files in place of their paths."""
-    recipe: dict[str, Any] = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+    recipe: dict[str, Any] = load_recipe(folder / RECIPE).model_dump(mode="json")
     data = recipe["data"]
     for source in (*data["sources"], data["evaluation"] or {}):
         source.update({key: _file_name(source.get(key)) for key in ("input", "memory") if key in source})
@@ -147,7 +163,7 @@ def toy_base_card(folder: Path, repository: str, licence: str) -> Card:
     front = {"license": licence, "language": ["ko"], "library_name": "transformers", "tags": ["kollm", "toy"]}
     if licence == "other":
         front["license_name"] = "mixed-by-part"
-    about = {**read_json(folder / TOY), "config": read_json(folder / "config.json")}
+    about = {**read_object(folder / TOY), "config": read_object(folder / "config.json")}
     text = render_template(
         "toy_base.md.jinja",
         f"the base '{folder}'",
@@ -214,6 +230,8 @@ def _settings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         )
         for key, value in flat.items():
             beside = key in _OF_ADAPTION_PROMPT and recipe["adapter"]["method"] != "adaption_prompt"
+            if section == "data" and recipe["data"].get("dataset"):
+                beside = beside or key.removeprefix("data.") not in ("dataset", *SPLIT_KEYS)
             if value not in (None, [], {}, "") and not beside:
                 yield key, _inline(value), origins.get(key, origins.get(section, ""))
 

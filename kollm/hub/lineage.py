@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kollm.core.errors import InputError, StateError
-from kollm.core.files import read_json, require_file
+from kollm.core.files import read_text, require_file
 from kollm.core.licences import common_licence
+from kollm.core.reading import parse_yaml
+from kollm.core.results import read_report_file, read_run_file
 from kollm.dataset.folder import CARD, dataset_fingerprint
 from kollm.services.adapter_base import base_folder
 from kollm.services.repository import Reference, pull
@@ -118,8 +118,7 @@ def find_report(folder: Path, named: Path | None, unjudged: bool) -> dict[str, A
             f"There are no scores for '{folder}' (no {path}) - judge it and run `kollm report`, name the file with --report, "
             "or publish it as unjudged with --unjudged."
         )
-    report: dict[str, Any] = read_json(path)
-    return report
+    return read_report_file(path)
 
 
 def dataset_licence(files: Path) -> str:
@@ -128,7 +127,7 @@ def dataset_licence(files: Path) -> str:
     Raises:
         InputError: it has no card, or the card names no licence.
     """
-    licence = front_matter(require_file(files / CARD, "The dataset's card").read_text(encoding="utf-8")).get("license")
+    licence = front_matter(read_text(require_file(files / CARD, "The dataset's card"))).get("license")
     if not licence:
         raise InputError(f"The card of the dataset '{files}' names no licence - write `license:` at its head.")
     return str(licence)
@@ -161,12 +160,7 @@ def front_matter(card: str) -> dict[str, Any]:
     """
     if not card.startswith("---\n"):
         return {}
-    try:
-        values = yaml.safe_load(card[4:].partition("\n---\n")[0])
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"The YAML at the head of the card is not valid ({' '.join(str(error).split())}) - mend it."
-        ) from error
+    values = parse_yaml(card[4:].partition("\n---\n")[0], "The YAML at the head of the card")
     if not isinstance(values, dict):
         raise InputError("The YAML at the head of the card holds no keys and values - mend it.")
     return values
@@ -177,7 +171,7 @@ def _location(folder: Path, stage: str) -> str | None:
     journal = folder.resolve().parent / "run.json"
     if not journal.is_file():
         return None
-    where = read_json(journal)["stages"].get(stage, {}).get("result", {}).get("location")
+    where = (read_run_file(journal)["stages"].get(stage, {}).get("result") or {}).get("location")
     if where is None:
         return None
     inside = folder.resolve().parent / str(where)

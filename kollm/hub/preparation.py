@@ -11,14 +11,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi
+from pydantic import BaseModel
 
 from kollm.core.card import to_yaml
 from kollm.core.errors import InputError, StateError
-from kollm.core.files import file_sha256, read_json
+from kollm.core.files import file_sha256, read_json, read_object
 from kollm.core.licences import common_licence
+from kollm.core.reading import as_object, decode, parse_json, validated
+from kollm.core.results import read_training_file
 from kollm.dataset.folder import CARD, MANIFEST, REJECTED, read_manifest, read_records
 from kollm.dataset.leak_check import EVALUATION, find_leaks, load_references
-from kollm.hub.cards import Card, public_recipe, toy_base_card, trained_card
+from kollm.hub.cards import Card, end_of_text, public_recipe, toy_base_card, trained_card
 from kollm.hub.lineage import (
     METRICS,
     RECIPE,
@@ -34,6 +37,7 @@ from kollm.hub.lineage import (
     joined_licence,
 )
 from kollm.hub.publication import KINDS, Publication, as_bytes, check_card, check_secrets, gather
+from kollm.services.local_model import adapter_config
 from kollm.services.repository import Reference, check_repository_name, hub_errors, parse_reference
 
 PLACEHOLDER = "PATH_OR_ID_OF_THIS_DATASET"
@@ -108,7 +112,7 @@ def _dataset(plain: Publication, folder: Path) -> Publication:
     files = dict(plain.files)
     if CARD not in files:
         raise InputError(f"'{folder}' has no {CARD} - build the dataset again.")
-    card = as_bytes(files[CARD]).decode("utf-8")
+    card = decode(as_bytes(files[CARD]), folder / CARD)
     files[CARD] = card.replace(PLACEHOLDER, plain.repository).encode("utf-8")
     _check_row_licences(front_matter(card), folder, list(manifest["files"]))
     _check_leaks(folder, list(manifest["files"]))
@@ -182,7 +186,7 @@ def _adapter(plain: Publication, folder: Path, names: Names, base_commit: str | 
     lineage = _lineage(folder, training, base, base_folder, names)
     if needs is not None and base_folder is not None:
         needs = _with_card(needs, toy_base_card(base_folder, base.repository, lineage.licence))
-    config = read_json(folder / "adapter_config.json")
+    config = adapter_config(folder)
     files = {
         **plain.files,
         "adapter_config.json": _json({**config, "base_model_name_or_path": base.repository, "revision": base.revision}),
@@ -210,16 +214,25 @@ def _check_end_of_text(folder: Path) -> None:
     Raises:
         InputError: they do not, or the tokenizer has none.
     """
-    token = read_json(folder / "tokenizer_config.json")["eos_token"]
-    text = token["content"] if isinstance(token, dict) else token
-    added = {item["content"]: item["id"] for item in read_json(folder / "tokenizer.json")["added_tokens"]}
+    text = end_of_text(folder)
+    tokens = validated(_Tokenizer, read_json(folder / "tokenizer.json"), folder / "tokenizer.json", "merge it again")
+    added = {item.content: item.id for item in tokens.added_tokens}
     for name in ("config.json", "generation_config.json"):
-        value = read_json(folder / name).get("eos_token_id")
+        value = read_object(folder / name).get("eos_token_id")
         if added.get(text) not in (value if isinstance(value, list) else [value]):
             raise InputError(
                 f"'{folder / name}' ends a text with token {value} and the tokenizer with {added.get(text)} ('{text}') - "
                 "merge it again, or mend the file."
             )
+
+
+class _Token(BaseModel):
+    content: str
+    id: int
+
+
+class _Tokenizer(BaseModel):
+    added_tokens: list[_Token]
 
 
 def _base(folder: Path, training: Mapping[str, Any], names: Names) -> tuple[Reference, Path | None]:
@@ -256,8 +269,7 @@ def _require_training(folder: Path) -> dict[str, Any]:
             )
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"'{folder}' holds no weights (no .safetensors file) - train or merge it again.")
-    training: dict[str, Any] = read_json(folder / TRAINING)
-    return training
+    return read_training_file(folder / TRAINING, whole=True)
 
 
 def _lineage(
@@ -293,7 +305,7 @@ def _hub_licence(base: Reference) -> str:
 def _portable(publication: Publication) -> Publication:
     """With a tokenizer configuration that transformers 4 reads too: it does not know the class name that 5 writes."""
     name = "tokenizer_config.json"
-    config = json.loads(as_bytes(publication.files[name]))
+    config = as_object(parse_json(as_bytes(publication.files[name]), name), name)
     if config.get("tokenizer_class") == "TokenizersBackend":
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     for key in ("is_local", "local_files_only"):  # how it was loaded here
@@ -312,7 +324,11 @@ def _with_card(publication: Publication, card: Card) -> Publication:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    try:
+        return (text + "\n").encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot hold
+        return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode("ascii")
 
 
 # --- metric -----------------------------------------------------------------------------------------------------------
@@ -328,6 +344,6 @@ def _metric(plain: Publication, folder: Path) -> Publication:
             f"`evaluate.load` looks for a script of the repository's own name - publish '{folder}' as "
             f"{plain.repository.partition('/')[0]}/{name}."
         )
-    card = as_bytes(plain.files[CARD]).decode("utf-8").replace(f"ORG/{name}", plain.repository)
+    card = decode(as_bytes(plain.files[CARD]), folder / CARD).replace(f"ORG/{name}", plain.repository)
     files = {**plain.files, CARD: card.encode("utf-8")}
     return replace(plain, files=files)

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import BaseModel, TypeAdapter
+
 from kollm.core.errors import InputError
+from kollm.core.reading import conforming, decode, shown
 from kollm.dataset.folder import CARD, MANIFEST
 from kollm.hub.lineage import front_matter
 from kollm.hub.secrets import environment_secrets, find_secrets, safetensors_header
@@ -58,7 +61,7 @@ class Publication:
 
     @property
     def card(self) -> str:
-        return as_bytes(self.files[CARD]).decode("utf-8")
+        return decode(as_bytes(self.files[CARD]), CARD)
 
     def snippet(self, revision: str) -> str:
         """Lines that use it, pinned to a revision."""
@@ -135,14 +138,24 @@ def check_card(publication: Publication) -> None:
         raise InputError(
             f"The card of the {publication.kind.name} has no YAML at its head, which the Hub reads - write it."
         )
-    for config in front.get("configs", ()):
-        for part in config["data_files"]:
-            globs = [part["path"]] if isinstance(part["path"], str) else part["path"]
-            for glob in globs:
-                if not any(Path(name).match(glob) for name in publication.files):
+    where = "The YAML at the head of the card"
+    configs = conforming(TypeAdapter(list[_Config] | None), front.get("configs"), where, "mend its configs")
+    for config in configs or ():
+        for part in config.data_files:
+            for glob in [part.path] if isinstance(part.path, str) else part.path:
+                if not any(Path(name).match(glob) for name in publication.files if glob):
                     raise InputError(
-                        f"The card's config '{config['config_name']}' names {glob}, and no file is called so - mend it."
+                        f"The card's config '{config.config_name}' names {shown(glob)}, and no file is called so - mend it."
                     )
+
+
+class _DataFiles(BaseModel):
+    path: str | list[str]
+
+
+class _Config(BaseModel):
+    config_name: str
+    data_files: list[_DataFiles]
 
 
 def check_secrets(publication: Publication, folder: Path, allowed: tuple[str, ...]) -> None:

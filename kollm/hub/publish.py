@@ -20,7 +20,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from kollm.core.errors import InputError, MissingKeyError, ServiceError, StateError
-from kollm.core.files import file_sha256, read_json
+from kollm.core.files import file_sha256, read_object
 from kollm.core.ownership import MARKERS, listed_files
 from kollm.core.progress import say
 from kollm.core.version import __version__
@@ -226,7 +226,7 @@ def _pushed(api: HfApi, publication: Publication, files: Mapping[str, str], head
     for marker in set(MARKERS) & set(files):
         kind = publication.kind.repo_type
         path = api.hf_hub_download(publication.repository, marker, repo_type=kind, revision=head)
-        names |= {marker, *(name for name, _ in listed_files(read_json(Path(path)).get("files")))}
+        names |= {marker, *(name for name, _ in listed_files(read_object(Path(path)).get("files")))}
     return frozenset(names & set(files))
 
 

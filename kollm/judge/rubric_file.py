@@ -10,10 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kollm.core.errors import InputError
+from kollm.core.files import read_text
+from kollm.core.reading import parse_yaml
 from kollm.core.text import normalise
 from kollm.judge.rubric import FIELDS, PLACEHOLDER, SECTION, Axis, Kind, Rubric
 from kollm.judge.rules import Rule, check_rules
@@ -47,14 +48,11 @@ def load_rubric(name_or_path: str | Path | Rubric) -> Rubric:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, _modified: int) -> Rubric:
+    values = parse_yaml(normalise(read_text(path)), f"Rubric {path}")
     try:
-        values = yaml.safe_load(normalise(path.read_text(encoding="utf-8")))
         file = _RubricFile.model_validate(values)
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        if isinstance(error, ValidationError):
-            raise InputError(f"Rubric {path}: " + "; ".join(_explain(item) for item in error.errors())) from error
-        reason = " ".join(str(error).split())
-        raise InputError(f"Rubric {path}: not readable as UTF-8 YAML ({reason}) - mend the file.") from error
+    except ValidationError as error:
+        raise InputError(f"Rubric {path}: " + "; ".join(_explain(item) for item in error.errors())) from error
     return file.rubric()
 
 

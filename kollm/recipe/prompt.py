@@ -11,13 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError
+from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kollm.core.errors import InputError, RecipeError
+from kollm.core.files import read_text
 from kollm.core.records import Record, Turn, text_sha256
+from kollm.core.rendering import check_foreign, render_foreign
 from kollm.core.resources import resource_folder
 from kollm.core.text import normalise
 
@@ -71,12 +73,18 @@ class PromptTemplate:
                 f"There is no prompt template '{name}' - use one of {', '.join(cls.names())}, "
                 "or the path of a file that ends in .jinja."
             )
-        text = normalise(path.read_text(encoding="utf-8"))
-        try:
-            _compile(text)
-        except TemplateSyntaxError as error:
-            raise RecipeError(f"{path}, line {error.lineno}: not a valid Jinja template ({error.message}).") from error
-        return cls(name, text)
+        template = cls(name, normalise(read_text(path)))
+        if not template.shipped:
+            try:
+                check_foreign(template.chat_template)
+            except InputError as error:
+                raise RecipeError(f"{path}: not a valid Jinja template ({error}) - mend the file.") from error
+        return template
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it is one of kollm's own, which need no bounds."""
+        return self.sha256 in _shipped()
 
     @property
     def sha256(self) -> str:
@@ -140,11 +148,13 @@ class PromptTemplate:
         Raises:
             InputError: the template refuses the messages, e.g. two user turns in a row.
         """
+        values: dict[str, Any] = {"messages": list(messages), "eos_token": eos_token, "bos_token": ""}
+        values["add_generation_prompt"] = add_generation_prompt
         try:
-            return _compile(self.chat_template).render(
-                messages=messages, eos_token=eos_token, bos_token="", add_generation_prompt=add_generation_prompt
-            )
-        except TemplateError as error:
+            if not self.shipped:
+                return render_foreign(self.chat_template, values).text
+            return _compile(self.chat_template).render(values)
+        except (TemplateError, InputError) as error:
             raise InputError(f"The prompt template '{self.name}' cannot render this conversation: {error}") from error
 
 
@@ -158,6 +168,13 @@ def cut_at_heading(text: str, stops: Sequence[str]) -> tuple[str, str]:
     """An answer up to the line that begins with one of `stops`, and that stop; empty where there is none."""
     found = re.search("|".join(rf"^{re.escape(stop)}" for stop in stops), text, re.MULTILINE) if stops else None
     return (text[: found.start()], found[0]) if found else (text, "")
+
+
+@functools.cache
+def _shipped() -> frozenset[str]:
+    """Hashes of the templates that come with kollm."""
+    folder = resource_folder("recipe/templates")
+    return frozenset(text_sha256(normalise(read_text(path))) for path in folder.glob("*.jinja"))
 
 
 @functools.lru_cache(maxsize=16)

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from kollm.core.errors import InputError
+from kollm.core.files import read_yaml
+from kollm.core.reading import as_object, validated
 from kollm.core.records import text_sha256
 from kollm.core.resources import resource_folder
 
@@ -104,15 +105,8 @@ def load_task(name_or_path: str) -> Task:
         raise InputError(
             f"There is no task '{name_or_path}' - use one of {', '.join(task_names())}, or the path of a .yaml file."
         )
-    try:
-        return Task.model_validate({"name": path.stem, **yaml.safe_load(path.read_text(encoding="utf-8"))})
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise InputError(
-            f"Task {path}: not readable as YAML with keys and values ({error}) - mend the file."
-        ) from error
-    except ValidationError as error:
-        faults = "; ".join(f"'{'.'.join(map(str, item['loc']))}': {item['msg']}" for item in error.errors())
-        raise InputError(f"Task {path}: {faults} - see templates/tasks/summarization.yaml.") from error
+    values = as_object(read_yaml(path), f"Task {path}")
+    return validated(Task, {"name": path.stem, **values}, f"Task {path}", "see the shipped summarization.yaml")
 
 
 def _folder() -> Path:

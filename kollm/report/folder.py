@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.core.errors import InputError
-from kollm.core.files import read_json, read_jsonl
+from kollm.core.files import read_jsonl
 from kollm.core.progress import track
 from kollm.core.records import Generation, Verdict, check_shown, text_sha256
+from kollm.core.results import read_manifest_file, read_metrics_file, read_run_file, read_training_file
 from kollm.judge.pairwise import PairVerdict, read_pairs
 from kollm.judge.verdicts import current, read_verdicts
 from kollm.quality.flags import Flag, answer_flags
@@ -25,12 +26,12 @@ PARTS = (
     "verdicts.jsonl",
     "pairs.jsonl",
 )
-SHAPES: dict[str, dict[str, type]] = {
-    "run.json": {"recipe": dict, "stages": dict},
-    "manifest.json": {"sources": list, "rows": dict, "dropped": dict, "translator": dict},
-    "metrics.json": {"history": list, "heldout": dict},
+READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "run.json": read_run_file,
+    "manifest.json": read_manifest_file,
+    "metrics.json": read_metrics_file,
+    "training.json": read_training_file,
 }
-"""What the keys that a report reads must hold, where they are there."""
 
 
 @dataclass(slots=True)
@@ -163,15 +164,7 @@ def _system_names(folders: Sequence[WorkFolder]) -> dict[tuple[int, str], str]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: holds a {type(value).__name__}, not an object - write it again with `kollm run`.")
-    for key, kind in SHAPES.get(path.name, {}).items():
-        if not isinstance(value.get(key, kind()), kind):
-            raise InputError(f"{path}: {key} is a {type(value[key]).__name__} - write the file again with `kollm run`.")
-    return value
+    return READERS[path.name](path) if path.is_file() else {}
 
 
 def _rows(path: Path) -> Iterable[dict[str, Any]]:

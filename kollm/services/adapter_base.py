@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from kollm.core.errors import InputError, StateError
-from kollm.core.files import read_json
 from kollm.core.ownership import update_listed
 from kollm.core.progress import say
+from kollm.core.results import read_training_file
 from kollm.services.local_model import LocalModel, adapter_config, find_model
 from kollm.services.repository import pull
 from kollm.services.weights import ADAPTER_CONFIG
@@ -125,7 +125,7 @@ def _was_folder(written: str, training: Mapping[str, Any] | None) -> bool:
     if training is None or "base_content" in training or "@" in str(training.get("location")):
         return False
     # Older adapters wrote a folder as it was typed; it was none if it is what the recipe calls its base.
-    return str(training.get("recipe", {}).get("base", {}).get("model", written)) != written
+    return str(((training.get("recipe") or {}).get("base") or {}).get("model", written)) != written
 
 
 def _candidates(trained: Path, written: str, training: Mapping[str, Any] | None) -> Iterator[Path]:
@@ -143,8 +143,7 @@ def _candidates(trained: Path, written: str, training: Mapping[str, Any] | None)
 
 def _training(folder: Path) -> dict[str, Any] | None:
     path = folder / TRAINING
-    training = read_json(path) if path.is_file() else None
-    return training if isinstance(training, dict) else None
+    return read_training_file(path) if path.is_file() else None
 
 
 def _move(adapter: Path, config: Mapping[str, Any], base: Path) -> None:

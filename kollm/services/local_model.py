@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kollm.core.errors import InputError, KollmError
-from kollm.core.files import read_json
+from kollm.core.files import read_object
+from kollm.core.patterns import check_pattern
+from kollm.core.rendering import ForeignTemplate
 from kollm.services.repository import locate, parse_reference, pull
 from kollm.services.weights import ADAPTER_CONFIG, check_weights, content_hash
 
@@ -110,9 +112,13 @@ def load_tokenizer(model: LocalModel, **options: Any) -> Any:
         InputError: there is none that can be read, or it asks for code of a repository's.
     """
     from transformers import AutoTokenizer
+    from transformers.utils import chat_template_utils
 
+    chat_template_utils._compile_jinja_template = ForeignTemplate  # every template of a tokenizer is somebody's program
     with readable(model):
-        return AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False, **options)
+        tokenizer = AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False, **options)
+        tokenizer.decode(tokenizer("kollm 가나다")["input_ids"])  # some faults of its files show in use alone
+        return tokenizer
 
 
 def load_network(model: LocalModel, dtype: Any, family: Family = "causal", **options: Any) -> Any:
@@ -225,7 +231,7 @@ def _check_config(model: LocalModel) -> None:
         raise InputError(
             f"The model '{model.name}' cannot be loaded (it has no config.json) - check its name and files."
         )
-    for key, value in _leaves(read_json(path)):
+    for key, value in _leaves(read_object(path)):
         if "implementation" in key and isinstance(value, str) and "/" in value:
             raise InputError(
                 f"The model '{model.name}' asks in its config.json for the code '{value[:80]}' ({key}), and kollm never runs "
@@ -257,6 +263,21 @@ def _check_adapter(adapter: LocalModel) -> None:
             f"The adapter '{adapter.name}' loads further adapters from where it likes (X-LoRA), which kollm never does - "
             "use a single adapter."
         )
+    _check_patterns(config, adapter.name)
+
+
+def _check_patterns(config: Mapping[str, Any], name: str) -> None:
+    """Refuse regular expressions that PEFT would match for ever: it takes a text where others have a list, and keys.
+
+    Raises:
+        InputError: there is one.
+    """
+    for key in ("target_modules", "exclude_modules", "layers_pattern", "target_parameters", "modules_to_save"):
+        if isinstance(config.get(key), str):
+            check_pattern(config[key], f"{key} of the adapter '{name}'")
+    for key in ("rank_pattern", "alpha_pattern"):
+        for pattern in config.get(key) or () if isinstance(config.get(key), Mapping) else ():
+            check_pattern(pattern, f"{key} of the adapter '{name}'")
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:
@@ -265,7 +286,7 @@ def adapter_config(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none, or it holds no keys and values.
     """
-    config = read_json(folder / ADAPTER_CONFIG)
-    if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
+    config = read_object(folder / ADAPTER_CONFIG)
+    if not isinstance(config.get("peft_type"), str):
         raise InputError(f"'{folder / ADAPTER_CONFIG}' is no configuration of an adapter - train it again.")
     return config

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kollm.core.errors import InputError
-from kollm.core.files import file_sha256, read_json
+from kollm.core.files import file_sha256, read_object
 from kollm.core.records import content_id
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -44,7 +44,7 @@ def content_hash(folder: Path) -> str:
     parts: list[Any] = []
     for name in sorted({*_top_files(folder), *_indexed(folder)}):
         if name == ADAPTER_CONFIG:
-            config = read_json(folder / name)
+            config = read_object(folder / name)
             parts.append([name, {key: value for key, value in config.items() if key not in _PLACES}])
         else:
             about = (folder / name).stat()
@@ -119,7 +119,7 @@ def _indexed(folder: Path) -> set[str]:
     """
     names: set[str] = set()
     for index in sorted(folder.glob(f"*{INDEX}")):
-        content = read_json(index)
+        content = read_object(index)
         mapping = content.get("weight_map") if isinstance(content, dict) else None
         if not isinstance(mapping, dict):
             raise InputError(f"'{index}' is no index of weights - download or save the model again.")

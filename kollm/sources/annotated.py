@@ -69,6 +69,8 @@ def _questions(article: Mapping[str, Any]) -> Iterator[Row]:
 
 def read_annotations(row: Row) -> list[Annotation]:
     """What a row of one of the known forms says; nothing for other rows."""
+    if not isinstance(row, Mapping):
+        return []
     if "context" in row and "question" in row:
         values = _texts({"context": row["context"], "question": row["question"], "title": row.get("title")})
         return [Annotation("reading_comprehension", {**values, "answer": _answer(row)})]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kollm.core.errors import InputError
-from kollm.core.files import read_json
+from kollm.core.files import read_object
 from kollm.sources.rows import local_rows
 from kollm.sources.sample import origin
 from kollm.sources.source import Adapted, Place, Row, Source, adapt_single
@@ -28,8 +28,8 @@ def read(path: Path) -> Iterator[Row]:
     if path.suffix != ".json":
         yield from local_rows(path)
         return
-    task = read_json(path)
-    if not isinstance(task, dict) or not isinstance(task.get("Instances"), list):
+    task = read_object(path)
+    if not isinstance(task.get("Instances"), list):
         raise InputError(f"'{path}' is no task file: it has no list 'Instances' - name a file of Natural Instructions.")
     instruction = _instruction(task)
     for number, instance in enumerate(task["Instances"]):

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kollm.core.errors import InputError
 from kollm.core.files import require_file
+from kollm.core.parquet import parquet_batches
+from kollm.core.reading import MOST_LINE_BYTES, check_size, foreign_errors, parse_json, too_long
 from kollm.sources.source import Row
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -132,6 +133,8 @@ def _line_batches(file: BinaryIO, name: str, first: int) -> Iterator[Batch]:
         ended = not chunk
         lines = (rest + chunk).split(b"\n")
         rest = b"" if ended else lines.pop()
+        if len(rest) > MOST_LINE_BYTES:
+            raise too_long(f"{name}, line {number + len(lines)}")
         for start in range(0, len(lines), BATCH_ROWS):
             part = lines[start : start + BATCH_ROWS]
             numbers: range | list[int] = range(number, number + len(part))
@@ -145,34 +148,18 @@ def _line_batches(file: BinaryIO, name: str, first: int) -> Iterator[Batch]:
 
 
 def _parse_lines(lines: Lines) -> list[Any]:
-    rows = []
-    for number, text in zip(lines.numbers, lines.texts, strict=True):
-        try:
-            rows.append(json.loads(text))
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
-            if isinstance(error, RecursionError):
-                reason = "nested too deep"
-            raise InputError(
-                f"{lines.name}, line {number}: not valid JSON ({reason}) - mend or remove that line."
-            ) from error
-    return rows
+    return [parse_json(text, lines.name, number) for number, text in zip(lines.numbers, lines.texts, strict=True)]
 
 
 def _parquet_batches(file: BinaryIO, name: str, first: int) -> Iterator[Batch]:
-    try:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS):
-            yield Batch(first, batch)
-            first += batch.num_rows
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(f"'{name}' cannot be read as parquet ({error}) - download or write it again.") from error
+    for batch in parquet_batches(file, name, BATCH_ROWS):
+        yield Batch(first, batch)
+        first += batch.num_rows
 
 
 def _parse_arrow(batch: pa.RecordBatch) -> list[Any]:
-    try:
+    with foreign_errors("A batch of the parquet file", "download or write it again"):
         rows: list[Any] = batch.to_pylist()
-    except UnicodeDecodeError as error:
-        raise InputError(f"A parquet text is not UTF-8 ({error}) - write the file again.") from error
     return rows
 
 
@@ -275,8 +262,11 @@ class _Text:
                 raise self.error(what, counted=True) from error
             except RecursionError as error:
                 raise self.error("a row is nested too deep") from error
+            except ValueError as error:  # Python's limit on the digits of a whole number
+                raise self.error("a number of more than 4,300 digits") from error
             if self._buffer[end : end + 1] not in (*",]}:", " ", "\n", "\r", "\t") and self._more():
                 continue  # a number at the end of the buffer may go on: 1, 1.5, 1.5e3
+            check_size(value, f"{self._name}, line {self._line}")
             self._position = end
             return value
 
@@ -289,6 +279,8 @@ class _Text:
             return False
         self._line += self._buffer.count("\n", 0, self._position)
         self._buffer, self._position = self._buffer[self._position :], 0
+        if len(self._buffer) > MOST_LINE_BYTES:
+            raise too_long(f"{self._name}, line {self._line}")
         chunk = self._file.read(max(_CHUNK, len(self._buffer)))
         try:
             self._buffer += self._decoder.decode(chunk, final=not chunk)

@@ -46,7 +46,7 @@ def sample_rows(files: Files, rows: int | None, seed: int = 0) -> Iterator[Row]:
             left -= len(kept)
             drawn = iter(sorted(kept.items()))
         for number, row in drawn:
-            yield {**row, ORIGIN: f"{name}-{number}"}
+            yield {**row, ORIGIN: f"{name}-{number}"} if isinstance(row, dict) else row
 
 
 def origin(row: Row) -> str | None:

@@ -45,6 +45,9 @@ def fill_templates(
         )
     records, dropped = [], Counter[str]()
     for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            dropped["not_an_object"] += 1
+            continue
         picked = {field: row.get((columns or {}).get(field, field)) for field in task.fields}
         values = {field: str(value) for field, value in picked.items() if isinstance(value, str | int | float)}
         key = str(row.get("id", index))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from kollm.core.errors import KollmError
+from kollm.core.errors import one_line
 from kollm.core.processes import end_with_parent
 from kollm.core.progress import quiet_libraries, say
 
@@ -41,10 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from kollm.train.job import run
 
         run(options.recipe, options.dataset, options.output, base=options.base, overrides=options.set)
-    except (KollmError, OSError) as error:
+    except Exception as error:
+        if os.environ.get("KOLLM_DEBUG"):
+            raise
         if os.environ.get("LOCAL_RANK", "0") != "0":
             time.sleep(ALIKE_SECONDS)  # the launcher ends this process when the machine's first one has said the same
-        say(f"Error: {error}")
+        say(f"Error: {one_line(error)}")
         return 1
     except KeyboardInterrupt:
         if os.environ.get("LOCAL_RANK", "0") == "0":

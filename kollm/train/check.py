@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from kollm.core.errors import InputError, RecipeError
-from kollm.core.files import read_json
+from kollm.core.files import read_object, read_text, read_yaml
+from kollm.core.reading import as_object, foreign_errors, shown
 from kollm.core.resources import resource_folder
 from kollm.recipe.bases import BASES, BaseFacts
 from kollm.recipe.schema import TOY_PREFIX, Recipe
@@ -39,6 +40,26 @@ def config_file(config: str | Path) -> Path:
     return path
 
 
+def accelerate_settings(config: str | Path) -> dict[str, Any]:
+    """What an accelerate config says.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    path = config_file(config)
+    values = as_object(read_yaml(path) or {}, path)
+    with foreign_errors(f"The accelerate config '{path}'", "mend it"):  # accelerate makes dates of what looks like one
+        yaml.safe_load(read_text(path))
+    for key in ("num_processes", "num_machines"):
+        if values.get(key) is not None and (type(values[key]) is not int or values[key] < 1):
+            raise InputError(f"{path}: {key} is {shown(values[key])} - it must be a whole number from 1.")
+    if not isinstance(values.get("fsdp_config") or {}, dict) or not isinstance(
+        values.get("deepspeed_config") or {}, dict
+    ):
+        raise InputError(f"{path}: fsdp_config and deepspeed_config must hold keys and values - mend the file.")
+    return values
+
+
 def check_recipe(recipe: Recipe, config: str | Path | None = None, base: Path | None = None) -> None:
     """Refuse what cannot train, or would train something else than the recipe says.
 
@@ -67,7 +88,7 @@ def architecture_of(recipe: Recipe, base: Path | None = None) -> str | None:
     """The base's model type where it is known without a network: of a folder, a toy, or a base that kollm has facts of."""
     config = (base or Path(recipe.base.model)) / "config.json"
     if config.is_file():
-        values = read_json(config)
+        values = read_object(config)
         return values.get("model_type") if isinstance(values, dict) else None
     if recipe.base.is_toy:
         return recipe.base.model.removeprefix(TOY_PREFIX)
@@ -142,7 +163,7 @@ def _check_adapter(recipe: Recipe) -> None:
 
 
 def _check_sharding(recipe: Recipe, config: str | Path) -> None:
-    values = yaml.safe_load(config_file(config).read_text(encoding="utf-8")) or {}
+    values = accelerate_settings(config)
     shards = sharding(values)
     if shards and recipe.quantization != "none":
         raise RecipeError(
@@ -160,14 +181,14 @@ def sharding(values: dict[str, Any]) -> str:
     """What an accelerate config shards the weights with; empty for nothing."""
     if values.get("distributed_type") == "FSDP":
         return "FSDP"
-    if values.get("distributed_type") == "DEEPSPEED" and values.get("deepspeed_config", {}).get("zero_stage") == 3:
+    if values.get("distributed_type") == "DEEPSPEED" and (values.get("deepspeed_config") or {}).get("zero_stage") == 3:
         return "ZeRO-3"
     return ""
 
 
 def sharding_of(config: str | Path) -> Sharding:
     """What a config shares between its GPUs, as `plan` counts it."""
-    values = yaml.safe_load(config_file(config).read_text(encoding="utf-8")) or {}
+    values = accelerate_settings(config)
     if sharding(values):
         return "fsdp"
     return "zero2" if values.get("distributed_type") == "DEEPSPEED" else "ddp"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kollm.core.files import read_json, write_json
+from kollm.core.files import read_object, write_json
 from kollm.core.ownership import (
     BY_SIZE,
     foreign_files,
@@ -59,7 +59,7 @@ def training_files(output: Path) -> dict[str, str]:
         paths += [path for path in output.glob("*") if _SAVED.match(path.name) or path.name == "metrics.json"]
         for marker in (output / CHECKPOINTS).glob(f"checkpoint-*/{COMPLETE}"):
             prefix = marker.parent.relative_to(output).as_posix()
-            listed |= {f"{prefix}/{name}": size for name, size in listed_files(read_json(marker).get("files"))}
+            listed |= {f"{prefix}/{name}": size for name, size in listed_files(read_object(marker).get("files"))}
             paths.append(marker)
     found = {path.relative_to(output).as_posix(): path for path in paths if path.is_file() and not path.is_symlink()}
     return {**{name: f"{BY_SIZE}{path.stat().st_size}" for name, path in found.items()}, **listed}

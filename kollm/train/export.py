@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 
 from kollm.core.errors import InputError, StateError
-from kollm.core.files import read_json
 from kollm.core.ownership import Replacement, list_files, require_own, write_sealed
+from kollm.core.results import read_training_file
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
 from kollm.services.adapter_base import find_adapter_base, written_base
@@ -105,7 +105,7 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
         for name in COPIED:
             shutil.copyfile(folder / name, work / name)
         about = {**written_base(under, output), "merge": {**parity._asdict(), "tolerance": tolerance}}
-        write_sealed(work / TRAINING, {**read_json(folder / TRAINING), **about, "files": list_files(work)})
+        write_sealed(work / TRAINING, {**read_training_file(folder / TRAINING), **about, "files": list_files(work)})
         place.publish({})
     return parity
 
@@ -138,7 +138,7 @@ def _in_bf16(recipe: Recipe) -> Recipe:
 
 def _adapted(recipe: Recipe, base: LocalModel, adapter: LocalModel, tokenizer: Any) -> Any:
     """The base as the recipe has it, with the adapter on it."""
-    ends = read_json(adapter.folder / TRAINING).get("ends", ())
+    ends = read_training_file(adapter.folder / TRAINING).get("ends", ())
     model = load_model(recipe, base, tokenizer, ends)
     if recipe.quantization == "none" and torch.cuda.is_available():
         model = model.to("cuda")  # bitsandbytes has put a quantised one there

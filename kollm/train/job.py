@@ -22,13 +22,15 @@ from transformers.utils import logging as transformers_logging
 from trl import SFTConfig
 
 from kollm.core.errors import InputError, StateError
-from kollm.core.files import ensure_folder, file_sha256, read_json, require_file, write_atomic, write_json
+from kollm.core.files import ensure_folder, file_sha256, full_disk, read_object, require_file, write_atomic, write_json
 from kollm.core.lock import folder_lock
 from kollm.core.ownership import list_files, write_sealed
 from kollm.core.progress import say
+from kollm.core.reading import as_object
 from kollm.core.records import Record
+from kollm.core.results import read_training_file
 from kollm.core.version import __version__
-from kollm.dataset.folder import dataset_fingerprint, read_records
+from kollm.dataset.folder import dataset_fingerprint, read_manifest, read_records
 from kollm.recipe.bases import facts_from_config, written_out
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import QUESTION
@@ -36,6 +38,7 @@ from kollm.recipe.schema import Recipe
 from kollm.recipe.tokens import PromptEncoder
 from kollm.services.adapter_base import written_base
 from kollm.services.local_model import LocalModel, find_whole_model, load_config
+from kollm.services.repository import locate
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
 from kollm.train.check import base_location, check_recipe
@@ -143,7 +146,7 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     if recipe.base.new_tokens:
         add_tokens(tokenizer, Path(recipe.base.new_tokens))
     encoder = make_encoder(recipe.prompt, tokenizer, enable_thinking=recipe.enable_thinking)
-    recipe = recipe.model_copy(update={"prompt": encoder.name})
+    recipe = _with_true_origins(recipe, dataset, base).model_copy(update={"prompt": encoder.name})
     identity = _identity(recipe, dataset, encoder.sha256)
     if _is_done(output, identity):
         say(f"train: {output} is trained already")
@@ -152,7 +155,7 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     if implementation(recipe, config.model_type) == "eager" and recipe.attention == "auto" and state.is_main_process:
         say(f"train: attention is eager, the only one that transformers has for '{config.model_type}'")
     job = Job(recipe, dataset, output, under, config, encoder, identity, state)
-    with folder_lock(ensure_folder(output)) if state.is_main_process else nullcontext():
+    with folder_lock(ensure_folder(output)) if state.is_main_process else nullcontext(), full_disk(output):
         _train(job)
 
 
@@ -280,22 +283,34 @@ def _portable(recipe: Recipe) -> Recipe:
 def _is_done(output: Path, identity: dict[str, Any]) -> bool:
     if not (output / MARKER).is_file():
         return False
-    _compare(read_json(output / MARKER), identity, output)
+    _compare(read_training_file(output / MARKER, whole=True), identity, output)
     return True
 
 
 def _begin(output: Path, identity: dict[str, Any], recipe: Recipe) -> None:
     started = output / CHECKPOINTS / IDENTITY
     if last_checkpoint(output) is not None:
-        _compare(read_json(started), identity, output)
+        _compare(read_object(started), identity, output)
     else:  # nothing to lose: what stopped an earlier start, in the data say, may be mended by another recipe
         write_json(started, identity)
     write_atomic(output / RECIPE, yaml.safe_dump(_portable(recipe).model_dump(mode="json"), allow_unicode=True))
 
 
+def _with_true_origins(recipe: Recipe, dataset: str, base: Path | None) -> Recipe:
+    """What the recipe says of its data and its base is not said of others that were given in their place."""
+    if base is not None and not recipe.base.is_toy:
+        recipe = recipe.without_origins("base.model", "base.revision")
+    try:
+        sources = {str(source["name"]) for source in read_manifest(locate(dataset, "dataset").folder)["sources"]}
+    except (InputError, KeyError, TypeError):
+        sources = set()
+    return recipe if sources == {source.name for source in recipe.data.sources} else recipe.with_given_data()
+
+
 def _compare(there: dict[str, Any], wanted: dict[str, Any], output: Path) -> None:
-    changed = [key for key, value in wanted["recipe"].items() if there["recipe"].get(key) != value]
-    changed += [key for key in ("dataset", "prompt_sha256") if there[key] != wanted[key]]
+    before = as_object(there.get("recipe"), output)
+    changed = [key for key, value in wanted["recipe"].items() if before.get(key) != value]
+    changed += [key for key in ("dataset", "prompt_sha256") if there.get(key) != wanted[key]]
     if changed:
         raise StateError(
             f"'{output}' holds a training with another {', '.join(changed)} - choose another -o, or remove that folder."

@@ -10,8 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kollm.core.errors import InputError, MissingExtraError, StateError
 from kollm.core.files import read_json
 from kollm.core.lock import folder_lock
@@ -19,7 +17,7 @@ from kollm.core.processes import run_module
 from kollm.core.progress import say
 from kollm.dataset.folder import read_records
 from kollm.recipe.schema import Recipe
-from kollm.train.check import base_location, check_recipe, config_file
+from kollm.train.check import accelerate_settings, base_location, check_recipe, config_file
 from kollm.train.checkpoints import CHECKPOINTS, OUT_OF_MEMORY, check_output
 
 
@@ -51,7 +49,7 @@ def launch_command(
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config_file(config))]
     if processes is not None:
         command += ["--num_processes", str(processes)]
-    values = yaml.safe_load(config_file(config).read_text(encoding="utf-8")) or {}
+    values = accelerate_settings(config)
     command += _threads(values, processes)
     if values.get("distributed_type") in ("NO", "DEEPSPEED"):  # accelerate knows it for these alone
         command.append("--quiet")  # no traceback of the launcher's under the sentence that tells what is wrong
@@ -94,7 +92,7 @@ def check_launch(
     check_recipe(recipe, config, base)
     if output is not None:
         check_output(output)
-    values = yaml.safe_load(config_file(config).read_text(encoding="utf-8")) or {}
+    values = accelerate_settings(config)
     if values.get("distributed_type") == "DEEPSPEED" and find_spec("deepspeed") is None:
         raise InputError(
             f"The accelerate config '{config}' needs the package 'deepspeed', which is not installed - install it with: "

@@ -10,7 +10,7 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from kollm.core.errors import InputError
-from kollm.core.files import require_file
+from kollm.core.files import read_text, require_file
 from kollm.recipe.schema import Recipe
 from kollm.services.local_model import LocalModel, load_config, load_network, load_tokenizer
 from kollm.train.attention import implementation, register
@@ -44,7 +44,7 @@ def add_tokens(tokenizer: Any, file: Path) -> int:
     Raises:
         InputError: no file, or nothing new in it.
     """
-    tokens = [line for line in require_file(file, "The file of new tokens").read_text("utf-8").splitlines() if line]
+    tokens = [line for line in read_text(require_file(file, "The file of new tokens")).splitlines() if line]
     added: int = tokenizer.add_tokens(tokens)
     if not added:
         raise InputError(

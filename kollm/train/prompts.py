@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 from jinja2 import TemplateError
 from trl.chat_template_utils import get_training_chat_template, has_generation_markers
 
-from kollm.core.errors import InputError, RecipeError
-from kollm.core.files import require_file
+from kollm.core.errors import RecipeError
+from kollm.core.files import read_text, require_file
 from kollm.core.records import Record
 from kollm.recipe.chat import CHAT, ChatEncoder
 from kollm.recipe.prompt import BEGIN, PromptTemplate
@@ -191,10 +191,7 @@ def _template_file(name: str) -> str:
             f"There is no prompt template '{name}' - use {CHAT}, one of {', '.join(PromptTemplate.names())}, or the path of a "
             "file that ends in .jinja."
         )
-    try:
-        return require_file(path, "The template").read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"The template '{path}' is not UTF-8 at byte {error.start} - convert it to UTF-8.") from error
+    return read_text(require_file(path, "The template"))
 
 
 def _training_template(tokenizer: Any) -> str | None:

@@ -110,8 +110,17 @@ class DeepLTranslator:
             results = client.translate_text(texts, model_type=self.model, **self.options)
         except deepl.DeepLException as error:
             raise self._meaning(error, client) from error
-        if len(results) != len(batch):
-            raise TransientError(f"DeepL answered {len(results)} texts for {len(batch)}", charged=True)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise TransientError(
+                f"DeepL sent no translations ({type(error).__name__}: {reason})", charged=True
+            ) from error
+        if not isinstance(results, list) or len(results) != len(batch):
+            raise TransientError(f"DeepL answered another number of texts than {len(batch)}", charged=True)
+        if not all(
+            isinstance(r.text, str) and type(r.billed_characters) is int and r.billed_characters >= 0 for r in results
+        ):
+            raise TransientError("DeepL sent a translation without its text or its billed characters", charged=True)
         return [
             Translation(result.text, result.billed_characters, result.billed_characters * self._price / 1e6)
             for result in results
@@ -141,7 +150,11 @@ class DeepLTranslator:
             raise ServiceError(
                 f"DeepL at {self.base_url} does not tell its usage ({meaning}) - try again later."
             ) from error
-        return Usage(detail.count, detail.limit) if detail.count is not None else None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ServiceError(
+                f"DeepL at {self.base_url} does not tell its usage (its answer is none) - try again later."
+            ) from error
+        return Usage(detail.count, detail.limit) if type(detail.count) is int and type(detail.limit) is int else None
 
     def _client(self) -> deepl.DeepLClient:
         if not hasattr(self._local, "client"):

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from jinja2 import TemplateError
+
 from kollm.core.errors import InputError, MissingExtraError
 from kollm.core.records import text_sha256
 from kollm.services.budget import Budget, Usage
@@ -144,7 +146,12 @@ class LocalTranslator:
         if not self._tokenizer.chat_template:
             return f"{PROMPT}\n{document}\n\n"
         messages = [{"role": "system", "content": PROMPT}, {"role": "user", "content": document}]
-        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        try:
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        except TemplateError as error:
+            raise InputError(
+                f"The chat template of '{self.model}' cannot render a document ({error}) - use another model."
+            ) from error
 
     def _assembled(self, root: ElementTree.Element, answers: Mapping[str, str | None]) -> Translation:
         for element in root.iter():

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter
 
 from kollm.core.errors import InputError
+from kollm.core.files import read_yaml
+from kollm.core.reading import conforming
 from kollm.core.records import Record, content_id
 
 Route = Literal["translate", "keep", "regenerate", "drop"]
@@ -106,14 +107,11 @@ def load_rules(path: Path = RULES_FILE) -> tuple[Rule, ...]:
     Raises:
         InputError: the file is missing or does not hold rules; the message names the fault.
     """
+    where, what_to_do = f"The rule table '{path}'", f"compare it with {RULES_FILE}"
     try:
-        return tuple(TypeAdapter(list[Rule]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    except (OSError, yaml.YAMLError, re.error) as error:
-        raise InputError(f"The rule table '{path}' cannot be read ({error}) - compare it with {RULES_FILE}.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"The rule table '{path}': {where}: {first['msg']} - compare it with {RULES_FILE}.") from error
+        return tuple(conforming(TypeAdapter(list[Rule]), read_yaml(path), where, what_to_do))
+    except re.error as error:
+        raise InputError(f"{where}: no regular expression ({error}) - {what_to_do}.") from error
 
 
 def fresh_answer_rules() -> tuple[Rule, ...]:

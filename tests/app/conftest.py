@@ -136,12 +136,13 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def serving(*folders: Path) -> Iterator[Served]:
+def serving(*folders: Path | str, cwd: Path | None = None) -> Iterator[Served]:
     process = subprocess.Popen(
         [sys.executable, "-m", "kollm", "app", *map(str, folders)],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        cwd=cwd,
     )
     assert process.stderr is not None
     try:

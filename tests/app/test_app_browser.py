@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from tests.app.conftest import ATTACKS, Served, decisions_in, serving, translated, write_dataset
 from tests.report.browser import Tab, browser, find_chromium
+from tests.servers.stream import LoopbackStream
 
 pytestmark = pytest.mark.browser
 PICTURES = os.environ.get("KOLLM_PICTURES", "")
@@ -185,6 +187,47 @@ def test_every_page_holds_at_390_px_light_and_dark(tab: Tab, served: Served, lan
                 name = page.replace("/", "-").replace("?", "-") or "home"
                 tab.shot(Path(PICTURES) / f"{name}-{width}-{'dark' if dark else 'light'}-{language}.png")
     assert not tab.messages, tab.messages
+
+
+def test_a_conversation_that_becomes_data(tab: Tab, tmp_path: Path) -> None:
+    pieces = ["<b>도쿄</b>", "입니다.", ATTACKS[0]]
+    with (
+        LoopbackStream(pieces) as model,
+        serving("--chat", "m", "--chat", "n", "--api", "--base-url", model.url, cwd=tmp_path) as served,
+    ):
+        introduce(tab, served, "chat", "kim")
+        said = "[...document.querySelectorAll('.turn.said')].map(e => e.textContent)"
+        tab.run("document.querySelector('#say textarea').focus()")
+        tab.call("Input.insertText", text="수도는?")
+        tab.run(
+            "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true}))"
+        )
+        assert tab.run(said) == []
+        press(tab, "Enter")
+        tab.wait(f"{said}.length === 2 && {said}.every(t => t === {json.dumps(''.join(pieces))})")
+        tab.wait("document.querySelector('[data-stop]').hidden")
+        tab.run("document.querySelector('[data-again]').click()")
+        tab.wait("document.querySelector('[data-stop]').hidden && document.querySelectorAll('.turn.said').length === 2")
+        assert (
+            tab.run("document.title").startswith("Chat") and tab.run("document.querySelectorAll('.turn b').length") == 0
+        )
+        if PICTURES:
+            tab.shot(Path(PICTURES) / "chat.png")
+        tab.run(
+            "document.querySelector('.after').open = true; document.querySelector('[name=better]').value = '도쿄.';"
+            "window.left = true; document.querySelector('[name=better]').form.requestSubmit()"
+        )
+        moved(tab)
+        (pair,) = [
+            json.loads(line)
+            for line in (tmp_path / "chat.review" / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
+        assert pair["chosen"][0]["content"] == "도쿄." and pair["prompt"][0]["content"] == "수도는?"
+        assert pair["rejected"][0]["content"] == "".join(pieces)
+        tab.run("window.left = true; document.querySelector('form[action=\"/chat/row\"]').requestSubmit()")
+        moved(tab)
+        assert (tmp_path / "chat.review" / "rows.jsonl").is_file()
+        assert len(model.bodies) == 3
 
 
 @pytest.mark.slow

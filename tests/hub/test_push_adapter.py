@@ -238,10 +238,10 @@ def without(name: str, *keys: str) -> Callable[[Path], None]:
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a missing loss": (without("metrics.json", "heldout", "after"), "misses a figure .*None is no number"),
     "a missing time": (lambda w: _drop(w / "adapter/metrics.json", "seconds"), "misses a figure .*'seconds'"),
-    "no history": (without("metrics.json", "history"), "metrics.json has no history"),
+    "no history": (without("metrics.json", "history"), "'history' is None"),
     "training cut off": (lambda w: (w / "adapter/training.json").unlink(), "has no training.json"),
     "another template": (lambda w: (w / "adapter/chat_template.jinja").write_text("{{ x }}"), "is not the template"),
-    "another dataset": (without("training.json", "dataset"), "was trained on another dataset"),
+    "another dataset": (without("training.json", "dataset"), "'dataset' is None"),
     "no dataset": (lambda w: (w / "dataset").rename(w / "gone"), "is not at .* --dataset"),
     "no weights": (lambda w: (w / "adapter/adapter_model.safetensors").unlink(), "holds no weights"),
     "weights that are none": (

@@ -142,8 +142,8 @@ def test_a_wrong_rubric_file_gets_one_clear_sentence(tmp_path: Path, changes: di
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"axes: [", "not readable as UTF-8 YAML"),
-        (b"\xff\xfe", "not readable as UTF-8 YAML"),
+        (b"axes: [", "line 1: not valid YAML"),
+        (b"\xff\xfe", "not UTF-8 at byte 0"),
         (b"- a list", "the file holds no keys"),
         (b"", "the file holds no keys"),
     ],

@@ -117,7 +117,7 @@ def test_unknown_and_broken_templates(tmp_path):
         PromptTemplate.load("nope")
     broken = tmp_path / "broken.jinja"
     broken.write_text("{% if %}")
-    with pytest.raises(RecipeError, match="line 1: not a valid Jinja template"):
+    with pytest.raises(RecipeError, match=r"not a valid Jinja template \(line 1: "):
         PromptTemplate.load(str(broken))
 
 

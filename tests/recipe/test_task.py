@@ -74,5 +74,5 @@ def test_a_task_of_the_users_own_and_its_faults(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no task 'nothing' - use one of classification"):
         load_task("nothing")
     (tmp_path / "text.yaml").write_text("just text", encoding="utf-8")
-    with pytest.raises(InputError, match="not readable as YAML"):
+    with pytest.raises(InputError, match="holds a text, not keys and values"):
         load_task(str(tmp_path / "text.yaml"))

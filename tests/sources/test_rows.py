@@ -124,7 +124,7 @@ def test_malformed_lines_are_named_and_blank_ones_are_none() -> None:
     assert _rows(b'{"a": 1}\n\n  \n{"a": 2}\n', "rows.jsonl") == [{"a": 1}, {"a": 2}]
     with pytest.raises(InputError, match=r"rows\.jsonl, line 4: not valid JSON"):
         _rows(b'{"a": 1}\n\n{"a": 2}\n{"a": \n', "rows.jsonl")
-    with pytest.raises(InputError, match=r"line 1: not valid JSON \(not UTF-8\)"):
+    with pytest.raises(InputError, match=r"line 1: not UTF-8 at byte"):
         _rows(b'{"a": "\xff"}\n', "rows.jsonl")
 
 
@@ -143,7 +143,7 @@ def test_parquet_is_read_and_what_is_none_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"instruction": ["a", "b"], "number": [1, None]}), path)
     assert list(local_rows(path)) == [{"instruction": "a", "number": 1}, {"instruction": "b", "number": None}]
     path.write_bytes(b"PAR1 this is no parquet")
-    with pytest.raises(InputError, match="cannot be read as parquet"):
+    with pytest.raises(InputError, match="cannot be read"):
         list(local_rows(path))
 
 

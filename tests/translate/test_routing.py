@@ -10,7 +10,7 @@ from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.services.ledger import Ledger
 from kollm.translate import Router, translate_records
-from kollm.translate.routing import RULES_FILE, load_rules
+from kollm.translate.routing import load_rules
 from tests.servers.deepl import DeepLServer
 from tests.translate.conftest import Engine
 
@@ -107,15 +107,14 @@ def test_every_rule_is_readable() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- name: a\n  colour: blue", "0.instruction: Field required"),
-        ("- {name: a, instruction: '(', route: drop, reason: b}", "cannot be read"),
-        ("- {name: a, instruction: b, route: burn, reason: b}", "0.route: Input should be"),
-        ("a: [", "cannot be read"),
+        ("- name: a\n  colour: blue", "the key '0.instruction' is missing"),
+        ("- {name: a, instruction: '(', route: drop, reason: b}", "no regular expression"),
+        ("- {name: a, instruction: b, route: burn, reason: b}", "'0.route' is 'burn'"),
+        ("a: [", "line 1: not valid YAML"),
     ],
 )
 def test_a_bad_table_is_one_sentence(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(text)
-    with pytest.raises(InputError, match=message) as error:
+    with pytest.raises(InputError, match=message):
         load_rules(path)
-    assert str(RULES_FILE) in str(error.value)

@@ -13,8 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from pydantic import TypeAdapter
+
 from kollm.core.errors import InputError, QuotaError, StateError
 from kollm.core.files import ensure_folder, read_json, write_json
+from kollm.core.reading import conforming
 from kollm.core.records import canonical_json, content_id
 from kollm.services.chat.client import ChatClient
 from kollm.services.chat.messages import ChatRequest, answer_content, answer_tokens, prompt_tokens, token_counts
@@ -64,12 +67,11 @@ class BatchState:
         """Read a state file.
 
         Raises:
-            StateError: it holds something else.
+            InputError: it holds something else.
         """
-        try:
-            return cls(**read_json(path))
-        except TypeError as error:
-            raise StateError(f"'{path}' is not the state of a batch - remove it if you do not need it.") from error
+        return conforming(
+            TypeAdapter[Self](cls), read_json(path), path, "remove the file if you do not need that batch"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +279,7 @@ def _reason(batch: Any, lines: Iterable[str]) -> str:
     if errors:
         code, line, message = (getattr(errors[0], name, None) for name in ("code", "line", "message"))
     else:
-        found = (_error(json.loads(text)) for text in lines)
+        found = (_error(text) for text in lines)
         first = next((error for error in found if error), {})
         code, line, message = first.get("code"), None, first.get("message")
     where = "" if line is None else f" in line {line}"
@@ -285,10 +287,14 @@ def _reason(batch: Any, lines: Iterable[str]) -> str:
     return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
 
 
-def _error(row: dict[str, Any]) -> dict[str, Any]:
+def _error(line: str) -> dict[str, Any]:
     """The error of one line of a batch's answers: its own, or that in the service's response; empty for none."""
-    body = (row.get("response") or {}).get("body")
-    error = row.get("error") or (body.get("error") if isinstance(body, dict) else None)
+    try:
+        row = json.loads(line)
+        body = (row.get("response") or {}).get("body")
+        error = row.get("error") or (body.get("error") if isinstance(body, dict) else None)
+    except (ValueError, AttributeError, RecursionError):
+        return {}
     return error if isinstance(error, dict) else {}
 
 

@@ -50,3 +50,48 @@ for (const form of document.querySelectorAll("form.review")) {
 for (const form of document.querySelectorAll("form[method=post]")) {
   form.addEventListener("submit", () => setTimeout(() => form.querySelectorAll("button").forEach((b) => { b.disabled = true; })));
 }
+
+// Chat: answers come piece by piece and are set as text. Enter sends, but not while Hangul is being composed.
+const talk = document.getElementById("say");
+if (talk) {
+  const box = talk.querySelector("textarea"), stop = talk.querySelector("[data-stop]");
+  let running = null;
+  const line = (log, kind, text) => {
+    const turn = document.createElement("div");
+    turn.className = `turn ${kind} body`; turn.textContent = text; log.append(turn); turn.scrollIntoView({ block: "nearest" });
+    return turn;
+  };
+  const ask = async (section, message, again) => {
+    const log = section.querySelector(".log"), form = new URLSearchParams({ number: section.dataset.number, message });
+    if (again) { form.set("again", "1"); log.lastElementChild?.remove(); } else line(log, "user", message);
+    const turn = line(log, "said", "");
+    try {
+      const answer = await fetch("/chat/say", { method: "POST", body: form, signal: running.signal });
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let part = await reader.read(); !part.done; part = await reader.read()) turn.textContent += part.value;
+    } catch (error) { if (error.name !== "AbortError") turn.textContent += `\n[${error.message}]`; }
+    section.querySelector("[data-again]").disabled = false;
+    section.querySelector(".after").hidden = false;
+    section.querySelector("[name=better]").value = turn.textContent.trim();
+  };
+  const run = async (sections, message, again) => {
+    if (running) return;
+    running = new AbortController(); stop.hidden = false;
+    await Promise.all(sections.map((section) => ask(section, message, again)));
+    running = null; stop.hidden = true; box.focus();
+  };
+  talk.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (running || !box.value.trim()) return;
+    const message = box.value; box.value = "";
+    run([...document.querySelectorAll(".talk")], message, false);
+  });
+  box.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) { event.preventDefault(); talk.requestSubmit(); }
+  });
+  stop.addEventListener("click", () => running?.abort());
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-again]");
+    if (button) run([button.closest(".talk")], "", true);
+  });
+}

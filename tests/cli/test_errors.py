@@ -1,0 +1,93 @@
+"""How a command ends: one line on whatever ends it, and text that any terminal can show."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from kollm import cli
+from kollm.core.errors import ISSUES
+from kollm.dataset.folder import DatasetWriter, Part
+from kollm.dataset.tables import to_table
+from tests.train.conftest import row
+
+
+@click.command()
+@click.argument("how")
+def broken(how: str) -> None:
+    """Fail."""
+    if how == "bug":
+        raise KeyError("missing\nkey")
+    if how == "full":
+        raise OSError(28, "No space left on device", "/data/out.jsonl")
+    raise MemoryError
+
+
+def end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    monkeypatch.setitem(cli.COMMANDS, "broken", ("tests.cli.test_errors:broken", "Fail."))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["broken", *args])
+    assert stop.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_a_bug_is_one_line_that_says_so_and_where_to_report_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = end(monkeypatch, capsys, "bug")
+    assert said.count("\n") == 1 and said.startswith("Error: This is a bug in kollm (KeyError")
+    assert ISSUES in said and "kollm --debug" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("full", "Error: '/data/out.jsonl' cannot be used (No space left on device) - make room on that disk"),
+        ("memory", "Error: The memory of this machine is full"),
+    ],
+)
+def test_what_the_machine_refuses_is_a_sentence(
+    how: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = end(monkeypatch, capsys, how)
+    assert said.startswith(expected) and said.count("\n") == 1
+
+
+def test_debug_shows_the_traceback() -> None:
+    script = "import sys; from kollm import cli; cli.COMMANDS['broken'] = ('tests.cli.test_errors:broken', ''); cli.main(sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--debug", "broken", "bug"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert "Traceback" in done.stderr and "KeyError" in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp949", "euc-kr", "utf-8"])
+def test_show_on_terminals_of_other_encodings(tmp_path: Path, encoding: str) -> None:
+    said = on_terminal(encoding, "show", "dolly-1", "-o", str(tmp_path), dataset=tmp_path / "dataset")
+    assert "caf" in said and ("😀" in said) == (encoding == "utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["latin-1", "cp949", "euc-kr", "utf-8"])
+def test_preview_on_terminals_of_other_encodings(tmp_path: Path, encoding: str) -> None:
+    options = ("--dataset", str(tmp_path / "dataset"), "--rows", "1")
+    said = on_terminal(encoding, "preview", "demo", *options, dataset=tmp_path / "dataset")
+    assert ("⟦" in said) == (encoding == "utf-8") and ("[[" in said) == (encoding != "utf-8")
+
+
+def on_terminal(encoding: str, *command: str, dataset: Path) -> str:
+    with DatasetWriter(dataset) as writer:
+        writer.write(Part("dolly", "train"), to_table([row(number, output="뷁 café 😀 ∑") for number in range(12)]))
+        writer.publish({}, "card")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-m", "kollm", *command], capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode(encoding)
