@@ -95,7 +95,8 @@ def test_axes_have_the_words_of_the_rubric_file_in_the_report_and_in_the_documen
     labels = [(axis.label, *axis.also) for axis in load_rubric(rubric).axes]
     html = page.read_text()
     shown = re.findall(
-        r'<th scope="col"><span class="ko">([^<]*)</span> <span class="en" lang="en">[^<]*</span> <span class="range">', html
+        r'<th scope="col"><span class="ko">([^<]*)</span> <span class="en" lang="en">[^<]*</span> <span class="range">',
+        html,
     )
     assert len(shown) == len(labels) and all(word in of_file for word, of_file in zip(shown, labels, strict=True))
     assert all(f"{word} / " in page.with_suffix(".md").read_text() and html.count(word) > 2 for word in shown)
