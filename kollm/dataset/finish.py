@@ -100,7 +100,7 @@ def translate_and_finish(plan: FinishPlan, table: pa.Table) -> Finished:
     _check_alignment(plan, outcomes)
     finished = finish(plan, outcomes)
     found = sum(outcome.reason is None for outcome in outcomes)
-    failed = sum(finished.reasons[name] for name in ("length_ratio", "numbers_lost"))
+    failed = sum(finished.reasons[name] for name in ("length_ratio", "numbers_lost", "numbers_changed"))
     if found >= 2 * LEAST_ROWS and 2 * failed > found:
         raise _misaligned(plan, outcomes, f"{failed} of {found} rows have other lengths or numbers")
     return finished
@@ -185,7 +185,7 @@ def _filter(plan: FinishPlan, outcome: Outcome, flags: Counter[str]) -> str | No
         drops = (
             paper_would_drop(view) if plan.rival == "paper-all" else drop_reason(view, FILTERS[plan.rival]) is not None
         )
-        flags.update(rows_compared=1, rival_drops=drops)
+        flags.update(rows_compared=1, rival_drops=int(drops))
         flags.update(rival_alone_drops=drops and reason is None, rival_keeps_dropped=reason is not None and not drops)
     if reason is None and mixed_register(view):
         flags["mixed_register"] += 1
