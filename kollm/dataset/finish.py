@@ -100,7 +100,7 @@ def translate_and_finish(plan: FinishPlan, table: pa.Table) -> Finished:
     _check_alignment(plan, outcomes)
     finished = finish(plan, outcomes)
     found = sum(outcome.reason is None for outcome in outcomes)
-    failed = sum(finished.reasons[name] for name in ("length_ratio", "numbers_lost"))
+    failed = sum(finished.reasons[name] for name in ("length_ratio", "numbers_lost", "numbers_changed"))
     if found >= 2 * LEAST_ROWS and 2 * failed > found:
         raise _misaligned(plan, outcomes, f"{failed} of {found} rows have other lengths or numbers")
     return finished
