@@ -69,7 +69,8 @@ class PseudoKorean:
     def _text(self, text: str) -> str:
         masked = mask(text)
         parts = _MARKUP.split(masked.markup)
-        parts[::2] = [part.translate(_KOREAN) for part in parts[::2]]
+        # A word of vowels alone stays, so that no line comes back empty.
+        parts[::2] = [changed if (changed := part.translate(_KOREAN)).strip() else part for part in parts[::2]]
         return unmask(masked, "".join(parts))
 
 

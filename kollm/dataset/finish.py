@@ -183,7 +183,7 @@ def _filter(plan: FinishPlan, outcome: Outcome, flags: Counter[str]) -> str | No
         drops = (
             paper_would_drop(view) if plan.rival == "paper-all" else drop_reason(view, FILTERS[plan.rival]) is not None
         )
-        flags.update(rows_compared=1, rival_drops=drops)
+        flags.update(rows_compared=1, rival_drops=int(drops))
         flags.update(rival_alone_drops=drops and reason is None, rival_keeps_dropped=reason is not None and not drops)
     if reason is None and mixed_register(view):
         flags["mixed_register"] += 1

@@ -13,6 +13,7 @@ from typing import Any
 from kollm.core.errors import InputError
 from kollm.core.files import read_jsonl, require_file
 from kollm.core.records import check_shown
+from kollm.core.text import normalise
 
 Answer = tuple[str, str, int]
 """Task id, system, and number of the answer."""
@@ -184,7 +185,7 @@ def _decoded(path: Path) -> tuple[str, str]:
 
 def _table_rows(path: Path, text: str) -> Iterator[dict[Any, Any]]:
     try:
-        for row in csv.DictReader(io.StringIO(text, newline="")):
+        for row in csv.DictReader(io.StringIO(normalise(text), newline="")):
             yield {key if key is None else key.strip(): value for key, value in row.items()}
     except csv.Error as error:
         raise InputError(f"{path}: not a .csv file ({error}) - save it as CSV UTF-8.") from error

@@ -17,7 +17,11 @@ _NO_OUTPUT = re.compile(rf"no[ _-]?outputs?{_NOTE}|nan|(?:출력|응답|답변) 
 _MARKED = re.compile(
     r"[<\[({]+ ?(?:no[ _-]?(?:response|answer)|empty|blank|none|null|nil|n/a) ?[>\])}]+", re.IGNORECASE
 )
-_NEXT_TASK = re.compile(r"^(?:#{2,}[ \t]*)?\d{1,3}\.[ \t]*(?:Instruction|Input|Output)[ \t]*:", re.MULTILINE)
+_NEXT_TASK = re.compile(
+    r"^#{2,}\s{0,4}\d{1,3}\.[ \t]*Instruction[ \t]*:"
+    r"|^(?P<number>\d{1,3})\.[ \t]*Instruction[ \t]*:[\s\S]{0,2000}?^(?P=number)\.[ \t]*(?:Input|Output)[ \t]*:",
+    re.MULTILINE,
+)
 
 
 def is_no_input(text: str) -> bool:

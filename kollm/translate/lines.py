@@ -84,8 +84,11 @@ def line_kinds(text: str) -> list[str]:
         One word a line: `blank`, `heading`, `item` (a list's), `quote`, `table`, `code` or `text`.
     """
     core = text.strip()
+    return _kinds(core, deque(item for item in find_structure(core) if item.kind == "block"))
+
+
+def _kinds(core: str, blocks: deque[Span]) -> list[str]:
     kinds, position, lettered = [], 0, _is_lettered(core)
-    blocks = deque(item for item in find_structure(core) if item.kind == "block")
     for line in core.split("\n"):
         end = position + len(line)
         while blocks and blocks[0].end <= position:
@@ -101,6 +104,8 @@ def changed_lines(english: str, korean: str) -> str:
 
     Compared are blank lines, and of the others headings, list items and the rows of tables; their order too.
     """
+    if _kinds(english.strip(), deque()) == _kinds(korean.strip(), deque()):
+        return ""  # as for most: what is code makes no difference then
     before, after = line_kinds(english), line_kinds(korean)
     if len(before) != len(after):
         return f"{_count(before)} became {len(after)}"

@@ -72,7 +72,7 @@ PAIRS = [("환불은?", "", "네"), ("배송은?", "", "송장")]
         ("mac.csv", "instruction,output\r환불은?,네\r배송은?,송장\r"),
         ("excel.csv", "sep=;\r\ninstruction;output\r\n환불은?;네\r\n배송은?;송장\r\n"),
         ("a.tsv", "instruction\toutput\n환불은?\t네\n배송은?\t송장\n"),
-        ("a.jsonl.gz", gzip.compress(lines(*ALPACA).encode())),
+        ("a.jsonl.gz", gzip.compress(lines(*ALPACA).encode(), mtime=0)),
         ("names.csv", "Question,Answer\n환불은?,네\n배송은?,송장\n"),
         ("prompts.jsonl", lines(*({"prompt": q, "completion": a} for q, _, a in PAIRS))),
         ("queries.jsonl", lines(*({"query": q, "response": a} for q, _, a in PAIRS))),

@@ -37,7 +37,7 @@ def test_outputs_that_are_none() -> None:
     assert all(map(is_no_output, ["<nooutput>", "<No Output>", "nooutput", "No output.", "nan", "(empty)", "<None>"]))
     assert not any(map(is_no_output, ["None", "N/A", "No", "null", "No answer", "Empty", "No outputs differ."]))
     assert runs_on("It depends.\n###\n12. Instruction: Find the verb.\n12. Input:\nThe dog ran.")
-    assert not runs_on("1. Instructions are read first.\n2. Input is taken.")
+    assert not runs_on("1. Instruction: it is read first.\n2. Input: it is taken.\n3. Output: it is shown.")
 
 
 def write(path: Path, rows: list[object]) -> Path:
