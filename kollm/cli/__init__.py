@@ -3,10 +3,12 @@ so that `kollm --help` answers at once."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,35 @@ COMMANDS = {
 """Command name -> (module:attribute, one line of help). The help stands here too so that nothing is imported for it."""
 
 
+def refuse_repeats(command: click.Command) -> click.Command:
+    """Make a command and those below it refuse an option of one value that is given twice; click would take the last."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            refuse_repeats(below)
+    parse = command.parse_args
+    if not isinstance(parse, functools.partial):
+        setattr(command, "parse_args", functools.partial(_parse_once, command, parse))  # noqa: B010 - mypy knows methods
+    return command
+
+
+def _parse_once(
+    command: click.Command,
+    parse: Callable[[click.Context, list[str]], list[str]],
+    context: click.Context,
+    arguments: list[str],
+) -> list[str]:
+    _, _, order = command.make_parser(context).parse_args(args=list(arguments))
+    for parameter in order:
+        single = isinstance(parameter, click.Option) and not (
+            parameter.multiple or parameter.count or parameter.is_flag
+        )
+        if single and order.count(parameter) > 1:
+            raise click.UsageError(
+                f"{parameter.opts[0]} is given {order.count(parameter)} times - give it once.", context
+            )
+    return parse(context, arguments)
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called; a test compares the help lines with theirs."""
 
@@ -53,7 +84,7 @@ class LazyGroup(click.Group):
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
-        return command
+        return refuse_repeats(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

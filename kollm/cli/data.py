@@ -11,12 +11,12 @@ from kollm.cli.corpus import corpus
 from kollm.cli.own import own_from, own_options
 from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
+from kollm.recipe.engines import TRANSLATORS
 
 if TYPE_CHECKING:
     from kollm.dataset.plan import DataPlan
-    from kollm.dataset.settings import Settings, SourceInput
-
-_TRANSLATORS = ("deepl", "openai", "local", "memory", "none")
+    from kollm.dataset.settings import SourceInput
+    from kollm.recipe.schema import BuildSettings
 
 
 @click.group()
@@ -57,7 +57,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @data.command()
 @_options
-@click.option("--translator", type=click.Choice(_TRANSLATORS), default="deepl", show_default=True)
+@click.option("--translator", type=click.Choice(TRANSLATORS), default="deepl", show_default=True)
 @click.option("--price", type=click.FloatRange(min=0), help="USD for a million characters, in place of the engine's.")
 def plan(sources: tuple[str, ...], translator: str, price: float | None, **options: Any) -> None:
     """Rows, characters, cost and time of a build, before anything is spent."""
@@ -73,7 +73,7 @@ def plan(sources: tuple[str, ...], translator: str, price: float | None, **optio
 @click.option(
     "--memory", "memories", multiple=True, metavar="[NAME=]PATH", help="Korean rows for the memory translator."
 )
-@click.option("--translator", type=click.Choice(_TRANSLATORS), default="memory", show_default=True)
+@click.option("--translator", type=click.Choice(TRANSLATORS), default="memory", show_default=True)
 @click.option("--model", help="Model of the translator, where it has a choice.")
 @click.option("--mode", type=click.Choice(["row", "field"]), default="row", show_default=True, help="A row as one document, or its fields apart.")  # fmt: skip
 @click.option("--filters", default="default", show_default=True, help="default, paper, paper-all or none.")
@@ -99,8 +99,6 @@ def build(
     **options: Any,
 ) -> None:
     """Build a dataset folder: read, translate, filter, write."""
-    from dataclasses import asdict
-
     from kollm.dataset.pipeline import build_dataset
     from kollm.dataset.plan import plan_build
 
@@ -118,7 +116,7 @@ def build(
         max_characters=max_characters,
         max_cost=max_cost,
         processes=processes,
-        **asdict(settings),
+        settings=settings,
     )
     for config, rows in report.rows.items():
         click.echo(f"{config}: {rows:,} rows")
@@ -160,12 +158,12 @@ def leaks(folder: str, against: tuple[str, ...], show: int, **own: Any) -> None:
         raise SystemExit(1)
 
 
-def _settings(options: dict[str, Any], **more: Any) -> Settings:
-    from kollm.dataset.settings import Settings
+def _settings(options: dict[str, Any], **more: Any) -> BuildSettings:
+    from kollm.dataset.settings import make_settings
 
     names = ("turns", "privacy", "near", "limit", "seed")
     against = tuple(name for name in options["against"] if name != "none")
-    return Settings(**{name: options[name] for name in names}, against=against, **more)
+    return make_settings(**{name: options[name] for name in names}, against=against, **more)
 
 
 def _inputs(sources: tuple[str, ...], options: dict[str, Any]) -> list[SourceInput]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +30,22 @@ def list_recipes() -> None:
 @click.argument("name")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value.")
 def show(name: str, overrides: tuple[str, ...]) -> None:
-    """Every value of a recipe, and where it comes from.
+    """Every value of a recipe, where it comes from, and the file and line where it stands.
 
-    The origin of a value is what the recipe's `origins` says of it or of the section it stands in; a value without one
-    is kollm's default.
+    Where a value comes from is what `origins` says of it or of the section it stands in; a value that no file sets is
+    kollm's default.
     """
-    from kollm.recipe.load import load_recipe
+    from kollm.recipe.load import leaves, origin_of, trace_recipe
 
-    loaded = load_recipe(name, overrides)
-    rows = list(_flatten(loaded.model_dump(mode="json", exclude={"origins", "name", "description"})))
+    loaded, places = trace_recipe(name, overrides)
+    rows = list(leaves(loaded.model_dump(mode="json", exclude={"origins", "name", "description"})))
     width = max(len(key) for key, _ in rows)
     click.echo(f"# {loaded.name}: {loaded.description}")
     for key, value in rows:
-        click.echo(f"{key:<{width}}  {_text(value):<28}  {_origin(key, loaded.origins)}".rstrip())
+        place = next((place for known, place in places.items() if f"{key}.".startswith(f"{known}.")), None)
+        origin = origin_of(key, loaded.origins) or ("" if place else "default")
+        where = f"{origin}  ({place})" if place else origin
+        click.echo(f"{key:<{width}}  {_text(value):<28}  {where}".rstrip())
     click.echo(f"# fingerprint {loaded.fingerprint()}")
 
 
@@ -78,21 +80,26 @@ def new(base: str, dataset: str | None, output: Path | None, overrides: tuple[st
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value.")
 @click.option("--config", help="Accelerate config that it is to run with, by name or file.")
 def check(file: str, overrides: tuple[str, ...], config: str | None) -> None:
-    """Check a recipe file: keys, types, and settings that exclude each other."""
+    """Check a recipe file: keys, types, settings that exclude each other, and every name in it.
+
+    Sources, datasets, base, prompt and rubric are looked up; what only the Hub can tell is left open where it cannot be
+    reached. Keys of accounts and disks are looked at by `kollm run --dry-run`.
+    """
+    from kollm.core.errors import RecipeError
     from kollm.recipe.load import load_recipe
+    from kollm.run.checks import check_run
     from kollm.train.check import check_recipe
 
     loaded = load_recipe(file, overrides)
-    check_recipe(loaded, config)
+    found = check_run(loaded)
+    if config is not None:
+        with found.of():
+            check_recipe(loaded, config)
+    for line in found.unknown:
+        click.echo(f"not checked: {line}", err=True)
+    if found.faults:
+        raise RecipeError("; ".join(found.faults))
     click.echo(f"{file}: a valid recipe for {loaded.base.model} ({loaded.adapter.method}, {loaded.quantization}).")
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _text(value: Any) -> str:
@@ -103,11 +110,3 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{key}={_text(item)}" for key, item in value.items() if item is not None) or "-"
     return str(value)
-
-
-def _origin(key: str, origins: Mapping[str, str]) -> str:
-    while key:
-        if key in origins:
-            return origins[key]
-        key = key.rpartition(".")[0]
-    return "default"

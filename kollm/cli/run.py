@@ -21,7 +21,7 @@ import click
 @click.option("--limit", type=click.IntRange(1), help="Rows read from each source, and tasks answered.")
 @click.option("--max-characters", type=click.IntRange(1), help="Cap on characters sent to a paid translator.")
 @click.option("--max-cost", type=float, help="Cap in USD on each paid stage.")
-@click.option("--dry-run", is_flag=True, help="Say which stages would run, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Say which stages would run and what would stop them, and do nothing.")
 def run(
     recipe: str,
     folder: Path,
@@ -38,9 +38,11 @@ def run(
 ) -> None:
     """Run RECIPE from data to report: a shipped name (`kollm recipe list`) or a YAML file.
 
-    Killed or stopped and run again with the same options, it resumes and says what it skips.
+    Everything that would stop a later stage (a key, a name, a file, a setting) is found before the first one starts. Killed
+    or stopped and run again with the same options, it resumes and says what it skips.
     """
     from kollm.recipe.load import load_recipe
+    from kollm.run.checks import require_runnable
     from kollm.run.destinations import destinations
     from kollm.run.journal import planned, run_recipe
     from kollm.run.stages import RunOptions
@@ -59,6 +61,7 @@ def run(
     if dry_run:
         for stage, state in planned(options, restart):
             click.echo(f"{stage:<12} {state}")
+        require_runnable(loaded, options, restart)
         for line in destinations(loaded, bool(dataset or loaded.data.dataset)):
             click.echo(line)
         return
@@ -71,5 +74,5 @@ def run(
         ("verdicts", "what the judge said of each answer"),
         ("report", "open this one in a browser"),
     ):
-        location = folder / str(results[stage]["location"])
-        click.echo(f"  {location if location.exists() else results[stage]['location']!s:<40}  {text}")
+        location = folder / results[stage].location
+        click.echo(f"  {location if location.exists() else results[stage].location!s:<40}  {text}")

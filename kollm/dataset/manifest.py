@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,18 @@ from kollm.core.files import file_sha256
 from kollm.core.version import __version__
 from kollm.dataset.card import CardPart, render_card
 from kollm.dataset.folder import REJECTED, Part, dataset_fingerprint
-from kollm.dataset.settings import Settings, SourceInput, Tally
+from kollm.dataset.settings import SourceInput, Tally
 from kollm.quality.review import review_sha256
+from kollm.recipe.engines import ENGINES
+from kollm.recipe.schema import BuildSettings
 from kollm.sources import SAMPLE, is_local
-
-TERMS = {
-    "deepl": "by DeepL, whose terms of service apply; read them before training a translation system on these rows.",
-    "openai": "by a model behind an OpenAI-compatible service, whose terms of use apply.",
-    "local": "by a model that ran locally; the terms of its licence apply.",
-}
-"""Engine -> what the card says of its output."""
 
 
 def make_manifest(
-    inputs: Sequence[SourceInput], translator: str, settings: Settings, tally: Tally, rows: Mapping[Part, int]
+    inputs: Sequence[SourceInput], translator: str, settings: BuildSettings, tally: Tally, rows: Mapping[Part, int]
 ) -> dict[str, Any]:
     """Sources, settings and counts; nothing in it depends on when or where the build ran."""
+    facts = ENGINES.get(translator)
     corrections = review_sha256(Path(settings.corrections)) if settings.corrections else ""
     return {
         "kollm": __version__,
@@ -41,9 +36,9 @@ def make_manifest(
             }
             for item in inputs
         ],
-        "translator": {"name": translator, "terms": TERMS.get(translator, "")},
+        "translator": {"name": translator, "terms": facts.terms if facts else ""},
         "settings": {
-            **asdict(settings),
+            **settings.model_dump(),
             "against": [_reference(name) for name in settings.against],
             "corrections": corrections,
         },

@@ -24,12 +24,13 @@ from kollm.dataset.leak_check import load_references
 from kollm.dataset.pool import Pool
 from kollm.dataset.prepare import Prepared, SourcePlan, prepare, privacy_of
 from kollm.dataset.scratch import Scratch
-from kollm.dataset.settings import REJECTED_PART, Engines, Settings, SourceInput, Tally
+from kollm.dataset.settings import REJECTED_PART, Engines, SourceInput, Tally
 from kollm.dataset.tables import to_records
 from kollm.quality.dedup import find_duplicates, join
 from kollm.quality.filters import FilterSet, find_filters
 from kollm.quality.leaks import Tasks, tasks_of
 from kollm.quality.review import Correction, read_review
+from kollm.recipe.schema import BuildSettings
 from kollm.services.budget import Budget
 from kollm.services.ledger import Ledger
 from kollm.sources import Batch, Opened, Place, Source, open_source, read_source
@@ -59,7 +60,7 @@ class Build:
     """
 
     def __init__(
-        self, inputs: Sequence[SourceInput], settings: Settings, engines: Engines | None, billed: bool = False
+        self, inputs: Sequence[SourceInput], settings: BuildSettings, engines: Engines | None, billed: bool = False
     ) -> None:
         self.settings = settings
         self.batches: list[Iterator[Batch]] = []
@@ -109,7 +110,7 @@ class Build:
         return translate_and_finish(self.finishing[job.source], job.content)
 
 
-def _open(item: SourceInput, source: Source, settings: Settings) -> Opened:
+def _open(item: SourceInput, source: Source, settings: BuildSettings) -> Opened:
     limit = item.rows(settings.limit)
     if item.own is not None:
         place = Place(source.name, source.licence, source.lang, item.own.revision, turns=settings.turns)
@@ -122,7 +123,7 @@ def _open(item: SourceInput, source: Source, settings: Settings) -> Opened:
 def _finish_plan(
     source: Source,
     engine: Translator | None,
-    settings: Settings,
+    settings: BuildSettings,
     filters: FilterSet,
     tasks: Tasks,
     rival: str,
@@ -138,7 +139,7 @@ def _finish_plan(
     )
 
 
-def _tasks(inputs: Sequence[SourceInput], settings: Settings) -> Tasks:
+def _tasks(inputs: Sequence[SourceInput], settings: BuildSettings) -> Tasks:
     """The evaluation tasks to look for: those that were named, and those among the sources."""
     tasks = load_references(settings.against)
     for item in inputs:
@@ -182,7 +183,7 @@ def first_pass(build: Build, pool: Pool, scratch: Scratch, writer: DatasetWriter
         scratch.mark_duplicates(training, find_duplicates(join(found), build.settings.near))
 
 
-def _judge_leaks(settings: Settings, scratch: Scratch, tally: Tally) -> None:
+def _judge_leaks(settings: BuildSettings, scratch: Scratch, tally: Tally) -> None:
     """Refuse, drop or keep what leaks in the source's own language, before it is translated."""
     leaks = scratch.leaks()
     if leaks and settings.leaks == "refuse":
@@ -196,7 +197,7 @@ def leak_error(leaks: Sequence[str]) -> InputError:
     """The error of a build that found evaluation tasks among its rows."""
     shown = "; ".join(leaks[:3]) + ("; ..." if len(leaks) > 3 else "")
     return InputError(
-        f"{len(leaks)} rows hold a task of the evaluation set ({shown}) - drop them with --leaks drop, "
+        f"{len(leaks)} rows hold a task of the evaluation set ({shown}) - drop them with --leaks drop (data.leaks in a recipe), "
         "or keep them with --leaks keep; nothing was written."
     )
 

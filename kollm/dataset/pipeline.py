@@ -17,22 +17,20 @@ from typing import Any, NamedTuple
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
 from kollm.core.progress import say
-from kollm.dataset.finish import UNTRANSLATED, LeakPolicy
+from kollm.dataset.finish import UNTRANSLATED
 from kollm.dataset.folder import MANIFEST, REJECTED, DatasetWriter
-from kollm.dataset.leak_check import EVALUATION
 from kollm.dataset.manifest import make_card, make_manifest
 from kollm.dataset.passes import Build, announce, first_pass, second_pass
 from kollm.dataset.pool import Pool
 from kollm.dataset.scratch import Scratch
-from kollm.dataset.settings import Engines, Settings, SourceInput, Tally
-from kollm.quality.dedup import NEAR
-from kollm.quality.privacy import Privacy
+from kollm.dataset.settings import Engines, SourceInput, Tally, make_settings
+from kollm.recipe.schema import BuildSettings
 from kollm.services.budget import Budget
 from kollm.services.ledger import Ledger
-from kollm.sources import SAMPLE, Turns
+from kollm.sources import SAMPLE
 from kollm.translate import Translator
 
-__all__ = ["BuildReport", "Settings", "SourceInput", "build_dataset"]
+__all__ = ["BuildReport", "BuildSettings", "SourceInput", "build_dataset"]
 
 POOL_BYTES = 16 << 20
 """Bytes of local input from which on worker processes pay: they take a quarter of a second to start."""
@@ -92,24 +90,14 @@ def build_dataset(
     *,
     translator: str | Translator = "memory",
     output: str | Path,
-    filters: str = "default",
-    turns: Turns = "conversation",
-    mode: str = "row",
-    privacy: Privacy = "auto",
-    near: float = NEAR,
-    leaks: LeakPolicy = "refuse",
-    against: Sequence[str] = (EVALUATION,),
-    limit: int | None = None,
-    seed: int = 0,
-    corrections: str | Path = "",
-    keep_english: bool = False,
-    fresh_answers: bool = False,
+    settings: BuildSettings | None = None,
     max_characters: int | None = None,
     max_cost: float | None = None,
     translator_model: str | None = None,
     translator_options: Mapping[str, Any] | None = None,
     ledger: Ledger | None = None,
     processes: int | None = None,
+    **changes: Any,
 ) -> BuildReport:
     """Build a dataset folder from English sources.
 
@@ -118,45 +106,20 @@ def build_dataset(
         translator: `deepl`, `openai`, `local`, `memory`, `none` to leave the text as it is, or a Translator. Sources
             that are Korean already are never translated.
         output: the folder; an earlier dataset there is replaced once the new one is whole.
-        filters: a key of FILTERS.
-        turns: what becomes of conversations.
-        mode: `row` translates a row as one document, `field` its fields apart.
-        privacy: what becomes of personal data, before any text leaves this machine: `mask` and `drop` look into every
-            source, `auto` masks it in shared conversations alone.
-        near: least similarity of a near duplicate; above 1 for none.
-        leaks: what becomes of rows that hold an evaluation task.
-        against: evaluation sets to look for: `human_eval` for the 252 user-oriented tasks, a file, a dataset folder or
-            a Hub id; those among the sources are looked for in any case.
-        limit: rows to read of each source: the first, or of a huge source a sample over its files.
-        seed: of that sample.
-        corrections: a review file (`kollm data review`) whose decisions are replayed.
-        keep_english: whether each translated row is followed by its English original, as in KORani's data.
-        fresh_answers: translate questions alone and set the rows aside for answers of a model, as KoAlpaca did.
+        settings: what is done to every source, e.g. a recipe's `data.build`; None for the defaults.
         max_characters: cap on the characters billed for these rows.
         max_cost: cap on their price in USD.
         translator_model: the engine's model, where it has a choice.
         translator_options: further options of the engine's class.
         ledger: where answers of paid services are kept; None for the default ledger.
         processes: worker processes; None to choose by the size of the input, 0 for none.
+        changes: single settings by name (see BuildSettings), in place of those in `settings`.
 
     Raises:
         InputError: a source, file or option that cannot be used, no row at all, or a leak that is to be refused.
         QuotaError, ServiceError: as the engine raises them; what was answered is in the ledger, and no folder is left.
     """
-    settings = Settings(
-        filters,
-        turns,
-        mode,
-        privacy,
-        near,
-        leaks,
-        tuple(against),
-        limit,
-        seed,
-        str(corrections),
-        keep_english,
-        fresh_answers,
-    )
+    chosen = make_settings(settings, **changes)
     inputs = [(SourceInput(item) if isinstance(item, str) else item).opened() for item in sources]
     if not inputs:
         raise InputError("No source was named - name one or more, e.g. dolly.")
@@ -164,7 +127,7 @@ def build_dataset(
         raise InputError("A source was named twice - name each once.")
     engines = Engines(translator, translator_model, translator_options)
     budget = Budget(max_characters, max_cost)
-    build = Build(inputs, settings, engines)
+    build = Build(inputs, chosen, engines)
     workers = find_processes(inputs) if processes is None else processes
     with DatasetWriter(Path(output)) as writer, Pool(build, workers) as pool, Scratch(writer.work) as scratch:
         tally = Tally()
@@ -176,7 +139,7 @@ def build_dataset(
             raise InputError(
                 f"{', '.join(item.name for item in inputs)}: no rows at all in the input - check the file."
             )
-        manifest = make_manifest(inputs, engines.name, settings, tally, writer.rows)
+        manifest = make_manifest(inputs, engines.name, chosen, tally, writer.rows)
         folder = writer.publish(manifest, make_card(inputs, manifest, tally, writer.rows))
     for item in inputs:
         if item.own is not None:

@@ -8,46 +8,21 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from kollm.core.errors import InputError
 from kollm.dataset.passes import Build, first_pass
 from kollm.dataset.pipeline import find_processes
 from kollm.dataset.pool import Pool
 from kollm.dataset.scratch import Remaining, Scratch
-from kollm.dataset.settings import Settings, SourceInput, Tally
+from kollm.dataset.settings import SourceInput, Tally
+from kollm.recipe.engines import EngineFacts, engine_facts
+from kollm.recipe.schema import BuildSettings
 from kollm.services.endpoint import Endpoint, translator_endpoint
 
-
-class Engine(NamedTuple):
-    """What planning knows of an engine, so that no key is needed.
-
-    Attributes:
-        service: who gets the text; empty if it stays on this machine.
-        price: USD for a million characters; None where another unit is billed.
-        rows: most rows in one request.
-        characters: most characters in one request.
-        requests_per_second: most requests a second; None where the service sets no limit that is known.
-    """
-
-    service: str = ""
-    price: float | None = 0.0
-    rows: int = 1
-    characters: int = 1 << 30
-    requests_per_second: float | None = None
-
-
-ENGINES = {
-    "deepl": Engine("DeepL", 25.0, 50, 120_000, 20.0),
-    "openai": Engine("the OpenAI-compatible service", None),
-    "local": Engine(),
-    "memory": Engine(),
-    "none": Engine(),
-}
-"""By name. DeepL: 50 texts and 128 KiB a request (its documentation), less room for mark-up; the price is a third
-party's of 2026, and 20 requests a second is what kollm allows itself."""
+NO_ENGINE = EngineFacts("", "")
+"""Of a build that leaves the text as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +81,7 @@ def plan_build(
     sources: Sequence[str | SourceInput],
     *,
     translator: str = "deepl",
-    settings: Settings | None = None,
+    settings: BuildSettings | None = None,
     price: float | None = None,
     processes: int | None = None,
 ) -> DataPlan:
@@ -114,7 +89,7 @@ def plan_build(
 
     Args:
         sources: names, or SourceInputs.
-        translator: a key of ENGINES.
+        translator: one of TRANSLATORS.
         settings: as for the build; leaks are counted, never refused.
         price: USD for a million characters, in place of the engine's.
         processes: as for the build.
@@ -122,12 +97,10 @@ def plan_build(
     Raises:
         InputError: a source, file or option that cannot be used, or no row at all.
     """
-    if translator not in ENGINES:
-        raise InputError(f"There is no translator '{translator}' - use one of {', '.join(ENGINES)}.")
-    engine = ENGINES[translator]
-    engine = engine if price is None else engine._replace(price=price)
+    engine = engine_facts(translator) or NO_ENGINE
+    engine = engine if price is None else replace(engine, price=price)
     inputs = [(SourceInput(item) if isinstance(item, str) else item).opened() for item in sources]
-    build = Build(inputs, settings or Settings(leaks="drop"), None, billed=bool(engine.service))
+    build = Build(inputs, settings or BuildSettings(leaks="drop"), None, billed=bool(engine.service))
     tally = Tally()
     workers = find_processes(inputs) if processes is None else processes
     with tempfile.TemporaryDirectory() as folder, Pool(build, workers) as pool, Scratch(Path(folder)) as scratch:
@@ -139,7 +112,7 @@ def plan_build(
     return DataPlan(rows, engine.service, translator_endpoint(translator), masked)
 
 
-def _row(item: SourceInput, engine: Engine, tally: Tally, scratch: Scratch, number: int) -> PlanRow:
+def _row(item: SourceInput, engine: EngineFacts, tally: Tally, scratch: Scratch, number: int) -> PlanRow:
     name, left = item.name, scratch.remaining(number)
     reasons = scratch.reason_counts(number)
     requests = _requests(engine, left)
@@ -161,7 +134,7 @@ def _row(item: SourceInput, engine: Engine, tally: Tally, scratch: Scratch, numb
     )
 
 
-def _requests(engine: Engine, left: Remaining) -> int:
+def _requests(engine: EngineFacts, left: Remaining) -> int:
     if not engine.service:
         return 0
     return max(math.ceil(left.sent / engine.rows), math.ceil(left.characters / engine.characters))

@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kollm.core.errors import InputError
+from pydantic import ValidationError
+
+from kollm.core.errors import InputError, did_you_mean
 from kollm.core.records import Record
-from kollm.dataset.finish import Finished, LeakPolicy
+from kollm.dataset.finish import Finished
 from kollm.dataset.folder import REJECTED, Part
-from kollm.dataset.leak_check import EVALUATION
-from kollm.quality.dedup import NEAR
-from kollm.quality.privacy import Privacy
+from kollm.recipe.engines import engine_facts
+from kollm.recipe.schema import BuildSettings
 from kollm.sources import SAMPLE, Source, Turns, find_source, has_own_ids, read_source, sample_file
 from kollm.sources.own import OWN, OwnRows, read_own
 from kollm.translate import MemoryTranslator, Translator
-from kollm.translate.engines import make_translator
+from kollm.translate.engines import make_translator, model_options
 from kollm.translate.memory import place_of
 
 REJECTED_PART = Part(REJECTED, "train")
@@ -67,37 +68,23 @@ class SourceInput(NamedTuple):
         return min((number for number in (self.limit, limit) if number is not None), default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a build does to every source; stands in the manifest.
+def make_settings(base: BuildSettings | None = None, **changes: Any) -> BuildSettings:
+    """The settings of a build, some of them changed.
 
-    Attributes:
-        filters: name of the filter set.
-        turns: what becomes of conversations.
-        mode: `row` or `field`.
-        privacy: what becomes of personal data; `auto` masks it in sources that are shared conversations.
-        near: least similarity of a near duplicate; above 1 for none.
-        leaks: what becomes of rows that hold an evaluation task.
-        against: evaluation sets to look for.
-        limit: rows to read of each source.
-        seed: of the sample of a huge source.
-        corrections: path of a review file whose decisions are replayed; empty for none.
-        keep_english: whether each translated row is followed by its English original.
-        fresh_answers: whether only questions are translated, and rows set aside for `kollm data synthesize regenerate`.
+    Raises:
+        InputError: an unknown setting, or a value that does not fit.
     """
-
-    filters: str = "default"
-    turns: Turns = "conversation"
-    mode: str = "row"
-    privacy: Privacy = "auto"
-    near: float = NEAR
-    leaks: LeakPolicy = "refuse"
-    against: tuple[str, ...] = (EVALUATION,)
-    limit: int | None = None
-    seed: int = 0
-    corrections: str = ""
-    keep_english: bool = False
-    fresh_answers: bool = False
+    values = (base or BuildSettings()).model_dump() | changes
+    try:
+        return BuildSettings.model_validate(values | {"corrections": str(values["corrections"])})
+    except ValidationError as error:
+        faults = (
+            f"there is no setting '{item['loc'][0]}'{did_you_mean(str(item['loc'][0]), BuildSettings.model_fields)}"
+            if item["type"] == "extra_forbidden"
+            else f"{item['loc'][0]} is {item['input']!r} - {item['msg'][0].lower()}{item['msg'][1:]}"
+            for item in error.errors()
+        )
+        raise InputError(f"The settings of the build do not fit: {'; '.join(faults)}.") from error
 
 
 @dataclass(slots=True)
@@ -133,9 +120,8 @@ class Engines:
         self._engine: Translator | None = None
         if not isinstance(translator, str):
             self._engine = translator
-        elif translator not in ("memory", "none"):
-            chosen = {"model_type" if translator == "deepl" else "model": model} if model else {}
-            self._engine = make_translator(translator, **chosen, **(options or {}))
+        elif engine_facts(translator) is not None and translator != "memory":
+            self._engine = make_translator(translator, **model_options(translator, model), **(options or {}))
 
     def of(self, item: SourceInput, turns: Turns) -> Translator | None:
         """The translator of one source; None for one that stays as it is."""

@@ -23,7 +23,7 @@ from kollm.core.version import __version__
 from kollm.hub.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import BEGIN, QUESTION, PromptTemplate
-from kollm.recipe.schema import TOY_PREFIX
+from kollm.recipe.schema import SPLIT_KEYS, TOY_PREFIX
 from kollm.report.markdown import markdown_tables
 from kollm.services.repository import Reference
 
@@ -230,6 +230,8 @@ def _settings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         )
         for key, value in flat.items():
             beside = key in _OF_ADAPTION_PROMPT and recipe["adapter"]["method"] != "adaption_prompt"
+            if section == "data" and recipe["data"].get("dataset"):
+                beside = beside or key.removeprefix("data.") not in ("dataset", *SPLIT_KEYS)
             if value not in (None, [], {}, "") and not beside:
                 yield key, _inline(value), origins.get(key, origins.get(section, ""))
 

@@ -5,10 +5,11 @@ A recipe may start from another (`extends: NAME`); its own keys win, section by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from kollm.core.errors import InputError, RecipeError, did_you_mean
@@ -23,18 +24,54 @@ def recipe_names() -> list[str]:
     return sorted(p.stem for p in resource_folder("recipe/recipes").glob("*.yaml") if not p.stem.startswith("_"))
 
 
+class Place(NamedTuple):
+    """Where a value stands.
+
+    Attributes:
+        file: the recipe's file; `--set` for an override.
+        line: its line, from 1; 0 where there is none.
+    """
+
+    file: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+class TracedRecipe(NamedTuple):
+    """A recipe, and where each value stands that is not a default; keyed by dotted name."""
+
+    recipe: Recipe
+    places: dict[str, Place]
+
+
 def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Load a shipped recipe by name, or a YAML file by path, with `section.key=value` overrides applied.
 
     Raises:
         RecipeError: no such recipe, malformed YAML, an unknown key, or a value that does not fit.
     """
+    return trace_recipe(name_or_path, overrides).recipe
+
+
+def trace_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> TracedRecipe:
+    """`load_recipe`, with the file and line of each value.
+
+    A value that a file or an override replaces loses the origin that was said of the replaced one.
+
+    Raises:
+        RecipeError: as load_recipe.
+    """
     path = _find(str(name_or_path))
-    values = _read(path, seen=())
-    for override in overrides:
-        _apply(values, override)
+    layers = _Layers()
+    for file in reversed(_chain(path)):
+        layers.add(file)
+    for text in overrides:
+        layers.override(text)
+    values = layers.whole()
     values.setdefault("name", path.stem)
-    return parse_recipe(values, str(path))
+    return TracedRecipe(parse_recipe(values, str(path)), layers.places)
 
 
 def override(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
@@ -43,10 +80,10 @@ def override(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     Raises:
         RecipeError: an unknown key, or a value that does not fit.
     """
-    values = recipe.model_dump(mode="json")
+    layers = _Layers(recipe.model_dump(mode="json"))
     for text in overrides:
-        _apply(values, text)
-    return parse_recipe(values, recipe.name)
+        layers.override(text)
+    return parse_recipe(layers.whole(), recipe.name)
 
 
 def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
@@ -75,27 +112,139 @@ def _find(name: str) -> Path:
     )
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path in seen:
-        raise RecipeError(f"Recipe {path}: `extends` leads back to itself - remove one of the links.")
+class _Layer(NamedTuple):
+    """What one file of a chain says.
+
+    Attributes:
+        values: its keys and values, `extends` left out.
+        lines: line of each key by its dotted name.
+        path: the file.
+        parent: what it extends.
+    """
+
+    values: dict[str, Any]
+    lines: dict[str, int]
+    path: Path
+    parent: str | None
+
+
+class _Layers:
+    """The values of a chain of recipes, from the one that extends nothing to the last override."""
+
+    def __init__(self, values: dict[str, Any] | None = None) -> None:
+        self.values = dict(values or {})
+        self.places: dict[str, Place] = {}
+        self._origins: dict[str, Any] = self.values.pop("origins", {})
+
+    def add(self, layer: _Layer) -> None:
+        """Put a file over those before it."""
+        for key in ("name", "description"):
+            self.values.pop(key, None)
+            self.places.pop(key, None)
+        values = dict(layer.values)
+        said = values.pop("origins", {})
+        for key, value in leaves(values):
+            self._replace(key, value, Place(_shown(layer.path), layer.lines.get(key, 0)), f"set in {layer.path.name}")
+        self.values = _merge(self.values, values)
+        if not isinstance(said, dict):
+            raise RecipeError(f"Recipe {layer.path}: origins is {said!r} - write dotted keys and where they come from.")
+        self._origins |= said
+
+    def override(self, text: str) -> None:
+        """Put one `section.key=value` over all files."""
+        key, separator, written = text.partition("=")
+        if not separator:
+            raise RecipeError(f"The override '{text}' has no '=' - write section.key=value.")
+        try:
+            value = parse_yaml(written, "")
+        except InputError as error:
+            raise RecipeError(f"The override '{text}' is not valid YAML after '=' - quote the value.") from error
+        if key.startswith("origins."):  # its keys have dots of their own
+            self._origins[key.removeprefix("origins.")] = value
+            return
+        *sections, last = key.split(".")
+        target = self.values
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise RecipeError(f"The override '{text}': '{section}' holds no keys - write section.key=value.")
+        self._replace(key, value, Place("--set"), OVERRIDE, always=True)
+        target[last] = value
+
+    def whole(self) -> dict[str, Any]:
+        """All values, the origins among them."""
+        return {**self.values, **({"origins": self._origins} if self._origins else {})}
+
+    def _replace(self, key: str, value: Any, place: Place, origin: str, always: bool = False) -> None:
+        """Note where a value stands now; the origin of another value that stood there is no longer said."""
+        if key in self.places and _value_at(self.values, key) == value:
+            return  # said again, and not another value
+        under = [name for name in self.places if f"{name}.".startswith(f"{key}.")]
+        if always or any(origin_of(name, self._origins) for name in (key, *under)):
+            kept = {name: text for name, text in self._origins.items() if not f"{name}.".startswith(f"{key}.")}
+            self._origins = {**kept, key: origin}
+        for name in under:
+            del self.places[name]
+        self.places[key] = place
+
+
+OVERRIDE = "override"
+"""Origin of a value that was given beside the recipe."""
+
+
+def _chain(path: Path) -> list[_Layer]:
+    """A recipe's file and those that it extends, one after the other."""
+    seen: list[Path] = []
+    layers: list[_Layer] = []
+    while True:
+        if path in seen:
+            raise RecipeError(f"Recipe {path}: `extends` leads back to itself - remove one of the links.")
+        seen.append(path)
+        layers.append(_read(path))
+        parent = layers[-1].parent
+        if parent is None:
+            return layers
+        relative = path.parent / parent
+        path = relative if relative.is_file() else _find(parent)
+
+
+def _read(path: Path) -> _Layer:
     try:
-        values = parse_yaml(read_text(path), f"Recipe {path}")
+        text = read_text(path)
+        values = parse_yaml(text, f"Recipe {path}")
     except InputError as error:
         raise RecipeError(str(error)) from error
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise RecipeError(
             f"Recipe {path}: holds {type(values).__name__}, not keys and values - see `kollm recipe show demo`."
         )
     parent = values.pop("extends", None)
-    if parent is None:
-        return values
-    if not isinstance(parent, str):
+    if parent is not None and not isinstance(parent, str):
         raise RecipeError(f"Recipe {path}: extends is {parent!r} - name one recipe.")
-    relative = path.parent / parent
-    inherited = _read(relative if relative.is_file() else _find(parent), (*seen, path))
-    for key in ("name", "description"):
-        inherited.pop(key, None)
-    return _merge(inherited, values)
+    return _Layer(values, _lines(yaml.compose(text, yaml.SafeLoader)), path, parent)
+
+
+def _shown(path: Path) -> str:
+    """A shipped recipe by its name, another by its path."""
+    shipped = path.parent == resource_folder("recipe/recipes")
+    return path.name if shipped else str(path)
+
+
+def _lines(node: yaml.Node | None) -> dict[str, int]:
+    """Line of each key of nested mappings; of one that several names stand for, the first time."""
+    lines: dict[str, int] = {}
+    seen: set[int] = set()
+    waiting: list[tuple[str, yaml.Node | None]] = [("", node)]
+    while waiting:
+        prefix, inside = waiting.pop()
+        if not isinstance(inside, yaml.MappingNode) or id(inside) in seen:
+            continue
+        seen.add(id(inside))
+        for key, value in inside.value:
+            name = f"{prefix}{key.value}"
+            lines[name] = key.start_mark.line + 1
+            waiting.append((f"{name}.", value))
+    return lines
 
 
 def _merge(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,23 +257,29 @@ def _merge(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator:
-        raise RecipeError(f"The override '{override}' has no '=' - write section.key=value.")
-    *sections, last = key.split(".")
-    target = values
-    for section in sections:
-        target = target.setdefault(section, {})
-        if not isinstance(target, dict):
-            raise RecipeError(f"The override '{override}': '{section}' holds no keys - write section.key=value.")
-    try:
-        target[last] = parse_yaml(text, "")
-    except InputError as error:
-        raise RecipeError(f"The override '{override}' is not valid YAML after '=' - quote the value.") from error
-    if sections[:1] != ["origins"] and isinstance(values.setdefault("origins", {}), dict):
-        kept = {name: origin for name, origin in values["origins"].items() if not f"{name}.".startswith(f"{key}.")}
-        values["origins"] = {**kept, key: "override"}  # what the recipe says of a value is not said of another
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of what holds no keys itself."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _value_at(values: Mapping[str, Any], key: str) -> Any:
+    inside: Any = values
+    for name in key.split("."):
+        inside = inside.get(name) if isinstance(inside, Mapping) else None
+    return inside
+
+
+def origin_of(key: str, origins: Mapping[str, str]) -> str:
+    """What is said of a key, or of the section that it stands in; empty for nothing."""
+    while key:
+        if key in origins:
+            return str(origins[key])
+        key = key.rpartition(".")[0]
+    return ""
 
 
 def _explain(item: Any) -> str:

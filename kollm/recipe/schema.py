@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from kollm.core.address import check_address
 from kollm.core.errors import InputError
 from kollm.core.records import content_id
+from kollm.recipe.engines import TranslatorName
 from kollm.recipe.trainer_keys import check_trainer
 
 TOY_PREFIX = "toy:"
@@ -69,20 +70,59 @@ class Source(Section):
     limit: int | None = Field(None, ge=1)
 
 
-class Data(Section):
+class BuildSettings(Section):
+    """What a build does to every source; stands in the manifest. One kind for recipes, `kollm data build` and Python.
+
+    Attributes:
+        filters: name of the filter set.
+        turns: what becomes of conversations.
+        mode: `row` translates a row as one document, `field` its fields apart.
+        privacy: what becomes of personal data, before any text leaves this machine: `mask` and `drop` look into every
+            source, `auto` masks it in sources that are shared conversations.
+        near: least similarity of a near duplicate; above 1 for none.
+        leaks: what becomes of rows that hold an evaluation task.
+        against: evaluation sets to look for: `human_eval` for the 252 user-oriented tasks, a file, a dataset folder or a
+            Hub id; those among the sources are looked for in any case.
+        limit: rows to read of each source: the first, or of a huge source a sample over its files.
+        seed: of that sample.
+        corrections: path of a review file (`kollm data review`) whose decisions are replayed; empty for none.
+        keep_english: whether each translated row is followed by its English original, as in KORani's data.
+        fresh_answers: whether only questions are translated, and rows set aside for answers of a model, as in KoAlpaca's.
+    """
+
+    filters: Literal["default", "paper", "paper-all", "none"] = "default"
+    turns: Literal["conversation", "pairs", "first"] = "conversation"
+    mode: Literal["row", "field"] = "row"
+    privacy: Literal["auto", "mask", "drop", "off"] = "auto"
+    near: float = Field(0.8, gt=0.0)
+    leaks: Literal["refuse", "drop", "keep"] = "refuse"
+    against: tuple[str, ...] = ("human_eval",)
+    limit: int | None = Field(None, ge=1)
+    seed: int = 0
+    corrections: str = ""
+    keep_english: bool = False
+    fresh_answers: bool = False
+
+
+class Data(BuildSettings):
     """Which rows are read, how they become Korean, and which of them are kept."""
 
     sources: tuple[Source, ...] = ()
     dataset: str | None = None
     evaluation: Source | None = None
-    translator: Literal["deepl", "openai", "local", "memory", "none"] = "memory"
+    translator: TranslatorName = "memory"
     translator_model: str | None = None
-    mode: Literal["row", "field"] = "row"
-    filters: Literal["default", "paper", "paper-all", "none"] = "default"
-    turns: Literal["conversation", "pairs", "first"] = "conversation"
-    keep_english: bool = False
     holdout: float = Field(0.0, ge=0.0, lt=1.0)
     holdout_seed: int = 0
+
+    @property
+    def build(self) -> BuildSettings:
+        """The settings of its build, without its sources and its translator."""
+        return BuildSettings(**{name: getattr(self, name) for name in BuildSettings.model_fields})
+
+
+SPLIT_KEYS = ("evaluation", "holdout", "holdout_seed")
+"""Keys of `data` that say how rows are divided; the others make the rows, and are of no effect on a dataset that is given."""
 
 
 class Adapter(Section):
@@ -175,6 +215,20 @@ class Recipe(Section):
             if key not in known and key.split(".")[0] != "trainer":
                 raise ValueError(f"origins names '{key}', which is no key of a recipe")
         return self
+
+    def with_given_data(self) -> Recipe:
+        """The recipe as it is recorded where a dataset was given in place of its own."""
+        keys = (key for key in Data.model_fields if key not in SPLIT_KEYS)
+        return self.without_origins(*(f"data.{key}" for key in keys))
+
+    def without_origins(self, *keys: str) -> Recipe:
+        """The recipe with nothing said of where these keys, and those below them, come from: others took their place."""
+        kept = {
+            name: origin
+            for name, origin in self.origins.items()
+            if not any(f"{name}.".startswith(f"{key}.") for key in keys)
+        }
+        return self.model_copy(update={"origins": kept})
 
     def fingerprint(self, *sections: str) -> str:
         """Content hash of the whole recipe, or of the named top-level keys alone."""

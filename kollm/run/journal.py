@@ -19,23 +19,26 @@ from kollm.core.progress import say
 from kollm.core.records import canonical_json
 from kollm.core.results import read_run_file
 from kollm.core.version import __version__
-from kollm.recipe.schema import Recipe
+from kollm.recipe.schema import Adapter, Data, GenerationSettings, Judge, Recipe
+from kollm.run.checks import require_runnable
 from kollm.run.clearing import clear, require_clearable
 from kollm.run.destinations import destinations
-from kollm.run.stages import STAGES, Run, RunOptions, Stage
+from kollm.run.stages import STAGES, Run, RunOptions, Stage, StageResult
 from kollm.services.adapter_base import mend_moved
 
 CLEARING = "clearing"
 """Status of a stage whose files are being removed; after a kill the next start goes on with it."""
 
 
-def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) -> dict[str, dict[str, Any]]:
+def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) -> dict[str, StageResult]:
     """Run every stage that is not done, and return the results by stage.
 
     Raises:
+        RecipeError: something that would stop a later stage, found before the first; the message lists all of it.
         StateError: the folder holds another run, or a changed input; the message names the key and both values.
         KollmError: whatever a stage raises; what was finished stays.
     """
+    require_runnable(recipe, options, restart)
     for line in destinations(recipe, bool(options.dataset or recipe.data.dataset)):
         say(line)
     ensure_folder(options.folder)
@@ -56,7 +59,7 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
                 say(f"{label}: {'resumes' if entry else 'starts'}")
                 entry = _perform(stage, run, inputs, journal, entry or {})
                 say(f"{label}: {entry['result']['summary']} ({entry['seconds']:.0f} s)")
-            run.results[stage.name] = entry["result"]
+            run.results[stage.name] = StageResult.from_row(entry["result"])
         return run.results
 
 
@@ -65,7 +68,7 @@ def planned(options: RunOptions, restart: str | None = None) -> list[tuple[str, 
     path = options.folder / "run.json"
     stages = read_run_file(path)["stages"] if path.is_file() else {}
     names = [stage.name for stage in STAGES]
-    begin = names.index(restart) if restart else len(names)
+    begin = names.index(restart) if restart in names else len(names)
     done = [stages.get(name, {}).get("status") == "done" and names.index(name) < begin for name in names]
     return [(name, "done" if is_done else "to do") for name, is_done in zip(names, done, strict=True)]
 
@@ -80,7 +83,7 @@ def _perform(
     write_json(run.folder / "run.json", journal)
     started = time.monotonic()
     result = stage.work(run)
-    entry.update(status="done", seconds=round(spent + time.monotonic() - started, 3), result=result)
+    entry.update(status="done", seconds=round(spent + time.monotonic() - started, 3), result=result.to_row())
     write_json(run.folder / "run.json", journal)
     return entry
 
@@ -137,11 +140,18 @@ def _require_unwritten(run: Run, journal: Mapping[str, Any]) -> None:
 
 def _require_same(stage: str, before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
     for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
+        later = key not in before and (key in _LATER or now[key] in (None, _DEFAULTS.get(key)))
+        if before.get(key) != now.get(key) and not later:
             raise StateError(
                 f"'{folder}' was made with {key} = {before.get(key)!r}, now it is {now.get(key)!r} - use another folder, or "
                 f"begin again from there: --restart {stage}."
             )
+
+
+def _defaults() -> dict[str, Any]:
+    sections = {"data": Data(), "generation": GenerationSettings(), "judge": Judge(), "adapter": Adapter()}
+    values = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    return _flat(values)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -152,3 +162,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value if isinstance(value, str | int | float | None) else canonical_json(value)
     return flat
+
+
+_DEFAULTS = _defaults()
+"""What a key of a recipe is that a run of an earlier version had not."""
+_LATER = {"looked_for"}
+"""Inputs that runs of earlier versions did not write down."""

@@ -1,19 +1,17 @@
 """The stages of a run: dataset -> evaluation tasks -> base -> adapter -> answers -> verdicts -> report.
 
-A stage names the inputs that decide its result, does its work inside the work folder, and returns a result that is JSON:
-`location` (inside the folder, or the Hub id or folder that stands for it), `summary` (a line for people), and, where
-later stages depend on its content, `fingerprint`.
+A stage names the inputs that decide its result, does its work inside the work folder, and returns a StageResult.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from kollm.core.errors import RecipeError, ServiceError
+from kollm.core.errors import InputError, RecipeError, ServiceError
 from kollm.core.files import file_sha256, require_file
 from kollm.core.ownership import write_sealed
 from kollm.core.progress import say
@@ -21,10 +19,12 @@ from kollm.core.records import Record
 from kollm.core.results import read_metrics_file, read_training_file
 from kollm.core.version import __version__
 from kollm.dataset.folder import dataset_fingerprint, read_records
+from kollm.dataset.leak_check import EVALUATION, find_leaks, load_references
 from kollm.dataset.pipeline import build_dataset
-from kollm.dataset.settings import SourceInput
+from kollm.dataset.settings import SourceInput, make_settings
+from kollm.recipe.engines import NONE
 from kollm.recipe.load import load_recipe
-from kollm.recipe.schema import Data, Recipe, Source
+from kollm.recipe.schema import BuildSettings, Data, Recipe, Source
 from kollm.services.repository import RepoType, locate
 from kollm.sources import SAMPLE
 from kollm.train.launch import check_launch, launch, launch_command
@@ -58,12 +58,38 @@ class RunOptions:
     max_cost: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What a stage made; stands in run.json.
+
+    Attributes:
+        location: inside the work folder, or the Hub id or folder that stands for it.
+        summary: a line for people.
+        fingerprint: of its content, where later stages depend on it.
+        details: what reports tell of it beside, JSON.
+    """
+
+    location: str
+    summary: str
+    fingerprint: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_row(self) -> dict[str, Any]:
+        named = {"fingerprint": self.fingerprint} if self.fingerprint else {}
+        return {**self.details, "location": self.location, "summary": self.summary, **named}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        details = {key: value for key, value in row.items() if key not in ("location", "summary", "fingerprint")}
+        return cls(str(row["location"]), str(row["summary"]), str(row.get("fingerprint", "")), details)
+
+
 class Run(NamedTuple):
     """A recipe at work in a folder, with the results of the stages before."""
 
     recipe: Recipe
     options: RunOptions
-    results: dict[str, dict[str, Any]]
+    results: dict[str, StageResult]
 
     @property
     def folder(self) -> Path:
@@ -71,7 +97,7 @@ class Run(NamedTuple):
 
     def location(self, stage: str) -> Path | str:
         """Where a stage's result is: a path inside the work folder, or the Hub id or folder that stands for it."""
-        where = str(self.results[stage]["location"])
+        where = self.results[stage].location
         inside = self.folder / where
         return inside if inside.exists() else where
 
@@ -81,15 +107,17 @@ class Stage(NamedTuple):
 
     name: str
     inputs: Callable[[Run], Mapping[str, Any]]
-    work: Callable[[Run], dict[str, Any]]
+    work: Callable[[Run], StageResult]
     writes: Callable[[Run], tuple[str, ...]]
 
 
 def _dataset_inputs(run: Run) -> dict[str, Any]:
     if _given_dataset(run) is not None:
-        return {"dataset": dataset_fingerprint(str(_given_dataset(run)))}
+        return {"dataset": dataset_fingerprint(str(_given_dataset(run))), "looked_for": list(_tasks_to_look_for(run))}
     data = run.recipe.data.model_dump(mode="json", exclude={"evaluation", "holdout", "holdout_seed", "dataset"})
-    return {"data": data, "files": _file_hashes(run.recipe.data.sources), "limit": run.options.limit}
+    files = _file_hashes(run.recipe.data.sources)
+    looked_for = list(_tasks_to_look_for(run))
+    return {"data": data, "files": files, "limit": run.options.limit, "looked_for": looked_for}
 
 
 def _given_dataset(run: Run) -> str | None:
@@ -101,17 +129,53 @@ def _file_hashes(sources: tuple[Source, ...]) -> dict[str, str]:
     return {str(path): file_sha256(path) for path in paths if path.is_file()}
 
 
-def _dataset(run: Run) -> dict[str, Any]:
+def _dataset(run: Run) -> StageResult:
     given = _given_dataset(run)
     if given is not None:
+        _look_for_tasks(run, given)
         rows = sum(1 for _ in read_records(given))
-        return {
-            "location": _recorded(given, "dataset"),
-            "fingerprint": dataset_fingerprint(given),
-            "rows": rows,
-            "summary": f"{rows:,} rows given in {given}",
-        }
-    return _build(run, run.recipe.data.sources, "dataset")
+        return StageResult(
+            location=_recorded(given, "dataset"),
+            summary=f"{rows:,} rows given in {given}",
+            fingerprint=dataset_fingerprint(given),
+            details={"rows": rows},
+        )
+    return _build(run, run.recipe.data.sources, "dataset", _build_settings(run))
+
+
+def _build_settings(run: Run) -> BuildSettings:
+    """The recipe's, with the run's own evaluation set looked for and its limit kept."""
+    data, options = run.recipe.data, run.options
+    limits = [limit for limit in (data.limit, options.limit) if limit is not None]
+    against = (*data.against, *_tasks_to_look_for(run))
+    return make_settings(data.build, limit=min(limits, default=None), against=against)
+
+
+def _tasks_to_look_for(run: Run) -> tuple[str, ...]:
+    """The run's own evaluation set, as `against` names it, where it is none that is looked for anyway."""
+    source, named = run.recipe.data.evaluation, run.options.evaluation
+    if named is None and source is not None:
+        named = source.input or (EVALUATION if source.name == EVALUATION else None)
+    return (named,) if named is not None and named not in run.recipe.data.against else ()
+
+
+def _look_for_tasks(run: Run, dataset: str) -> None:
+    """Look for the evaluation sets in a dataset that was given, as a build does in its own rows.
+
+    Raises:
+        InputError: there are some, and data.leaks is not `keep`.
+    """
+    against = (*run.recipe.data.against, *_tasks_to_look_for(run))
+    found = list(find_leaks(read_records(dataset, split="train"), load_references(against)))
+    if not found:
+        return
+    shown = ", ".join(f"{leak.row}: {leak.task}" for leak in found[:3])
+    what = f"{len(found):,} rows of '{dataset}' hold a task of {', '.join(against)} ({shown})"
+    if run.recipe.data.leaks != "keep":
+        raise InputError(
+            f"{what} - take them out (kollm data leaks lists them), or train on them all the same: --set data.leaks=keep."
+        )
+    say(f"Warning: {what}; they are kept, as data.leaks says.")
 
 
 def _recorded(given: str, kind: RepoType) -> str:
@@ -119,7 +183,7 @@ def _recorded(given: str, kind: RepoType) -> str:
     return str(Path(given).resolve()) if Path(given).is_dir() else locate(given, kind).name
 
 
-def _build(run: Run, sources: tuple[Source, ...], name: str) -> dict[str, Any]:
+def _build(run: Run, sources: tuple[Source, ...], name: str, settings: BuildSettings) -> StageResult:
     data, options = run.recipe.data, run.options
     if not sources:
         raise RecipeError(
@@ -130,22 +194,17 @@ def _build(run: Run, sources: tuple[Source, ...], name: str) -> dict[str, Any]:
         translator=data.translator,
         translator_model=data.translator_model,
         output=run.folder / name,
-        filters=data.filters,
-        turns=data.turns,
-        mode=data.mode,
-        keep_english=data.keep_english,
-        limit=options.limit,
+        settings=settings,
         max_characters=options.max_characters,
         max_cost=options.max_cost,
     )
     kept, dropped = sum(report.rows.values()), sum(report.dropped.values())
-    return {
-        "location": name,
-        "fingerprint": dataset_fingerprint(str(run.folder / name)),
-        "rows": kept,
-        "dropped": dict(report.dropped),
-        "summary": f"{kept:,} Korean rows kept, {dropped:,} rejected",
-    }
+    return StageResult(
+        location=name,
+        summary=f"{kept:,} Korean rows kept, {dropped:,} rejected",
+        fingerprint=dataset_fingerprint(str(run.folder / name)),
+        details={"rows": kept, "dropped": dict(report.dropped)},
+    )
 
 
 class TrainingRows(NamedTuple):
@@ -181,13 +240,13 @@ def _is_here(data: Data) -> bool:
     """Whether the sources can be built from files of this machine, and without an engine that has to be asked."""
     inputs = [source.input for source in data.sources]
     here = all(name is not None and (name == SAMPLE or Path(name).exists()) for name in inputs)
-    return bool(inputs) and here and data.translator in ("memory", "none")
+    return bool(inputs) and here and data.translator in ("memory", NONE)
 
 
 def _built(recipe: Recipe) -> TrainingRows:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(recipe, RunOptions(Path(folder)), {})
-        _build(run, recipe.data.sources, "dataset")
+        _build(run, recipe.data.sources, "dataset", _build_settings(run))
         return TrainingRows(recipe, list(read_records(run.folder / "dataset", split="train")))
 
 
@@ -206,37 +265,38 @@ def _evaluation_inputs(run: Run) -> dict[str, Any]:
     }
 
 
-def _evaluation(run: Run) -> dict[str, Any]:
+def _evaluation(run: Run) -> StageResult:
     given = run.options.evaluation
     if given is None:
         assert run.recipe.data.evaluation is not None
-        result = _build(run, (run.recipe.data.evaluation,), "evaluation")
-        return {**result, "summary": f"{result['rows']:,} evaluation tasks"}
+        settings = make_settings(run.recipe.data.build, limit=run.options.limit, fresh_answers=False)
+        result = _build(run, (run.recipe.data.evaluation,), "evaluation", settings)
+        return replace(result, summary=f"{result.details['rows']:,} evaluation tasks")
     rows = sum(1 for _ in read_records(given))
-    return {
-        "location": _recorded(given, "dataset"),
-        "fingerprint": dataset_fingerprint(given),
-        "rows": rows,
-        "summary": f"{rows:,} evaluation tasks given in {given}",
-    }
+    return StageResult(
+        location=_recorded(given, "dataset"),
+        summary=f"{rows:,} evaluation tasks given in {given}",
+        fingerprint=dataset_fingerprint(given),
+        details={"rows": rows},
+    )
 
 
 def _base_inputs(run: Run) -> dict[str, Any]:
     inputs: dict[str, Any] = {"base": run.recipe.base.model_dump(mode="json")}
     if run.recipe.base.is_toy:
-        inputs |= {"dataset": run.results["dataset"]["fingerprint"], "data.holdout": run.recipe.data.holdout}
+        inputs |= {"dataset": run.results["dataset"].fingerprint, "data.holdout": run.recipe.data.holdout}
         inputs |= {"data.holdout_seed": run.recipe.data.holdout_seed}
     return inputs
 
 
-def _base(run: Run) -> dict[str, Any]:
+def _base(run: Run) -> StageResult:
     base = run.recipe.base
     if not base.is_toy:
         where = "a folder" if Path(base.model).is_dir() else "the Hub"
         location = str(Path(base.model).resolve()) if Path(base.model).is_dir() else base.model
-        return {"location": location, "revision": base.revision, "summary": f"{base.model} from {where}"}
+        return StageResult(location=location, summary=f"{base.model} from {where}", details={"revision": base.revision})
     _make_toy_base(run)
-    return {"location": "base", "revision": None, "summary": f"made {base.model} on the spot"}
+    return StageResult(location="base", summary=f"made {base.model} on the spot", details={"revision": None})
 
 
 def _make_toy_base(run: Run) -> None:
@@ -256,13 +316,13 @@ def _adapter_inputs(run: Run) -> dict[str, Any]:
     return {
         **{key: values[key] for key in keys},
         **({"base.new_tokens": file_sha256(require_file(Path(tokens), "The file of new tokens"))} if tokens else {}),
-        "dataset": run.results["dataset"]["fingerprint"],
+        "dataset": run.results["dataset"].fingerprint,
         "data.holdout": run.recipe.data.holdout,
         "data.holdout_seed": run.recipe.data.holdout_seed,
     }
 
 
-def _adapter(run: Run) -> dict[str, Any]:
+def _adapter(run: Run) -> StageResult:
     recipe_file = run.folder / RECIPE
     write_sealed(recipe_file, _yaml(run.recipe))
     config, processes = _machine(run.options)
@@ -272,12 +332,12 @@ def _adapter(run: Run) -> dict[str, Any]:
     metrics = read_metrics_file(run.folder / "adapter" / "metrics.json")
     held = metrics["heldout"]
     loss = f"held-out loss {held['before']:.3f} -> {held['after']:.3f}" if held["rows"] else "no held-out rows"
-    return {
-        "location": "adapter",
-        "fingerprint": file_sha256(run.folder / "adapter" / "training.json"),
-        "heldout": held,
-        "summary": f"{run.recipe.adapter.method} adapter, {loss}",
-    }
+    return StageResult(
+        location="adapter",
+        summary=f"{run.recipe.adapter.method} adapter, {loss}",
+        fingerprint=file_sha256(run.folder / "adapter" / "training.json"),
+        details={"heldout": held},
+    )
 
 
 def _machine(options: RunOptions) -> tuple[str, int | None]:
@@ -301,13 +361,13 @@ def _yaml(recipe: Recipe) -> str:
 def _answers_inputs(run: Run) -> dict[str, Any]:
     return {
         "generation": run.recipe.generation.model_dump(mode="json"),
-        "adapter": run.results["adapter"]["fingerprint"],
-        "evaluation": run.results["evaluation"]["fingerprint"],
+        "adapter": run.results["adapter"].fingerprint,
+        "evaluation": run.results["evaluation"].fingerprint,
         "limit": run.options.limit,
     }
 
 
-def _answers(run: Run) -> dict[str, Any]:
+def _answers(run: Run) -> StageResult:
     from kollm.answer.local import generate_answers, load_system
 
     recipe, output = run.recipe, run.folder / "generations.jsonl"
@@ -334,30 +394,30 @@ def _answers(run: Run) -> dict[str, Any]:
             batch_size=recipe.generation.batch_size,
         )
     systems = len(recipe.generation.systems)
-    return {
-        "location": output.name,
-        "fingerprint": file_sha256(output),
-        "summary": f"{len(records) * systems:,} answers of {systems} systems to {len(records):,} tasks",
-    }
+    return StageResult(
+        location=output.name,
+        summary=f"{len(records) * systems:,} answers of {systems} systems to {len(records):,} tasks",
+        fingerprint=file_sha256(output),
+    )
 
 
 def _verdicts_inputs(run: Run) -> dict[str, Any]:
-    return {"judge": run.recipe.judge.model_dump(mode="json"), "generations": run.results["answers"]["fingerprint"]}
+    return {"judge": run.recipe.judge.model_dump(mode="json"), "generations": run.results["answers"].fingerprint}
 
 
-def _verdicts(run: Run) -> dict[str, Any]:
+def _verdicts(run: Run) -> StageResult:
     from kollm.answer.file import read_generations
     from kollm.judge.run import judge_generations
 
     output = run.folder / "verdicts.jsonl"
     generations = list(read_generations(run.folder / "generations.jsonl"))
     report = judge_generations(generations, _judge(run), output)
-    return {
-        "location": output.name,
-        "fingerprint": file_sha256(output),
-        "statuses": report.statuses,
-        "summary": f"{report.verdicts:,} verdicts of {report.model}, {report.statuses.get('ok', 0):,} scored",
-    }
+    return StageResult(
+        location=output.name,
+        summary=f"{report.verdicts:,} verdicts of {report.model}, {report.statuses.get('ok', 0):,} scored",
+        fingerprint=file_sha256(output),
+        details={"statuses": report.statuses},
+    )
 
 
 def _judge(run: Run) -> Any:
@@ -385,14 +445,14 @@ def _judge(run: Run) -> Any:
 
 
 def _report_inputs(run: Run) -> dict[str, Any]:
-    return {"kollm": __version__, "verdicts": run.results["verdicts"]["fingerprint"]}
+    return {"kollm": __version__, "verdicts": run.results["verdicts"].fingerprint}
 
 
-def _report(run: Run) -> dict[str, Any]:
+def _report(run: Run) -> StageResult:
     from kollm.report import write_report
 
     write_report([run.folder], run.folder / "report.html")
-    return {"location": "report.html", "summary": "report.html and report.json"}
+    return StageResult(location="report.html", summary="report.html and report.json")
 
 
 STAGES: tuple[Stage, ...] = (

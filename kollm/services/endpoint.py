@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from kollm.core.address import check_address, origin
 from kollm.core.errors import InputError, MissingKeyError
 from kollm.core.progress import say
+from kollm.recipe.engines import ENGINES
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
@@ -141,9 +142,10 @@ def deepl_endpoint(server_url: str | None = None, auth_key: str | None = None) -
 
 def translator_endpoint(translator: str) -> Endpoint | None:
     """Who gets the text of a translator that a build names; None where it stays on this machine."""
-    if translator == "deepl":
-        return deepl_endpoint()
-    return chat_endpoint() if translator == "openai" else None
+    facts = ENGINES.get(translator)
+    if facts is None or not facts.asked:
+        return None
+    return deepl_endpoint() if facts.asked == "deepl" else chat_endpoint()
 
 
 def check_recipe_address(url: str, where: str) -> None:

@@ -145,6 +145,29 @@ def pull(name: str, kind: RepoType, revision: str | None = None, *, weights: boo
     return Pulled(Path(folder), reference.repository, Path(folder).name)
 
 
+def find_on_hub(name: str, kind: RepoType, revision: str | None = None, seconds: float = 5.0) -> None:
+    """Find out whether a repository is in the cache or on the Hub; nothing is downloaded.
+
+    Args:
+        name: `ORG/NAME` or `ORG/NAME@REVISION`.
+        kind: `dataset`, `model` or `space`.
+        revision: where `name` has none.
+        seconds: how long the Hub may take.
+
+    Raises:
+        InputError: not a name, or no such repository or revision that this token may read.
+        ServiceError: the Hub cannot be reached and the cache does not hold it.
+    """
+    reference = parse_reference(name)
+    wanted = reference.revision or revision
+    api = HfApi(library_name="kollm", library_version=__version__)
+    with hub_errors(kind, Reference(reference.repository, wanted)):
+        try:
+            api.snapshot_download(reference.repository, repo_type=kind, revision=wanted, local_files_only=True)
+        except LocalEntryNotFoundError:
+            api.repo_info(reference.repository, repo_type=kind, revision=wanted, timeout=seconds)
+
+
 @contextmanager
 def hub_errors(kind: RepoType, reference: Reference) -> Iterator[None]:
     """Turn what huggingface_hub raises into one sentence of ours."""

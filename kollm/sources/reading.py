@@ -13,6 +13,7 @@ from kollm.core.files import file_sha256
 from kollm.core.records import Record
 from kollm.core.resources import resource_folder
 from kollm.core.text import existing_path, normalise_values
+from kollm.services.repository import Reference, parse_reference
 from kollm.sources.catalogue import find_source
 from kollm.sources.files import hub_batches, hub_files, local_files
 from kollm.sources.rows import SUFFIXES, Batch, first_rows, local_batches, row_batches
@@ -114,8 +115,13 @@ def _open_hub(
         raise InputError(f"{source.name} is not on the Hub - {source.terms}")
     if source.huge and limit is None:
         raise InputError(f"{source.name} is too large to be read whole - say how many rows with --limit.")
-    pinned = source.revision if repository in (None, source.hub_id) else None
-    where, commit = repository or source.hub_id, revision or pinned
+    named = parse_reference(repository) if repository is not None else Reference(source.hub_id)
+    if named.revision is not None and revision not in (None, named.revision):
+        raise InputError(
+            f"'{repository}' names the revision '{named.revision}', and --revision says '{revision}' - give one of them."
+        )
+    pinned = source.revision if named.repository == source.hub_id else None
+    where, commit = named.repository, named.revision or revision or pinned
     if source.huge:
         listing = hub_files(source, where, commit)
         return row_batches(sample_rows(listing.files, limit, seed)), listing.revision

@@ -30,7 +30,7 @@ from kollm.core.reading import as_object
 from kollm.core.records import Record
 from kollm.core.results import read_training_file
 from kollm.core.version import __version__
-from kollm.dataset.folder import dataset_fingerprint, read_records
+from kollm.dataset.folder import dataset_fingerprint, read_manifest, read_records
 from kollm.recipe.bases import facts_from_config, written_out
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import QUESTION
@@ -38,6 +38,7 @@ from kollm.recipe.schema import Recipe
 from kollm.recipe.tokens import PromptEncoder
 from kollm.services.adapter_base import written_base
 from kollm.services.local_model import LocalModel, find_whole_model, load_config
+from kollm.services.repository import locate
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
 from kollm.train.check import base_location, check_recipe
@@ -145,7 +146,7 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     if recipe.base.new_tokens:
         add_tokens(tokenizer, Path(recipe.base.new_tokens))
     encoder = make_encoder(recipe.prompt, tokenizer, enable_thinking=recipe.enable_thinking)
-    recipe = recipe.model_copy(update={"prompt": encoder.name})
+    recipe = _with_true_origins(recipe, dataset, base).model_copy(update={"prompt": encoder.name})
     identity = _identity(recipe, dataset, encoder.sha256)
     if _is_done(output, identity):
         say(f"train: {output} is trained already")
@@ -293,6 +294,17 @@ def _begin(output: Path, identity: dict[str, Any], recipe: Recipe) -> None:
     else:  # nothing to lose: what stopped an earlier start, in the data say, may be mended by another recipe
         write_json(started, identity)
     write_atomic(output / RECIPE, yaml.safe_dump(_portable(recipe).model_dump(mode="json"), allow_unicode=True))
+
+
+def _with_true_origins(recipe: Recipe, dataset: str, base: Path | None) -> Recipe:
+    """What the recipe says of its data and its base is not said of others that were given in their place."""
+    if base is not None and not recipe.base.is_toy:
+        recipe = recipe.without_origins("base.model", "base.revision")
+    try:
+        sources = {str(source["name"]) for source in read_manifest(locate(dataset, "dataset").folder)["sources"]}
+    except (InputError, KeyError, TypeError):
+        sources = set()
+    return recipe if sources == {source.name for source in recipe.data.sources} else recipe.with_given_data()
 
 
 def _compare(there: dict[str, Any], wanted: dict[str, Any], output: Path) -> None:

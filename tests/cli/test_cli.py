@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from kollm.cli import COMMANDS, LazyGroup, cli, main
 
@@ -90,6 +91,20 @@ def test_recipe_show_tells_where_values_come_from(tmp_path: Path, capsys: pytest
     )
     main(["recipe", "show", str(path)])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert lines["adapter.r"].endswith("paper")
+    assert lines["adapter.r"].endswith(f"paper  ({path}:2)")
     assert lines["adapter.alpha"].endswith("assumed: small")
     assert lines["loss"].endswith("default")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "demo", "-o", "x", "--dataset", "a", "--dataset", "b"],
+        ["run", "demo", "--output", "x", "-o", "y"],
+        ["data", "build", "dolly", "--limit", "3", "--limit", "4", "-o", "x"],
+        ["ledger", "stats", "--ledger", "a", "--ledger=b"],
+    ],
+)
+def test_an_option_of_one_value_is_given_once(arguments: list[str]) -> None:
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2 and "is given 2 times - give it once" in result.output

@@ -160,7 +160,11 @@ def test_an_evaluation_source_in_the_same_build_is_looked_for(
         ),
         (["build", "dolly", "dolly", "--input", "sample"], 1, "named twice"),
         (["build", "dolly", "alpaca", "--input", "x.jsonl"], 2, "with several sources write --input NAME=x.jsonl"),
-        (["build", "dolly", "--input", "sample", "--filters", "strict"], 1, "no filter set 'strict'"),
+        (
+            ["build", "dolly", "--input", "sample", "--filters", "strict"],
+            1,
+            "filters is 'strict' - input should be 'default'",
+        ),
         (["build", "kullm_v2", "--input", "sample"], 1, "The bundled sample has no rows of 'kullm_v2'"),
         (["build", "dolly", "--input", "sample", "--translator", "deeple"], 2, "Invalid value"),
     ],

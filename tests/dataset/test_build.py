@@ -12,10 +12,14 @@ from datasets import load_dataset
 from kollm.core.errors import InputError, QuotaError
 from kollm.core.records import Record
 from kollm.dataset.folder import read_manifest, read_records
+from kollm.dataset.leak_check import EVALUATION
 from kollm.dataset.pipeline import build_dataset
 from kollm.dataset.plan import plan_build
-from kollm.dataset.settings import SourceInput
+from kollm.dataset.settings import SourceInput, make_settings
+from kollm.quality.dedup import NEAR
 from kollm.quality.privacy import Privacy
+from kollm.recipe.load import load_recipe
+from kollm.recipe.schema import BuildSettings
 from kollm.services.ledger import Ledger
 from kollm.sources import read_source, sample_file
 from tests.servers.deepl import KEY, DeepLServer
@@ -241,3 +245,14 @@ def test_a_plan_tells_what_a_build_would_bill(tmp_path: Path, monkeypatch: pytes
     assert sum(row.read for row in plan.rows) == 115 + 75 + 40
     routed = report.dropped.get("route", 0)
     assert sum(row.routed for row in plan.rows) == routed
+
+
+def test_settings_are_one_kind_everywhere() -> None:
+    assert BuildSettings().near == NEAR and BuildSettings().against == (EVALUATION,)
+    recipe = load_recipe("demo", ["data.leaks=drop", "data.near=0.9", "data.privacy=mask", "data.against=[sample]"])
+    assert recipe.data.build == make_settings(leaks="drop", near=0.9, privacy="mask", against=["sample"])
+    assert make_settings(recipe.data.build, leaks="keep").leaks == "keep"
+    with pytest.raises(InputError, match="there is no setting 'leak' - did you mean 'leaks'"):
+        make_settings(leak="drop")
+    with pytest.raises(InputError, match="leaks is 'dropp' - input should be 'refuse'"):
+        make_settings(leaks="dropp")

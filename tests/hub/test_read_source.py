@@ -54,6 +54,13 @@ def test_an_older_revision_stays_readable(hub: LoopbackHub) -> None:
     _publish("lab/dolly", {"databricks-dolly-15k.jsonl": _lines(ROW, ROW, ROW)})
     assert len(_records("dolly", "lab/dolly")) == 3
     assert len(_records("dolly", "lab/dolly", revision=first)) == 1
+    assert len(_records("dolly", f"lab/dolly@{first}")) == 1
+    HfApi().create_tag("lab/dolly", tag="v1", revision=first, repo_type="dataset")
+    assert len(_records("dolly", "lab/dolly@v1")) == len(_records("dolly", "lab/dolly@v1", revision="v1")) == 1
+    with pytest.raises(InputError, match="names the revision 'v1', and --revision says 'v2' - give one"):
+        _records("dolly", "lab/dolly@v1", revision="v2")
+    with pytest.raises(InputError, match="names no revision after '@'"):
+        _records("dolly", "lab/dolly@")
 
 
 def test_shards_are_read_in_the_order_of_their_names(hub: LoopbackHub) -> None:

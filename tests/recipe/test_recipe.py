@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from kollm.cli import cli
 from kollm.core.errors import RecipeError
 from kollm.core.resources import resource_folder
-from kollm.recipe.load import load_recipe, recipe_names
+from kollm.recipe.load import load_recipe, origin_of, recipe_names
 
 
 def write(path: Path, text: str) -> Path:
@@ -92,12 +94,58 @@ def test_a_local_judge_takes_no_setting_of_a_service(tmp_path: Path) -> None:
 
 
 def test_an_overridden_value_is_not_said_to_be_the_papers() -> None:
-    origins = load_recipe("kullm-polyglot-5.8b", ["adapter.r=8", "data.evaluation={name: human_eval}"]).origins
-    assert (origins["adapter.r"], origins["adapter.alpha"], origins["data.evaluation"]) == (
-        "override",
+    origins = load_recipe(
+        "kullm-polyglot-5.8b", ["adapter.r=64", "adapter.alpha=32", "data.evaluation={name: dolly}"]
+    ).origins
+    assert (origins["adapter.r"], origins["data.evaluation"]) == ("override", "override")
+    assert origins["adapter.alpha"] == "paper", "the same value is no other"
+
+
+CHILD = """\
+extends: kullm-polyglot-5.8b
+adapter:
+  r: 64
+  alpha: 32
+trainer: {learning_rate: 1e-5}
+base: {model: Qwen/Qwen3-8B}
+origins:
+  base.model: "assumed: to try it"
+"""
+
+
+def test_what_another_recipe_replaces_loses_its_origin(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.yaml", CHILD)
+    origins = load_recipe(path).origins
+    assert (origins["adapter.r"], origins["trainer.learning_rate"]) == ("set in mine.yaml", "set in mine.yaml")
+    assert (origins["adapter.alpha"], origins["adapter.targets"], origins["base.model"]) == (
         "paper",
-        "override",
+        "paper",
+        "assumed: to try it",
     )
+    grandchild = write(tmp_path / "hers.yaml", "extends: mine.yaml\nbase: {model: a/b}\nadapter: {r: 64}\n")
+    origins = load_recipe(grandchild).origins
+    assert (origins["base.model"], origins["adapter.r"]) == ("set in hers.yaml", "set in mine.yaml")
+
+
+def test_an_origin_of_a_section_is_lost_by_the_key_that_changes(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", MINIMAL + "adapter: {r: 4, alpha: 8}\norigins: {adapter: paper}\n")
+    child = load_recipe(write(tmp_path / "b.yaml", "extends: a.yaml\nadapter: {r: 2}\n"))
+    assert (origin_of("adapter.r", child.origins), origin_of("adapter.alpha", child.origins)) == (
+        "set in b.yaml",
+        "paper",
+    )
+    assert origin_of("adapter.alpha", load_recipe(tmp_path / "b.yaml", ["adapter={alpha: 9}"]).origins) == "override"
+
+
+def test_show_says_where_a_value_stands(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.yaml", CHILD)
+    shown = CliRunner().invoke(cli, ["recipe", "show", str(path), "--set", "adapter.dropout=0.5"]).output.splitlines()
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in shown}
+    assert lines["adapter.r"] == f"64 set in mine.yaml ({path}:3)"
+    assert lines["base.model"] == f"Qwen/Qwen3-8B assumed: to try it ({path}:6)"
+    assert lines["adapter.dropout"] == "0.5 override (--set)"
+    assert lines["adapter.targets"].startswith("query_key_value paper (_polyglot.yaml:")
+    assert lines["judge.samples"] == "1 default"
 
 
 def test_the_fingerprint_follows_the_values_not_the_words(tmp_path: Path) -> None:

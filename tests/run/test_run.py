@@ -20,7 +20,7 @@ from kollm.core.lock import folder_lock
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
 from kollm.run.journal import planned, run_recipe
-from kollm.run.stages import STAGES, Run, RunOptions
+from kollm.run.stages import STAGES, Run, RunOptions, StageResult
 
 TINY = [
     "base.toy={hidden_size: 32, layers: 1, heads: 2, vocab_size: 600, context: 2048, pretrain_steps: 4}",
@@ -176,21 +176,23 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no stage 'training'"):
+    with pytest.raises(RecipeError, match="no stage 'training'"):
         run_recipe(tiny(), RunOptions(folder=tmp_path), restart="training")
     with pytest.raises(RecipeError, match=r"data\.sources is empty"):
         run_recipe(tiny("data.sources=[]"), RunOptions(folder=tmp_path / "a"))
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(RecipeError, match="cannot be written"):
         (tmp_path / "file").write_text("")
         run_recipe(tiny(), RunOptions(folder=tmp_path / "file"))
-    with pytest.raises(InputError, match="nowhere"):
+    with pytest.raises(RecipeError, match="nowhere"):
         run_recipe(tiny(), RunOptions(folder=tmp_path / "b", dataset=str(tmp_path / "nowhere")))
 
 
 def test_changed_new_tokens_are_another_adapter_and_a_missing_file_is_named(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens.txt"
     stage = next(stage for stage in STAGES if stage.name == "adapter")
-    run = Run(tiny(f"base.new_tokens={tokens}"), RunOptions(tmp_path), {"dataset": {"fingerprint": "sha256:0"}})
+    run = Run(
+        tiny(f"base.new_tokens={tokens}"), RunOptions(tmp_path), {"dataset": StageResult("dataset", "", "sha256:0")}
+    )
     with pytest.raises(InputError, match=r"The file of new tokens '.*tokens\.txt' does not exist"):
         stage.inputs(run)
     tokens.write_text("한글날\n", encoding="utf-8")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
 
@@ -23,8 +23,24 @@ class Said(NamedTuple):
     finish_reason: str = "stop"
 
 
-Model = Callable[[dict[str, Any]], "Said | str | int"]
+class Raw(NamedTuple):
+    """A reply of any status, body and headers."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+Model = Callable[[dict[str, Any]], "Said | Raw | str | int"]
 """Body of the request -> the answer; a number is an HTTP status to refuse it with."""
+
+
+def completion(model: str, /, **changes: Any) -> dict[str, Any]:
+    """A chat completion's body, some of its parts replaced: `message`, `choice`, or a key of its own."""
+    message = {"role": "assistant", "content": "네.", **changes.pop("message", {})}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", **changes.pop("choice", {})}
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    return {"id": "x", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage, **changes}
 
 
 class LoopbackChat:
@@ -45,24 +61,18 @@ class LoopbackChat:
                 if isinstance(answer, int):
                     self.reply(answer, {"error": {"message": f"refused with {answer}"}})
                     return
+                if isinstance(answer, Raw):
+                    self.reply(answer.status, answer.body, answer.headers)
+                    return
                 said = Said(answer) if isinstance(answer, str) else answer
-                message = {"role": "assistant", "content": said.text}
-                choice = {"index": 0, "message": message, "finish_reason": said.finish_reason}
-                usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-                self.reply(
-                    200,
-                    {
-                        "id": "x",
-                        "object": "chat.completion",
-                        "model": body["model"],
-                        "choices": [choice],
-                        "usage": usage,
-                    },
-                )
+                choice = {"finish_reason": said.finish_reason}
+                self.reply(200, completion(body["model"], message={"content": said.text}, choice=choice))
 
-            def reply(self, status: int, value: dict[str, Any]) -> None:
-                data = json.dumps(value).encode("utf-8")
+            def reply(self, status: int, value: Any, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+                data = value if isinstance(value, bytes) else json.dumps(value).encode("utf-8")
                 self.send_response(status)
+                for name, text in headers.items():
+                    self.send_header(name, text)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()

@@ -15,9 +15,11 @@ import pytest
 from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
 from kollm.services.ledger import Ledger
 from kollm.services.ledger.transfer import export_ledger
+from kollm.services.retry import RetryPolicy
 from kollm.translate import Budget, Outcome, Router, make_translator, translate_records, translate_stream
 from kollm.translate.deepl import DeepLTranslator
 from tests.servers.deepl import KEY, DeepLServer, Fault
+from tests.servers.hanging import HangingServer
 from tests.translate.conftest import Engine, Rows
 
 
@@ -317,6 +319,36 @@ def test_a_slow_answer_is_given_up(server: DeepLServer, engine: Engine, ledger: 
     server.state.faults.append(Fault(delay=1.0))
     outcomes = translate_records(rows(1), engine(timeout=0.2), ledger=ledger)
     assert outcomes[0].reason is None and len(server.state.requests) == 2
+
+
+@pytest.mark.parametrize("dribble", [False, True])
+def test_a_service_that_hangs_has_a_limit(dribble: bool, ledger: Ledger, rows: Rows) -> None:
+    with HangingServer(dribble) as hanging:
+        translator = DeepLTranslator(KEY, hanging.url, timeout=0.3)
+        translator.limits = replace(translator.limits, retry=RetryPolicy(tries=2, first=0.01))
+        translator.usage = lambda: None  # type: ignore[method-assign]
+        with pytest.raises(ServiceError, match="gave no answer in 2 tries"):
+            translate_records(rows(1), translator, ledger=ledger)
+    assert [item.sends for item in ledger.in_flight()] == [2]
+
+
+def test_what_never_left_is_not_counted_as_charged(ledger: Ledger, rows: Rows) -> None:
+    translator = DeepLTranslator(KEY, "http://127.0.0.1:9")
+    translator.limits = replace(translator.limits, retry=RetryPolicy(tries=2, first=0.01))
+    translator.usage = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(ServiceError, match="gave no answer in 2 tries"):
+        translate_records(rows(1), translator, ledger=ledger)
+    assert ledger.in_flight() == []
+
+
+@pytest.mark.parametrize("header", ["0", "-7", "nan"])
+def test_tries_end_whatever_the_service_says(
+    header: str, server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows
+) -> None:
+    server.state.faults.extend([Fault(status=429, retry_after=header)] * 50)
+    with pytest.raises(ServiceError, match="gave no answer in 4 tries"):
+        translate_records(rows(1), engine(tries=4, workers=1), ledger=ledger)
+    assert server.state.refused == {429: 4} and ledger.in_flight() == []
 
 
 def test_no_answer_at_all_stops_after_some_tries(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -125,11 +125,17 @@ class ChatRun:
             async with self.governor.admit(sum(tokens)) as admission:
                 if self.left.is_set():
                     break
-                leases = await self.queue.lease(key, purchase, price)
-                if key in leases.taken:
-                    result = await self._ask(request, key, price)
-                else:
-                    admission.used = False
+                with self._not_to_be_cancelled():
+                    leases = await self.queue.lease(key, purchase, price)
+                    if key not in leases.taken:
+                        admission.used = False
+                    elif self.left.is_set():
+                        await self.queue.release(key, charged=False)
+                        break
+                    else:
+                        result = await self._ask(request, key, price)
+                async with self.room:
+                    self.room.notify_all()
             if isinstance(result, _Bought):
                 return result
             if isinstance(result, Fault):
@@ -147,38 +153,38 @@ class ChatRun:
 
     async def _ask(self, request: ChatRequest, key: str, price: Charge) -> _Bought | Fault:
         """Send a leased request once; what came of it is in the ledger, or on its way there, afterwards."""
-        client, task = self.client, asyncio.current_task()
+        client = self.client
+        client.budget.count_request()
+        try:
+            content = await self._send(request)
+        except (openai.OpenAIError, NoAnswerError, TimeoutError) as error:
+            try:
+                where = f"{client.base_url} (model '{client.model}')"
+                fault = fault_of(error, request.options, client.retry, where, client.endpoint.said_key)
+            except ServiceError:
+                await self.queue.release(key, charged=False)
+                raise
+            if fault.finish_reason:
+                content = fault.content(client.model)
+                return _Bought(reply_of(content, 0.0), self.queue.settle(key, Answer(content)))
+            await self.queue.release(key, fault.charged)
+            return fault
+        self.governor.answered()
+        self.unanswered = 0
+        counts = token_counts(content["usage"])
+        cost = client.facts.cost(*counts) if any(counts) else price.cost
+        return _Bought(reply_of(content, cost), self.queue.settle(key, Answer(content, 0, cost)))
+
+    @contextlib.contextmanager
+    def _not_to_be_cancelled(self) -> Iterator[None]:
+        """From the lease to the answer: whoever leaves early waits for it."""
+        task = asyncio.current_task()
         assert task is not None
         self.sending.add(task)
         try:
-            try:
-                content = await self._send(request)
-            except (openai.OpenAIError, NoAnswerError, TimeoutError) as error:
-                try:
-                    fault = fault_of(
-                        error,
-                        request.options,
-                        client.retry,
-                        f"{client.base_url} (model '{client.model}')",
-                        client.endpoint.said_key,
-                    )
-                except ServiceError:
-                    await self.queue.release(key, charged=False)
-                    raise
-                if fault.finish_reason:
-                    content = fault.content(client.model)
-                    return _Bought(reply_of(content, 0.0), self.queue.settle(key, Answer(content)))
-                await self.queue.release(key, fault.charged)
-                return fault
-            self.governor.answered()
-            self.unanswered = 0
-            counts = token_counts(content["usage"])
-            cost = client.facts.cost(*counts) if any(counts) else price.cost
-            return _Bought(reply_of(content, cost), self.queue.settle(key, Answer(content, 0, cost)))
+            yield
         finally:
             self.sending.discard(task)
-            async with self.room:
-                self.room.notify_all()
 
     async def _send(self, request: ChatRequest) -> dict[str, Any]:
         try:
