@@ -28,6 +28,7 @@ COMMANDS = {
     "vocabulary": ("kollm.cli.vocabulary:vocabulary", "Extend a base's vocabulary by Korean tokens."),
     "train": ("kollm.cli.train:train", "Print, then run, the accelerate launch line of a recipe."),
     "generate": ("kollm.cli.generate:generate", "Answer evaluation tasks with a model or an adapter."),
+    "serve": ("kollm.cli.serve:serve", "Serve an adapter or a model with the API of OpenAI."),
     "chat": ("kollm.cli.chat:chat", "Talk with an adapter, a model or a served one."),
     "judge": ("kollm.cli.judge:judge", "Judge answers by a rubric."),
     "verdicts": ("kollm.cli.verdicts:verdicts", "Import others' verdicts; plan how many are needed."),

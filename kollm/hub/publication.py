@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from huggingface_hub import get_token
 from pydantic import BaseModel, TypeAdapter
 
 from kollm.core.errors import InputError
@@ -110,6 +111,10 @@ def gather(kind: Kind, folder: Path, repository: str) -> Publication:
     left_out = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise InputError(
+                f"'{path}' is a link, and nothing outside the folder is published - put the file itself there, or remove it."
+            )
         if not path.is_file():
             continue
         if any(part in _SKIPPED or part.startswith(".") for part in name.split("/")):
@@ -165,6 +170,9 @@ def check_secrets(publication: Publication, folder: Path, allowed: tuple[str, ..
         InputError: something of the kind stands in a file; the message says where, and not what.
     """
     hidden = environment_secrets(os.environ)
+    token = get_token()
+    if token:  # also one that was saved by a log-in
+        hidden["your token of the Hub"] = token
     places = {
         "the folder's own path": folder.resolve(),
         "a path beside it": folder.resolve().parent,

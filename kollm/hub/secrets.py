@@ -1,43 +1,41 @@
 """Finds keys and tokens in files before they are published: known forms, and the values of this environment's own.
 
-What is found is named by its place and kind; the secret itself is never repeated.
+Values are searched as they are, column by column, and as a reader would see them: with escapes of JSON and of addresses
+undone, in UTF-8, UTF-16 or an older encoding. Files are read in pieces. What is found is named by its place and kind;
+the secret itself is never repeated.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import math
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kollm.core.errors import InputError
+from kollm.hub.key_forms import find_keys, quick_pattern
 
-_FORMS: dict[str, str] = {
-    "Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}",
-    "OpenAI or Anthropic key": r"\bsk-(?:[a-z]+[0-9]*-)?[A-Za-z0-9_-]{20,}",
-    "DeepL key": r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}:fx\b",
-    "AWS access key": r"\bAKIA[0-9A-Z]{16}\b",
-    "GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,})",
-    "Google key": r"\bAIza[0-9A-Za-z_-]{35}",
-    "Slack token": r"\bxox[abprs]-[0-9]+-[0-9A-Za-z-]{10,}",
-    "private key": r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s*[A-Za-z0-9+/=]{40,}",
-}
-_ANY = re.compile("|".join(f"(?P<k{number}>{form})" for number, form in enumerate(_FORMS.values())))
-_KINDS = tuple(_FORMS)
-_CHEAP = re.compile(r"hf_|sk-|:fx|AKIA|gh[pousr]_|github_pat|AIza|xox|PRIVATE KEY")
-"""What every form holds; texts without it are not searched further."""
-_CHEAP_BYTES = re.compile(_CHEAP.pattern.encode())
-
-_SECRET_NAMES = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD)$")
+PIECE = 1 << 20
+"""Bytes or characters that are searched at once."""
+OVERLAP = 1 << 14
+"""How much of a piece is searched again with the next: longer than any form."""
+BATCH_BYTES = 8 << 20
+"""Size of what is read of a parquet file at once, about."""
+_HIDING = r"\x00|\\u00[2-7]|\\x[2-7]|\\/|%[2-7][0-9A-Fa-f]"
+"""What may hide a key: bytes of UTF-16, escaped slashes, and letters that are written by their number."""
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
+_SECRET_NAMES = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTH)(?:_ID)?$", re.IGNORECASE)
+_PASSWORD_IN_ADDRESS = re.compile(r"\w+://[^/\s:@]*:([^/\s@]{8,})@")
 _SHORTEST_VALUE = 12
-_LEAST_ENTROPY = 3.0
-"""Bits a character below which a match is an example: `sk-xxxxxxxx` has 0, `AKIAIOSFODNN7EXAMPLE` 3.7, a real key 4 to 5.5."""
 
 
 class Finding(NamedTuple):
@@ -48,84 +46,228 @@ class Finding(NamedTuple):
 
 
 def find_secrets(name: str, content: Path | bytes, hidden: Mapping[str, str]) -> Iterator[Finding]:
-    """Search one file.
+    """Search one file, and its name.
 
     Args:
         name: its name in the publication, for the findings.
-        content: the file, or its bytes. Of safetensors the header is read, of parquet every text column.
+        content: the file, or its bytes. Of safetensors the header is read, of parquet every value and what stands beside.
         hidden: texts that must not be published, by what they are (see `environment_secrets`).
+
+    Raises:
+        InputError: a parquet or safetensors file that is none.
     """
-    for place, text in _texts(name, content, hidden):
-        kinds = {_KINDS[int(str(match.lastgroup)[1:])] for match in _matches(text)}
-        kinds |= {what for what, value in hidden.items() if value in text}
-        yield from (Finding(place, kind) for kind in sorted(kinds))
+    search = Search(hidden)
+    found: set[str] = search.kinds(name)
+    if name.endswith(".parquet"):
+        for place, kinds in _in_parquet(name, content, search):
+            found |= kinds
+            yield from (Finding(place, kind) for kind in sorted(kinds))
+        # Bounds of columns repeat values that were found in their rows.
+        yield from (Finding(f"{name}, metadata", kind) for kind in sorted(_in_footer(content, search) - found))
+        return
+    if name.endswith(".safetensors") and isinstance(content, Path):
+        pieces: Iterable[bytes] = _pieces(
+            io.BytesIO(json.dumps(safetensors_header(content), ensure_ascii=False).encode())
+        )
+    elif isinstance(content, bytes):
+        pieces = _pieces(io.BytesIO(content))
+    else:
+        pieces = _file_pieces(content)
+    for piece in pieces:
+        found |= search.kinds(piece)
+    yield from (Finding(name, kind) for kind in sorted(found))
 
 
-def _matches(text: str) -> Iterator[re.Match[str]]:
-    if _CHEAP.search(text):
-        yield from (match for match in _ANY.finditer(text) if not _is_example(match.group()))
+@dataclass(frozen=True)
+class Search:
+    """Looks for keys, and for texts that must stay hidden.
+
+    Attributes:
+        hidden: such texts, by what they are.
+    """
+
+    hidden: Mapping[str, str]
+    _quick: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        written = sorted({text for value in self.hidden.values() for text in (value, json.dumps(value)[1:-1])})
+        object.__setattr__(self, "_quick", "|".join((quick_pattern(), *map(re.escape, written))))
+
+    def may_hold(self, values: pa.Array) -> pa.Array:
+        """Which texts or bytes of an array are worth a closer look."""
+        return pc.match_substring_regex(values, f"{self._quick}|{_HIDING}")
+
+    def kinds(self, value: str | bytes) -> set[str]:
+        """What one value holds, however long it is."""
+        return self.kinds_of([value])[0]
+
+    def kinds_of(self, values: Sequence[str | bytes]) -> list[set[str]]:
+        """What each of some values holds; RE2 sees all of them at once, since it reads a pattern anew each time."""
+        found: list[set[str]] = [set() for _ in values]
+        pieces = [
+            (number, piece)
+            for number, value in enumerate(values)
+            for piece in _cut(value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass"))
+        ]
+        worth = self.may_hold(pa.array([piece for _, piece in pieces], pa.large_binary())).to_pylist()
+        views = [
+            (number, text)
+            for (number, piece), look in zip(pieces, worth, strict=True)
+            if look
+            for text in _views(piece)
+        ]
+        data = pa.array([text.encode("utf-8", "surrogatepass") for _, text in views], pa.large_binary())
+        for (number, text), hit in zip(views, pc.match_substring_regex(data, self._quick).to_pylist(), strict=True):
+            if hit:
+                found[number].update(find_keys(text))
+                found[number].update(what for what, secret in self.hidden.items() if secret in text)
+        return found
 
 
-def _is_example(text: str) -> bool:
-    """Whether a match is a placeholder: hardly any variety, or saying so itself."""
-    if re.search(r"example|your|xxxx|1234567890", text, re.IGNORECASE):
-        return True
-    if text.startswith("-----"):
-        return False
-    counts = Counter(text)
-    entropy = -sum(n / len(text) * math.log2(n / len(text)) for n in counts.values())
-    return entropy < _LEAST_ENTROPY or not any(character.isdigit() for character in text)
+def _cut(data: bytes) -> Iterator[bytes]:
+    """A value in pieces that overlap; an empty one is one piece."""
+    for start in range(0, max(len(data), 1), PIECE):
+        yield data[start : start + PIECE + OVERLAP]
+
+
+def _views(data: bytes) -> Iterator[str]:
+    """A piece as readers may see it: as it is, in UTF-16, and with its escapes undone."""
+    text = data.decode("utf-8", "replace")
+    yield text
+    if b"\0" in data:
+        text = data.replace(b"\0", b"").decode("latin-1")
+        yield text
+    for _ in range(3):  # JSON in a text of JSON in a text of JSON
+        plain = _ESCAPE.sub(_unescaped, text) if "\\" in text else text
+        plain = unquote(plain) if "%" in plain else plain
+        if plain == text:
+            return
+        text = plain
+        yield text
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    number = escape.group(1) or escape.group(2)
+    if number:
+        return chr(int(number, 16))
+    return _ESCAPED.get(escape.group(3), escape.group(3))
+
+
+def _file_pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from _pieces(file)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """A file's bytes in pieces, each with the end of the one before."""
+    before = b""
+    while read := file.read(PIECE):
+        yield before + read
+        before = read[-OVERLAP:]
+
+
+# --- parquet ----------------------------------------------------------------------------------------------------------
+
+
+def _in_parquet(name: str, content: Path | bytes, search: Search) -> Iterator[tuple[str, set[str]]]:
+    """What the rows of a parquet file hold, with the place of each."""
+    try:
+        with pq.ParquetFile(pa.BufferReader(content) if isinstance(content, bytes) else content) as file:
+            about = file.metadata
+            size = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
+            rows = max(1, min(BATCH_BYTES * max(about.num_rows, 1) // max(size, 1), 1 << 16))
+            before = 0
+            for batch in file.iter_batches(batch_size=rows):
+                ids = batch.column("id") if "id" in batch.schema.names else None
+                by_row: dict[int, set[str]] = {}
+                every = pa.array(range(batch.num_rows), pa.int64())
+                suspects = [suspect for column in batch.columns for suspect in _suspects(column, every, search)]
+                for (row, _), kinds in zip(suspects, search.kinds_of([value for _, value in suspects]), strict=True):
+                    if kinds:
+                        by_row.setdefault(row, set()).update(kinds)
+                for row, kinds in sorted(by_row.items()):
+                    own = None if ids is None else ids[row].as_py()
+                    yield f"{name}, row {before + row if own is None else own}", kinds
+                before += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"'{name}' cannot be read as parquet ({reason}) - build the dataset again.") from error
+
+
+def _suspects(values: pa.Array, rows: pa.Array, search: Search) -> Iterator[tuple[int, str | bytes]]:
+    """The texts and bytes inside an array, however deep, that are worth a closer look, with the row of each."""
+    kind = values.type
+    if isinstance(values, pa.ExtensionArray):
+        yield from _suspects(values.storage, rows, search)
+    elif pa.types.is_dictionary(kind):
+        yield from _suspects(values.dictionary_decode(), rows, search)
+    elif pa.types.is_struct(kind):
+        for part in values.flatten():
+            yield from _suspects(part, rows, search)
+    elif pa.types.is_map(kind):
+        for part in (values.keys, values.items):
+            lists = pa.ListArray.from_arrays(values.offsets, part)
+            yield from _suspects(lists, rows, search)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        parents = pc.list_parent_indices(values).cast(pa.int64())
+        yield from _suspects(pc.list_flatten(values), rows.take(parents), search)
+    elif _is_text(kind):
+        wide = values.cast(pa.large_string() if pa.types.is_unicode(kind) else pa.large_binary())
+        for place in pc.indices_nonzero(pc.fill_null(search.may_hold(wide), False)).to_pylist():
+            yield rows[place].as_py(), wide[place].as_py()
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "fixed_size_binary")
+    return any(getattr(pa.types, f"is_{test}")(kind) for test in tests)
+
+
+def _in_footer(content: Path | bytes, search: Search) -> set[str]:
+    """What stands beside the rows of a parquet file: names of columns, metadata, bounds of the columns."""
+    with pa.BufferReader(content) if isinstance(content, bytes) else pa.OSFile(str(content)) as file:
+        size = file.size()
+        file.seek(max(size - 8, 0))
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(max(size - 8 - length, 0))
+        found: set[str] = set()
+        for piece in _pieces(file):
+            found |= search.kinds(piece)
+        file.seek(0)
+        for text in _metadata(pq.read_schema(file)):
+            found |= search.kinds(text)
+    return found
+
+
+def _metadata(schema: pa.Schema) -> Iterator[bytes]:
+    """Keys and values of the metadata of a schema and all its fields, which stand in the footer encoded."""
+
+    def of_field(part: pa.Field) -> Iterator[bytes]:
+        for pair in (part.metadata or {}).items():
+            yield from pair
+        for number in range(part.type.num_fields):
+            yield from of_field(part.type.field(number))
+
+    for pair in (schema.metadata or {}).items():
+        yield from pair
+    for part in schema:
+        yield from of_field(part)
+
+
+# --- what must stay hidden --------------------------------------------------------------------------------------------
 
 
 def environment_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """The values of variables that hold keys and tokens, by what they are."""
-    return {
+    """The values of variables that hold keys and tokens, and passwords in addresses, by what they are."""
+    found = {
         f"value of {name}": value
         for name, value in environment.items()
         if _SECRET_NAMES.search(name) and len(value) >= _SHORTEST_VALUE and not value.startswith("/")
     }
-
-
-def _texts(name: str, content: Path | bytes, hidden: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Pieces of text with their place; of parquet only the batches in which something may be found."""
-    if name.endswith(".parquet") and isinstance(content, Path):
-        number = 0
-        for batch in pq.ParquetFile(content).iter_batches(batch_size=2000):
-            if _may_hold(batch, hidden):
-                for offset, row in enumerate(batch.to_pylist()):
-                    yield (
-                        f"{name}, row {row.get('id') or number + offset}",
-                        json.dumps(row, ensure_ascii=False, default=str),
-                    )
-            number += batch.num_rows
-    elif name.endswith(".safetensors") and isinstance(content, Path):
-        yield name, json.dumps(safetensors_header(content))
-    else:
-        data = content if isinstance(content, bytes) else content.read_bytes()
-        yield name, data.decode("utf-8", "replace")
-
-
-def _may_hold(batch: pa.RecordBatch, hidden: Mapping[str, str]) -> bool:
-    """Whether a batch's text, searched as one piece and without making rows of it, has the mark of a secret."""
-    known = [value.encode("utf-8") for value in hidden.values()]
-    for column in batch.columns:
-        for text in _text_buffers(column):
-            if _CHEAP_BYTES.search(text) or any(text.find(value) >= 0 for value in known):
-                return True
-    return False
-
-
-def _text_buffers(array: pa.Array) -> Iterator[bytes]:
-    """The UTF-8 of every string column inside an array, however deep, each as one piece."""
-    if pa.types.is_struct(array.type):
-        for field in array.flatten():
-            yield from _text_buffers(field)
-    elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        yield from _text_buffers(array.flatten())
-    elif pa.types.is_dictionary(array.type):
-        yield from _text_buffers(array.dictionary)
-    elif (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)) and array.buffers()[2] is not None:
-        yield array.buffers()[2].to_pybytes()
+    for name, value in environment.items():
+        password = _PASSWORD_IN_ADDRESS.match(value)
+        if password:
+            found[f"password in {name}"] = password.group(1)
+    return found
 
 
 def safetensors_header(path: Path) -> dict[str, object]:
@@ -141,7 +283,7 @@ def safetensors_header(path: Path) -> dict[str, object]:
             raise wrong
         try:
             header = json.loads(file.read(length))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise wrong from error
     if not isinstance(header, dict):
         raise wrong

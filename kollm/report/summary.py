@@ -93,7 +93,7 @@ def _dataset(manifest: Mapping[str, Any]) -> dict[str, Any]:
                 "read": source.get("rows"),
                 "kept": kept.get(source["name"].replace("_", "-")),
             }
-            for source in manifest.get("sources", ())
+            for source in ({"name": item} if isinstance(item, str) else item for item in manifest.get("sources", ()))
         ],
         "dropped": manifest.get("dropped", {}),
         "translator": (manifest.get("translator") or {}).get("name"),

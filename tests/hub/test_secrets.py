@@ -14,7 +14,7 @@ from kollm.hub.secrets import Finding, environment_secrets, find_secrets, safete
 
 KEYS = {
     "Hugging Face token": "hf_" + "aBcDeFgH1JkLmN0pQrStUvWxYz23456789",
-    "OpenAI or Anthropic key": "sk-proj-" + "Ab1Cd2Ef3Gh4Ij5Kl6Mn7Op8Qr9St0Uv",
+    "OpenAI key": "sk-proj-" + "Ab1Cd2Ef3Gh4Ij5Kl6Mn7Op8Qr9St0Uv",
     "DeepL key": "279a2e9d-83b3-c416-7e2d-f721593e42a0" + ":fx",
     "AWS access key": "AKIA" + "2E0A8F3B1C5D7Q9Z",
     "GitHub token": "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8",

@@ -195,7 +195,7 @@ def test_dataset_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("verdicts.jsonl", {"scores": {"coherence": float("nan")}}, "coherence is nan - a score is a number or null"),
+        ("verdicts.jsonl", {"scores": {"coherence": float("nan")}}, "NaN is no number that JSON has"),
         ("verdicts.jsonl", {"scores": {"coherence": "3"}}, "coherence is '3' - a score is a number or null"),
         ("verdicts.jsonl", {"status": "fine"}, "unknown status 'fine'"),
         ("verdicts.jsonl", {"raw": None}, "raw is None - it must be text"),

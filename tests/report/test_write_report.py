@@ -128,10 +128,10 @@ def test_bad_input_gets_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("run.json", "[]", "holds a list, not an object"),
-        ("run.json", '{"stages": []}', "stages is a list"),
-        ("dataset/manifest.json", '{"dropped": 3}', "dropped is a int"),
-        ("adapter/metrics.json", '{"history": {}}', "history is a dict"),
+        ("run.json", "[]", "holds a list, not keys and values"),
+        ("run.json", '{"stages": []}', "'stages' is a list"),
+        ("dataset/manifest.json", '{"dropped": 3}', "'dropped' is 3"),
+        ("adapter/metrics.json", '{"history": {}}', "'history' is an object"),
         ("run.json", '{"toy": ', r"run\.json, line 1: not valid JSON"),
     ],
 )
