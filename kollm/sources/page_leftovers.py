@@ -133,12 +133,12 @@ _LANGUAGES = frozenset(
         "zsh",
     ]
 )
-_FENCED = re.compile(r"```[ \t]*\n?([\w+#.-]{0,20})[ \t]*\n?Copy code[ \t]*(?=\n|\S)\n?")
+_FENCED = re.compile(r"```[ \t]*+\n?([\w+#.-]{0,20})[ \t]*+\n?Copy code[ \t]*+(?=\n|\S)\n?")
 _COPY = ("copy code", "코드 복사", "코드복사")
 _PROSE = re.compile(r"""["'(*_]{0,3}[A-Z가-힣][^{};=<>]*[.:!?]["')*_]{0,3}""")
 _LEFTOVER = re.compile(
     r"copy|share|regenerate|generating|submit|new chat|upgrade|clear|get help|chatgpt|preview|model:|this content|복사|공유|생성"
-    r"|^\s*\d{1,3} / \d{1,3}\s*$",
+    r"|^[^\S\n]*+\d{1,3} / \d{1,3}[^\S\n]*+$",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -151,10 +151,12 @@ def without_leftovers(text: str) -> str:
     if not _LEFTOVER.search(text):
         return text
     lines = _FENCED.sub(lambda match: f"```{match[1]}\n", text).split("\n")
-    while lines and (not lines[0].strip() or _PAGE.fullmatch(lines[0].strip())):
-        del lines[0]
-    while lines and (not lines[-1].strip() or _PAGE.fullmatch(lines[-1].strip())):
-        del lines[-1]
+    first, last = 0, len(lines)
+    while first < last and _is_blank_or_page(lines[first]):
+        first += 1
+    while last > first and _is_blank_or_page(lines[last - 1]):
+        last -= 1
+    lines = lines[first:last]
     kept: list[str] = []
     position, fenced = 0, False
     while position < len(lines):
@@ -173,6 +175,11 @@ def without_leftovers(text: str) -> str:
                 position = end
     cleaned = "\n".join(kept)
     return cleaned if cleaned == text else cleaned.strip()
+
+
+def _is_blank_or_page(line: str) -> bool:
+    bare = line.strip()
+    return not bare or _PAGE.fullmatch(bare) is not None
 
 
 def _is_leftover(line: str) -> bool:

@@ -101,6 +101,8 @@ def _small(recipe: Recipe, architecture: str) -> Recipe:
     values["prompt"] = CHAT if _is_chat(recipe) else recipe.prompt
     values["enable_thinking"] = None  # the toy's chat template does not know it
     values["trainer"] = {**recipe.trainer, **_TRAINER}
+    if recipe.trainer.get("warmup_steps", 0) >= 1:
+        values["trainer"]["warmup_steps"] = 1
     if recipe.attention in ("varlen", "flash_attention_2"):
         values["attention"] = "auto"
     if recipe.adapter.adapter_layers:

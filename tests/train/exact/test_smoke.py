@@ -63,4 +63,4 @@ def test_a_smoke_run_takes_overrides_and_a_folder(monkeypatch, tmp_path):
 def test_every_origin_names_a_key_and_a_known_kind():
     for name in recipe_names():
         for key, origin in load_recipe(name).origins.items():
-            assert origin.startswith(("paper", "released", "assumed")), (name, key)
+            assert origin.startswith(("paper", "released", "assumed", "source: ")), (name, key)
