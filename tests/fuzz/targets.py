@@ -71,6 +71,12 @@ def targets(world: Path) -> dict[str, Target]:
         found[name] = Target(file, _with(spoil.yaml_file, whole), command)
     for name, (file, command) in _BYTES.items():
         found[name] = Target(file, _with(spoil.raw, (world / file).read_bytes()), command, command[0] == "preview")
+    for ending, make in (("jsonl", spoil.jsonl_file), ("json", spoil.json_file)):
+        command = ("data", "leaks", f"WORLD/own.{ending}", "--against", "sample")
+        found[f"own {ending}"] = Target(f"own.{ending}", _with(make, [*_OWN]), command)
+    found["own csv"] = Target(
+        "own.csv", _with(spoil.raw, OWN_TABLE), ("data", "leaks", "WORLD/own.csv", "--against", "sample")
+    )
     card = (world / "dataset" / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(card[4:].partition("\n---\n")[0])
     found["card"] = Target("dataset/README.md", _card(front), ("push", "dataset", "WORLD/dataset", "me/x", "--dry-run"))
@@ -88,6 +94,12 @@ JINJA = (
     "{%- for m in messages -%}\n{%- if m['role'] == 'user' -%}### 질문:\n{{ m['content'] }}\n### 답:\n"
     "{% else %}{{ m['content'] ~ eos_token }}\n{%- endif -%}\n{%- endfor -%}\n"
 ).encode()
+OWN_TABLE = '질문,답변\n"가을은, 어떤가요?","맑습니다.\n높고요."\n둘,2\n'.encode()
+_OWN: tuple[dict[str, Any], ...] = (
+    {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "질문"}, {"role": "assistant", "content": "답"}]},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "질문"}]}, {"role": "assistant", "content": "답"}]},
+    {"messages": [{"role": "user", "content": "둘"}, {"role": "assistant", "content": "2"}]},
+)  # fmt: skip
 _ROWS: dict[str, list[dict[str, Any]]] = {
     "seeds.jsonl": [
         {"id": f"s{n}", "instruction": f"일 {n}", "instances": [{"input": "", "output": "답"}], "is_classification": False}
