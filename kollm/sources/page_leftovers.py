@@ -133,12 +133,12 @@ _LANGUAGES = frozenset(
         "zsh",
     ]
 )
-_FENCED = re.compile(r"```[ \t]*+\n?([\w+#.-]{0,20})[ \t]*+\n?Copy code[ \t]*+(?=\n|\S)\n?")
+_FENCED = re.compile(r"```[ \t]*\n?([\w+#.-]{0,20})[ \t]*\n?Copy code[ \t]*(?=\n|\S)\n?")
 _COPY = ("copy code", "코드 복사", "코드복사")
 _PROSE = re.compile(r"""["'(*_]{0,3}[A-Z가-힣][^{};=<>]*[.:!?]["')*_]{0,3}""")
 _LEFTOVER = re.compile(
     r"copy|share|regenerate|generating|submit|new chat|upgrade|clear|get help|chatgpt|preview|model:|this content|복사|공유|생성"
-    r"|^[^\S\n]*+\d{1,3} / \d{1,3}[^\S\n]*+$",
+    r"|^[ \t]*+\d{1,3} / \d{1,3}[ \t]*+$",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -151,12 +151,8 @@ def without_leftovers(text: str) -> str:
     if not _LEFTOVER.search(text):
         return text
     lines = _FENCED.sub(lambda match: f"```{match[1]}\n", text).split("\n")
-    first, last = 0, len(lines)
-    while first < last and _is_blank_or_page(lines[first]):
-        first += 1
-    while last > first and _is_blank_or_page(lines[last - 1]):
-        last -= 1
-    lines = lines[first:last]
+    said = [number for number, line in enumerate(lines) if line.strip() and not _PAGE.fullmatch(line.strip())]
+    lines = lines[said[0] : said[-1] + 1] if said else []
     kept: list[str] = []
     position, fenced = 0, False
     while position < len(lines):
@@ -175,11 +171,6 @@ def without_leftovers(text: str) -> str:
                 position = end
     cleaned = "\n".join(kept)
     return cleaned if cleaned == text else cleaned.strip()
-
-
-def _is_blank_or_page(line: str) -> bool:
-    bare = line.strip()
-    return not bare or _PAGE.fullmatch(bare) is not None
 
 
 def _is_leftover(line: str) -> bool:
