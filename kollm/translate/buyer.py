@@ -71,7 +71,7 @@ class Buyer:
         self._stop = threading.Event()
         self._pace = _Pace(self._limits.requests_per_second, self._limits.retry, self._stop)
 
-    def add(self, parts: Sequence[Part]) -> list[Part]:
+    def add(self, parts: Sequence[Part], send: bool = True) -> list[Part]:
         """Begin to get parts answered.
 
         Returns:
@@ -90,7 +90,8 @@ class Buyer:
         while open_parts:
             missing, open_parts = self._replay(open_parts)
             self._waiting += missing
-        self._submit_full_batches()
+        if send:
+            self.send_full_batches()
         return chosen
 
     def send(self, parts: Sequence[Part]) -> None:
@@ -135,7 +136,8 @@ class Buyer:
                 broken.append(part)
         return missing, broken
 
-    def _submit_full_batches(self) -> None:
+    def send_full_batches(self) -> None:
+        """Send what waits, as far as it fills batches."""
         for part in [part for part in self._waiting if part.attempt > 1]:
             self._waiting.remove(part)
             self._start(self._buy_again, part)

@@ -148,7 +148,12 @@ class _Stream:
         with self._buyer as buyer:
             while True:
                 group = list(islice(source, _GROUP_ROWS))
-                window.extend(self._begin(group))
+                # Under a cap all that lies ahead is looked up before the first of it is sent: another run of the same rows
+                # may have bought any of it, and that counts.
+                waits = self._budget.capped and bool(group) and len(window) + len(group) <= ahead
+                window.extend(self._begin(group, send=not waits))
+                if waits:
+                    continue
                 if not group:
                     buyer.flush()
                 while window and (not group or len(window) > ahead or _is_finished(window[0])):
@@ -160,7 +165,7 @@ class _Stream:
                 if not group:
                     return
 
-    def _begin(self, group: Sequence[Record]) -> list[_Row]:
+    def _begin(self, group: Sequence[Record], send: bool) -> list[_Row]:
         keys = self._memo.keys(group) if self._memo is not None else [b""] * len(group)
         known = self._memo.find(keys) if self._memo is not None else {}
         earlier: list[Paid] = []
@@ -173,7 +178,7 @@ class _Stream:
             for item in earlier:
                 expense = Expense(Charge(item.characters, item.cost), lost.get(item.key, Charge()))
                 self._budget.note(item.key, expense, answered=True)
-        chosen = iter(self._buyer.add([part for row in rows for part, _ in row.parts]))
+        chosen = iter(self._buyer.add([part for row in rows for part, _ in row.parts], send))
         return [row._replace(parts=[(next(chosen), counted) for _, counted in row.parts]) for row in rows]
 
     def _recall(self, record: Record, key: bytes, known: Finished, earlier: list[Paid]) -> _Row:
