@@ -21,6 +21,7 @@ _HOMES = {
     "PromptTemplate": "kollm.recipe.prompt",
     "Recipe": "kollm.recipe.schema",
     "Record": "kollm.core.records",
+    "SourceInput": "kollm.dataset.settings",
     "Verdict": "kollm.core.records",
     "build_dataset": "kollm.dataset.pipeline",
     "load_recipe": "kollm.recipe.load",
@@ -34,6 +35,7 @@ __all__ = [
     "PromptTemplate",
     "Recipe",
     "Record",
+    "SourceInput",
     "Verdict",
     "__version__",
     "build_dataset",
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from kollm.core.errors import KollmError
     from kollm.core.records import Generation, Record, Verdict
     from kollm.dataset.pipeline import build_dataset
+    from kollm.dataset.settings import SourceInput
     from kollm.metrics import metric_path
     from kollm.recipe.load import load_recipe
     from kollm.recipe.prompt import PromptTemplate
