@@ -27,7 +27,8 @@ from typing import Any
 from kollm.dataset.folder import read_records
 from kollm.dataset.pipeline import build_dataset
 from kollm.dataset.settings import SourceInput
-from kollm.quality.filters import FILTERS, View, drop_reason
+from kollm.quality.filters import FILTERS, drop_reason
+from kollm.quality.view import View
 from kollm.translate import Segment, Translation
 from kollm.translate.masking import mask, unmask
 from kollm.translate.translator import Limits, Usage

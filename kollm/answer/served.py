@@ -1,7 +1,8 @@
 """Answers of a served model (GPT-3.5, GPT-4, vLLM, `transformers serve`): the same Generations, through the chat client.
 
 Every answer is in the ledger before it is used, so that a stopped run goes on and nothing is paid twice. The model gets
-the task as a person would type it, instruction, blank line, input; its own chat template is the server's business.
+the task as a person would type it, instruction, blank line, input, or what `prompt` says it was trained on; its chat
+template is the server's business.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from typing import Any
 
 from kollm.answer.file import check_same_way, read_generations, write_generations
 from kollm.core.errors import InputError, ServiceError, StateError
+from kollm.core.files import read_json
 from kollm.core.progress import Progress, say
 from kollm.core.records import Generation, Record
+from kollm.recipe.chat import CHAT
+from kollm.recipe.prompt import PromptTemplate
 from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 
 MAX_NEW_TOKENS = 400
 """As in the paper's decoding, so that served rows stand beside its own."""
 TEMPERATURE = 0.0
+INPUT_HEADING = "### 입력:"
 
 
 def answer_by_api(
@@ -30,6 +35,7 @@ def answer_by_api(
     system: str | None = None,
     max_new_tokens: int | None = None,
     shots: Sequence[Record] = (),
+    prompt: str = "",
     dry_run: bool = False,
 ) -> int:
     """Answer every record by a served model; what `output` holds of other systems and other tasks stays.
@@ -41,6 +47,7 @@ def answer_by_api(
         system: name in reports; by default the model's.
         max_new_tokens: cap on an answer's tokens.
         shots: solved examples, put before each task as earlier turns.
+        prompt: template that the served model was trained with, by kollm; empty for a model of others.
         dry_run: say what it would cost at most, and ask nobody.
 
     Returns:
@@ -55,7 +62,8 @@ def answer_by_api(
     if not records:
         raise InputError("There are no tasks to answer - the evaluation dataset has zero rows.")
     options = client.facts.options(max_tokens=max_new_tokens or MAX_NEW_TOKENS, temperature=TEMPERATURE, seed=0)
-    requests = [ChatRequest(_messages(record, shots), options) for record in records]
+    heading = input_heading(prompt)
+    requests = [ChatRequest(served_messages(record, shots, heading), options) for record in records]
     say(f"{client.model}: {client.estimate(requests)}")
     if dry_run:
         return 0
@@ -65,6 +73,7 @@ def answer_by_api(
         "base_url": client.base_url,
         **options,
         "shots": [shot.id for shot in shots],
+        **({"prompt": prompt} if prompt else {}),
     }
     _refuse_another_way(output, name, client.model, params)
     replies = run_async(_ask(client, requests))
@@ -91,18 +100,46 @@ async def _ask(client: ChatClient, requests: Sequence[ChatRequest]) -> list[Chat
     return [replies[index] for index in range(len(requests))]
 
 
-def _messages(record: Record, shots: Sequence[Record]) -> list[dict[str, str]]:
-    turns = [(_task(shot), shot.output) for shot in shots] + list(record.history)
-    messages = [
+def input_heading(prompt: str) -> str:
+    """What stands between an instruction and its input in a message, so that the template makes of it what training had.
+
+    Servers drop kollm's key `input`; the templates of KULLM read an input that stands under its heading in the message.
+
+    Args:
+        prompt: name of a template, or the folder of an adapter or model that kollm trained; empty for none.
+
+    Raises:
+        InputError: there is no such template, or the folder is not kollm's.
+    """
+    if not prompt:
+        return "\n\n"
+    marker = Path(prompt) / "training.json"
+    name = str(read_json(marker).get("prompt", "")) if Path(prompt).is_dir() else prompt
+    if name in PromptTemplate.names():
+        headings = PromptTemplate.load(name).stop
+        return f"\n\n{INPUT_HEADING}\n" if INPUT_HEADING in headings else "\n"
+    if name == CHAT or name.endswith(".jinja"):
+        return "\n\n"
+    raise InputError(
+        f"There is no prompt template '{name}' - use {CHAT}, one of {', '.join(PromptTemplate.names())}, or the folder of what "
+        "is served."
+    )
+
+
+def served_messages(record: Record, shots: Sequence[Record] = (), heading: str = "\n\n") -> list[dict[str, str]]:
+    """The messages that a server gets: the system message, solved examples and earlier turns, and the task."""
+    turns = [(_task(shot, heading), shot.output) for shot in shots] + list(record.history)
+    messages = [{"role": "system", "content": record.system}] if record.system else []
+    messages += [
         {"role": role, "content": text}
         for turn in turns
         for role, text in zip(("user", "assistant"), turn, strict=True)
     ]
-    return [*messages, {"role": "user", "content": _task(record)}]
+    return [*messages, {"role": "user", "content": _task(record, heading)}]
 
 
-def _task(record: Record) -> str:
-    return f"{record.instruction}\n\n{record.input}" if record.input else record.instruction
+def _task(record: Record, heading: str) -> str:
+    return f"{record.instruction}{heading}{record.input}" if record.input else record.instruction
 
 
 def _refuse_another_way(output: Path, name: str, model: str, params: dict[str, Any]) -> None:

@@ -7,8 +7,9 @@ from collections import Counter
 from typing import NamedTuple
 
 from kollm.core.records import Record
-from kollm.quality.filters import FILTERS, View, mixed_register
+from kollm.quality.filters import FILTERS, mixed_register
 from kollm.quality.review import Hit, find_hits
+from kollm.quality.view import View
 from kollm.translate.masking import lost_numbers
 from kollm.translate.structure import NUMBER, plain, structure_spans
 

@@ -18,8 +18,11 @@ from typing import NamedTuple
 from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.dataset.folder import dataset_fingerprint, read_any_records, read_records
-from kollm.quality.filters import LEAST_HANGUL, LONG_ENOUGH, LONGEST, SHORTEST, View, hangul_share, mixed_register
+from kollm.quality.completeness import LONG_ENOUGH, LONGEST, SHORTEST
+from kollm.quality.filters import mixed_register
+from kollm.quality.language import LEAST_HANGUL, hangul_share
 from kollm.quality.review import find_hits
+from kollm.quality.view import View
 
 CONTROL = 0.02
 """Share of the rows that nothing speaks against that are looked at all the same, so that the rest has an error rate."""

@@ -17,6 +17,7 @@ class _Judged(NamedTuple):
     verdicts: list[Any]
     systems: list[str]
     outdated: int
+    lengths: dict[tuple[str, str], int]
 
 
 class _Choices(NamedTuple):
@@ -64,14 +65,14 @@ def _comparisons(paths: Sequence[Path], choices: _Choices, as_json: bool) -> Non
     for file in files:
         if file.outdated:
             say(f"{file.name}: {file.outdated} verdicts left out, since their answer was replaced by another.")
-    named, order = _named(files)
+    named, order, lengths = _named(files)
     tables = [table for table in score_tables(named) if len(table.systems) > 1]
     if not tables:
         raise InputError(
             "No two systems were judged by the same rubric, in the same mode, by the same judge - give verdicts that were, "
             "or use --agreement for two judges of one system."
         )
-    results = [result for table in tables for result in _results(table, order, choices)]
+    results = [result for table in tables for result in _results(table, order, lengths, choices)]
     if as_json:
         click.echo(json.dumps(results, ensure_ascii=False, indent=2))
         return
@@ -81,7 +82,9 @@ def _comparisons(paths: Sequence[Path], choices: _Choices, as_json: bool) -> Non
         click.echo(_table(_comparison_row(row) for row in result["comparisons"]))
 
 
-def _results(table: Any, order: Sequence[str], choices: _Choices) -> list[dict[str, Any]]:
+def _results(
+    table: Any, order: Sequence[str], lengths: Mapping[tuple[str, str], int], choices: _Choices
+) -> list[dict[str, Any]]:
     """One table over all tasks, and one a category where asked for."""
     from kollm.judge.scores import axis_limits
     from kollm.judge.stats import Comparing
@@ -98,10 +101,34 @@ def _results(table: Any, order: Sequence[str], choices: _Choices) -> list[dict[s
         {
             **table.judging._asdict(),
             "category": category,
-            "comparisons": [comparison.to_row() for comparison in part.compare(how, order=systems)],
+            "comparisons": [
+                {**comparison.to_row(), "equal_length": _equal_length(comparison, part, lengths)}
+                for comparison in part.compare(how, order=systems)
+            ],
         }
         for category, part in parts
     ]
+
+
+def _equal_length(comparison: Any, table: Any, lengths: Mapping[tuple[str, str], int]) -> dict[str, Any] | None:
+    """The difference at equal length, where both systems' answers are known."""
+    from kollm.judge.length import at_equal_length
+
+    first, second = (table.scores[comparison.axis][name] for name in (comparison.first, comparison.second))
+    tasks = [
+        task
+        for task, score in first.items()
+        if score is not None
+        and second.get(task) is not None
+        and (comparison.first, task) in lengths
+        and (comparison.second, task) in lengths
+    ]
+    found = at_equal_length(
+        [first[task] - second[task] for task in tasks],
+        [(lengths[comparison.first, task], lengths[comparison.second, task]) for task in tasks],
+        [table.clusters.get(task) or task for task in tasks],
+    )
+    return found._asdict() if found is not None else None
 
 
 def _comparison_row(row: Mapping[str, Any]) -> dict[str, str]:
@@ -115,6 +142,7 @@ def _comparison_row(row: Mapping[str, Any]) -> dict[str, str]:
         "95 % interval": "-" if row["ci95"] is None else f"{_signed(row['ci95'][0])} to {_signed(row['ci95'][1])}",
         "worst case": "-" if row["bounds"] is None else f"{_signed(row['bounds'][0])} to {_signed(row['bounds'][1])}",
         "detectable": _number(row["detectable"], 3),
+        **_equal_length_cells(row["equal_length"]),
         "d": _number(row["effect"], 2),
         "win/tie/loss": f"{row['wins']}/{row['ties']}/{row['losses']}",
         "p (Holm)": _p(row["p_holm"]),
@@ -122,6 +150,13 @@ def _comparison_row(row: Mapping[str, Any]) -> dict[str, str]:
     if row["margin"] is not None:
         shown["p (equivalent)"], shown["p (not worse)"] = _p(row["p_equivalent"]), _p(row["p_not_worse"])
     return {**shown, "conclusion": _conclusion(row)}
+
+
+def _equal_length_cells(found: Mapping[str, Any] | None) -> dict[str, str]:
+    if found is None:
+        return {"at equal length": "-"}
+    low, high = found["ci95"]
+    return {"at equal length": f"{_signed(found['difference'])} ({_signed(low)} to {_signed(high)})"}
 
 
 def _conclusion(row: Mapping[str, Any]) -> str:
@@ -202,14 +237,16 @@ def _read(path: Path, rubrics: Sequence[str]) -> _Judged:
     beside = path.name == "verdicts.jsonl" and (path.parent / "generations.jsonl").is_file()
     if path.is_dir() or (beside and path.is_file()):
         folder = read_work_folder(path if path.is_dir() else path.parent, rubrics)
-        return _Judged(folder.name, folder.verdicts, folder.systems, folder.outdated)
+        lengths = {key: round(sum(len(a.response) for a in of) / len(of)) for key, of in folder.generations.items()}
+        return _Judged(folder.name, folder.verdicts, folder.systems, folder.outdated, lengths)
     found = current(read_verdicts(path, rubrics))
     systems = list(dict.fromkeys(verdict.system for verdict in found.verdicts))
-    return _Judged(path.stem, found.verdicts, systems, found.outdated)
+    return _Judged(path.stem, found.verdicts, systems, found.outdated, {})
 
 
-def _named(read: Sequence[_Judged]) -> tuple[list[tuple[str, Any]], list[str]]:
-    """Verdicts under their system's name, with the file's added where two files judge a system of one name; and all names."""
+def _named(read: Sequence[_Judged]) -> tuple[list[tuple[str, Any]], list[str], dict[tuple[str, str], int]]:
+    """Verdicts under their system's name, with the file's added where two files judge a system of one name; all names; and
+    the lengths of answers by name and task."""
     from collections import Counter
 
     homes = Counter(system for file in read for system in dict.fromkeys(file.systems))
@@ -226,7 +263,12 @@ def _named(read: Sequence[_Judged]) -> tuple[list[tuple[str, Any]], list[str]]:
         for number, file in enumerate(read, start=1)
         for verdict in file.verdicts
     ]
-    return named, list(shown.values())
+    lengths = {
+        (shown[number, system], task): length
+        for number, file in enumerate(read, start=1)
+        for (system, task), length in file.lengths.items()
+    }
+    return named, list(shown.values()), lengths
 
 
 def _chosen(there: Iterable[str], wanted: Sequence[str]) -> list[str]:

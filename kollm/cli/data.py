@@ -11,6 +11,7 @@ from kollm.cli.corpus import corpus
 from kollm.cli.own import own_from, own_options
 from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
+from kollm.cli.translation import judge
 from kollm.recipe.engines import TRANSLATORS
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def data() -> None:
 
 
 data.add_command(corpus)
+data.add_command(judge)
 data.add_command(review)
 data.add_command(synthesize)
 

@@ -23,7 +23,10 @@ from kollm.cli.own import own_from, own_options
     "--system", help="Name of this system in reports [default: adapter, merged or base, or the served model's name]."
 )
 @click.option("--base", help="Where the adapter's base is, if not where its config says.")
-@click.option("--prompt", help="Prompt template; an adapter of kollm brings its own.")
+@click.option(
+    "--prompt",
+    help="Prompt template; an adapter of kollm brings its own. With --api: that of the served model, or its folder.",
+)
 @click.option("--preset", default="paper", show_default=True, help="Decoding: paper, beam-sample or greedy.")
 @click.option("--max-new-tokens", type=click.IntRange(1), help="[default: the preset's]")
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
@@ -102,7 +105,14 @@ def generate(
 
         client = ChatClient(model, kind="answer", base_url=base_url, key_env=key_env, max_cost=max_cost, price=price)
         kept = answer_by_api(
-            records, client, output, system=system, max_new_tokens=max_new_tokens, shots=examples, dry_run=dry_run
+            records,
+            client,
+            output,
+            system=system,
+            max_new_tokens=max_new_tokens,
+            shots=examples,
+            prompt=prompt or "",
+            dry_run=dry_run,
         )
         if dry_run:
             return
@@ -129,9 +139,7 @@ def generate(
 def _refuse_options_without_effect(context: click.Context, api: bool) -> None:
     from kollm.core.errors import InputError
 
-    for name in (
-        ("base", "prompt", "preset", "batch_size", "dtype") if api else ("base_url", "key_env", "price", "max_cost")
-    ):
+    for name in ("base", "preset", "batch_size", "dtype") if api else ("base_url", "key_env", "price", "max_cost"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = f"--{name.replace('_', '-')}"
             where = "is the server's business" if api else "is for served models"

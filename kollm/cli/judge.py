@@ -55,6 +55,13 @@ if TYPE_CHECKING:
 @click.option("--batch", is_flag=True, help="Batch API, at half the price: submit; run again to collect.")
 @click.option("--against", type=click.Path(path_type=Path), help="Judge pairs with these answers, in both orders.")
 @click.option("--keep-going", is_flag=True, help="Go on though the first replies give no score.")
+@click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    help="Answers that were made elsewhere: instruction=COLUMN response=COLUMN, and input, id, system.",
+)
 @click.option("--limit", type=click.IntRange(1), help="Judge the first N answers only.")
 @click.option("--dry-run", is_flag=True, help="Show what would be asked and what it costs at most; ask nobody.")
 @click.pass_context
@@ -66,6 +73,7 @@ def judge(
     limit: int | None,
     tasks: Path | None,
     against: Path | None,
+    mapping: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Judge the answers in GENERATIONS by a rubric. What was judged before is not asked, nor paid, again."""
@@ -73,7 +81,7 @@ def judge(
     from kollm.judge.tasks import with_tasks
 
     sides = [
-        [answer for path in paths for answer in _read(path)][:limit]
+        [answer for path in paths for answer in _answers(path, mapping)][:limit]
         for paths in (generations, () if against is None else (against,))
     ]
     if not sides[0]:
@@ -109,6 +117,13 @@ def _scores(
     if engine == "openai" and not _ask_service(chosen, answers, output, dry_run, batch):
         return
     _judge(chosen, answers, output)
+
+
+def _answers(path: Path, mapping: tuple[str, ...]) -> list[Generation]:
+    """Answers of kollm's, or those that were made elsewhere, in any form."""
+    from kollm.answer.elsewhere import is_generations, read_answers
+
+    return _read(path) if not mapping and is_generations(path) else read_answers(path, mapping)
 
 
 def _read(path: Path) -> list[Generation]:

@@ -71,9 +71,18 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing; as `whole_file`."""
+    """Write a whole file or nothing; as `whole_file`. A lone surrogate, which UTF-8 cannot hold, becomes U+FFFD."""
     with whole_file(path) as file:
-        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+        file.write(encodable(content).encode("utf-8") if isinstance(content, str) else content)
+
+
+def encodable(text: str) -> str:
+    """The text with every lone surrogate as U+FFFD."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 @contextmanager
@@ -104,9 +113,26 @@ def full_disk(path: Path) -> Iterator[None]:
         raise
 
 
+def json_text(value: Any, path: Path) -> str:
+    """Readable JSON with sorted keys, and a newline.
+
+    Raises:
+        InputError: it would hold NaN or infinity.
+    """
+    try:
+        return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise InputError(
+            f"'{path}' would hold NaN or infinity, which JSON has not - look through what it is made of."
+        ) from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON with sorted keys, atomically; NaN and infinity are refused, since JSON has no such numbers."""
-    write_atomic(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json_text(value, path)
+    if text != encodable(text):
+        text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+    write_atomic(path, text)
 
 
 def read_json(path: Path) -> Any:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from kollm.core.errors import InputError, StateError, disk_sentence
-from kollm.core.files import ensure_folder, file_sha256, read_json, write_atomic, write_json
+from kollm.core.files import encodable, ensure_folder, file_sha256, json_text, read_json, write_atomic, write_json
 from kollm.core.lock import NAME as LOCK
 from kollm.core.progress import say
 from kollm.core.records import content_id
@@ -93,9 +93,7 @@ def require_own(folder: Path, listed: Mapping[str, str] | None, what: str) -> No
         return
     names = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if len(foreign) > 3 else "")
     if listed is None:
-        raise InputError(
-            f"'{folder}' holds files that kollm did not write ({names}) - name an empty or a new folder for {what}."
-        )
+        raise InputError(f"'{folder}' is in use, it holds {names} - name an empty or a new folder for {what}.")
     raise InputError(
         f"'{folder}' holds what kollm did not write, or what was changed since ({names}), and would be replaced - move "
         f"that elsewhere, or name another folder for {what}."
@@ -292,11 +290,11 @@ def write_sealed(path: Path, content: str | Mapping[str, Any]) -> None:
     """
     require_sealed(path)
     if not isinstance(content, str):
-        plain = json.loads(json.dumps(content, allow_nan=False))
+        plain = json.loads(json_text(content, path))
         write_json(path, {**plain, "sha256": content_id(plain)})
         return
     before, after = _SEALS[path.suffix.lower()]
-    text = content if content.endswith("\n") else content + "\n"
+    text = encodable(content if content.endswith("\n") else content + "\n")
     write_atomic(path, f"{text}{before}kollm {_sha256(text)}{after}\n")
 
 

@@ -88,13 +88,14 @@ def _size(count: int) -> str:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def parse_json(text: str | bytes, where: object, line: int | None = None) -> Any:
+def parse_json(text: str | bytes, where: object, line: int | None = None, constants: bool = False) -> Any:
     """A JSON document.
 
     Args:
         text: the document; bytes are UTF-8.
         where: the file.
         line: number of the line in it, where the document is one.
+        constants: whether NaN and Infinity pass, which JSON has not and pandas writes.
 
     Raises:
         InputError: it is malformed, no UTF-8, nested too deep, or holds a number of thousands of digits.
@@ -102,10 +103,13 @@ def parse_json(text: str | bytes, where: object, line: int | None = None) -> Any
     place = where if line is None else f"{where}, line {line}"
     what_to_do = "mend the file or write it again" if line is None else "mend or remove that line"
     try:
-        value = json.loads(text.removeprefix(codecs.BOM_UTF8) if isinstance(text, bytes) else text)
+        data = text.removeprefix(codecs.BOM_UTF8) if isinstance(text, bytes) else text
+        value = json.loads(data) if constants else json.loads(data, parse_constant=_refuse)
     except json.JSONDecodeError as error:
         at = f"{where}, line {error.lineno if line is None else line}"
         raise InputError(f"{at}: not valid JSON ({error.msg}) - {what_to_do}.") from error
+    except _ConstantError as error:
+        raise InputError(f"{place}: {error} is no number that JSON has - {what_to_do}.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{place}: not UTF-8 at byte {error.start} - convert the file to UTF-8.") from error
     except RecursionError as error:
@@ -116,6 +120,14 @@ def parse_json(text: str | bytes, where: object, line: int | None = None) -> Any
     if openings > MOST_DEPTH:
         check_size(value, place)
     return value
+
+
+class _ConstantError(Exception):
+    """NaN, Infinity or -Infinity."""
+
+
+def _refuse(constant: str) -> Any:
+    raise _ConstantError(constant)
 
 
 def check_size(value: Any, where: object, nodes: int | None = None) -> None:
@@ -171,7 +183,7 @@ def as_object(value: Any, where: object) -> dict[str, Any]:
 
 
 def _kind(value: Any) -> str:
-    kinds = {list: "a list", str: "a text", bool: "true or false", type(None): "nothing"}
+    kinds = {list: "a list", dict: "an object", str: "a text", bool: "true or false", type(None): "nothing"}
     return kinds.get(type(value), "a number")
 
 
@@ -256,7 +268,7 @@ def _fault(item: Any, known: Mapping[str, Any]) -> str:
         return f"the key '{key}' is missing"
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
-    message = item["msg"][0].lower() + item["msg"][1:]
+    message = (item["msg"][0].lower() + item["msg"][1:]).replace("a valid dictionary", "an object")
     if not key:
         return f"it is {shown(item['input'])}, and {message}"
     return f"'{key}' is {shown(item['input'])}, and {message}"
@@ -269,8 +281,7 @@ def shown(value: Any, length: int = 80) -> str:
     elif isinstance(value, int) and value.bit_length() > MOST_BITS:
         return "a very long number"
     else:
-        text = repr(value) if not isinstance(value, list | dict) else f"{_kind(value) if value else 'empty'}"
-        text = "an object" if isinstance(value, dict) else text
+        text = _kind(value) if isinstance(value, list | dict) else repr(value)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

@@ -333,6 +333,10 @@ class Verdict:
     task_sha256: str = ""
     answer: int = 0
 
+    def to_row(self) -> dict[str, Any]:
+        """A plain dict; scores and usage are the verdict's own, not copies."""
+        return {name: getattr(self, name) for name in _columns_in_order(Verdict)}
+
     def key(self) -> tuple[str, str, str, str, str, str, int, str]:
         """What makes a verdict the same one on resuming."""
         return (
@@ -345,9 +349,6 @@ class Verdict:
             self.sample,
             self.model_requested,
         )
-
-    def to_row(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
@@ -449,6 +450,11 @@ def _turns(value: Sequence[Sequence[str]] | None) -> tuple[Turn, ...]:
 @functools.cache
 def _defaults(cls: Any) -> dict[str, Any]:
     return {item.name: item.default for item in fields(cls) if item.default is not MISSING}
+
+
+@functools.cache
+def _columns_in_order(cls: Any) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(cls))
 
 
 @functools.cache

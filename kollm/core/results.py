@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from kollm.core.files import read_json
+from kollm.core.files import read_object
 from kollm.core.reading import validated
 
 Number = float | None
@@ -257,6 +257,6 @@ def read_report_file(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, shape: type[_Shape], what_to_do: str) -> dict[str, Any]:
-    values: dict[str, Any] = read_json(path)
+    values = read_object(path)
     validated(shape, values, path, what_to_do)
     return values

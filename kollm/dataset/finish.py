@@ -12,11 +12,13 @@ import pyarrow as pa
 from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.dataset.tables import to_records, to_table
-from kollm.quality.filters import FILTERS, FilterSet, View, drop_reason, mixed_register, paper_would_drop
+from kollm.quality.estimates import estimates
+from kollm.quality.filters import FILTERS, FilterSet, drop_reason, mixed_register, paper_would_drop
 from kollm.quality.leaks import Tasks, row_text
 from kollm.quality.privacy import Screening, screen
 from kollm.quality.review import Correction, replay
 from kollm.quality.unseen import asks_about_unseen
+from kollm.quality.view import View
 from kollm.sources import Rejected, Source
 from kollm.translate import MemoryTranslator, Outcome, Translator, translate_records
 from kollm.translate.alignment import LEAST_ROWS, misaligned
@@ -98,7 +100,7 @@ def translate_and_finish(plan: FinishPlan, table: pa.Table) -> Finished:
     _check_alignment(plan, outcomes)
     finished = finish(plan, outcomes)
     found = sum(outcome.reason is None for outcome in outcomes)
-    failed = sum(finished.reasons[name] for name in ("length_ratio", "numbers_lost"))
+    failed = sum(finished.reasons[name] for name in ("length_ratio", "numbers_lost", "numbers_changed"))
     if found >= 2 * LEAST_ROWS and 2 * failed > found:
         raise _misaligned(plan, outcomes, f"{failed} of {found} rows have other lengths or numbers")
     return finished
@@ -187,4 +189,6 @@ def _filter(plan: FinishPlan, outcome: Outcome, flags: Counter[str]) -> str | No
         flags.update(rival_alone_drops=drops and reason is None, rival_keeps_dropped=reason is not None and not drops)
     if reason is None and mixed_register(view):
         flags["mixed_register"] += 1
+    if reason is None:
+        flags.update(estimate.kind for estimate in estimates(view))
     return reason

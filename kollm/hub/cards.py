@@ -279,9 +279,12 @@ def _curve(metrics: Mapping[str, Any], folder: Path) -> bytes:
         raise MissingExtraError("matplotlib", "plot") from error
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot([step for step, _ in points], [loss for _, loss in points], color="#2b5c8a")
+    axes.plot([step for step, _ in points], [loss for _, loss in points], color="#2b5c8a", label="training")
+    if measured := [(row["step"], row["loss"]) for row in metrics.get("evaluations") or ()]:
+        axes.plot([step for step, _ in measured], [loss for _, loss in measured], color="#b3541e", label="held out")
+        axes.legend(frameon=False)
     axes.set_xlabel("step")
-    axes.set_ylabel("training loss (nats a token)")
+    axes.set_ylabel("loss (nats a token)" if measured else "training loss (nats a token)")
     axes.grid(alpha=0.3)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110, metadata={"Software": None})

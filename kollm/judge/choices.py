@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kollm.core.replies import without_reasoning
+from kollm.core.text import compose
 
 Choice = Literal["first", "second", "tie"]
 _CHOICES: Mapping[str, Choice] = {
@@ -30,7 +31,7 @@ _WAVERS = re.compile(
 
 def read_choice(text: str) -> Choice | None:
     """The choice that a reply states, `판정: 1` and what judges make of that; None for none, or for two different ones."""
-    lines = unicodedata.normalize("NFKC", without_reasoning(text)).splitlines()
+    lines = unicodedata.normalize("NFKC", compose(without_reasoning(text))).splitlines()
     found: set[Choice | None] = set()
     for number, line in enumerate(lines):
         if (match := _ON_LINE.match(line)) and match["said"].strip(" *_`"):

@@ -15,7 +15,6 @@ How recorded replies of real judges read, and what counts:
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,9 +22,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kollm.core.replies import reasoning_end
+from kollm.core.text import compose
 from kollm.judge.rubric import Axis, Rubric
 from kollm.judge.rubric_file import load_rubric
 
+_TAIL = 200
+"""Characters after a word like 점수 in which its score stands."""
 LINES_BELOW = 12
 """Lines below a label in which its score may stand, after a rationale."""
 _FULL_WIDTH = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
@@ -33,7 +35,7 @@ _SIGNS = {"½": ".5", "⁄": "/", "∕": "/", "\u3000": " ", "\u00a0": " ", "ː"
 _PLAIN = str.maketrans(_FULL_WIDTH | {"～": "-"} | _SIGNS)
 _NUMBER = r"[0-9]{1,6}(?:\.[0-9]{1,6})?|\.5"
 _DIGIT = re.compile("[0-9]")
-_PAIR = re.compile(rf"[\s*_`\"']*[:=][\s*_`\"']*(?:{_NUMBER})\s*점?[\s*_`\"']*")
+_PAIR = re.compile(rf"[\s*_`\"']*+[:=][\s*_`\"']*+(?:{_NUMBER})\s*+점?[\s*_`\"']*+")
 _BULLETS = " \t>#*+-•·●▪◦‣■□*_\"'`|{[(<"
 _NUMBERING = re.compile(r"(?:[0-9]{1,2}|[A-Za-z가-하])[.)]|[①-⑳]")
 _BRACKET = re.compile(r"[\s*_`\"']{0,8}[(\[]([^()\[\]\n]{0,80})[)\]]")
@@ -50,10 +52,10 @@ _SCORE = re.compile(
     re.IGNORECASE,
 )
 _OUT_OF_FIRST = re.compile(
-    rf"([0-9]{{1,6}})\s*점?\s*(?:(?:만점|척도|스케일)\s*(?:기준|중|에)?(?:에서|에|으로|로)?\s*[:,]?|(?:중|에)에?서?)\s*(?P<score>{_NUMBER})"
+    rf"([0-9]{{1,6}})\s*+점?\s*+(?:(?:만점|척도|스케일)\s*+(?:기준|중|에)?(?:에서|에|으로|로)?\s*+[:,]?|(?:중|에)에?서?)\s*+(?P<score>{_NUMBER})"
 )
 _MAXIMUM = re.compile(
-    r"(?:만점|최대|최고|maximum|max|out of|(?<![A-Za-z])of)\s*[:은는이]?\s*([0-9]{1,6})|([0-9]{1,6})\s*점?\s*(?:만점|척도|스케일|scale)",
+    r"(?:만점|최대|최고|maximum|max|out of|(?<![A-Za-z])of)\s*+[:은는이]?\s*+([0-9]{1,6})|([0-9]{1,6})\s*+점?\s*+(?:만점|척도|스케일|scale)",
     re.IGNORECASE,
 )
 _NO_SCORE = re.compile(
@@ -76,7 +78,7 @@ _SCORE_LINE = re.compile(
 )
 _CORRECTED_LINE = re.compile(rf"{_CORRECTION}[\s*_`\"']{{0,4}}[:=][\s*_`\"'(\[]{{0,6}}(?=[0-9])", re.IGNORECASE)
 _SPAN = re.compile(
-    r"(?:\s*[)\]*_`\"']*)\s*(?:,(?=[0-9])|-|/|→|->|or\b|to\b|또는|혹은|에서|내지)\s*[(\[]?\s*[0-9]", re.IGNORECASE
+    r"\s*+[)\]*_`\"']*+\s*+(?:,(?=[0-9])|-|/|→|->|or\b|to\b|또는|혹은|에서|내지)\s*+[(\[]?\s*+[0-9]", re.IGNORECASE
 )
 _GLUED = re.compile(r"[A-Za-z0-9%°]|[가-힣]")
 _ENDINGS = re.compile(r"점|입니다|이다|이며|이고|이에요|예요|으로|로\b")
@@ -84,7 +86,7 @@ _NOT_APPLICABLE = re.compile(
     r"[\s*_`\"':=|(\[-]{0,12}(?:n\s?/\s?a\b|none\b|null\b|해당\s?없음|평가\s?불가|없음)", re.IGNORECASE
 )
 _BARE_LINE = re.compile(
-    rf"[\s*_`\"'(\[-]{{0,8}}(?:점수\s*[:=]?\s*|score\s*[:=]?\s*)?(?:{_NUMBER})[\s*_`\"')\]]{{0,6}}(?:점|/\s*[0-9]+점?)?[\s.*_`\"')\]]{{0,6}}",
+    rf"[\s*_`\"'(\[-]{{0,8}}(?:점수\s*+[:=]?\s*+|score\s*+[:=]?\s*+)?(?:{_NUMBER})[\s*_`\"')\]]{{0,6}}(?:점|/\s*[0-9]+점?)?[\s.*_`\"')\]]{{0,6}}",
     re.IGNORECASE,
 )
 
@@ -157,7 +159,7 @@ def score_places(text: str, rubric: Rubric) -> dict[str, int]:
 
 
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFC", text).translate(_PLAIN)
+    return compose(text).translate(_PLAIN)
 
 
 def _decided_by_bracket(found: list[_Reading]) -> bool:
@@ -278,7 +280,7 @@ def _said_last(axis: Axis, after: str) -> _Found | None:
         number = _SCORE.match(after, match.end())
         if number is None or match.start() == 0:
             continue
-        one = _read_score(axis, after[match.end() :])
+        one = _read_score(axis, after[match.end() : match.end() + _TAIL])
         one = one._replace(start=one.start + match.end(), end=one.end + match.end())
         if found is not None and found.score != one.score:
             return _Found(None, void=True)

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kollm.core.records import Verdict
+from kollm.judge.foreign.scales import SCALES, SHARES
 from kollm.judge.rubric import Rubric
 from kollm.judge.rubric_file import load_rubric, rubric_names
 from kollm.judge.stats import Comparing, Comparison, compare_systems
 
 Limits = Mapping[str, tuple[float, float]]
 """Axis key to its lowest and highest score."""
+
+
+SHARE_LIMITS: Limits = dict.fromkeys(SHARES, (0.0, 1.0))
 
 
 class Judging(NamedTuple):
@@ -96,13 +100,17 @@ def find_rubric(judging: Judging, extra: Iterable[str | Path] = ()) -> Rubric | 
     for rubric in map(load_rubric, extra):
         if rubric.sha256 == judging.rubric_sha256:
             return rubric
+    if judging.rubric in SCALES:
+        return SCALES[judging.rubric]
     return load_rubric(judging.rubric) if judging.rubric in rubric_names() else None
 
 
 def axis_limits(judging: Judging, extra: Iterable[str | Path] = ()) -> Limits:
     """Lowest and highest score of each axis, as far as the rubric is known."""
     rubric = find_rubric(judging, extra)
-    return {axis.key: (float(axis.low), float(axis.high)) for axis in rubric.axes} if rubric else {}
+    if rubric is None:
+        return SHARE_LIMITS if judging.mode == "imported" and judging.rubric.startswith("lm-eval ") else {}
+    return {axis.key: (float(axis.low), float(axis.high)) for axis in rubric.axes}
 
 
 def score_tables(verdicts: Iterable[tuple[str, Verdict]]) -> list[ScoreTable]:

@@ -10,6 +10,7 @@ from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender, read_jsonl
 from kollm.core.progress import track
 from kollm.core.records import Verdict, check_shown
+from kollm.judge.foreign.scales import SCALES
 from kollm.judge.rubric import Rubric
 from kollm.judge.rubric_file import load_rubric, rubric_names
 
@@ -53,7 +54,7 @@ def read_verdicts(path: Path, rubrics: Iterable[str | Path] = ()) -> list[Verdic
 
 def _by_hash(rubrics: Iterable[str | Path]) -> dict[str, Rubric]:
     loaded = [load_rubric(rubric) for rubric in (*rubric_names(), *rubrics)]
-    return {rubric.sha256: rubric for rubric in loaded}
+    return {rubric.sha256: rubric for rubric in (*loaded, *SCALES.values())}
 
 
 def _check_axes(where: str, verdict: Verdict, axes: Sequence[str]) -> None:

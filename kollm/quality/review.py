@@ -25,6 +25,8 @@ from kollm.core.errors import InputError
 from kollm.core.files import file_sha256, json_line, read_jsonl, write_atomic
 from kollm.core.records import Record, content_id
 from kollm.core.text import normalise_values
+from kollm.quality.estimates import estimates
+from kollm.quality.view import View
 from kollm.translate.masking import lost_numbers, translatable
 from kollm.translate.structure import STRUCTURES, plain
 
@@ -171,12 +173,14 @@ def find_hits(record: Record) -> list[Hit]:
     if not record.translated:
         return []
     english, korean = record.english().texts(), record.texts()
-    return [
+    hits = [
         Hit(kind=kind, field=name, detail=detail)
         for name, text in english.items()
         for kind, detect in DETECTORS.items()
         if text.strip() and (detail := detect(text, korean.get(name, ""))) is not None
     ]
+    found = estimates(View(record))
+    return hits + [Hit(kind=item.kind, field=item.field, detail=f"estimated: {item.score:.2f}") for item in found]
 
 
 def write_review(path: Path, records: Iterable[Record]) -> int:

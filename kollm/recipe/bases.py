@@ -159,6 +159,17 @@ BASES: dict[str, BaseFacts] = {
 """Hub id -> facts."""
 
 
+CURRENT: dict[str, str] = {
+    "Qwen/Qwen3-4B-Base": "qwen3",
+    "LGAI-EXAONE/EXAONE-4.0-1.2B": "exaone4",
+    "skt/A.X-3.1-Light": "llama",
+    "K-intelligence/Midm-2.0-Mini-Instruct": "llama",
+    "naver-hyperclovax/HyperCLOVAX-SEED-Think-14B": "hyperclovax",
+    "kakaocorp/kanana-2-30b-a3b-base-2601": "deepseek_v3",
+}
+"""Current base with a recipe -> transformers' model type, so that a smoke run needs no network; shapes come from the config."""
+MIXTURES = ("deepseek_v3", "exaone_moe", "glm4_moe", "gpt_oss", "qwen3_moe", "solar_open")
+"""Model types whose experts are one tensor each: no matrices that an adapter could take one by one."""
 _WRITTEN_OUT = {"gpt_neox": "gpt_neox", "bloom": "bloom", "llama": "llama", "mistral": "llama"}
 """Model types whose layers are written out here -> whose layers they have."""
 

@@ -145,6 +145,7 @@ class GenerationSettings(Section):
     max_new_tokens: int | None = Field(None, ge=1)
     batch_size: int = Field(16, ge=1)
     systems: tuple[Literal["adapter", "base"], ...] = ("adapter", "base")
+    during_training: int = Field(0, ge=0)
 
 
 class Judge(Section):
@@ -193,6 +194,7 @@ class Recipe(Section):
     data: Data = Data()
     prompt: str = "auto"
     enable_thinking: bool | None = None
+    early_stopping: int | None = Field(None, ge=1)
     adapter: Adapter = Adapter()
     quantization: Literal["none", "int8", "nf4"] = "none"
     trainer: dict[str, Any] = Field(default_factory=dict)

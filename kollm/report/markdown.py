@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kollm.report.words import TOY, axis_words
+from kollm.report.words import LOW_MASS, TOY, axis_words, low_mass
 
 
 def markdown_tables(summary: Mapping[str, Any]) -> str:
@@ -24,7 +24,9 @@ def _table(judging: Mapping[str, Any]) -> str:
     ]
     rows += [
         [
-            f"{_text(row['system'])} (공개된 값 / published: {row['origin']})",
+            f"{_text(row['system'])} (공개된 값 / published: {row['origin']}, {row['judge']}"
+            + ("" if row["same_words"] else ", 다른 글로 물음 / asked in other words")
+            + ")",
             "-",
             *(_number(row["scores"].get(axis["key"])) for axis in judging["axes"]),
         ]
@@ -35,10 +37,11 @@ def _table(judging: Mapping[str, Any]) -> str:
 
 
 def _caption(judging: Mapping[str, Any]) -> str:
-    judge = judging["model"] or "local"
+    judge = judging["model"] or "-"
+    warning = " " + LOW_MASS.en + "." if low_mass(judging) else ""
     return (
-        f"Rubric `{judging['rubric']}` ({judging['rubric_sha256'][:19]}), mode `{judging['mode']}`, judge `{judge}`; "
-        "mean [95 % interval]; n: scored of answered. Published rows were judged by others and have no interval."
+        f"Rubric {_text(judging['rubric'])} ({judging['rubric_sha256'][:19]}), mode {_text(judging['mode'])}, judge "
+        f"{_text(judge)};{warning} mean [95 % interval]; n: scored of answered. Published rows were judged by others and have no interval."
     )
 
 
@@ -63,6 +66,6 @@ def _line(cells: Sequence[str]) -> str:
 
 def _text(value: str) -> str:
     """A name as table cell: one line, its markup inert."""
-    for sign in "\\|`<[*_":
+    for sign in "\\|`<>[]()*_!#~&":
         value = value.replace(sign, f"\\{sign}")
     return " ".join(value.split())

@@ -1,7 +1,8 @@
 """Scores that others published, to stand beside measured ones and always marked as published.
 
 Sources: the KULLM paper's Table 1 (GPT-4 as judge, 252 tasks, one run; its header prints one axis name three times, the
-columns are the six axes in the rubric's order), KULLM's README and KULLM3's README. They come without intervals.
+columns are the six axes in the rubric's order), KULLM's README, and the figure of KULLM3's README (its numbers above the
+bars, two decimals or fewer). They come without intervals.
 """
 
 from __future__ import annotations
@@ -19,19 +20,23 @@ SIX_AXES = (
 
 
 class PublishedRow(NamedTuple):
-    """One row: the model, its mean by axis, and where it stands."""
+    """One row: the model, its mean by axis, where it stands, who judged, and whether the judge was asked in our words."""
 
     system: str
     scores: dict[str, float]
     origin: str
+    judge: str
+    same_words: bool
 
 
 def _six(system: str, origin: str, *means: float) -> PublishedRow:
-    return PublishedRow(system, dict(zip(SIX_AXES, means, strict=True)), origin)
+    return PublishedRow(system, dict(zip(SIX_AXES, means, strict=True)), origin, "GPT-4", True)
 
 
-def _overall(system: str, mean: float) -> PublishedRow:
-    return PublishedRow(system, {"overall_quality": mean}, "KULLM3 README")
+def _five(system: str, *means: float) -> PublishedRow:
+    axes = ("fluency", "coherence", "accuracy", "completeness", "overall_quality")
+    scores = dict(zip(axes, means, strict=True))
+    return PublishedRow(system, scores, "KULLM3 README, figure", "gpt-4-0125-preview", False)
 
 
 PAPER = "KULLM paper, Table 1"
@@ -47,16 +52,18 @@ _SIX_AXIS_ROWS = (
     _six("KoVicuna 7B", README, 0.460, 1.583, 1.726, 1.528, 0.409, 2.440),
 )
 
+_REWORDED_ROWS = tuple(row._replace(same_words=False) for row in _SIX_AXIS_ROWS)
+
 PUBLISHED: dict[str, tuple[PublishedRow, ...]] = {
     "kullm2023": _SIX_AXIS_ROWS,
-    "kullm2023-fixed": _SIX_AXIS_ROWS,
+    "kullm2023-fixed": _REWORDED_ROWS,
     "kullm3": (
-        _overall("GPT-4-turbo", 4.80),
-        _overall("GPT-3.5", 4.43),
-        _overall("KULLM3", 4.36),
-        _overall("SOLAR", 3.32),
-        _overall("KULLM v2", 2.80),
-        _overall("KoAlpaca", 2.67),
+        _five("GPT-4-turbo", 4.97, 4.94, 4.74, 4.69, 4.80),
+        _five("GPT-3.5", 4.93, 4.88, 4.33, 4.12, 4.43),
+        _five("KULLM3", 4.83, 4.78, 4.17, 4.23, 4.36),
+        _five("SOLAR", 4.24, 3.04, 3.71, 3.77, 3.32),
+        _five("KULLM v2", 3.70, 3.25, 2.82, 2.48, 2.80),
+        _five("KoAlpaca", 3.90, 3.25, 2.60, 2.37, 2.67),
     ),
 }
 """Rubric name to the published rows that its axes can be read beside; none for another rubric."""

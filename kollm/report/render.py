@@ -36,6 +36,7 @@ def render_page(summary: Mapping[str, Any], samples: Samples) -> str:
         samples=samples,
         words=words,
         axis_words=words.axis_words,
+        low_mass=words.low_mass,
         sections=_sections(summary),
         tiles=_tiles(summary),
         length_rho=_length_rho(summary),
@@ -144,6 +145,10 @@ def _labels(summary: Mapping[str, Any]) -> dict[str, Any]:
         "shown": ("보이는 답변", "shown"),
         "instruction": ("지시어", "Instruction"),
         "input": ("입력", "Input"),
+        "system": ("시스템 메시지", "System message"),
+        "user": ("앞선 사용자", "Earlier user turn"),
+        "assistant": ("앞선 어시스턴트", "Earlier assistant turn"),
+        "reference": ("참고 답안", "Reference"),
         "response": ("응답", "Response"),
         "raw": ("판정 원문", "Raw reply"),
         "too_old": (

@@ -93,7 +93,7 @@ def _dataset(manifest: Mapping[str, Any]) -> dict[str, Any]:
                 "read": source.get("rows"),
                 "kept": kept.get(source["name"].replace("_", "-")),
             }
-            for source in manifest.get("sources", ())
+            for source in ({"name": item} if isinstance(item, str) else item for item in manifest.get("sources", ()))
         ],
         "dropped": manifest.get("dropped", {}),
         "translator": (manifest.get("translator") or {}).get("name"),
@@ -170,10 +170,34 @@ def _judging(
             for system in systems
         ],
         "samples": table.samples,
+        "categories": _categories(table, systems, order, limits),
         "comparisons": [c.to_row() for c in _comparisons(table, limits, systems)] if few else [],
         "too_many_to_compare": not few,
         "published": [row._asdict() for row in PUBLISHED.get(judging.rubric, ())],
     }
+
+
+def _categories(
+    table: ScoreTable, systems: Sequence[str], order: Sequence[str], limits: Mapping[str, tuple[float, float]]
+) -> list[dict[str, Any]]:
+    """Means of each system within each category of tasks; none where tasks have no category."""
+    rows = []
+    for category in dict.fromkeys(table.categories.values()):
+        part = table.of_category(category)
+        for system in systems:
+            tasks = list(dict.fromkeys(task for axis in order for task in part.scores[axis].get(system, ())))
+            if not tasks:
+                continue
+            clusters = [table.clusters.get(task) or task for task in tasks]
+            found = {
+                axis: estimate(
+                    [part.scores[axis].get(system, {}).get(task) for task in tasks], limits.get(axis), clusters
+                )
+                for axis in order
+            }
+            axes = {axis: {"mean": e.mean, "ci95": e.ci95, "n_scored": e.n_scored} for axis, e in found.items()}
+            rows.append({"category": category, "system": system, "n": len(tasks), "axes": axes})
+    return rows
 
 
 def _comparisons(

@@ -53,6 +53,20 @@ TOY = Words(
     "These scores mean nothing: model and judge are both a toy made on the spot. This report shows that the pipeline runs, no more.",
 )
 
+UNSETTLED = Words("미채점이 뒤집을 수 있음", "unsettled by the unscored")
+MASS = Words("점수가 받은 확률", "probability of scores")
+LOW_MASS = Words(
+    "판정자가 척도의 점수에 준 확률이 절반보다 적은 축이 있습니다. 그 점수에는 뜻이 적습니다",
+    "On some axes the judge gave less than half of its probability to scores of the scale: those scores mean little",
+)
+SMALL_MASS = 0.5
+
+
+def low_mass(judging: Mapping[str, Any]) -> bool:
+    """Whether a judge that was read by its probabilities hardly thought of a score on some axis."""
+    found = [axis["mass"] for system in judging["systems"] for axis in system["axes"].values()]
+    return any(mass is not None and mass < SMALL_MASS for mass in found)
+
 
 def axis_words(axis: Mapping[str, Any]) -> Words:
     """The two names of an axis as `summarize` gives it: the rubric file's Korean word, and the key in words."""

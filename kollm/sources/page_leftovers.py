@@ -138,7 +138,7 @@ _COPY = ("copy code", "코드 복사", "코드복사")
 _PROSE = re.compile(r"""["'(*_]{0,3}[A-Z가-힣][^{};=<>]*[.:!?]["')*_]{0,3}""")
 _LEFTOVER = re.compile(
     r"copy|share|regenerate|generating|submit|new chat|upgrade|clear|get help|chatgpt|preview|model:|this content|복사|공유|생성"
-    r"|^\s*\d{1,3} / \d{1,3}\s*$",
+    r"|^[ \t]*+\d{1,3} / \d{1,3}[ \t]*+$",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -151,10 +151,8 @@ def without_leftovers(text: str) -> str:
     if not _LEFTOVER.search(text):
         return text
     lines = _FENCED.sub(lambda match: f"```{match[1]}\n", text).split("\n")
-    while lines and (not lines[0].strip() or _PAGE.fullmatch(lines[0].strip())):
-        del lines[0]
-    while lines and (not lines[-1].strip() or _PAGE.fullmatch(lines[-1].strip())):
-        del lines[-1]
+    said = [number for number, line in enumerate(lines) if line.strip() and not _PAGE.fullmatch(line.strip())]
+    lines = lines[said[0] : said[-1] + 1] if said else []
     kept: list[str] = []
     position, fenced = 0, False
     while position < len(lines):

@@ -148,7 +148,10 @@ def _line_batches(file: BinaryIO, name: str, first: int) -> Iterator[Batch]:
 
 
 def _parse_lines(lines: Lines) -> list[Any]:
-    return [parse_json(text, lines.name, number) for number, text in zip(lines.numbers, lines.texts, strict=True)]
+    return [
+        parse_json(text, lines.name, number, constants=True)
+        for number, text in zip(lines.numbers, lines.texts, strict=True)
+    ]
 
 
 def _parquet_batches(file: BinaryIO, name: str, first: int) -> Iterator[Batch]:

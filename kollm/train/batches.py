@@ -51,6 +51,10 @@ class RunLength:
         """Epochs that the run sees, the last one perhaps in part."""
         return math.ceil(self.steps / steps_per_epoch) if self.steps > 0 else math.ceil(self.epochs)
 
+    def steps_of(self, steps_per_epoch: int) -> int:
+        """Optimizer steps of the run, as transformers counts them."""
+        return self.steps if self.steps > 0 else math.ceil(self.epochs * steps_per_epoch)
+
 
 class TokenCount(NamedTuple):
     """Tokens of data, tokens that the model computed, padding included, and tokens under the loss."""

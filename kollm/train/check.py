@@ -11,11 +11,13 @@ from kollm.core.errors import InputError, RecipeError
 from kollm.core.files import read_object, read_text, read_yaml
 from kollm.core.reading import as_object, foreign_errors, shown
 from kollm.core.resources import resource_folder
-from kollm.recipe.bases import BASES, BaseFacts
-from kollm.recipe.schema import TOY_PREFIX, Recipe
+from kollm.recipe.bases import BASES, CURRENT, MIXTURES, BaseFacts
+from kollm.recipe.schema import TOY_PREFIX, Recipe, ToyBase
 from kollm.train.packing import check_packing
 from kollm.train.plan import Sharding, trainable_parameters
 
+ADAPTION_PROMPTS = ("gpt_neox", "llama", "mistral", "gpt2")
+"""Architectures that the method adaption_prompt knows."""
 _LEAST = {"max_length": 2, "per_device_train_batch_size": 1, "learning_rate": 0, "seed": 0}
 """Smallest values of trainer keys that SFTConfig takes as they come."""
 
@@ -73,9 +75,15 @@ def check_recipe(recipe: Recipe, config: str | Path | None = None, base: Path | 
     """
     _check_numbers(recipe)
     _check_adapter(recipe)
+    context = context_of(recipe, base)
+    if context is not None:
+        check_length(recipe, context)
+    _check_watching(recipe)
     architecture = architecture_of(recipe, base)
     if architecture is not None and recipe.trainer.get("packing"):
         check_packing(architecture)
+    if architecture is not None:
+        _check_method(recipe.adapter.method, architecture)
     if architecture == "bloom" and recipe.attention not in ("auto", "eager"):
         raise RecipeError(f"attention is '{recipe.attention}', and BLOOM has eager attention alone - use eager.")
     if recipe.trainer.get("packing") and recipe.attention == "eager":
@@ -84,16 +92,83 @@ def check_recipe(recipe: Recipe, config: str | Path | None = None, base: Path | 
         _check_sharding(recipe, config)
 
 
+def check_length(recipe: Recipe, context: int) -> None:
+    """Refuse rows that are longer than the base's context.
+
+    Raises:
+        RecipeError: they may be.
+    """
+    length = recipe.trainer.get("max_length")
+    if length is not None and length > context:
+        raise RecipeError(f"trainer.max_length is {length}, and the base's context is {context} tokens - lower it.")
+
+
+def context_of(recipe: Recipe, base: Path | None = None) -> int | None:
+    """The base's context in tokens where it is known without a network, as for `architecture_of`, and limited."""
+    values = _base_config(recipe, base)
+    if values is not None:
+        text = values.get("text_config")
+        inner: dict[str, Any] = text if isinstance(text, dict) else values
+        length = inner.get("max_position_embeddings", inner.get("n_positions"))
+        return length if isinstance(length, int) else None
+    if recipe.base.is_toy:
+        return (recipe.base.toy or ToyBase()).context
+    facts = BASES.get(recipe.base.model)
+    return facts.context if facts else None
+
+
+def _check_watching(recipe: Recipe) -> None:
+    """Refuse to watch what is not measured."""
+    steps = recipe.trainer.get("eval_steps")
+    wants = {
+        "early_stopping": recipe.early_stopping is not None,
+        "trainer.load_best_model_at_end": bool(recipe.trainer.get("load_best_model_at_end")),
+        "generation.during_training": recipe.generation.during_training > 0,
+    }
+    for key, wanted in wants.items():
+        if wanted and not steps:
+            raise RecipeError(f"{key} is set, and nothing is measured while training - set trainer.eval_steps too.")
+    if steps and recipe.data.holdout == 0:
+        raise RecipeError(
+            "trainer.eval_steps is set, and no rows are held out to measure - set data.holdout, e.g. to 0.05."
+        )
+    if steps is not None and steps <= 0:
+        raise RecipeError(f"trainer.eval_steps is {steps} - it must be more than 0.")
+    if recipe.trainer.get("load_best_model_at_end") and recipe.adapter.method == "full":
+        raise RecipeError(
+            "trainer.load_best_model_at_end keeps the best adapter, and adapter.method is full - leave it out."
+        )
+
+
+def _check_method(method: str, architecture: str) -> None:
+    """Refuse an adapter that means nothing for an architecture."""
+    if method == "adaption_prompt" and architecture not in ADAPTION_PROMPTS:
+        raise RecipeError(
+            f"adapter.method is adaption_prompt, which PEFT and kollm write for {', '.join(ADAPTION_PROMPTS)}, and the base is "
+            f"'{architecture}' - use lora."
+        )
+    if method == "ia3" and architecture in MIXTURES:
+        raise RecipeError(
+            f"adapter.method is ia3, which scales the feed-forward part, and the experts of '{architecture}' are one tensor that "
+            "cannot be scaled one by one - use lora on the attention's matrices."
+        )
+
+
 def architecture_of(recipe: Recipe, base: Path | None = None) -> str | None:
     """The base's model type where it is known without a network: of a folder, a toy, or a base that kollm has facts of."""
-    config = (base or Path(recipe.base.model)) / "config.json"
-    if config.is_file():
-        values = read_object(config)
-        return values.get("model_type") if isinstance(values, dict) else None
+    values = _base_config(recipe, base)
+    if values is not None:
+        return values.get("model_type")
     if recipe.base.is_toy:
         return recipe.base.model.removeprefix(TOY_PREFIX)
     facts = BASES.get(recipe.base.model)
-    return facts.architecture if facts else None
+    return facts.architecture if facts else CURRENT.get(recipe.base.model)
+
+
+def _base_config(recipe: Recipe, base: Path | None) -> dict[str, Any] | None:
+    """`config.json` of a base that is a folder."""
+    path = (base or Path(recipe.base.model)) / "config.json"
+    return read_object(path) if path.is_file() else None
 
 
 def base_location(recipe: Recipe, base: Path | None) -> str:
@@ -115,10 +190,6 @@ def base_location(recipe: Recipe, base: Path | None) -> str:
 
 def _check_numbers(recipe: Recipe) -> None:
     trainer = recipe.trainer
-    for key, least in _LEAST.items():
-        value = trainer.get(key, least)
-        if value is None or value < least:
-            raise RecipeError(f"trainer.{key} is {'null' if value is None else value} - it must be {least} or more.")
     steps, epochs = trainer.get("max_steps", -1), trainer.get("num_train_epochs", 3)
     if steps == 0 or (steps < 0 and epochs <= 0):
         raise RecipeError(

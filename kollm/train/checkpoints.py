@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from kollm.core.files import read_object, write_json
+from kollm.core.errors import StateError
+from kollm.core.files import disk_errors, read_object, write_json
 from kollm.core.ownership import (
     BY_SIZE,
     foreign_files,
@@ -21,6 +24,7 @@ from kollm.core.progress import say
 MARKER = "training.json"
 RECIPE = "recipe.yaml"
 TRACKER = "trackio"
+TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 FINAL = "final"
 """Where the trained adapter is saved before it is moved to its place."""
@@ -31,12 +35,35 @@ OUT_OF_MEMORY = "out_of_memory.json"
 COMPLETE = "complete.json"
 """Written last into a checkpoint, with the files that it consists of: one without it was cut off by a kill and is not
 resumed from."""
+_UNWRITTEN = re.compile(r"inline_container|PytorchStreamWriter|iostream|file write failed")
+"""What torch says where a file of its own cannot be written."""
 _SAVED = re.compile(
     r"(adapter_|model|pytorch_model|optimizer|scheduler|scaler|rng_state|trainer_state|training_args|tokenizer|config\."
     r"|generation_config|special_tokens|added_tokens|vocab|merges|chat_template|__\d+_\d+\.distcp|\.metadata|latest"
     r"|zero_|bf16_zero|mp_rank|random_states|README\.md)"
 )
 """Names of what transformers, accelerate and DeepSpeed save: all that is known of what a kill cut off."""
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """Say in one sentence that weights cannot be written, whose libraries hide what the disk objects to in errors of theirs.
+
+    Raises:
+        StateError: they cannot.
+    """
+    try:
+        with disk_errors(folder):
+            yield
+    except Exception as error:
+        named = type(error).__name__ == "SafetensorError" and "I/O error" in str(error)
+        if not named and not (isinstance(error, RuntimeError) and _UNWRITTEN.search(str(error))):
+            raise
+        reason = " ".join(str(error).split())[:120]
+        raise StateError(
+            f"'{folder}' cannot be written ({reason}) - make room on that disk and run the same command again; the "
+            "checkpoints before are kept."
+        ) from error
 
 
 def check_output(output: Path) -> None:
@@ -53,6 +80,7 @@ def training_files(output: Path) -> dict[str, str]:
     """What a training, ended or cut off, wrote into its folder: name -> checksum or size."""
     listed = own_files(output) or {}
     paths = [path for path in (output / TRACKER).rglob("*") if path.name.startswith("kollm")]
+    paths += (output / TENSORBOARD).glob("**/events.out.tfevents.*")
     if (output / CHECKPOINTS / IDENTITY).is_file():
         paths += [output / RECIPE, *(output / CHECKPOINTS / name for name in (IDENTITY, BEFORE, OUT_OF_MEMORY))]
         paths += [path for path in (output / CHECKPOINTS).glob("*/**/*") if _SAVED.match(path.name)]

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from kollm.services.local_model import LocalModel, find_whole_model, load_config
 from kollm.services.repository import locate
 from kollm.train.adapters import finish_adapter, peft_config
 from kollm.train.attention import implementation
-from kollm.train.check import base_location, check_recipe
+from kollm.train.check import base_location, check_length, check_recipe
 from kollm.train.checkpoints import (
     CHECKPOINTS,
     FINAL,
@@ -51,8 +52,10 @@ from kollm.train.checkpoints import (
     check_output,
     last_checkpoint,
     remove_checkpoints,
+    saving,
 )
 from kollm.train.data import Example, Tokenised, conversations, split_heldout, tokenise
+from kollm.train.evaluation import Evaluations
 from kollm.train.model import add_tokens, load_base_tokenizer, load_model
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
@@ -73,6 +76,7 @@ SECTIONS = (
     "base",
     "prompt",
     "enable_thinking",
+    "early_stopping",
     "adapter",
     "quantization",
     "trainer",
@@ -83,10 +87,15 @@ SECTIONS = (
 """The recipe's keys that decide what is trained; `data` is named by the dataset's fingerprint."""
 WITHOUT_EFFECT = (
     "per_device_train_batch_size",
-    "per_device_eval_batch_size",
     "save_steps",
     "logging_steps",
+    "save_strategy",
+    "save_total_limit",
+    "dataloader_num_workers",
+    "dataloader_pin_memory",
+    "ddp_timeout",
     "report_to",
+    "run_name",
 )
 """Trainer keys that may change between a checkpoint and its resumption: the steps stay the same."""
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers")
@@ -131,7 +140,9 @@ def run(
 def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | None = None) -> None:
     """As `run`, for a recipe in memory."""
     # Without `cpu`, accelerate takes each process of a machine without a GPU for the only one.
-    state = PartialState(cpu=bool(recipe.trainer.get("use_cpu", not torch.cuda.is_available())))
+    cpu = bool(recipe.trainer.get("use_cpu", not torch.cuda.is_available()))
+    seconds = recipe.trainer.get("ddp_timeout")
+    state = PartialState(cpu=cpu, **({"timeout": timedelta(seconds=seconds)} if seconds else {}))
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each matrix and step
@@ -152,6 +163,8 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
         say(f"train: {output} is trained already")
         return
     config = load_config(under)
+    if (context := _context(config)) is not None:
+        check_length(recipe, context)
     if implementation(recipe, config.model_type) == "eager" and recipe.attention == "auto" and state.is_main_process:
         say(f"train: attention is eager, the only one that transformers has for '{config.model_type}'")
     job = Job(recipe, dataset, output, under, config, encoder, identity, state)
@@ -171,13 +184,22 @@ def _train(job: Job) -> None:
         raise StateError(
             "The device's memory is full before the first step: the base's weights do not fit - `kollm plan` tells what does."
         ) from error
-    metrics = {**train(trainer, output), **metrics, "model": _work(trainer, job.config, job.recipe)}
+    watched = bool(job.recipe.trainer.get("eval_steps"))
+    evaluations = Evaluations(trainer, job.recipe, output, job.encoder.ends) if watched else None
+    metrics = {**train(trainer, output, evaluations), **metrics, "model": _work(trainer, job.config, job.recipe)}
     metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
-    trainer.save_model(str(output / CHECKPOINTS / FINAL))
+    with saving(output / CHECKPOINTS / FINAL):
+        trainer.save_model(str(output / CHECKPOINTS / FINAL))
     state.wait_for_everyone()
     if state.is_main_process:
         about = {**_prompt(job.encoder), **written_base(job.base, output), **_machine(trainer)}
         _finish(output, metrics, {**job.identity, **about})
+
+
+def _context(config: Any) -> int | None:
+    """Tokens that a base has positions for; None where they are not limited."""
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return context if isinstance(context, int) and context > 0 else None
 
 
 def _check_launch(state: PartialState) -> None:
@@ -192,6 +214,8 @@ def _prepare(job: Job) -> tuple[StepTrainer, dict[str, Any]]:
     """The trainer, and what is known of its data; the data is read and checked before the weights are loaded."""
     recipe, state = job.recipe, job.state
     config = trainer_config(recipe, job.output)
+    if "max_length" not in recipe.trainer:
+        config.max_length = min(config.max_length, _context(job.config) or config.max_length)
     encoder, tokenizer = job.encoder, job.encoder.tokenizer
     proof = prove(encoder)
     rows, heldout, heldout_conversations = _rows(recipe, job.dataset, encoder, config.max_length)

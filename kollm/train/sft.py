@@ -12,8 +12,8 @@ from datasets import Dataset
 from peft import PeftConfig
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, get_scheduler
+from transformers.integrations import TensorBoardCallback, get_available_reporting_integrations
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import is_liger_kernel_available
 from trl import SFTConfig, SFTTrainer
 
 from kollm.core.errors import RecipeError, StateError
@@ -22,8 +22,18 @@ from kollm.core.progress import say
 from kollm.recipe.schema import Recipe
 from kollm.train.adapters import computes_in_base_type
 from kollm.train.batches import Collator, Layout, RunLength, StepBatches
-from kollm.train.checkpoints import BEFORE, CHECKPOINTS, OUT_OF_MEMORY, complete, keep_newest, last_checkpoint
+from kollm.train.checkpoints import (
+    BEFORE,
+    CHECKPOINTS,
+    OUT_OF_MEMORY,
+    TENSORBOARD,
+    complete,
+    keep_newest,
+    last_checkpoint,
+    saving,
+)
 from kollm.train.data import IGNORED, Example
+from kollm.train.evaluation import Evaluations
 from kollm.train.head import add_compact_head
 from kollm.train.heldout import TokenLoss, token_loss
 
@@ -60,8 +70,11 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
         RecipeError: a value that SFTConfig or the schedule of the learning rate refuses, or that this machine cannot do.
     """
     values = {**DEFAULTS, **recipe.trainer}
+    for key in ("eval_steps", "load_best_model_at_end"):  # kollm measures the held-out loss itself, see evaluation.py
+        values.pop(key, None)
     values.pop("packing", None)  # kollm packs by step, see batches.py
     values.pop("torch_compile", None)  # and compiles by layer, see compile_layers
+    values["report_to"] = _trackers(values["report_to"])
     values.setdefault("use_cpu", not torch.cuda.is_available())
     values.setdefault("bf16", recipe.base.dtype == "bfloat16" and not computes_in_base_type(recipe))
     values.setdefault("fp16", recipe.base.dtype == "float16")
@@ -76,14 +89,9 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
             accelerator_config={"even_batches": False},  # every epoch's microbatches are a multiple of the processes
             disable_tqdm=True,
         )
-        _try_schedule(config)
-    except (ValueError, TypeError) as error:
+        _try_optimizer(config)
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise refused(recipe, error) from error
-    if config.use_liger_kernel and not is_liger_kernel_available():
-        raise RecipeError(
-            "trainer.use_liger_kernel is true, and the package 'liger-kernel' is not installed - install it with: "
-            "pip install liger-kernel, or leave the key out."
-        )
     if config.activation_offloading and config.use_cpu:
         raise RecipeError(
             "trainer.activation_offloading is true, and there is no GPU to take the activations from - leave it out."
@@ -91,10 +99,19 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
     return config
 
 
-def _try_schedule(config: SFTConfig) -> None:
-    """Build the schedule of the learning rate once, which transformers does only when training begins."""
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.learning_rate)
+def _try_optimizer(config: SFTConfig) -> None:
+    """Build the optimizer and the schedule of its learning rate once, which transformers does when training begins."""
+    kind, values = SFTTrainer.get_optimizer_cls_and_kwargs(config)
+    optimizer = kind([torch.zeros(1, requires_grad=True)], **values)
     get_scheduler(config.lr_scheduler_type, optimizer, config.get_warmup_steps(100), 100, config.lr_scheduler_kwargs)
+
+
+def _trackers(wanted: Any) -> list[str]:
+    """What transformers reports to. Trackio is left out: kollm's own tracker writes to it anyway, and two would clash."""
+    names = [wanted] if isinstance(wanted, str) else list(wanted or ())
+    if "all" in names:
+        names = get_available_reporting_integrations()
+    return [name for name in names if name not in ("trackio", "none")]
 
 
 def refused(recipe: Recipe, error: Exception) -> RecipeError:
@@ -113,6 +130,14 @@ def layout(recipe: Recipe, config: SFTConfig, processes: int) -> Layout:
         packed=bool(recipe.trainer.get("packing", False)),
         seed=config.seed,
     )
+
+
+def _check_warmup(config: SFTConfig, steps: int) -> None:
+    if config.get_warmup_steps(steps) > steps:
+        raise RecipeError(
+            f"trainer.warmup_steps is {config.warmup_steps:g}, and the run has {steps} steps - lower it; below 1 it is a share "
+            "of them."
+        )
 
 
 class StepTrainer(SFTTrainer):  # type: ignore[misc]
@@ -146,6 +171,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         supervised = [int((example.labels[1:] != IGNORED).sum()) for example in examples]
         length = RunLength(config.num_train_epochs, config.max_steps)
         self.batches = StepBatches(lengths, step_layout, length, supervised)
+        _check_warmup(config, length.steps_of(self.batches.steps))
         config.gradient_accumulation_steps = self.batches.accumulation
         first = {"input_ids": [examples[0].input_ids.tolist()], "labels": [examples[0].labels.tolist()]}
         super().__init__(
@@ -161,6 +187,11 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         self.data_collator.masks_padding = self.aux_loss_enabled
         if self.accelerator.device.type == "cpu":
             add_compact_head(self.model.get_base_model() if peft_config else self.model)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(
+                    Path(config.output_dir).with_name(TENSORBOARD)
+                )  # beside the checkpoints, which go
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
 
@@ -205,7 +236,8 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         limit, self.args.save_total_limit = self.args.save_total_limit, None  # transformers removes whole folders
-        super()._save_checkpoint(model, trial)
+        with saving(Path(self.args.output_dir)):
+            super()._save_checkpoint(model, trial)
         self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()  # each process writes its own random state
         if self.args.should_save:
@@ -279,7 +311,7 @@ class Before(TrainerCallback):  # type: ignore[misc]
             write_json(self._file, self.measured._asdict())
 
 
-def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
+def train(trainer: StepTrainer, output: Path, evaluations: Evaluations | None = None) -> dict[str, Any]:
     """Train to the end, from the last whole checkpoint if there is one.
 
     Returns:
@@ -294,9 +326,12 @@ def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
     try:
         before = Before(trainer, output / CHECKPOINTS / BEFORE)
         trainer.add_callback(before)
+        if evaluations is not None:
+            trainer.add_callback(evaluations)
         if checkpoint is not None and main:
             say(f"train: resuming from {checkpoint.name}")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        best = evaluations.finish() if evaluations is not None else None
         after = trainer.heldout_loss() if trainer.heldout else None
     except torch.OutOfMemoryError as error:
         batch = trainer.step_layout.device_batch
@@ -317,6 +352,7 @@ def train(trainer: StepTrainer, output: Path) -> dict[str, Any]:
             "before": before.measured.loss if before.measured else None,
             "after": after.loss if after else None,
         },
+        **({"evaluations": evaluations.measured, "best_step": best} if evaluations is not None else {}),
         "throughput": throughput(trainer),
         "seconds": round(time.monotonic() - started, 1),
         "steps": trainer.state.global_step,

@@ -13,8 +13,8 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from kollm.core.errors import InputError
 from kollm.core.files import read_json
+from kollm.core.ownership import require_own
 from kollm.core.records import Record
 from kollm.dataset.folder import DatasetWriter, Part
 from kollm.dataset.tables import to_table
@@ -53,8 +53,8 @@ def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, Any]:
     Raises:
         KollmError: what would have stopped the real training too.
     """
-    if output is not None and output.exists() and any(output.iterdir()):
-        raise InputError(f"'{output}' is not empty - name a new folder for the smoke run.")
+    if output is not None:
+        require_own(output, None, "the smoke run")
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         rows = _rows()
@@ -101,6 +101,8 @@ def _small(recipe: Recipe, architecture: str) -> Recipe:
     values["prompt"] = CHAT if _is_chat(recipe) else recipe.prompt
     values["enable_thinking"] = None  # the toy's chat template does not know it
     values["trainer"] = {**recipe.trainer, **_TRAINER}
+    if recipe.trainer.get("warmup_steps", 0) >= 1:
+        values["trainer"]["warmup_steps"] = 1
     if recipe.attention in ("varlen", "flash_attention_2"):
         values["attention"] = "auto"
     if recipe.adapter.adapter_layers:

@@ -38,7 +38,8 @@ class Tracker(TrainerCallback):  # type: ignore[misc]
         os.environ.setdefault("TRACKIO_DIR", str(folder))  # trackio reads it on import
         with contextlib.redirect_stdout(io.StringIO()):
             self._trackio = importlib.import_module("trackio")
-            run = self._trackio.init(project=PROJECT, name=self._output.absolute().name, resume=resume, embed=False)
+            name = args.run_name or self._output.absolute().name
+            run = self._trackio.init(project=PROJECT, name=name, resume=resume, embed=False)
         storage = importlib.import_module("trackio.sqlite_storage").SQLiteStorage
         self._logged = {entry["step"] for entry in storage.get_logs(PROJECT, run_id=run.id)}
         for entry in state.log_history:  # a kill loses what trackio had not written yet

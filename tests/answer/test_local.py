@@ -64,6 +64,20 @@ def test_the_paper_preset_is_the_papers() -> None:
     }
 
 
+@pytest.mark.parametrize("preset", ["paper", "beam-sample", "greedy"])
+def test_a_bases_own_generation_settings_change_no_preset(
+    preset: str, system: System, base: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "base"
+    shutil.copytree(base, own)
+    plain = answers(tasks(3), system, tmp_path / "plain.jsonl", preset=preset)
+    said = {token for text in plain.values() for token in system.tokenizer.encode(text)}
+    settings = {"no_repeat_ngram_size": 1, "suppress_tokens": sorted(said), "length_penalty": 9.0, "min_new_tokens": 12}
+    (own / "generation_config.json").write_text(json.dumps({**settings, "renormalize_logits": True}))
+    other = load_system(str(own), prompt="kullm-2023")
+    assert answers(tasks(3), other, tmp_path / "own.jsonl", preset=preset) == plain
+
+
 @pytest.mark.parametrize("pad_is_eos", [False, True])
 def test_an_answer_does_not_depend_on_its_batch(system: System, tmp_path: Path, pad_is_eos: bool) -> None:
     import copy

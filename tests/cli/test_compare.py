@@ -82,7 +82,8 @@ def test_verdicts_on_an_answer_that_changed_since_are_left_out(tmp_path: Path) -
     new = make_work_folder(tmp_path / "new", systems={"adapter": 0.2, "base": 0.8}, seed=1)
     both = make_work_folder(tmp_path / "both") / "verdicts.jsonl"
     both.write_text((old / "verdicts.jsonl").read_text() + (new / "verdicts.jsonl").read_text())
-    (both.parent / "generations.jsonl").unlink()
+    for folder in (both.parent, new, old):
+        (folder / "generations.jsonl").unlink()
     there = run(both)
     assert there.stdout == run(new / "verdicts.jsonl").stdout != run(old / "verdicts.jsonl").stdout
     assert "verdicts: 48 verdicts left out, since their answer was replaced by another" in there.stderr

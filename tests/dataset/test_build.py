@@ -96,7 +96,7 @@ def test_all_rows_rejected_is_a_dataset_with_a_warning(tmp_path: Path, capsys: p
 def test_a_place_that_is_no_dataset_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("keep me", encoding="utf-8")
-    with pytest.raises(InputError, match=r"did not write \(mine\.txt\)"):
+    with pytest.raises(InputError, match=r"is in use, it holds mine\.txt"):
         build_dataset(SAMPLE, output=tmp_path / "notes")
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")

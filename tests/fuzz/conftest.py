@@ -9,7 +9,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fuzz-count", type=int, default=6, help="Inputs for each target and seed.")
+    parser.addoption("--fuzz-count", type=int, default=2, help="Inputs for each target and seed.")
     parser.addoption("--fuzz-seeds", default="0", help="Seeds, with commas between.")
     parser.addoption("--fuzz-keep", default="", help="Folder that gets the inputs that failed.")
 

@@ -22,7 +22,7 @@ import pytest
 from kollm.cli import main
 from tests.fuzz.targets import Target, make_world, targets, write_rubric
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(0)]
 LONGEST = 30
 """Seconds of processor time after which a command hangs; the slowest sound one here takes three."""
 
@@ -105,6 +105,7 @@ def faults(world: Path, target: Target, chance: random.Random, count: int, keep:
         shutil.rmtree(new, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_every_command_ends_well_whatever_it_reads(world: Path, fuzz_seed: str, request: pytest.FixtureRequest) -> None:
     os.environ["KOLLM_DEBUG"] = ""
     count, keep = request.config.getoption("--fuzz-count"), request.config.getoption("--fuzz-keep")

@@ -8,13 +8,13 @@ from kollm.core.errors import InputError
 from kollm.core.records import Original, Provenance, Record
 from kollm.quality.filters import (
     FILTERS,
-    View,
     drop_reason,
     find_filters,
-    hangul_share,
     mixed_register,
     paper_would_drop,
 )
+from kollm.quality.language import hangul_share
+from kollm.quality.view import View
 
 QUESTION = ("배가 언제 떠나는지 알려 주세요.", "Tell me when the ferry leaves.")
 ANSWER = (

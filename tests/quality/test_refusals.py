@@ -7,9 +7,10 @@ import time
 import pytest
 
 from kollm.core.records import Original, Record
-from kollm.quality.filters import FILTERS, View, drop_reason
+from kollm.quality.filters import FILTERS, drop_reason
 from kollm.quality.refusals import model_talk, refused_turn
 from kollm.quality.unseen import asks_about_unseen
+from kollm.quality.view import View
 
 REFUSALS = [
     "As an AI language model, I cannot access articles, please paste the text.",

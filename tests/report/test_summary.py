@@ -116,13 +116,31 @@ def test_flags_are_counted_by_system(tmp_path: Path) -> None:
     assert flags["empty"]["share"] == 0.25
 
 
+def test_a_judge_that_hardly_thought_of_a_score_is_warned_of(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=4, failures=0.0)
+    rows = _rows(folder / "verdicts.jsonl")
+    for row in rows:
+        row["usage"] = {"mass": dict.fromkeys(row["scores"], 0.0007)}
+    (folder / "verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = write_report([folder])
+    assert "less than half of its probability" in page.read_text(encoding="utf-8")
+    assert "less than half of its probability" in page.with_suffix(".md").read_text(encoding="utf-8")
+    assert _summary(folder)["judgings"][0]["systems"][0]["axes"]["coherence"]["mass"] == pytest.approx(0.0007)
+
+
 def test_published_rows_stand_beside_their_rubric_alone(tmp_path: Path) -> None:
     by_rubric = {}
     for rubric in ("kullm2023", "kullm3"):
         (judging,) = _summary(make_work_folder(tmp_path / rubric, tasks=3, rubric=rubric))["judgings"]
         by_rubric[rubric] = {row["system"]: row["scores"] for row in judging["published"]}
     assert by_rubric["kullm2023"]["KULLM 5.8B"]["overall_quality"] == 3.028
-    assert by_rubric["kullm3"]["KULLM3"] == {"overall_quality": 4.36}
+    assert by_rubric["kullm3"]["KULLM3"] == {
+        "fluency": 4.83,
+        "coherence": 4.78,
+        "accuracy": 4.17,
+        "completeness": 4.23,
+        "overall_quality": 4.36,
+    }
 
 
 def test_published_means_are_multiples_of_one_in_252() -> None:
@@ -177,7 +195,7 @@ def test_dataset_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("verdicts.jsonl", {"scores": {"coherence": float("nan")}}, "coherence is nan - a score is a number or null"),
+        ("verdicts.jsonl", {"scores": {"coherence": float("nan")}}, "NaN is no number that JSON has"),
         ("verdicts.jsonl", {"scores": {"coherence": "3"}}, "coherence is '3' - a score is a number or null"),
         ("verdicts.jsonl", {"status": "fine"}, "unknown status 'fine'"),
         ("verdicts.jsonl", {"raw": None}, "raw is None - it must be text"),

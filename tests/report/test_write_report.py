@@ -66,7 +66,7 @@ def test_names_with_markup_are_escaped_everywhere(tmp_path: Path) -> None:
     page = write_report([make_work_folder(tmp_path / "run", tasks=3, systems={name: 0.5, "base": 0.4})])
     assert "<img" not in page.read_text()
     row = next(line for line in page.with_suffix(".md").read_text().splitlines() if "onerror" in line)
-    assert row.startswith("| \\<img src=x onerror=alert(1)>\\|\\`x\\` |")
+    assert row.startswith("| \\<img src=x onerror=alert\\(1\\)\\>\\|\\`x\\` |")
 
 
 def test_many_systems_are_not_compared_in_pairs(tmp_path: Path) -> None:
@@ -95,7 +95,8 @@ def test_axes_have_the_words_of_the_rubric_file_in_the_report_and_in_the_documen
     labels = [(axis.label, *axis.also) for axis in load_rubric(rubric).axes]
     html = page.read_text()
     shown = re.findall(
-        r'<th scope="col"><span>([^<]*)</span> <span class="en" lang="en">[^<]*</span> <span class="range">', html
+        r'<th scope="col"><span class="ko">([^<]*)</span> <span class="en" lang="en">[^<]*</span> <span class="range">',
+        html,
     )
     assert len(shown) == len(labels) and all(word in of_file for word, of_file in zip(shown, labels, strict=True))
     assert all(f"{word} / " in page.with_suffix(".md").read_text() and html.count(word) > 2 for word in shown)
@@ -127,10 +128,10 @@ def test_bad_input_gets_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("run.json", "[]", "holds a list, not an object"),
-        ("run.json", '{"stages": []}', "stages is a list"),
-        ("dataset/manifest.json", '{"dropped": 3}', "dropped is a int"),
-        ("adapter/metrics.json", '{"history": {}}', "history is a dict"),
+        ("run.json", "[]", "holds a list, not keys and values"),
+        ("run.json", '{"stages": []}', "'stages' is a list"),
+        ("dataset/manifest.json", '{"dropped": 3}', "'dropped' is 3"),
+        ("adapter/metrics.json", '{"history": {}}', "'history' is an object"),
         ("run.json", '{"toy": ', r"run\.json, line 1: not valid JSON"),
     ],
 )

@@ -202,6 +202,8 @@ def test_changed_new_tokens_are_another_adapter_and_a_missing_file_is_named(tmp_
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text('{"recipe": {"name": "other"}, "stages": {"dataset": {}}}')
+    (tmp_path / "run.json").write_text(
+        '{"recipe": {"name": "other"}, "stages": {"dataset": {"status": "running", "inputs": {}}}}'
+    )
     with pytest.raises(StateError, match="holds a run of the recipe 'other'"):
         run_recipe(tiny(), RunOptions(folder=tmp_path))

@@ -11,13 +11,20 @@ from contextlib import contextmanager
 import pytest
 
 from kollm.core.records import Original, Record
+from kollm.core.replies import read_json_object
 from kollm.core.text import changes, normalise
 from kollm.hub.secrets import find_secrets
-from kollm.quality.filters import FILTERS, View, mixed_register
+from kollm.judge.choices import read_choice
+from kollm.judge.parse import parse_verdict
+from kollm.quality.filters import FILTERS, mixed_register
 from kollm.quality.flags import answer_flags
 from kollm.quality.privacy import screen
+from kollm.quality.refusals import model_talk
 from kollm.quality.review import find_hits
+from kollm.quality.view import View
+from kollm.sources.citations import without_citations
 from kollm.sources.html import is_html, to_markdown
+from kollm.sources.page_leftovers import without_leftovers
 from kollm.translate.lines import changed_lines
 from kollm.translate.masking import make_document, mask
 from tests.security.hostile import SHAPES
@@ -45,6 +52,15 @@ READERS: dict[str, Callable[[str], object]] = {
     "privacy": lambda text: screen(_record(text, text)),
     "is_html": lambda text: (is_html(text), is_html(f"<p>{text}"), is_html(f'<div class="markdown">{text}')),
     "to_markdown": to_markdown,
+    "judge's replies": lambda text: (
+        parse_verdict(text, "kullm2023"),
+        parse_verdict(f"전반적인 품질: {text}", "kullm2023"),
+        read_choice(text),
+        read_json_object(text),
+    ),
+    "page leftovers": lambda text: (without_leftovers(text), without_leftovers(f"{text}\nCopy code\n{text}")),
+    "citations": without_citations,
+    "refusals": model_talk,
     "secrets": lambda text: list(find_secrets("a.txt", text.encode(), {})),
 }
 

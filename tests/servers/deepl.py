@@ -59,6 +59,7 @@ class Fault:
         hang_up: `before` or `after` translating and billing; the connection closes without an answer.
         delay: seconds before the answer.
         spoil: changes the translated texts.
+        body: what is sent in place of the answer, after billing.
     """
 
     status: int = 0
@@ -66,6 +67,7 @@ class Fault:
     hang_up: str = ""
     delay: float = 0.0
     spoil: Callable[[list[str]], list[str]] | None = None
+    body: str | None = None
 
 
 @dataclass
@@ -202,6 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(max(0.0, state.latency + fault.delay - (time.monotonic() - arrived)))
         if fault.hang_up == "after":
             return self._hang_up()
+        if fault.body is not None:
+            return self._send_raw(200, fault.body.encode("utf-8", "surrogatepass"))
         self._send(
             200,
             {
@@ -227,7 +231,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def _send(self, status: int, answer: dict[str, Any], retry_after: str | None = None) -> None:
-        body = json.dumps(answer).encode()
+        self._send_raw(status, json.dumps(answer).encode(), retry_after)
+
+    def _send_raw(self, status: int, body: bytes, retry_after: str | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

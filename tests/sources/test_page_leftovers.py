@@ -41,7 +41,16 @@ def test_leftovers(text: str, clean: str) -> None:
 
 
 def test_long_texts_take_linear_time() -> None:
-    for piece in ("Copy code\n", "python\nCopy code\nx\n", "```", "1 / 2\n", "Copy1 chars / ", "Share Prompt\n\n"):
+    for piece in (
+        "Copy code\n",
+        "python\nCopy code\nx\n",
+        "```",
+        "1 / 2\n",
+        "Copy1 chars / ",
+        "Share Prompt\n\n",
+        "\n",
+        "\r\n",
+    ):
         assert len(without_leftovers(piece * 20_000)) <= len(piece) * 40_000
 
 

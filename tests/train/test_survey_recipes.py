@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from kollm.cli import cli
 from kollm.core.resources import resource_folder
+from kollm.recipe import bases
 from kollm.recipe.load import load_recipe, recipe_names
 from kollm.recipe.prompt import PromptTemplate
 from kollm.sources import SOURCES
@@ -21,7 +22,8 @@ from kollm.train.check import architecture_of, check_recipe
 from kollm.train.plan import make_plan
 from kollm.train.smoke import smoke
 
-SYSTEMS = [name for name in recipe_names() if name != "demo" and not name.startswith("kullm-")]
+CURRENT = [name for name in recipe_names() if load_recipe(name).base.model in bases.CURRENT]
+SYSTEMS = [name for name in recipe_names() if name not in ("demo", *CURRENT) and not name.startswith("kullm-")]
 PARTS = ["_system", "_alpaca", "_koalpaca-polyglot", "_other-base", "_other-base-llama"]
 KULLM = [name for name in recipe_names() if name.startswith("kullm-")]
 NAMED = """vicuna-13b kullm-polyglot-5.8b kullm-polyglot-12.8b kgoat-polyglot-5.8b koalpaca-polyglot-5.8b koalpaca-polyglot-12.8b

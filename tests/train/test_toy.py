@@ -78,19 +78,24 @@ def test_pretraining_lowers_the_loss_on_its_text(tmp_path: Path) -> None:
     assert losses[1] < losses[0] - 1
 
 
-def test_the_marker_is_written_last_and_a_half_made_folder_is_made_anew(
+def test_a_folder_is_whole_or_as_it_was_and_a_changed_one_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = content(made(tmp_path / "whole"))
     folder = made(tmp_path / "half")
-    (folder / "model.safetensors").write_bytes(b"torn")
     monkeypatch.setattr("kollm.train.toy._pretrain", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        made(folder)
-    assert not (folder / MARKER).exists()
+    for place in (folder, tmp_path / "new"):
+        with pytest.raises(KeyboardInterrupt):
+            made(place)
     monkeypatch.undo()
-    assert content(made(folder)) == whole
-    assert read_json(folder / MARKER) == {"architecture": "gpt_neox", "toy": SPEC.model_dump()}
+    assert not (tmp_path / "new").exists()
+    assert content(folder) == content(made(folder)) == whole
+    about = read_json(folder / MARKER)
+    assert (about["architecture"], about["toy"]) == ("gpt_neox", SPEC.model_dump())
+    (folder / "model.safetensors").write_bytes(b"changed")
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        made(folder)
+    assert (folder / "model.safetensors").read_bytes() == b"changed"
 
 
 def test_what_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
@@ -99,7 +104,7 @@ def test_what_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no text to make a toy base from"):
         made(tmp_path, texts=["", "  \n"])
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="is a file"):
         made(tmp_path / "file")
 
 

@@ -457,3 +457,21 @@ def test_settings(monkeypatch: pytest.MonkeyPatch, server: DeepLServer, tmp_path
         make_translator("babel")
     with pytest.raises(InputError, match=r"cannot be made .*unexpected keyword"):
         make_translator("deepl", colour="blue")
+
+
+_ONE = '{"detected_source_language": "EN", "text": %s, "billed_characters": %s}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "[]", "3", "{", "null", '{"translations": null}', '{"translations": [3]}', '{"translations": {"a": 1}}', "[" * 20_000,
+     '{"translations": [' + _ONE % ("3", "1") + "]}", '{"translations": [' + _ONE % ('"a"', '"EN"') + "]}",
+     '{"translations": [' + _ONE % ('"a"', "-1") + "]}", '{"translations": [' + _ONE % ('"a"', "9" * 5000) + "]}",
+     '{"translations": [' + _ONE % ('["a"]', "null") + "]}", '{"translations": []}'],
+)  # fmt: skip
+def test_an_answer_that_is_none_is_asked_again_and_raises_nothing(
+    body: str, server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows
+) -> None:
+    server.state.faults.append(Fault(body=body))
+    (outcome,) = translate_records(rows(1), engine(), ledger=ledger)
+    assert outcome.reason is None and len(server.state.requests) == 2

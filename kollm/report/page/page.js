@@ -21,7 +21,7 @@
   const both = (words) => {
     const english = make("span", "en", words[1]);
     english.lang = "en";
-    return make("span", "", words[0], " ", english);
+    return make("span", "", make("span", "ko", words[0]), " ", english);
   };
   const number = (value) => (value === null ? "–" : String(Math.round(value * 1000) / 1000));
 
@@ -60,18 +60,38 @@
     });
     return make(
       "article", "sample", head,
-      field(labels.instruction, text.instruction, "instruction"),
-      field(labels.input, text.input, "input"),
       field(labels.response, text.response || "–", "response"),
       ...text.verdicts.map(verdictCard),
     );
+  };
+
+  // Answers to one task that follow each other stand side by side, under what was asked.
+  const placeCard = (list, place, text) => {
+    const last = list.lastElementChild;
+    if (last && last.dataset.task === index.task[place]) {
+      last.append(sampleCard(place, text));
+      return;
+    }
+    const asked = make(
+      "div", "asked", make("h3", "", make("code", "", index.task[place])),
+      field(labels.system, text.system_message, "system-message"),
+      ...text.history.flatMap(([user, assistant]) => [
+        field(labels.user, user, "turn"), field(labels.assistant, assistant, "turn"),
+      ]),
+      field(labels.instruction, text.instruction, "instruction"),
+      field(labels.input, text.input, "input"),
+      field(labels.reference, text.reference, "reference"),
+    );
+    const task = make("section", "task", asked, sampleCard(place, text));
+    task.dataset.task = index.task[place];
+    list.append(task);
   };
 
   const hasBit = (masks, chosen) => (place) =>
     chosen === "" || (chosen === "-1" ? masks[place] === 0 : (masks[place] >> Number(chosen)) & 1);
 
   const matches = (text, task, query) =>
-    [task, text.instruction, text.input, text.response, ...text.verdicts.map((verdict) => verdict.raw)].some((part) =>
+    [task, text.instruction, text.input, text.response, text.reference, text.system_message, ...text.history.flat(), ...text.verdicts.map((verdict) => verdict.raw)].some((part) =>
       part.toLowerCase().includes(query),
     );
 
@@ -116,7 +136,7 @@
         continue;
       }
       state.found += 1;
-      list.append(sampleCard(place, text));
+      placeCard(list, place, text);
       shown += 1;
       if (shown === SHOWN) break;
     }

@@ -48,7 +48,7 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "dataset"
     with DatasetWriter(folder) as writer:
         writer.write(Part("test", "train"), to_table(make_records()))
-        writer.publish({"rows": 60}, "card")
+        writer.publish({"sources": ["test"]}, "card")
     return folder
 
 

@@ -16,18 +16,17 @@ MIN_LR = "trainer.lr_scheduler_type=cosine_with_min_lr"
         ([MIN_LR, "trainer.lr_scheduler_kwargs={min_lr: 1e-5, floor: 2}"], "refused .*argument 'floor'"),
         (["trainer.lr_scheduler_type=warmup_stable_decay"], "refused .*num_decay_steps"),
         (["trainer.lr_scheduler_type=polynomial", "trainer.learning_rate=1e-8"], "refused .*smaller than initial lr"),
-        (
-            ["trainer.use_liger_kernel=true"],
-            "'liger-kernel' is not installed - install it with: pip install liger-kernel",
-        ),
+        (["trainer.optim=schedule_free_adamw"], "refused .*install schedulefree"),
+        (["trainer.optim=adam"], "refused .*not a valid OptimizerNames"),
+        (["trainer.optim=adamw_apex_fused"], "refused .*[Aa]pex"),
+        (["trainer.tf32=true"], "refused .*tf32"),
         (
             ["trainer.activation_offloading=true", "trainer.use_cpu=true"],
             "there is no GPU to take the activations from",
         ),
     ],
 )
-def test_it_is_refused_before_any_weight_is_loaded(settings, message, tmp_path, monkeypatch):
-    monkeypatch.setattr("kollm.train.sft.is_liger_kernel_available", lambda: False)
+def test_it_is_refused_before_any_weight_is_loaded(settings, message, tmp_path):
     with pytest.raises(RecipeError, match=message):
         trainer_config(load_recipe("demo", settings), tmp_path)
 

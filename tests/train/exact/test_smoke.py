@@ -28,7 +28,7 @@ def test_smoke(name, overrides, tmp_path):
 def test_a_folder_in_use_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     monkeypatch.setattr("kollm.train.smoke.train_recipe", None)
-    with pytest.raises(InputError, match="is not empty - name a new folder for the smoke run"):
+    with pytest.raises(InputError, match=r"is in use, it holds .* name an empty or a new folder for the smoke run"):
         smoke(load_recipe("kullm-polyglot-5.8b"), tmp_path)
 
 
@@ -63,4 +63,4 @@ def test_a_smoke_run_takes_overrides_and_a_folder(monkeypatch, tmp_path):
 def test_every_origin_names_a_key_and_a_known_kind():
     for name in recipe_names():
         for key, origin in load_recipe(name).origins.items():
-            assert origin.startswith(("paper", "released", "assumed")), (name, key)
+            assert origin.startswith(("paper", "released", "assumed", "source: ")), (name, key)

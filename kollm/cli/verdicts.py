@@ -1,0 +1,143 @@
+"""`kollm verdicts`: verdicts of others, and how many verdicts a comparison needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.group(short_help="Import others' verdicts; plan how many are needed.")
+def verdicts() -> None:
+    """Verdicts of others, and how many a comparison needs."""
+
+
+@verdicts.command("import", short_help="Read recorded judgments of other projects.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--form",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "logickor", "kullm3", "komt", "alpaca-eval", "mt-bench", "lm-eval", "inspect", "table"]),
+    help="Whose form the files have.",
+)
+@click.option("-o", "--output", default="verdicts.jsonl", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "--answers", type=click.Path(path_type=Path), help="Write the judged answers here, where the files hold them."
+)
+@click.option("--system", help="What was judged [default: as the file or its path says].")
+@click.option("--judge", help="Who judged [default: as the file says].")
+@click.option(
+    "--map", "columns", multiple=True, metavar="NAME=COLUMN", help="Table: which column holds id, system, judge ..."
+)
+@click.option(
+    "--axis", "axes", multiple=True, metavar="KEY=COLUMN:LOW-HIGH", help="Table: a column of scores and its scale."
+)
+def import_(
+    files: tuple[Path, ...],
+    form: str,
+    output: Path,
+    answers: Path | None,
+    columns: tuple[str, ...],
+    axes: tuple[str, ...],
+    **said: Any,
+) -> None:
+    """Read recorded judgments in FILES, tell failures from scores, and write verdicts.jsonl (pairs beside it)."""
+    from kollm.core.errors import InputError
+    from kollm.core.files import ensure_folder, json_line, write_atomic
+    from kollm.judge.foreign.forms import import_files
+    from kollm.judge.foreign.rows import Source
+    from kollm.judge.foreign.table import axis_option, column_option
+
+    told: dict[str, Any] = {"columns": dict(map(column_option, columns)), "axes": dict(map(axis_option, axes))}
+    if columns and not axes:
+        raise InputError("--map is for tables, whose scores --axis names - add --axis KEY=COLUMN:LOW-HIGH.")
+    sources = [
+        Source(path, said["system"] or "", said["judge"] or "", **told) for given in files for path in _paths(given)
+    ]
+    found = import_files(sources, form)
+    pairs = output.with_name("pairs.jsonl" if output.name == "verdicts.jsonl" else f"{output.stem}.pairs.jsonl")
+    targets = [
+        path for path, rows in ((output, found.verdicts), (pairs, found.pairs), (answers, found.answers)) if rows
+    ]
+    for path in targets:
+        if path is not None and path.exists():
+            raise InputError(f"'{path}' is there already - choose another name, or remove it.")
+    ensure_folder(output.parent)
+    for path, rows in ((pairs, found.pairs), (answers, found.answers), (output, found.verdicts)):
+        if path is not None and rows:
+            ensure_folder(path.parent)
+            write_atomic(path, "".join(json_line(row.to_row()) for row in rows))
+    _say(found, output, pairs)
+
+
+def _paths(given: Path) -> list[Path]:
+    from kollm.core.errors import InputError
+
+    if not given.is_dir():
+        return [given]
+    inside = sorted(path for path in given.rglob("*") if path.suffix in (".json", ".jsonl", ".csv", ".eval"))
+    if not inside:
+        raise InputError(f"The folder '{given}' holds no .json, .jsonl, .csv or .eval file - name the files.")
+    return inside
+
+
+def _say(found: Any, output: Path, pairs: Path) -> None:
+    from kollm.judge.scores import score_tables
+
+    forms = ", ".join(f"{name} {count}" for name, count in found.forms.items())
+    if found.verdicts:
+        failed = sum(verdict.status != "ok" for verdict in found.verdicts)
+        click.echo(
+            f"{len(found.verdicts):,} verdicts in {output} (files: {forms}); {failed:,} failures, which have no score"
+        )
+        for table in score_tables((verdict.system, verdict) for verdict in found.verdicts):
+            click.echo(f"{table.judging.rubric}, judge {table.judging.model or 'not recorded'}:")
+            for system in table.systems:
+                means = []
+                for axis, systems in table.scores.items():
+                    scored = [score for score in systems.get(system, {}).values() if score is not None]
+                    means.append(f"{axis} {sum(scored) / len(scored):.3f} ({len(scored)})" if scored else f"{axis} -")
+                click.echo(f"  {system}: {', '.join(means)}")
+    if found.pairs:
+        undecided = sum(pair.outcome is None for pair in found.pairs)
+        click.echo(f"{len(found.pairs):,} pairs in {pairs}; {undecided:,} without a choice in both orders")
+
+
+@verdicts.command("plan", short_help="Tasks and samples that a difference takes, and what they cost.")
+@click.argument("earlier", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--difference", required=True, type=click.FloatRange(0, min_open=True), help="The difference that matters."
+)
+@click.option("--axis", help="Which axis of EARLIER [default: its last].")
+@click.option(
+    "--spread",
+    type=click.FloatRange(0, min_open=True),
+    help="Standard deviation of the paired differences, without EARLIER.",
+)
+@click.option(
+    "--noise",
+    type=click.FloatRange(0),
+    help="Standard deviation of one verdict on the same answer [default: of EARLIER, else 0].",
+)
+@click.option("--power", default=0.8, show_default=True, type=click.FloatRange(0.05, 0.99), help="Chance to see it.")
+@click.option("--comparisons", default=1, show_default=True, type=click.IntRange(1), help="Tests made together (Holm).")
+@click.option("--cost", type=click.FloatRange(0), help="USD a verdict [default: of EARLIER].")
+def plan(earlier: Path | None, **options: Any) -> None:
+    """How many tasks a DIFFERENCE takes at the chosen power, by the spread that earlier verdicts show or --spread."""
+    from kollm.core.errors import InputError
+    from kollm.judge.design import observed, plan_rows
+
+    if (earlier is None) == (options["spread"] is None):
+        raise InputError("Give earlier verdicts of two systems or more, or --spread - one of them.")
+    seen = None if earlier is None else observed(earlier, options.pop("axis"))
+    options.pop("axis", None)
+    if seen is not None:
+        click.echo(seen.sentence())
+    header = f"{'samples':>7}  {'tasks':>7}  {'verdicts':>9}  {'USD':>9}"
+    click.echo(header)
+    for row in plan_rows(seen, **options):
+        cost = "-" if row.cost is None else f"{row.cost:,.2f}"
+        click.echo(f"{row.samples:>7}  {row.tasks:>7,}  {row.verdicts:>9,}  {cost:>9}")
+    click.echo("Verdicts and cost are those of both systems. More tasks help more than more samples of each.")
