@@ -283,7 +283,7 @@ def safetensors_header(path: Path) -> dict[str, object]:
             raise wrong
         try:
             header = json.loads(file.read(length))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise wrong from error
     if not isinstance(header, dict):
         raise wrong

@@ -48,7 +48,7 @@ _OURS = {
 """SFTConfig's keys that kollm sets itself, and the recipe key or option that decides them."""
 
 _DATA = "kollm reads, orders, cuts and pads the rows itself"
-_HELDOUT = "the rows of data.holdout are measured before and after training"
+_HELDOUT = "the rows of data.holdout are measured before and after training, and every trainer.eval_steps steps"
 _HUB = "publish what was trained with `kollm push`"
 _LOADER = "trainer.dataloader_num_workers is what kollm's loader takes"
 _LOGS = "metrics.json, the tracker and the printed lines are kollm's own"
@@ -76,10 +76,9 @@ _UNUSED = {
     "eval_do_concat_batches": _HELDOUT,
     "eval_on_start": _HELDOUT,
     "eval_packing": _HELDOUT,
-    "eval_steps": _HELDOUT,
     "eval_use_gather_object": _HELDOUT,
     "fp16_full_eval": _HELDOUT,
-    "greater_is_better": _HELDOUT,
+    "greater_is_better": "trainer.load_best_model_at_end goes by the held-out loss",
     "hub_always_push": _HUB,
     "hub_model_id": _HUB,
     "hub_private_repo": _HUB,
@@ -93,13 +92,12 @@ _UNUSED = {
     "label_smoothing_factor": "the loss is the plain likelihood of each token",
     "length_column_name": _DATA,
     "liger_kernel_config": "use trainer.torch_compile",
-    "load_best_model_at_end": "the adapter is that of the last step",
     "log_level": _LOGS,
     "log_level_replica": _LOGS,
     "log_on_each_node": _LOGS,
     "logging_nan_inf_filter": "a loss that is not finite stops the run",
     "logging_strategy": "use trainer.logging_steps",
-    "metric_for_best_model": "the adapter is that of the last step",
+    "metric_for_best_model": "trainer.load_best_model_at_end goes by the held-out loss",
     "optim_target_modules": "name the trained matrices in adapter.targets",
     "pad_to_multiple_of": _DATA,
     "pad_token": "padding carries no loss and is seen by no token",

@@ -17,7 +17,8 @@ def adapt_task(row: Row, place: Place) -> Adapted:
     """A task with `instances`: one Record an instance, the first under the task's own id, further ones as `...-i2`."""
     instances = row.get("instances")
     if isinstance(instances, dict):  # how parquet holds a list of objects: an object of lists
-        instances = [dict(zip(instances, values, strict=False)) for values in zip(*instances.values(), strict=False)]
+        columns = [values if isinstance(values, list) else [] for values in instances.values()]
+        instances = [dict(zip(instances, values, strict=False)) for values in zip(*columns, strict=False)]
     if not isinstance(instances, list) or not instances:
         return place.reject(row, "no_instances")
     base = place.own_id(row) or str(place.index)

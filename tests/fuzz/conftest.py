@@ -11,6 +11,7 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-count", type=int, default=2, help="Inputs for each target and seed.")
     parser.addoption("--fuzz-seeds", default="0", help="Seeds, with commas between.")
+    parser.addoption("--fuzz-only", default="", help="Targets whose name begins so.")
     parser.addoption("--fuzz-keep", default="", help="Folder that gets the inputs that failed.")
 
 

@@ -71,6 +71,27 @@ def targets(world: Path) -> dict[str, Target]:
         found[name] = Target(file, _with(spoil.yaml_file, whole), command)
     for name, (file, command) in _BYTES.items():
         found[name] = Target(file, _with(spoil.raw, (world / file).read_bytes()), command, command[0] == "preview")
+    for ending, make in (("jsonl", spoil.jsonl_file), ("json", spoil.json_file)):
+        command = ("data", "leaks", f"WORLD/own.{ending}", "--against", "sample")
+        found[f"own {ending}"] = Target(f"own.{ending}", _with(make, [*_OWN]), command)
+    for name, rows in _FOREIGN.items():
+        command = (
+            "verdicts",
+            "import",
+            "WORLD/foreign.jsonl",
+            "--form",
+            name,
+            "--system",
+            "s",
+            "--judge",
+            "j",
+            "-o",
+            "NEW",
+        )
+        found[f"foreign {name}"] = Target("foreign.jsonl", _with(spoil.jsonl_file, rows), command)
+    found["own csv"] = Target(
+        "own.csv", _with(spoil.raw, OWN_TABLE), ("data", "leaks", "WORLD/own.csv", "--against", "sample")
+    )
     card = (world / "dataset" / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(card[4:].partition("\n---\n")[0])
     found["card"] = Target("dataset/README.md", _card(front), ("push", "dataset", "WORLD/dataset", "me/x", "--dry-run"))
@@ -88,6 +109,22 @@ JINJA = (
     "{%- for m in messages -%}\n{%- if m['role'] == 'user' -%}### 질문:\n{{ m['content'] }}\n### 답:\n"
     "{% else %}{{ m['content'] ~ eos_token }}\n{%- endif -%}\n{%- endfor -%}\n"
 ).encode()
+_FOREIGN: dict[str, list[dict[str, Any]]] = {
+    "mt-bench": [{"question_id": 1, "model": "m", "judge": ["gpt-4", "single-v1"], "judgment": "Rating: [[7]]", "score": 7, "turn": 1}],
+    "alpaca-eval": [
+        {"instruction": "q", "output_1": "a", "output_2": "b", "generator_1": "x", "generator_2": "y", "annotator": "j", "preference": 1.5}
+    ],
+    "logickor": [{"id": 1, "category": "추론", "questions": ["q"], "outputs": ["a"], "query_single": {"judge_message": "m", "judge_score": 7}}],
+    "komt": [{"question_id": 1, "model": "m", "text": "점수: 7", "score": 7}],
+    "kullm3": [{"id": 1, "model": "m", "scores": {"fluency": 3}, "response": "a"}],
+    "lm-eval": [{"doc_id": 0, "doc": {"query": "q"}, "target": "a", "resps": [["a"]], "filtered_resps": ["a"], "acc": 1.0}],
+}  # fmt: skip
+OWN_TABLE = '질문,답변\n"가을은, 어떤가요?","맑습니다.\n높고요."\n둘,2\n'.encode()
+_OWN: tuple[dict[str, Any], ...] = (
+    {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "질문"}, {"role": "assistant", "content": "답"}]},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "질문"}]}, {"role": "assistant", "content": "답"}]},
+    {"messages": [{"role": "user", "content": "둘"}, {"role": "assistant", "content": "2"}]},
+)  # fmt: skip
 _ROWS: dict[str, list[dict[str, Any]]] = {
     "seeds.jsonl": [
         {"id": f"s{n}", "instruction": f"일 {n}", "instances": [{"input": "", "output": "답"}], "is_classification": False}

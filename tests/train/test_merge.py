@@ -132,6 +132,8 @@ def test_what_cannot_be_merged_is_one_sentence(adapter_of, base: Path, tmp_path:
     settings = read_json(copy / "adapter_config.json")
     config = copy / "adapter_config.json"
     config.write_text(json.dumps({**settings, "base_model_name_or_path": str(tmp_path / "gone")}))
+    marker = copy / "training.json"
+    marker.write_text(json.dumps({**read_json(marker), "location": "../gone"}))
     with pytest.raises(InputError, match=r"gone', which is gone - name one: --base MODEL"):
         merge(copy, tmp_path / "merged")
     config.write_text(json.dumps({**settings, "peft_type": "ADAPTION_PROMPT"}))

@@ -269,6 +269,7 @@ def test_fp16_and_what_needs_a_gpu(tmp_path: Path) -> None:
 
 
 ELSEWHERE = {"activation_offloading", "dataloader_pin_memory", "ddp_timeout", "fp16", "full_determinism"}
+ELSEWHERE |= {"eval_steps", "load_best_model_at_end"}  # in test_evaluation.py
 ELSEWHERE |= {"router_aux_loss_coef", "run_name", "tf32", "torch_compile", "torch_empty_cache_steps"}
 
 
@@ -294,7 +295,7 @@ def test_every_key_is_tried_here_or_refused_with_what_there_is_instead() -> None
         ({"save_strategy": "best"}, r"trainer\.save_strategy is 'best' - it takes steps, epoch, no"),
         ({"warmup_steps": -1}, r"trainer\.warmup_steps is -1 - it must be 0 or more"),
         ({"parallelism_config": {}}, r"trainer\.parallelism_config is set by kollm - use --config instead"),
-        ({"metric_for_best_model": "loss"}, r"metric_for_best_model has no effect .*: the adapter is that of the last"),
+        ({"metric_for_best_model": "loss"}, r"metric_for_best_model has no effect .*: .* goes by the held-out loss"),
         ({"data_seed": 1}, r"data_seed has no effect in kollm - leave it out: use trainer\.seed"),
         ({"resume_from_checkpoint": "x"}, "the same command resumes by itself"),
         ({"push_to_hub": True}, "publish what was trained with `kollm push`"),
