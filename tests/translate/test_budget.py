@@ -76,3 +76,13 @@ def test_the_quota_of_usage_is_a_cap(server: DeepLServer, engine: Engine, ledger
     with pytest.raises(QuotaError, match="quota is 6,000 characters, 0 were used before"):
         translate_records(rows(400), engine(), ledger=ledger)
     assert 0 < server.state.used <= 6000 and server.state.refused == {}
+
+
+def test_what_was_bought_of_later_rows_counts_before_the_first_is_sent(
+    server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows
+) -> None:
+    translate_records(rows(400)[250:], engine(), ledger=ledger)
+    cap = server.state.used + 500
+    with pytest.raises(QuotaError, match="Stopped before the cap"):
+        translate_records(rows(400), engine(), ledger=ledger, budget=Budget(max_characters=cap))
+    assert server.state.used <= cap
