@@ -23,24 +23,13 @@ from kollm.core.version import __version__
 from kollm.hub.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import BEGIN, QUESTION, PromptTemplate
-from kollm.recipe.schema import SPLIT_KEYS, TOY_PREFIX
+from kollm.recipe.schema import SPLIT_KEYS, TOY_PREFIX, TRAINED_KEYS
 from kollm.report.markdown import markdown_tables
 from kollm.services.repository import Reference
 
 CURVE = "loss.png"
 EVAL_RESULTS = ".eval_results/kollm.yaml"
-SHOWN_SECTIONS = (
-    "base",
-    "data",
-    "prompt",
-    "adapter",
-    "quantization",
-    "trainer",
-    "global_batch_size",
-    "loss",
-    "attention",
-    "generation",
-)
+SHOWN_SECTIONS = ("base", "data", *(key for key in TRAINED_KEYS if key != "base"), "generation")
 
 _OF_ADAPTION_PROMPT = ("adapter.adapter_len", "adapter.adapter_layers")
 

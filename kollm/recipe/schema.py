@@ -121,6 +121,19 @@ class Data(BuildSettings):
         return BuildSettings(**{name: getattr(self, name) for name in BuildSettings.model_fields})
 
 
+TRAINED_KEYS = (
+    "base",
+    "prompt",
+    "enable_thinking",
+    "early_stopping",
+    "adapter",
+    "quantization",
+    "trainer",
+    "global_batch_size",
+    "loss",
+    "attention",
+)
+"""The recipe's keys that decide what is trained; `data` is named by the dataset's fingerprint."""
 SPLIT_KEYS = ("evaluation", "holdout", "holdout_seed")
 """Keys of `data` that say how rows are divided; the others make the rows, and are of no effect on a dataset that is given."""
 

@@ -24,7 +24,7 @@ from kollm.dataset.pipeline import build_dataset
 from kollm.dataset.settings import SourceInput, make_settings
 from kollm.recipe.engines import NONE
 from kollm.recipe.load import load_recipe
-from kollm.recipe.schema import BuildSettings, Data, Recipe, Source
+from kollm.recipe.schema import TRAINED_KEYS, BuildSettings, Data, Recipe, Source
 from kollm.services.repository import RepoType, locate
 from kollm.sources import SAMPLE
 from kollm.train.launch import check_launch, launch, launch_command
@@ -310,11 +310,11 @@ def _make_toy_base(run: Run) -> None:
 
 
 def _adapter_inputs(run: Run) -> dict[str, Any]:
-    keys = ("adapter", "quantization", "trainer", "prompt", "global_batch_size", "loss", "attention")
-    values = run.recipe.model_dump(mode="json")
+    values = run.recipe.model_dump(mode="json", include=set(TRAINED_KEYS) - {"base"})
+    later = ("enable_thinking", "early_stopping")  # keys that the run folders of earlier versions do not name
     tokens = run.recipe.base.new_tokens
     return {
-        **{key: values[key] for key in keys},
+        **{key: value for key, value in values.items() if key not in later or value is not None},
         **({"base.new_tokens": file_sha256(require_file(Path(tokens), "The file of new tokens"))} if tokens else {}),
         "dataset": run.results["dataset"].fingerprint,
         "data.holdout": run.recipe.data.holdout,

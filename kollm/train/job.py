@@ -35,7 +35,7 @@ from kollm.dataset.folder import dataset_fingerprint, read_manifest, read_record
 from kollm.recipe.bases import facts_from_config, written_out
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import QUESTION
-from kollm.recipe.schema import Recipe
+from kollm.recipe.schema import TRAINED_KEYS, Recipe
 from kollm.recipe.tokens import PromptEncoder
 from kollm.services.adapter_base import written_base
 from kollm.services.local_model import LocalModel, find_whole_model, load_config
@@ -72,19 +72,6 @@ from kollm.train.sft import (
 from kollm.train.shapes import count
 from kollm.train.tracker import Tracker
 
-SECTIONS = (
-    "base",
-    "prompt",
-    "enable_thinking",
-    "early_stopping",
-    "adapter",
-    "quantization",
-    "trainer",
-    "global_batch_size",
-    "loss",
-    "attention",
-)
-"""The recipe's keys that decide what is trained; `data` is named by the dataset's fingerprint."""
 WITHOUT_EFFECT = (
     "per_device_train_batch_size",
     "save_steps",
@@ -276,7 +263,7 @@ def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int)
 def _identity(recipe: Recipe, dataset: str, prompt_sha256: str) -> dict[str, Any]:
     """What a checkpoint or a finished adapter must agree with, key by key."""
     values = recipe.model_dump(mode="json")
-    keys = {key: values[key] for key in SECTIONS}
+    keys = {key: values[key] for key in TRAINED_KEYS}
     if recipe.base.new_tokens:
         keys["base"]["new_tokens"] = file_sha256(require_file(Path(recipe.base.new_tokens), "The file of new tokens"))
     keys["trainer"] = {key: value for key, value in keys["trainer"].items() if key not in WITHOUT_EFFECT}

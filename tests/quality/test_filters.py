@@ -13,7 +13,7 @@ from kollm.quality.filters import (
     mixed_register,
     paper_would_drop,
 )
-from kollm.quality.language import hangul_share
+from kollm.quality.language import hangul_share, is_mixed
 from kollm.quality.view import View
 
 QUESTION = ("배가 언제 떠나는지 알려 주세요.", "Tell me when the ferry leaves.")
@@ -123,6 +123,8 @@ def test_the_paper_speaks_of_sharegpt_alone() -> None:
 
 def test_the_comparison_asks_langid_only_where_it_could_say_english() -> None:
     assert paper_would_drop(view(ANSWER[1], ANSWER[1]))
+    mixed = "이 문장은 English words are mixed with Korean words 같은 말이 섞인 한국어 문장입니다."
+    assert is_mixed(mixed) and not paper_would_drop(view(mixed, "English."))
 
 
 def test_register_is_flagged_by_sentence_ends() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,9 +16,10 @@ from kollm.core.errors import InputError, RecipeError
 from kollm.dataset.folder import read_records
 from kollm.dataset.pipeline import SourceInput, build_dataset
 from kollm.recipe.load import load_recipe
+from kollm.recipe.schema import TRAINED_KEYS, Recipe
 from kollm.run import checks
 from kollm.run.checks import check_run, require_runnable
-from kollm.run.stages import STAGES, Run, RunOptions
+from kollm.run.stages import STAGES, Run, RunOptions, _adapter_inputs
 from kollm.sources import SAMPLE
 
 
@@ -136,3 +139,19 @@ def test_the_evaluation_set_of_a_run_is_looked_for_in_its_training_data(tmp_path
     with pytest.raises(InputError, match="hold a task of the evaluation set"):
         dataset(source, "data.filters=none")
     assert dataset(source, "data.filters=none", "data.leaks=keep")
+
+
+@pytest.mark.parametrize("key", [key for key in TRAINED_KEYS if key != "base"])
+def test_what_training_depends_on_is_an_input_of_its_stage(key: str) -> None:
+    """A changed value of it trains anew, naming the key."""
+    changed: dict[str, Any] = {
+        "prompt": "plain", "enable_thinking": True, "early_stopping": 2, "adapter": {"r": 3}, "quantization": "nf4",
+        "trainer": {"seed": 7}, "global_batch_size": 3, "loss": "all", "attention": "eager",
+    }  # fmt: skip
+    recipe = load_recipe("demo")
+    other = Recipe.model_validate({**recipe.model_dump(exclude={"origins"}), key: changed[key]})
+    before, after = (
+        _adapter_inputs(SimpleNamespace(recipe=item, results={"dataset": SimpleNamespace(fingerprint="x")}))  # type: ignore[arg-type]
+        for item in (recipe, other)
+    )
+    assert {name for name in {**before, **after} if before.get(name) != after.get(name)} == {key}
