@@ -84,7 +84,7 @@ def test_attention_of_packed_rows_refuses_what_it_does_not_compute(
 def test_auto_takes_what_transformers_has_for_a_base(
     model_type: str, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(attention.torch.cuda, "is_available", lambda: False)  # type: ignore[attr-defined]
     assert attention.implementation(load_recipe("demo", ["trainer.packing=false"]), model_type) == chosen
     if chosen == "eager":
         with pytest.raises(RecipeError, match=f"attention is sdpa, which '{model_type}' has not - set attention to"):

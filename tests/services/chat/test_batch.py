@@ -86,7 +86,7 @@ def test_a_kill_between_making_and_writing_down_is_found_again(
     writes: list[int] = []
     import kollm.services.chat.batch as module
 
-    write = module.write_json
+    write = module.write_json  # type: ignore[attr-defined]
 
     def dies(path: Path, value: object) -> None:
         writes.append(1)

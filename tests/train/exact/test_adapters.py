@@ -42,9 +42,9 @@ def test_ia3_trains_at_its_small_rate_and_leaves_queries_alone(run_training, qua
 def test_bf16_on_a_card_without_it_is_refused_before_any_weight(run_training, monkeypatch):
     from kollm.train import job, precision
 
-    monkeypatch.setattr(precision.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(precision.torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    monkeypatch.setattr(precision.torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(precision.torch.cuda, "is_available", lambda: True)  # type: ignore[attr-defined]
+    monkeypatch.setattr(precision.torch.cuda, "is_bf16_supported", lambda including_emulation: False)  # type: ignore[attr-defined]
+    monkeypatch.setattr(precision.torch.cuda, "get_device_name", lambda: "Tesla T4")  # type: ignore[attr-defined]
     monkeypatch.setattr(job, "load_model", None)
     with pytest.raises(RecipeError, match="bfloat16, which Tesla T4 does not compute in"):
         run_training("base.dtype=bfloat16")

@@ -181,6 +181,6 @@ def test_a_failed_training_says_so(monkeypatch, tmp_path):
     [({}, "expandable_segments:True"), ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128"}, None)],
 )
 def test_the_allocator_is_told_to_grow_its_blocks_unless_the_user_has_chosen(monkeypatch, chosen, ours):
-    monkeypatch.setattr(entry.os, "environ", dict(chosen))
+    monkeypatch.setattr(entry.os, "environ", dict(chosen))  # type: ignore[attr-defined]
     assert entry.main(["--recipe", "nobody", "--dataset", "D", "-o", "O"]) == 1
-    assert entry.os.environ.get("PYTORCH_ALLOC_CONF") == ours
+    assert entry.os.environ.get("PYTORCH_ALLOC_CONF") == ours  # type: ignore[attr-defined]

@@ -108,7 +108,7 @@ def test_the_kernel_is_asked_for_on_a_gpu_alone():
     ],
 )
 def test_auto_takes_flash_attn_where_it_is_installed(monkeypatch, installed, overrides, chosen):
-    monkeypatch.setattr(attention.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(attention.torch.cuda, "is_available", lambda: True)  # type: ignore[attr-defined]
     monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: installed)
     recipe = load_recipe("kullm-polyglot-5.8b-fast", overrides)
     assert attention.implementation(recipe, "gpt_neox") == chosen
@@ -124,7 +124,7 @@ def test_packed_rows_of_mistral_keep_its_sliding_window(make_toy, monkeypatch, k
     def banded(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, **_):
         assert window_size == (3, 0)
         states = [part.transpose(0, 1)[None] for part in (query, key, value)]
-        return attention._row_by_row(*states, cu_seq_q.tolist(), 0.0, scale, window_size[0] + 1)[0]
+        return attention._row_by_row(*states, cu_seq_q.tolist(), 0.0, scale, window_size[0] + 1)[0]  # type: ignore[call-arg]
 
     monkeypatch.setattr(attention, "varlen_attn", banded)
     monkeypatch.setattr(attention, "_has_kernel", lambda query: kernel)

@@ -91,7 +91,7 @@ def test_the_trainer_ends_with_its_command_and_one_trains_in_a_folder(number, la
 def test_an_error_of_one_process_alone_is_said_after_a_while(rank, waited, monkeypatch, capsys):
     slept = []
     monkeypatch.setenv("LOCAL_RANK", rank)
-    monkeypatch.setattr(entry.time, "sleep", slept.append)
+    monkeypatch.setattr(entry.time, "sleep", slept.append)  # type: ignore[attr-defined]
     assert entry.main(["--recipe", "nobody", "--dataset", "D", "-o", "O"]) == 1
     assert capsys.readouterr().err.startswith("Error: ")
     assert slept == waited

@@ -84,7 +84,7 @@ def test_another_recipe_is_not_continued(run_training):
 
 
 def test_a_checkpoint_that_was_cut_off_is_not_resumed_from(tmp_path):
-    from kollm.train.sft import last_checkpoint
+    from kollm.train.sft import last_checkpoint  # type: ignore[attr-defined]
 
     for step, whole in ((5, True), (10, True), (15, False)):
         folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
