@@ -23,7 +23,7 @@ _SENTENCE_END = re.compile(r"[.!?…。][\"'”’)\]*_`]*\s*\Z")
 _SENTENCES = re.compile(r"[.!?…。](?=[\s\"'”’)]|\Z)")
 _ENDS_SOMEHOW = re.compile(r"[^가-힣ㄱ-ㅣ,]\s*\Z")
 _VERB_ENDING = re.compile(
-    r"(?:다|요|죠|까|오|라|자|네|군|지|니|나|래|걸|게|데|든|냐|랴|마|세|소|어|아|해|줘|봐|돼|야|음|함|임|됨|봄|옴|감|남|님|것|점|때|중|곳|길|기|움|일|법|팁|뿐)\Z"
+    r"(?:다|요|죠|까|오|라|자|네|군|지|니|나|래|걸|게|데|든|냐|랴|마|세|소|어|아|해|줘|봐|돼|야|음|함|임|됨|봄|옴|감|남|님|드림|올림|배상|것|점|때|중|곳|길|기|움|일|법|팁|뿐)\Z"
 )
 _UNFINISHED = re.compile(
     r"(?:[을를은는의와과]|에서|에게|으로|까지|부터|처럼|보다|면서|지만|으며|하고|이며|이고|하며|되고|되며|거나|려고|도록|므로|니까|아서|어서|해서|하여|이나|하는|있는|없는|되는|위한|대한|같은|및|또는|그리고|,)\Z"
@@ -62,7 +62,8 @@ def cut_off(view: View) -> str | None:
             continue
         end = text.rstrip()[-20:]
         stops = not _ENDS_SOMEHOW.search(end) and not _VERB_ENDING.search(end)
-        short = not _SENTENCE_END.search(end) and len(text) < SHORT_AND_OPEN * len(english)
+        whole = 0 < english.strip().count("\n") == text.strip().count("\n")  # a poem's lines, all there
+        short = not whole and not _SENTENCE_END.search(end) and len(text) < SHORT_AND_OPEN * len(english)
         if stops or short or _UNFINISHED.search(end):
             return f"cut_off: {name}"
         sentences = len(_SENTENCES.findall(english))

@@ -7,6 +7,7 @@ from collections import Counter
 
 from kollm.quality.refusals import model_talk
 from kollm.quality.view import View
+from kollm.translate.structure import structure_spans
 
 _MASKS = re.compile(
     r'(?:<|&lt;)/?(?:x|ph|g|code)\d*(?: id\b|/?>|/&gt;)|<t n="|\bid="\d+"\s*/>|\[\[\d{1,3}\]\]|⟦\d{0,3}⟧?|__[A-Z]{2,20}_\d{1,3}__|\bPLACEHOLDER_?\d|\{\{PH\d|(?<!\$)\{\{?\d{1,3}\}\}?|<\d{1,3}/?>|@@\d{1,3}@@|\[(?:URL|CODE|LINK|MATH|PH|TAG|PLACEHOLDER)[_ ]?\d{0,3}\]'
@@ -86,12 +87,19 @@ def prompt_leak(view: View) -> str | None:
             return f"prompt_leak: {name}"
         opens = _OPENING.search(text[:_EDGE]) is not None
         talks = _TALK_SIGNS.search(text[-_EDGE:]) is not None and _CLOSING.search(text[-_EDGE:]) is not None
-        repeats = len(english) >= 20 and not text.isascii() and english[:_EDGE] in text
+        repeats = _prose_is_repeated(english, text)
         if not (opens or talks or repeats) or _SPEAKS_OF_TRANSLATION.search(english) or view.wants_another_language:
             continue
         if talks or repeats or not _OPENING_IN_ENGLISH.search(english):
             return f"prompt_leak: {name}"
     return None
+
+
+def _prose_is_repeated(english: str, text: str) -> bool:
+    """Whether a Korean text holds how the English begins, if that is prose: code at the beginning stays as it is."""
+    if len(english) < 20 or text.isascii() or english[:_EDGE] not in text:
+        return False
+    return not any(start < _EDGE for start, _ in structure_spans(english))
 
 
 def translator_refused(view: View) -> str | None:

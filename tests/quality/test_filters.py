@@ -158,3 +158,15 @@ def test_unknown_filters() -> None:
 def test_lines_that_were_joined_or_divided(english: str, korean: str, kept: bool) -> None:
     found = reason(view(korean, english))
     assert found is None if kept else str(found).startswith("line_structure: output, ")
+
+
+@pytest.mark.parametrize(
+    ("english", "korean"),
+    [
+        ("The first snow whispers;\none dog stops to taste the sky,\nthen pulls me onward.", "첫눈 속삭여\n하늘 맛보던 개가\n나를 이끄네"),
+        ("Happy birthday, and thank you for a great year together. From your whole team!", "생신을 축하드리며, 함께한 멋진 한 해에 감사드립니다. 팀원 일동 드림"),
+        ("```python\nprint('hello')\n```\nThis prints a greeting to the terminal.", "```python\nprint('hello')\n```\n터미널에 인사말을 출력합니다."),
+    ],
+)  # fmt: skip
+def test_sound_rows_of_the_sample_stay(english: str, korean: str) -> None:
+    assert reason(view(korean, english)) is None
