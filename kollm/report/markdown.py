@@ -24,8 +24,9 @@ def _table(judging: Mapping[str, Any]) -> str:
     ]
     rows += [
         [
-            f"{_text(row['system'])} (공개된 값 / published: {row['origin']}, {row['judge']}"
-            + ("" if row["same_words"] else ", 다른 글로 물음 / asked in other words")
+            f"{_text(row['system'])} (공개된 값 / published: {row['origin']}"
+            + (f", {row['judge']}" if "judge" in row else "")  # reports of earlier versions do not say whose it was
+            + ("" if row.get("same_words", True) else ", 다른 글로 물음 / asked in other words")
             + ")",
             "-",
             *(_number(row["scores"].get(axis["key"])) for axis in judging["axes"]),

@@ -64,7 +64,7 @@ SMALL_MASS = 0.5
 
 def low_mass(judging: Mapping[str, Any]) -> bool:
     """Whether a judge that was read by its probabilities hardly thought of a score on some axis."""
-    found = [axis["mass"] for system in judging["systems"] for axis in system["axes"].values()]
+    found = [axis.get("mass") for system in judging["systems"] for axis in system["axes"].values()]
     return any(mass is not None and mass < SMALL_MASS for mass in found)
 
 

@@ -359,9 +359,9 @@ def test_shots_that_cannot_be_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     others = [dataclasses.replace(record, id=f"o-{record.id}") for record in tasks(3)]
-    monkeypatch.setattr(
-        "kollm.dataset.folder.read_records", lambda name: iter({"tasks": tasks(6), "others": others}[name])
-    )
+    datasets = {"tasks": tasks(6), "others": others}
+    monkeypatch.setattr("kollm.dataset.folder.read_records", lambda name: iter(datasets[name]))
+    monkeypatch.setattr("kollm.dataset.given.given_records", lambda name, options: iter(datasets[name]))
     main(["generate", "nowhere", "--dataset", "tasks", "--dry-run", "--shots", "3", "--shots-from", "others"])
     with pytest.raises(SystemExit) as stopped:
         main(["generate", "nowhere", "--dataset", "tasks", "--dry-run", *options])
