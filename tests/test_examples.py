@@ -70,6 +70,13 @@ def test_an_adapter_answers_in_plain_peft(base: Path, tmp_path: Path) -> None:
     assert run(sys.executable, EXAMPLES / "plain_peft.py", tmp_path / "adapter", "수도는?", cwd=tmp_path).endswith("\n")
 
 
+def test_a_dataset_is_made_of_ones_own_file(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "환불은 언제 되나요?"}, {"role": "assistant", "content": "사흘 안에 됩니다."}]
+    (tmp_path / "my.jsonl").write_text(json.dumps({"messages": talk}) + "\n", encoding="utf-8")
+    said = run("sh", EXAMPLES / "dataset_from_own_file.sh", "my.jsonl", "my-rows", "CC-BY-4.0", cwd=tmp_path)
+    assert "1 rows, the first: 환불은 언제 되나요?" in said
+
+
 @pytest.mark.slow
 def test_two_models_are_compared(base: Path, tmp_path: Path) -> None:
     run(sys.executable, "-m", "kollm", "data", "build", "human_eval", "--input", "sample", "-o", "tasks", cwd=tmp_path)
