@@ -14,8 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from kollm.cli.recipe import _flatten, _origin
-from kollm.recipe.load import load_recipe, recipe_names
+from kollm.recipe.load import leaves, load_recipe, origin_of, recipe_names
 from kollm.recipe.schema import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,8 +49,8 @@ def shipped_recipes() -> Iterator[str]:
     for name in recipe_names():
         recipe = load_recipe(name)
         yield f"### {name}\n\n{recipe.description}\n\n| key | value | origin |\n|---|---|---|"
-        for key, value in _flatten(recipe.model_dump(mode="json", exclude={"origins", "name", "description"})):
-            if (origin := _origin(key, recipe.origins)) != "default":
+        for key, value in leaves(recipe.model_dump(mode="json", exclude={"origins", "name", "description"})):
+            if origin := origin_of(key, recipe.origins):
                 yield f"| `{key}` | `{_cell(value)}` | {_cell(origin)} |"
         yield ""
 
