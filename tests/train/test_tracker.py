@@ -13,6 +13,7 @@ import pytest
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from transformers import TrainerState
 from kollm.train.tracker import Tracker
 
@@ -20,7 +21,7 @@ output, first, last, end = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 state = TrainerState(global_step=first, is_world_process_zero=True)
 state.log_history = [{"loss": 1 / step, "step": step} for step in range(1, first + 1)]
 tracker = Tracker(output)
-tracker.on_train_begin(None, state, None)
+tracker.on_train_begin(SimpleNamespace(run_name=None), state, None)
 for state.global_step in range(first + 1, last + 1):
     tracker.on_log(None, state, None, {"loss": 1 / state.global_step})
     if state.global_step == last - 1:
