@@ -219,7 +219,9 @@ def _new_recipe(model: str | None, dataset: str, output: Path) -> str:
 
 
 def _refuse_beside_smoke(context: click.Context) -> None:
-    taken = ("recipe", "output", "overrides", "smoke", "model", *TRL_NAMES)
+    taken = ["recipe", "output", "overrides", "smoke", *TRL_NAMES]
+    if context.params["recipe"] is None:  # a recipe is made for the base
+        taken.append("model")
     given = [
         parameter.opts[0]
         for parameter in context.command.params
