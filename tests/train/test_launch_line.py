@@ -86,16 +86,17 @@ def test_an_unknown_config_names_those_that_exist() -> None:
 
 @pytest.mark.parametrize("config", ["cpu", "cpu_2proc"])
 def test_bad_input_is_one_sentence_before_anything_is_started(
-    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kollm.train.launch.run_module", None)
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     nothing = tmp_path / "nothing"
-    for base, sentence in (
-        (tmp_path, f"'{tmp_path}' is not a dataset folder"),
-        (nothing, f"The folder '{nothing}' holds no model"),
+    for rows, base, sentence in (
+        (tmp_path, tmp_path, f"The rows of '{tmp_path}' hold no values - name "),
+        (nothing, tmp_path, f"There is no file or folder '{nothing}'"),
+        (dataset, nothing, f"The folder '{nothing}' holds no model"),
     ):
-        arguments = ["train", "demo", "--dataset", str(tmp_path), "--base", str(base), "-o", str(tmp_path / "out")]
+        arguments = ["train", "demo", "--dataset", str(rows), "--base", str(base), "-o", str(tmp_path / "out")]
         done = CliRunner().invoke(cli, [*arguments, "--config", config])
         assert isinstance(done.exception, InputError)
         assert str(done.exception).startswith(sentence)
@@ -110,6 +111,7 @@ def test_deepspeed_that_is_not_installed_is_said_before_the_launch(
     started: list[list[str]] = []
     monkeypatch.setattr("kollm.train.launch.launch", started.append)
     arguments = ["train", "demo", "--dataset", str(dataset), "--base", str(base), "-o", str(tmp_path / "out")]
+    arguments += ["--set", "trainer.max_length=512"]  # the base's context
     done = CliRunner().invoke(cli, [*arguments, "--config", config])
     assert str(done.exception) == (
         f"The accelerate config '{config}' needs the package 'deepspeed', which is not installed - install it with: "
@@ -133,7 +135,7 @@ finally:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.stderr.splitlines() == [
-        "Error: '.' is not a dataset folder: it has no manifest.json - build one with: kollm data build."
+        "Error: The rows of '.' hold no values - name a file or folder of rows, or a dataset that kollm made."
     ]
 
 

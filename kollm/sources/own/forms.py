@@ -121,6 +121,10 @@ def find_form(
         return Form("text", {"text": text[0]}, "plain text")
     if asked and len(columns) == 1:
         return Form("columns", {"instruction": columns[0]}, "questions")
+    if not columns:
+        raise InputError(
+            f"The rows of '{where}' hold no values - name a file or folder of rows, or a dataset that kollm made."
+        )
     raise InputError(
         f"The columns of '{where}' are {_list(columns)}, and none of them {_wanted(asked)} - {_advice(columns, asked)}."
     )
