@@ -37,7 +37,8 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = ToyBase(hidden_size=32, layers=2, heads=2, context=1024)
     random_model("gpt_neox", spec, tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write_json(folder / "training.json", {"prompt": "kullm-2023", "recipe": {"enable_thinking": None}})
+    recipe = {"base": {"model": "toy:gpt_neox"}, "enable_thinking": None}
+    write_json(folder / "training.json", {"prompt": "kullm-2023", "recipe": recipe})
     return folder
 
 
@@ -50,7 +51,8 @@ def adapter(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = AutoModelForCausalLM.from_pretrained(merged)
     get_peft_model(network, LoraConfig(r=4, target_modules=["query_key_value"])).save_pretrained(folder)
     AutoTokenizer.from_pretrained(merged).save_pretrained(folder)
-    write_json(folder / "training.json", {"prompt": "kullm-2023", "recipe": {"enable_thinking": False}})
+    recipe = {"base": {"model": str(merged)}, "enable_thinking": False}
+    write_json(folder / "training.json", {"prompt": "kullm-2023", "recipe": recipe})
     return folder
 
 
