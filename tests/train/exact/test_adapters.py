@@ -137,7 +137,15 @@ def test_more_adaption_layers_than_the_base_has_are_refused(run_training):
 
 
 def test_what_trl_refuses_is_one_sentence(run_training):
-    with pytest.raises(RecipeError, match=r"the trainer section is refused \(Seed must be between .*\) - change it"):
+    with pytest.raises(
+        RecipeError,
+        match=r"the trainer section is refused \(nonsense is not a valid SchedulerType, .*\) - change it\.$",
+    ):
+        run_training("trainer.lr_scheduler_type=nonsense", "trainer.max_steps=1")
+
+
+def test_a_seed_that_no_generator_takes_is_refused(run_training):
+    with pytest.raises(RecipeError, match=r"trainer\.seed is .* - it must be 0 or more and below 2\*\*32"):
         run_training("trainer.seed=4294967296", "trainer.max_steps=1")
 
 
