@@ -78,6 +78,7 @@ class Round:
         with Ledger.open(path) as ledger:
             (totals,) = ledger.stats() or [None]
             export = path.with_suffix(".ledger.jsonl")
+            export.unlink(missing_ok=True)  # that of the last check; an export never overwrites
             export_ledger(ledger, export)
         if totals is None:
             assert state.used == 0, f"{state.used} characters were billed, and the ledger is empty"

@@ -52,7 +52,8 @@ def _read(path: Path, _modified: int) -> Rubric:
     try:
         file = _RubricFile.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"Rubric {path}: " + "; ".join(_explain(item) for item in error.errors())) from error
+        reasons = "; ".join(_explain(item).removesuffix(".") for item in error.errors())
+        raise InputError(f"Rubric {path}: {reasons}.") from error
     return file.rubric()
 
 

@@ -149,7 +149,8 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def add_secret(folder: Path) -> None:
-    edit(folder / "README.md", "## Licence", "hf_" + "aB3dE6gH9" * 4 + "\n\n## Licence")
+    """A token as the Hub draws them, in two pieces so that none stands in this file; a repeated text would be a stand-in."""
+    edit(folder / "README.md", "## Licence", "hf_" + "qZ7bTn4KxW9sLr2VyGp5MhCd8JfEuA3Bto" + "\n\n## Licence")
 
 
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -81,6 +81,14 @@ def test_a_service_that_is_down_gives_statuses_and_null_means(llmock: LLMock, tm
     assert result["statuses"] == {"api_error": 2} and result["parse_rate"] is None
 
 
+def cells_by_column(html: str) -> dict[str, str]:
+    """The one system's row in the report's table of statuses, by the English names of its columns."""
+    (table,) = (table for table in re.findall(r"<table>.*?</table>", html, re.DOTALL) if ">parse rate<" in table)
+    names = re.findall(r'<th scope="col">.*?<span class="en" lang="en">(.*?)</span>', table)
+    (row,) = re.findall(r'<tr><th scope="row">.*?</tr>', table, re.DOTALL)
+    return dict(zip(names[1:], re.findall(r"<td>(.*?)</td>", row), strict=True))
+
+
 def test_the_parse_rate_is_that_of_the_report(llmock: LLMock, tmp_path: Path) -> None:
     llmock.fail(400, times=35)
     llmock.reply("점수 없음", times=13)
@@ -96,9 +104,16 @@ def test_the_parse_rate_is_that_of_the_report(llmock: LLMock, tmp_path: Path) ->
     (system,) = judging["systems"]
     assert (system["parse_rate"], system["without_reply"]) == (0.8, 35)
     html = page.read_text(encoding="utf-8")
-    tiles = re.findall(r'<span class="figure">(.*?)</span><span class="what"><span>(.*?)</span>', html)
-    assert tiles == [("100", "판정"), ("80.0%", "해석률"), ("35", "답 없음")]
-    assert "<td>80.0%</td><td>35</td></tr>" in html
+    tile = (
+        r'<span class="figure">(.*?)</span><span class="what">'
+        r'<span class="ko">(.*?)</span> <span class="en" lang="en">(.*?)</span></span>'
+    )
+    assert re.findall(tile, html) == [
+        ("100", "판정", "verdicts"),
+        ("80.0%", "해석률", "parse rate"),
+        ("35", "답 없음", "without a reply"),
+    ]
+    assert cells_by_column(html)["parse rate"] == "80.0%" and cells_by_column(html)["without a reply"] == "35"
 
 
 def test_without_any_reply_there_is_no_parse_rate(llmock: LLMock, tmp_path: Path) -> None:
@@ -107,7 +122,8 @@ def test_without_any_reply_there_is_no_parse_rate(llmock: LLMock, tmp_path: Path
     result = metric.compute(**rows(2))
     (tmp_path / "verdicts.jsonl").write_text("".join(json.dumps(verdict) + "\n" for verdict in result["verdicts"]))
     html = write_report([tmp_path]).read_text(encoding="utf-8")
-    assert "<td>–</td><td>2</td></tr>" in html and result["parse_rate"] is None
+    assert cells_by_column(html)["parse rate"] == "–" and cells_by_column(html)["without a reply"] == "2"
+    assert result["parse_rate"] is None
 
 
 @pytest.mark.parametrize(

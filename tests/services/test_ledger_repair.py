@@ -53,7 +53,6 @@ def filled(path: Path, rows: int = ROWS) -> Path:
         ({"content": {}}, "the answer holds no text and no reason"),
         ({"content": {"text": 5}}, "the answer holds no text and no reason"),
         ({"cost": -1.0}, "cost is -1.0 - it must be USD from 0 to 10,000"),
-        ({"cost": float("nan")}, "cost is nan"),
         ({"cost": 1e300}, "cost is 1e+300"),
         ({"cost": "0"}, "cost is 0"),
         ({"characters": -5}, "characters is -5 - it must be a whole number"),
@@ -78,6 +77,26 @@ def test_import_takes_sound_rows_alone(change: dict[str, Any], words: str, tmp_p
         with pytest.raises(InputError) as caught:
             import_ledger(other, tmp_path / "export.jsonl")
         assert f"row {answered + 1}: " in str(caught.value) and words in str(caught.value)
+        assert list(other.rows()) == [], "nothing was added"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        ("NaN", "line 2: NaN is no number that JSON has"),
+        ("-Infinity", "line 2: -Infinity is no number that JSON has"),
+        ("1e999", "row 2: cost is inf - it must be USD from 0 to 10,000"),
+    ],
+)
+def test_import_takes_no_cost_without_end(number: str, words: str, tmp_path: Path) -> None:
+    with Ledger.open(filled(tmp_path / "ledger.sqlite3", 12)) as ledger:
+        export_ledger(ledger, tmp_path / "export.jsonl")
+    lines = (tmp_path / "export.jsonl").read_text(encoding="utf-8").splitlines()
+    lines[1] = json.dumps({**json.loads(lines[1]), "cost": "PLACE"}).replace('"PLACE"', number)
+    (tmp_path / "export.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with Ledger.open(tmp_path / "other.sqlite3") as other:
+        with pytest.raises(InputError, match=words):
+            import_ledger(other, tmp_path / "export.jsonl")
         assert list(other.rows()) == [], "nothing was added"
 
 
