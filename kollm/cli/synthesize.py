@@ -179,10 +179,9 @@ def templates(
 
 
 def _client(rest: dict[str, Any]) -> ChatClient:
-    from kollm.services.chat import ChatClient
+    from kollm.services.chat import ChatClient, ChatService
 
-    names = ("base_url", "key_env", "max_cost", "price", "concurrency")
-    return ChatClient(rest.pop("model"), kind="synthesize", **{name: rest.pop(name) for name in names})
+    return ChatClient(ChatService.of_options(rest.pop("model"), rest), kind="synthesize")
 
 
 def _make(

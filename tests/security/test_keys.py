@@ -17,7 +17,7 @@ from kollm.core.errors import InputError, MissingKeyError, RecipeError, ServiceE
 from kollm.recipe.load import load_recipe
 from kollm.run.destinations import destinations
 from kollm.services import endpoint as endpoints
-from kollm.services.chat import ChatClient, ChatRequest, run_async
+from kollm.services.chat import ChatClient, ChatRequest, ChatService, run_async
 from kollm.services.endpoint import chat_endpoint, check_recipe_address, deepl_endpoint, own_variable
 from kollm.services.ledger import Ledger
 from kollm.services.retry import RetryPolicy
@@ -91,7 +91,7 @@ def run(*arguments: str) -> int:
 
 def ask(tmp_path: Path, **options: object) -> str:
     with Ledger.open(tmp_path / "ledger.sqlite3") as ledger:
-        client = ChatClient("m", kind="judge", ledger=ledger, retry=RetryPolicy(tries=1), **options)  # type: ignore[arg-type]
+        client = ChatClient(ChatService("m", retry=RetryPolicy(tries=1), **options), kind="judge", ledger=ledger)  # type: ignore[arg-type]
         (reply,) = run_async(client.all([ChatRequest([{"role": "user", "content": "안녕"}], {})]))
     return str(reply.text)
 
@@ -244,8 +244,8 @@ def test_an_address_with_a_password_is_refused_unseen(
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(f"extends: demo\njudge: {{engine: openai, base_url: '{address}'}}\n", encoding="utf-8")
     refused = (
-        lambda: ChatClient("m", kind="judge"),
-        lambda: ChatClient("m", kind="judge", base_url=address),
+        lambda: ChatClient(ChatService("m"), kind="judge"),
+        lambda: ChatClient(ChatService("m", address), kind="judge"),
         lambda: DeepLTranslator(),
         lambda: load_recipe(str(recipe)),
         lambda: check_address(address),

@@ -1,7 +1,7 @@
 """An OpenAI-compatible chat service on loopback whose model is a function of the request.
 
     with LoopbackChat(lambda body: "네.") as chat:
-        ChatClient("gpt-4", kind="answer", base_url=chat.url, ledger=ledger)
+        ChatClient(ChatService("gpt-4", chat.url), kind="answer", ledger=ledger)
 
 For tests in which the answer must depend on the prompt and not on the order in which requests come in.
 """
