@@ -30,6 +30,8 @@ from kollm.services.repository import locate
 CARD = "README.md"
 MANIFEST = "manifest.json"
 REJECTED = "rejected"
+PREFERENCES = "preferences"
+"""Config of the preferences, whose schema is another (`kollm.dataset.preferences`); its rows are no Records."""
 SHARD_ROWS = 200_000
 GROUP_ROWS = 5_000
 """Rows of a parquet row group: small enough that a reader of one page of the Hub's viewer loads little."""
@@ -208,6 +210,11 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
     names = [name for name in manifest["files"] if _wanted(name, config, split)]
     if not names:
         there = ", ".join(sorted({name.rsplit("-", 1)[0] for name in manifest["files"]}))
+        if f"{PREFERENCES}/" in there:
+            raise InputError(
+                f"'{folder}' holds preferences, two answers to each prompt, and no rows with one - train on it by a method that "
+                "takes pairs, such as dpo."
+            )
         raise InputError(
             f"'{folder}' has no rows of config '{config or 'all'}', split '{split or 'any'}' - it has {there}."
         )
@@ -225,5 +232,7 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
 
 def _wanted(name: str, config: str | None, split: str | None) -> bool:
     its_config, its_file = name.split("/")
+    if its_config == PREFERENCES:
+        return False
     of_config = its_config != REJECTED if config in (None, "all") else its_config == config
     return of_config and (split is None or its_file.startswith(f"{split}-"))
