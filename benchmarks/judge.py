@@ -29,7 +29,7 @@ from kollm.judge.run import Question, judge_generations
 from kollm.judge.served import ChatJudge
 from kollm.judge.verdicts import read_verdicts
 from kollm.recipe.schema import ToyBase
-from kollm.services.chat import ChatClient
+from kollm.services.chat import ChatClient, ChatService
 from kollm.services.ledger import Ledger
 from kollm.services.retry import RetryPolicy
 from kollm.train.toy import make_base
@@ -148,9 +148,8 @@ def parsing(count: int) -> None:
 
 def judge_at(base_url: str, ledger: Ledger, known_as: str | None = None, **options: Any) -> ChatJudge:
     """A judge at an address; `known_as` is the address under which the ledger holds its answers."""
-    client = ChatClient(
-        MODEL, kind="judge", base_url=known_as or base_url, ledger=ledger, concurrency=CONCURRENCY, **options
-    )
+    service = ChatService(MODEL, known_as or base_url, concurrency=CONCURRENCY, **options)
+    client = ChatClient(service, kind="judge", ledger=ledger)
     return ChatJudge(client, "kullm2023")
 
 

@@ -10,16 +10,6 @@ from typing import Any, NamedTuple
 import click
 
 
-class _Judged(NamedTuple):
-    """The verdicts of one file or work folder, its name, and its systems in the order in which they answered."""
-
-    name: str
-    verdicts: list[Any]
-    systems: list[str]
-    outdated: int
-    lengths: dict[tuple[str, str], int]
-
-
 class _Choices(NamedTuple):
     """What the options of the command choose."""
 
@@ -60,18 +50,20 @@ def _comparisons(paths: Sequence[Path], choices: _Choices, as_json: bool) -> Non
     from kollm.core.errors import InputError
     from kollm.core.progress import say
     from kollm.judge.scores import score_tables
+    from kollm.report.folder import gather, read_judged
 
-    files = [_read(path, choices.rubrics) for path in paths]
+    files = [read_judged(path, choices.rubrics) for path in paths]
     for file in files:
         if file.outdated:
             say(f"{file.name}: {file.outdated} verdicts left out, since their answer was replaced by another.")
-    named, order, lengths = _named(files)
-    tables = [table for table in score_tables(named) if len(table.systems) > 1]
+    material = gather(files)
+    tables = [table for table in score_tables(material.verdicts) if len(table.systems) > 1]
     if not tables:
         raise InputError(
             "No two systems were judged by the same rubric, in the same mode, by the same judge - give verdicts that were, "
             "or use --agreement for two judges of one system."
         )
+    order, lengths = material.systems, material.lengths
     results = [result for table in tables for result in _results(table, order, lengths, choices)]
     if as_json:
         click.echo(json.dumps(results, ensure_ascii=False, indent=2))
@@ -83,7 +75,7 @@ def _comparisons(paths: Sequence[Path], choices: _Choices, as_json: bool) -> Non
 
 
 def _results(
-    table: Any, order: Sequence[str], lengths: Mapping[tuple[str, str], int], choices: _Choices
+    table: Any, order: Sequence[str], lengths: Mapping[str, Mapping[str, float]], choices: _Choices
 ) -> list[dict[str, Any]]:
     """One table over all tasks, and one a category where asked for."""
     from kollm.judge.scores import axis_limits
@@ -91,7 +83,10 @@ def _results(
 
     table.scores = {axis: table.scores[axis] for axis in _chosen(table.axes, choices.axes)}
     how = Comparing(
-        limits=axis_limits(table.judging, choices.rubrics), baseline=choices.baseline, margin=choices.margin
+        limits=axis_limits(table.judging, choices.rubrics),
+        baseline=choices.baseline,
+        margin=choices.margin,
+        lengths=lengths,
     )
     systems = sorted(table.systems, key=order.index)
     parts = [("", table)]
@@ -101,34 +96,10 @@ def _results(
         {
             **table.judging._asdict(),
             "category": category,
-            "comparisons": [
-                {**comparison.to_row(), "equal_length": _equal_length(comparison, part, lengths)}
-                for comparison in part.compare(how, order=systems)
-            ],
+            "comparisons": [comparison.to_row() for comparison in part.compare(how, order=systems)],
         }
         for category, part in parts
     ]
-
-
-def _equal_length(comparison: Any, table: Any, lengths: Mapping[tuple[str, str], int]) -> dict[str, Any] | None:
-    """The difference at equal length, where both systems' answers are known."""
-    from kollm.judge.length import at_equal_length
-
-    first, second = (table.scores[comparison.axis][name] for name in (comparison.first, comparison.second))
-    tasks = [
-        task
-        for task, score in first.items()
-        if score is not None
-        and second.get(task) is not None
-        and (comparison.first, task) in lengths
-        and (comparison.second, task) in lengths
-    ]
-    found = at_equal_length(
-        [first[task] - second[task] for task in tasks],
-        [(lengths[comparison.first, task], lengths[comparison.second, task]) for task in tasks],
-        [table.clusters.get(task) or task for task in tasks],
-    )
-    return found._asdict() if found is not None else None
 
 
 def _comparison_row(row: Mapping[str, Any]) -> dict[str, str]:
@@ -156,7 +127,8 @@ def _equal_length_cells(found: Mapping[str, Any] | None) -> dict[str, str]:
     if found is None:
         return {"at equal length": "-"}
     low, high = found["ci95"]
-    return {"at equal length": f"{_signed(found['difference'])} ({_signed(low)} to {_signed(high)})"}
+    mark = "*" if found["extrapolated"] else ""
+    return {"at equal length": f"{_signed(found['difference'])}{mark} ({_signed(low)} to {_signed(high)})"}
 
 
 def _conclusion(row: Mapping[str, Any]) -> str:
@@ -227,48 +199,6 @@ def _agreement_row(row: Mapping[str, Any]) -> dict[str, str]:
     if row["raters"]:
         shown[f"alpha of {row['raters']} raters"] = _number(row["alpha_of_raters"], 3)
     return shown
-
-
-def _read(path: Path, rubrics: Sequence[str]) -> _Judged:
-    """A work folder, or a file; a file named verdicts.jsonl is read with the answers that lie beside it."""
-    from kollm.judge.verdicts import current, read_verdicts
-    from kollm.report.folder import read_work_folder
-
-    beside = path.name == "verdicts.jsonl" and (path.parent / "generations.jsonl").is_file()
-    if path.is_dir() or (beside and path.is_file()):
-        folder = read_work_folder(path if path.is_dir() else path.parent, rubrics)
-        lengths = {key: round(sum(len(a.response) for a in of) / len(of)) for key, of in folder.generations.items()}
-        return _Judged(folder.name, folder.verdicts, folder.systems, folder.outdated, lengths)
-    found = current(read_verdicts(path, rubrics))
-    systems = list(dict.fromkeys(verdict.system for verdict in found.verdicts))
-    return _Judged(path.stem, found.verdicts, systems, found.outdated, {})
-
-
-def _named(read: Sequence[_Judged]) -> tuple[list[tuple[str, Any]], list[str], dict[tuple[str, str], int]]:
-    """Verdicts under their system's name, with the file's added where two files judge a system of one name; all names; and
-    the lengths of answers by name and task."""
-    from collections import Counter
-
-    homes = Counter(system for file in read for system in dict.fromkeys(file.systems))
-    names = Counter(file.name for file in read)
-    shown = {
-        (number, system): system
-        if homes[system] == 1
-        else f"{system} ({file.name if names[file.name] == 1 else number})"
-        for number, file in enumerate(read, start=1)
-        for system in file.systems
-    }
-    named = [
-        (shown[number, verdict.system], verdict)
-        for number, file in enumerate(read, start=1)
-        for verdict in file.verdicts
-    ]
-    lengths = {
-        (shown[number, system], task): length
-        for number, file in enumerate(read, start=1)
-        for (system, task), length in file.lengths.items()
-    }
-    return named, list(shown.values()), lengths
 
 
 def _chosen(there: Iterable[str], wanted: Sequence[str]) -> list[str]:

@@ -101,9 +101,9 @@ def generate(
     ensure_folder(output.parent)
     if api:
         from kollm.answer.served import answer_by_api
-        from kollm.services.chat import ChatClient
+        from kollm.services.chat import ChatClient, ChatService
 
-        client = ChatClient(model, kind="answer", base_url=base_url, key_env=key_env, max_cost=max_cost, price=price)
+        client = ChatClient(ChatService(model, base_url, key_env, price, max_cost), kind="answer")
         kept = answer_by_api(
             records,
             client,

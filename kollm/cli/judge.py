@@ -97,24 +97,24 @@ def judge(
 
 
 def _scores(
-    answers: Sequence[Generation], output: Path, *, rubric: str, engine: str, dry_run: bool, batch: bool, **options: Any
+    answers: Sequence[Generation], output: Path, *, rubric: str, dry_run: bool, batch: bool, **options: Any
 ) -> None:
     from kollm.core.errors import InputError
-    from kollm.judge.make import local_model, make_judge
+    from kollm.judge.make import JudgeOptions, make_judge
 
-    if engine != "openai" and batch:
+    given = JudgeOptions(**options)
+    if given.engine != "openai" and batch:
         raise InputError("--batch needs a service - leave it out, or use --engine openai.")
-    keep_going = options.pop("keep_going")
-    if engine == "local" and dry_run:
-        click.echo(f"{local_model(**options)} would judge {len(answers)} answers by {rubric} into {output}.")
+    if given.engine == "local" and dry_run:
+        click.echo(f"{given.local_model()} would judge {len(answers)} answers by {rubric} into {output}.")
         return
-    chosen: Any = make_judge(engine, rubric, keep_going=keep_going, **options)  # type: ignore[arg-type]
+    chosen: Any = make_judge(rubric, given)
     for answer in answers:
         chosen.rubric.check(answer)
-    if engine == "rules" and dry_run:
+    if given.engine == "rules" and dry_run:
         click.echo(f"The rules of {rubric} would be checked on {len(answers)} answers into {output}.")
         return
-    if engine == "openai" and not _ask_service(chosen, answers, output, dry_run, batch):
+    if given.engine == "openai" and not _ask_service(chosen, answers, output, dry_run, batch):
         return
     _judge(chosen, answers, output)
 
@@ -208,9 +208,9 @@ def _judge(judge: Any, answers: Sequence[Generation], output: Path) -> None:
 
 def _pairs(answers: Sequence[Generation], others: Sequence[Generation], output: Path, options: dict[str, Any]) -> None:
     from kollm.core.errors import InputError
-    from kollm.judge.make import make_client
+    from kollm.judge.make import JudgeOptions
     from kollm.judge.pairwise import judge_pairs, match_pairs, pair_requests
-    from kollm.judge.served import Budget
+    from kollm.judge.served import ReplyBudget
 
     if (
         options["engine"] != "openai"
@@ -219,9 +219,9 @@ def _pairs(answers: Sequence[Generation], others: Sequence[Generation], output: 
         or options["temperature"] is not None
     ):
         raise InputError("--against judges pairs in one way, by a service - leave out the other modes and options.")
-    chosen = {key: options[key] for key in ("base_url", "key_env", "max_cost", "price", "concurrency")}
-    client = make_client(options["model"], **chosen)
-    budget = Budget(options["reply_tokens"], options["reasoning_tokens"])
+    chosen = {key: options[key] for key in ("model", "base_url", "key_env", "max_cost", "price", "concurrency")}
+    client = JudgeOptions(**chosen).client()
+    budget = ReplyBudget(options["reply_tokens"], options["reasoning_tokens"])
     requests = pair_requests(match_pairs(answers, others), client, budget)
     what = f"{client.model}, pairs in both orders"
     if not _told_and_ready(client, requests, what, output, options["dry_run"], options["batch"]):

@@ -58,13 +58,13 @@ def judge(
 
 def _by_chat(records: list[Record], options: dict[str, Any], dry_run: bool) -> list[TranslationVerdict] | None:
     from kollm.core.errors import InputError
-    from kollm.judge.make import make_client
+    from kollm.judge.make import JudgeOptions
     from kollm.quality.translation_judge import judge_by_chat, judge_requests
     from kollm.services.chat import run_async
 
     if options.pop("tokenizer"):
         raise InputError("--tokenizer is for MetricX - leave it out, or use --engine metricx.")
-    client = make_client(options.pop("model"), **options)
+    client = JudgeOptions(**options).client()
     estimate = client.estimate(judge_requests(client, records))
     click.echo(f"{client.model}: {estimate}")
     return None if dry_run else run_async(judge_by_chat(client, records))

@@ -124,20 +124,28 @@ def _say(found: Any, output: Path, pairs: Path) -> None:
 @click.option("--power", default=0.8, show_default=True, type=click.FloatRange(0.05, 0.99), help="Chance to see it.")
 @click.option("--comparisons", default=1, show_default=True, type=click.IntRange(1), help="Tests made together (Holm).")
 @click.option("--cost", type=click.FloatRange(0), help="USD a verdict [default: of EARLIER].")
-def plan(earlier: Path | None, **options: Any) -> None:
+def plan(
+    earlier: Path | None,
+    axis: str | None,
+    spread: float | None,
+    noise: float | None,
+    cost: float | None,
+    **options: Any,
+) -> None:
     """How many tasks a DIFFERENCE takes at the chosen power, by the spread that earlier verdicts show or --spread."""
     from kollm.core.errors import InputError
-    from kollm.judge.design import observed, plan_rows
+    from kollm.judge.design import Assumed, observed, plan_rows
 
-    if (earlier is None) == (options["spread"] is None):
+    if (earlier is None) == (spread is None):
         raise InputError("Give earlier verdicts of two systems or more, or --spread - one of them.")
-    seen = None if earlier is None else observed(earlier, options.pop("axis"))
-    options.pop("axis", None)
-    if seen is not None:
+    known = Assumed(spread or 0.0, noise, cost)
+    if earlier is not None:
+        seen = observed(earlier, axis)
         click.echo(seen.sentence())
+        known = Assumed(seen.spread, seen.noise if noise is None else noise, seen.cost if cost is None else cost)
     header = f"{'samples':>7}  {'tasks':>7}  {'verdicts':>9}  {'USD':>9}"
     click.echo(header)
-    for row in plan_rows(seen, **options):
-        cost = "-" if row.cost is None else f"{row.cost:,.2f}"
-        click.echo(f"{row.samples:>7}  {row.tasks:>7,}  {row.verdicts:>9,}  {cost:>9}")
+    for row in plan_rows(known, **options):
+        dollars = "-" if row.cost is None else f"{row.cost:,.2f}"
+        click.echo(f"{row.samples:>7}  {row.tasks:>7,}  {row.verdicts:>9,}  {dollars:>9}")
     click.echo("Verdicts and cost are those of both systems. More tasks help more than more samples of each.")

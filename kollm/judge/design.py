@@ -47,6 +47,14 @@ class Observed(NamedTuple):
         )
 
 
+class Assumed(NamedTuple):
+    """What a plan takes as known: standard deviations of the paired differences and of one verdict, and USD a verdict."""
+
+    spread: float
+    noise: float | None = None
+    cost: float | None = None
+
+
 class PlanRow(NamedTuple):
     """A design: verdicts and cost are those of both systems."""
 
@@ -95,34 +103,19 @@ def observed(path: Path, axis: str | None = None) -> Observed:
     )
 
 
-def plan_rows(
-    seen: Observed | None,
-    *,
-    difference: float,
-    spread: float | None = None,
-    noise: float | None = None,
-    power: float = 0.8,
-    comparisons: int = 1,
-    cost: float | None = None,
-) -> Iterator[PlanRow]:
+def plan_rows(known: Assumed, difference: float, *, power: float = 0.8, comparisons: int = 1) -> Iterator[PlanRow]:
     """Designs with 1, 2 and 4 verdicts an answer.
 
     The variance of a difference is that between tasks and, divided by the samples, twice that of one verdict.
 
     Args:
-        seen: earlier verdicts; None where `spread` is given.
+        known: spread, noise and cost, as earlier verdicts show them or as they are assumed.
         difference: the true difference to see.
-        spread: standard deviation of the paired differences with one verdict each.
-        noise: standard deviation of one verdict on the same answer.
         power: chance to see the difference.
         comparisons: tests made together; the first of them is tested at the level divided by their number.
-        cost: USD a verdict.
     """
-    whole = spread if seen is None else seen.spread
-    assert whole is not None
-    of_verdict = noise if noise is not None else (seen.noise if seen else None) or 0.0
-    each = cost if cost is not None else (seen.cost if seen else None)
-    between = max(whole**2 - 2 * of_verdict**2, 0.0)
+    of_verdict, each = known.noise or 0.0, known.cost
+    between = max(known.spread**2 - 2 * of_verdict**2, 0.0)
     for samples in SAMPLES if of_verdict > 0 else SAMPLES[:1]:
         sigma = math.sqrt(between + 2 * of_verdict**2 / samples)
         tasks = tasks_needed(difference, sigma, power, ALPHA / comparisons)

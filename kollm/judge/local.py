@@ -23,7 +23,7 @@ from kollm.core.errors import InputError
 from kollm.core.records import Status, Verdict, canonical_json
 from kollm.judge.rubric import Context, Rubric
 from kollm.judge.rubric_file import load_rubric
-from kollm.judge.run import Question, verdict_of
+from kollm.judge.run import Outcome, Question, verdict_of
 from kollm.services.local_model import find_whole_model, inference_dtype, load_network, load_tokenizer
 
 Ids = tuple[int, ...]
@@ -137,7 +137,7 @@ class LocalJudge:
         if prompt.omitted:
             usage["omitted_characters"] = prompt.omitted
         status: Status = "ok" if all(scores[axis.key] is not None for axis in self.rubric.scored) else "parse_error"
-        return verdict_of(self, prompt.question, self.name, scores, status, canonical_json(raw), usage)
+        return verdict_of(self, prompt.question, Outcome(scores, status, self.name, canonical_json(raw), usage))
 
     def _encode(self, text: str) -> Ids:
         ids: list[int] = self.tokenizer(text)["input_ids"]

@@ -14,7 +14,7 @@ from kollm.judge.agreement import PositionBias, position_bias
 from kollm.judge.choices import Choice, read_choice
 from kollm.judge.rubric import Context, encodable, fence_token, fill, turns_text
 from kollm.judge.rubric_file import RUBRICS
-from kollm.judge.served import Budget
+from kollm.judge.served import ReplyBudget
 from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 
 TEMPLATE = RUBRICS / "pairwise.txt"
@@ -106,7 +106,7 @@ def judge_pairs(
     client: ChatClient,
     output: Path,
     *,
-    budget: Budget | None = None,
+    budget: ReplyBudget | None = None,
 ) -> PairwiseResult:
     """Compare the answers to the tasks that two systems answered.
 
@@ -180,9 +180,9 @@ def summarize_pairs(verdicts: Sequence[PairVerdict]) -> dict[tuple[str, str], Po
     }
 
 
-def pair_requests(pairs: Sequence[Pair], client: ChatClient, budget: Budget | None = None) -> list[ChatRequest]:
+def pair_requests(pairs: Sequence[Pair], client: ChatClient, budget: ReplyBudget | None = None) -> list[ChatRequest]:
     """Two requests a pair, A first and then B first."""
-    options = (budget or Budget()).options(client.facts, REPLY_TOKENS, temperature=0.0, seed=0)
+    options = (budget or ReplyBudget()).options(client.facts, REPLY_TOKENS, temperature=0.0, seed=0)
     prompts = [
         prompt
         for a, b in pairs

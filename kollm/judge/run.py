@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import fsum
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,15 +70,18 @@ class JudgeReport:
         return asdict(self)
 
 
-def verdict_of(
-    judge: Judge,
-    question: Question,
-    model_returned: str,
-    scores: dict[str, float | None],
-    status: Status,
-    raw: str,
-    usage: dict[str, Any],
-) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of asking a judge: scores of the axes that it was asked for, the reply as it stood, and what it took."""
+
+    scores: dict[str, float | None]
+    status: Status
+    model_returned: str = ""
+    raw: str = ""
+    usage: dict[str, Any] = field(default_factory=dict)
+
+
+def verdict_of(judge: Judge, question: Question, outcome: Outcome) -> Verdict:
     """The verdict of one judge on one question; axes that rules decide are scored here."""
     answer = question.generation
     return Verdict(
@@ -90,11 +93,11 @@ def verdict_of(
         mode=judge.mode,
         sample=question.sample,
         model_requested=judge.name,
-        model_returned=model_returned,
-        scores=scores | rule_scores(judge.rubric, answer),
-        status=status,
-        raw=raw,
-        usage=usage,
+        model_returned=outcome.model_returned,
+        scores=outcome.scores | rule_scores(judge.rubric, answer),
+        status=outcome.status,
+        raw=outcome.raw,
+        usage=outcome.usage,
         category=answer.category,
         cluster=answer.cluster,
         task_sha256=answer.task_sha256(),
@@ -123,7 +126,7 @@ class RulesJudge:
 
     def run(self, questions: Sequence[Question], emit: Callable[[Verdict], None]) -> None:
         for question in questions:
-            verdict = verdict_of(self, question, "", self.rubric.none_scores(), "ok", "", {})
+            verdict = verdict_of(self, question, Outcome(self.rubric.none_scores(), "ok"))
             scored = all(score is not None for score in verdict.scores.values())
             emit(
                 verdict
@@ -196,7 +199,7 @@ def _answers(verdict: Verdict, questions: Mapping[Any, Question]) -> bool:
 
 
 def _key(judge: Judge, question: Question) -> tuple[Any, ...]:
-    return verdict_of(judge, question, "", {}, "ok", "", {}).key()
+    return verdict_of(judge, question, Outcome({}, "ok")).key()
 
 
 def _report(judge: Judge, found: Mapping[Any, Verdict], reused: int, output: Path) -> JudgeReport:

@@ -30,6 +30,11 @@ class Judging(NamedTuple):
     model: str
 
 
+def judging_of(verdict: Verdict) -> Judging:
+    """How a verdict was given."""
+    return Judging(verdict.rubric, verdict.rubric_sha256, verdict.mode, verdict.model_requested)
+
+
 @dataclass(slots=True)
 class ScoreTable:
     """The scores that one judge gave by one rubric in one mode.
@@ -121,7 +126,7 @@ def score_tables(verdicts: Iterable[tuple[str, Verdict]]) -> list[ScoreTable]:
     """
     tables: dict[Judging, _Filling] = {}
     for system, verdict in verdicts:
-        judging = Judging(verdict.rubric, verdict.rubric_sha256, verdict.mode, verdict.model_requested)
+        judging = judging_of(verdict)
         filling = tables.get(judging)
         if filling is None:
             filling = tables[judging] = _Filling(ScoreTable(judging))

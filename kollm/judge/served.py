@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from kollm.judge.expectation import expected_scores
 from kollm.judge.parse import parse_verdict
 from kollm.judge.rubric import Axis, Context, Rubric
 from kollm.judge.rubric_file import load_rubric
-from kollm.judge.run import Question, verdict_of
+from kollm.judge.run import Outcome, Question, verdict_of
 from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 from kollm.services.prices import ModelFacts
 
@@ -41,7 +41,7 @@ UNREADABLE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class ReplyBudget:
     """Tokens that one judgement may take.
 
     Attributes:
@@ -67,50 +67,75 @@ class Budget:
         return facts.options(max_tokens=reply + thinking, thinks=bool(self.reasoning), **sampling)
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a chat model is asked for a verdict.
+
+    Attributes:
+        mode: `text`, `structured`, `rationale` or `logprob`.
+        samples: how often each answer is judged; the verdicts are kept apart and averaged in reports.
+        temperature: by default 0 for one sample and 1 for several, which would be alike otherwise.
+        budget: tokens of reply and reasoning.
+
+    Raises:
+        InputError: an unknown mode, no samples, or a temperature outside 0 to 2.
+    """
+
+    mode: Mode = "text"
+    samples: int = 1
+    temperature: float | None = None
+    budget: ReplyBudget = field(default_factory=ReplyBudget)
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"There is no mode '{self.mode}' - use {', '.join(MODES)}.")
+        if self.samples < 1:
+            raise InputError(f"The number of samples is {self.samples} - ask at least once.")
+        if not 0 <= self.warmth <= 2:
+            raise InputError(f"The temperature is {self.temperature} - give a number from 0 to 2.")
+
+    @property
+    def warmth(self) -> float:
+        """The temperature that the request gets."""
+        return (0.0 if self.samples == 1 else 1.0) if self.temperature is None else self.temperature
+
+
 class ChatJudge:
     """Judges by asking a chat model.
 
     Args:
         client: the service and the model; its kind should be `judge`.
         rubric: a Rubric, the name of a shipped one, or the path of a rubric file.
-        mode: `text`, `structured`, `rationale` or `logprob`.
-        samples: how often each answer is judged; the verdicts are kept apart and averaged in reports.
-        temperature: by default 0 for one sample and 1 for several, which would be alike otherwise.
-        budget: tokens of reply and reasoning.
+        asking: mode, samples, temperature and room of a reply.
         keep_going: whether to go on where the first replies give no score.
 
     Raises:
-        InputError: an unknown mode, no samples, a temperature outside 0 to 2, a rubric that asks nothing, or
-            log-probabilities of a model or a rubric that allows none.
+        InputError: a rubric that asks nothing, or log-probabilities of a model or a rubric that allows none.
     """
 
     def __init__(
         self,
         client: ChatClient,
         rubric: str | Path | Rubric,
+        asking: Asking | None = None,
         *,
-        mode: Mode = "text",
-        samples: int = 1,
-        temperature: float | None = None,
-        budget: Budget | None = None,
         keep_going: bool = False,
     ) -> None:
-        if mode not in MODES:
-            raise InputError(f"There is no mode '{mode}' - use {', '.join(MODES)}.")
-        if samples < 1:
-            raise InputError(f"The number of samples is {samples} - ask at least once.")
-        self.client, self.rubric, self.mode, self.samples = client, load_rubric(rubric), mode, samples
-        self.name = client.model
-        self.temperature = (0.0 if samples == 1 else 1.0) if temperature is None else temperature
-        if not 0 <= self.temperature <= 2:
-            raise InputError(f"The temperature is {temperature} - give a number from 0 to 2.")
+        asking = asking or Asking()
+        self.client, self.rubric, self.name = client, load_rubric(rubric), client.model
+        self.mode, self.samples, self.temperature, self.budget = (
+            asking.mode,
+            asking.samples,
+            asking.warmth,
+            asking.budget,
+        )
         if not self.rubric.asks:
             raise InputError(
                 f"Rubric '{self.rubric.name}' has rules alone, which no judge is asked - use --engine rules."
             )
-        if mode == "logprob" and self.rubric.checklist is not None:
+        if self.mode == "logprob" and self.rubric.checklist is not None:
             raise InputError(f"Rubric '{self.rubric.name}' asks a checklist - use --mode text or structured.")
-        self.budget, self.keep_going = budget or Budget(), keep_going
+        self.keep_going = keep_going
         self._read_replies: Counter[bool] = Counter()
         self._options(None)  # a model without log-probabilities is refused here, before any row
 
@@ -174,7 +199,7 @@ class ChatJudge:
             scores = self._read(question, reply, usage)
             if any(scores[axis.key] is None for axis in self.rubric.axes if axis.kind != "rules"):
                 status = "parse_error"
-        return verdict_of(self, question, reply.model_returned, scores, status, reply.text, usage)
+        return verdict_of(self, question, Outcome(scores, status, reply.model_returned, reply.text, usage))
 
     def _read(self, question: Question, reply: ChatReply, usage: dict[str, Any]) -> dict[str, float | None]:
         items = len(question.generation.checklist)

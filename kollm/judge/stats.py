@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from scipy import special
 
 from kollm.core.errors import InputError
 from kollm.judge.intervals import LEVEL, Floats, Interval, difference_interval, mean_interval
+from kollm.judge.length import EqualLength, at_equal_length
 from kollm.judge.signflip import sign_flip_p
 
 Scores = Mapping[str, float | None]
@@ -71,6 +72,7 @@ class Comparison:
         margin: the difference that counts as none, where one was given.
         p_equivalent: of the two one-sided tests (Schuirmann 1987) that the difference is within the margin.
         p_not_worse: of the one-sided test that first is worse than second by less than the margin.
+        equal_length: what is left of the difference at equal length of answers, where their lengths are known.
     """
 
     axis: str
@@ -93,6 +95,7 @@ class Comparison:
     margin: float | None = None
     p_equivalent: float | None = None
     p_not_worse: float | None = None
+    equal_length: EqualLength | None = None
 
     @property
     def conclusion(self) -> Conclusion:
@@ -114,7 +117,12 @@ class Comparison:
 
     def to_row(self) -> dict[str, Any]:
         """A plain dict, with the conclusion."""
-        return {**asdict(self), "conclusion": self.conclusion, "distinguishable": self.distinguishable}
+        return {
+            **asdict(self),
+            "equal_length": None if self.equal_length is None else self.equal_length._asdict(),
+            "conclusion": self.conclusion,
+            "distinguishable": self.distinguishable,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +134,14 @@ class Comparing:
         clusters: task id -> cluster; a task that is not named is its own.
         baseline: compare each other system with this one alone, which corrects for fewer tests; None for every pair.
         margin: differences up to this count as none; None to leave equivalence out.
+        lengths: system -> task id -> characters of its answer, where known, for the difference at equal length.
     """
 
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     clusters: Mapping[str, str] = field(default_factory=dict)
     baseline: str | None = None
     margin: float | None = None
+    lengths: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.margin is not None and not (self.margin > 0 and math.isfinite(self.margin)):
@@ -219,41 +229,44 @@ def compare_systems(scores: Mapping[str, Mapping[str, Scores]], how: Comparing |
         tasks = list(dict.fromkeys(task for of_system in systems.values() for task in of_system))
         places = {task: place for place, task in enumerate(tasks)}
         groups = group_numbers([how.clusters.get(task) or task for task in tasks])
-        columns = [_column(of_system, places) for of_system in systems.values()]
+        columns = [_column(name, of_system, places, how) for name, of_system in systems.items()]
         for a, b in combinations(range(len(names)), 2):
             if how.baseline is not None:
                 if how.baseline not in (names[a], names[b]):
                     continue
                 if names[a] == how.baseline:
                     a, b = b, a
-            comparison = _compare((axis, names[a], names[b]), columns[a], columns[b], groups, how)
+            comparison = _compare(axis, columns[a], columns[b], groups, how)
             if comparison is not None:
                 found.append(comparison)
     corrected = holm([comparison.p_value for comparison in found])
     return [replace(comparison, p_holm=p) for comparison, p in zip(found, corrected, strict=True)]
 
 
-def _column(scores: Scores, places: Mapping[str, int]) -> tuple[Floats, NDArray[np.bool_]]:
-    """A system's scores by place, NaN for none, and which tasks it was judged on."""
+class _Column(NamedTuple):
+    """One system on one axis: by task its score, NaN for none, whether it was judged, and its length, NaN where unknown."""
+
+    name: str
+    scores: Floats
+    judged: NDArray[np.bool_]
+    lengths: Floats | None
+
+
+def _column(name: str, scores: Scores, places: Mapping[str, int], how: Comparing) -> _Column:
     values, judged = np.full(len(places), np.nan), np.zeros(len(places), dtype=np.bool_)
     for task, score in scores.items():
         judged[places[task]] = True
         if score is not None:
             values[places[task]] = score
-    return values, judged
+    known = how.lengths.get(name)
+    lengths = None if known is None else np.array([known.get(task, np.nan) for task in places], dtype=np.float64)
+    return _Column(name, values, judged, lengths)
 
 
-def _compare(
-    names: tuple[str, str, str],
-    first: tuple[Floats, NDArray[np.bool_]],
-    second: tuple[Floats, NDArray[np.bool_]],
-    groups: Groups | None,
-    how: Comparing,
-) -> Comparison | None:
-    axis, name_a, name_b = names
+def _compare(axis: str, first: _Column, second: _Column, groups: Groups | None, how: Comparing) -> Comparison | None:
     limits = how.limits.get(axis)
-    common = first[1] & second[1]
-    a, b = first[0][common], second[0][common]
+    common = first.judged & second.judged
+    a, b = first.scores[common], second.scores[common]
     whole = a - b
     there = ~np.isnan(whole)
     differences = whole[there]
@@ -270,8 +283,8 @@ def _compare(
     equivalent, not_worse = _within(mean, error, len(units), how.margin)
     return Comparison(
         axis=axis,
-        first=name_a,
-        second=name_b,
+        first=first.name,
+        second=second.name,
         difference=mean,
         ci95=difference_interval(differences, limits, of_pairs),
         bounds=_difference_bounds(a, b, limits),
@@ -284,12 +297,25 @@ def _compare(
         n=len(differences),
         n_dropped=len(whole) - len(differences),
         n_clusters=len(units),
-        n_unpaired=int((first[1] ^ second[1]).sum()),
+        n_unpaired=int((first.judged ^ second.judged).sum()),
         detectable=detectable_difference(error, len(units)),
         margin=how.margin,
         p_equivalent=equivalent,
         p_not_worse=not_worse,
+        equal_length=_equal_length(first, second, groups),
     )
+
+
+def _equal_length(first: _Column, second: _Column, groups: Groups | None) -> EqualLength | None:
+    """Over the tasks where both have a score and a known length."""
+    if first.lengths is None or second.lengths is None:
+        return None
+    whole = first.scores - second.scores
+    there = ~np.isnan(whole + first.lengths + second.lengths)
+    if not there.any():
+        return None
+    of_pairs = None if groups is None else np.unique(groups[there], return_inverse=True)[1]
+    return at_equal_length(whole[there], (first.lengths[there], second.lengths[there]), of_pairs)
 
 
 def standard_error(values: Floats, groups: Groups | None) -> float | None:
@@ -338,14 +364,14 @@ def _difference_bounds(a: Floats, b: Floats, limits: tuple[float, float] | None)
     return Interval(first.low - second.high, first.high - second.low) if first and second else None
 
 
-def length_correlation(pairs: Sequence[tuple[int, float]]) -> float | None:
+def length_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     """Spearman's rank correlation of answer length and score; None where either does not vary.
 
     A judge that pays for length shows it here.
     """
     if len(pairs) < 3:
         return None
-    return rank_correlation([float(length) for length, _ in pairs], [score for _, score in pairs])
+    return rank_correlation([length for length, _ in pairs], [score for _, score in pairs])
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 from kollm.core.errors import InputError
 from kollm.core.records import Generation, Verdict
 from kollm.judge.rubric import Rubric
-from kollm.judge.run import Judge, Question, verdict_of
+from kollm.judge.run import Judge, Outcome, Question, verdict_of
 from kollm.judge.scores import parse_rate
 from kollm.judge.stats import estimate
 
@@ -69,7 +69,9 @@ def judge_columns(
                 missing = "prediction" if prediction is None else "instruction"
                 usage = {"error": f"the {missing} is None: nothing was asked"}
                 scores = judge.rubric.none_scores()
-                verdicts[answer.id, question.sample] = verdict_of(judge, question, "", scores, "parse_error", "", usage)
+                verdicts[answer.id, question.sample] = verdict_of(
+                    judge, question, Outcome(scores, "parse_error", usage=usage)
+                )
             else:
                 questions.append(question)
 

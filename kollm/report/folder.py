@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from kollm.core.progress import track
 from kollm.core.records import Generation, Verdict, check_shown, text_sha256
 from kollm.core.results import read_manifest_file, read_metrics_file, read_run_file, read_training_file
 from kollm.judge.pairwise import PairVerdict, read_pairs
+from kollm.judge.scores import Judging, judging_of
 from kollm.judge.verdicts import current, read_verdicts
 from kollm.quality.flags import Flag, answer_flags
 
@@ -39,7 +39,7 @@ class WorkFolder:
     """The files of one run.
 
     Attributes:
-        path: the folder.
+        path: the folder; or a file of verdicts that was read alone.
         run: run.json, or an empty dict; likewise dataset/`manifest`.json, adapter/`metrics`.json and adapter/`training`.json.
         generations: (system, task id) -> its different answers, in the order of the file.
         verdicts: those on the answers as they are now; without generations.jsonl, on each answer as it was judged last.
@@ -59,7 +59,7 @@ class WorkFolder:
 
     @property
     def name(self) -> str:
-        return self.path.resolve().name
+        return self.path.stem if self.path.suffix == ".jsonl" else self.path.resolve().name
 
     @property
     def toy(self) -> bool:
@@ -106,6 +106,20 @@ def read_work_folder(path: Path, rubrics: Iterable[str | Path] = ()) -> WorkFold
     return folder
 
 
+def read_judged(path: Path, rubrics: Iterable[str | Path] = ()) -> WorkFolder:
+    """A work folder, or a file of verdicts alone; one named verdicts.jsonl is read with the answers that lie beside it.
+
+    Raises:
+        InputError: as `read_work_folder` and `read_verdicts` raise it.
+    """
+    if path.suffix != ".jsonl" or path.is_dir():
+        return read_work_folder(path, rubrics)
+    if path.name == "verdicts.jsonl" and path.is_file() and (path.parent / "generations.jsonl").is_file():
+        return read_work_folder(path.parent, rubrics)
+    found = current(read_verdicts(path, rubrics))
+    return WorkFolder(path, verdicts=found.verdicts, outdated=found.outdated)
+
+
 def answer_hashes(
     generations: Mapping[tuple[str, str], Sequence[Generation]],
 ) -> dict[tuple[str, str], set[str]] | None:
@@ -138,9 +152,21 @@ class Material(NamedTuple):
         """All systems, those that answered first; a system's place here is its colour."""
         return list(dict.fromkeys([*self.answers, *(system for system, _ in self.verdicts)]))
 
+    @property
+    def lengths(self) -> dict[str, dict[str, float]]:
+        """System -> task id -> characters of its answer, on average where there are several."""
+        return {
+            system: {
+                task: sum(len(answer.generation.response) for answer in given) / len(given)
+                for task, given in tasks.items()
+            }
+            for system, tasks in self.answers.items()
+        }
+
 
 def gather(folders: Sequence[WorkFolder]) -> Material:
-    """Answers and verdicts of all folders; a system's own name is kept where no other folder has it."""
+    """Answers and verdicts of all folders; a system's own name is kept where no other folder has it, or where the others
+    hold what another judge says of the same answers."""
     names = _system_names(folders)
     answers: dict[str, dict[str, list[Answered]]] = {}
     for place, folder in enumerate(folders):
@@ -152,15 +178,46 @@ def gather(folders: Sequence[WorkFolder]) -> Material:
 
 
 def _system_names(folders: Sequence[WorkFolder]) -> dict[tuple[int, str], str]:
-    counts = Counter(system for folder in folders for system in folder.systems)
+    homes: dict[str, list[int]] = {}
+    for index, folder in enumerate(folders):
+        for system in folder.systems:
+            homes.setdefault(system, []).append(index)
     places = [folder.name for folder in folders]
     if len(set(places)) < len(places):
         places = [str(folder.path) for folder in folders]
-    return {
-        (index, system): system if counts[system] == 1 else f"{system} ({places[index]})"
-        for index, folder in enumerate(folders)
-        for system in folder.systems
-    }
+    found: dict[tuple[int, str], str] = {}
+    for system, indices in homes.items():
+        one = len(indices) == 1 or _same_answers([folders[index] for index in indices], system)
+        found |= {(index, system): system if one else f"{system} ({places[index]})" for index in indices}
+    return found
+
+
+def _same_answers(folders: Sequence[WorkFolder], system: str) -> bool:
+    """Whether folders hold different judges' verdicts on the same answers of a system."""
+    texts: dict[tuple[str, int], str] = {}
+    judgings: set[Judging] = set()
+    for place, folder in enumerate(folders):
+        hashes, judged = _judged(folder, system)
+        shared = hashes.keys() & texts.keys()
+        if judged & judgings or (place and not shared) or any(hashes[key] != texts[key] for key in shared):
+            return False
+        texts |= hashes
+        judgings |= judged
+    return True
+
+
+def _judged(folder: WorkFolder, system: str) -> tuple[dict[tuple[str, int], str], set[Judging]]:
+    """The hash of each answer of a system by task and number, and the judgings that it was given."""
+    of_system = [verdict for verdict in folder.verdicts if verdict.system == system]
+    hashes = {(verdict.id, verdict.answer): verdict.response_sha256 for verdict in of_system}
+    if not of_system:
+        hashes = {
+            (task, number): text_sha256(answer.response)
+            for (name, task), given in folder.generations.items()
+            if name == system
+            for number, answer in enumerate(given)
+        }
+    return hashes, {judging_of(verdict) for verdict in of_system}
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kollm.core.records import STATUSES, Verdict, text_sha256
-from kollm.judge.scores import Judging
+from kollm.judge.scores import Judging, judging_of
 from kollm.quality.flags import FLAGS
 from kollm.report.folder import Answered, Material
 
@@ -69,7 +69,7 @@ def pack_samples(material: Material, judgings: Sequence[Mapping[str, Any]], limi
         answer = given[number] if given else None
         text = text_sha256(answer.generation.response) if answer and given and len(given) > 1 else None
         placed = [
-            (places[_judging_of(verdict)], verdict)
+            (places[judging_of(verdict)], verdict)
             for verdict in by_answer.get((task, system), ())
             if text in (None, verdict.response_sha256)
         ]
@@ -91,10 +91,6 @@ def pack(value: Any) -> str:
 
 def _judging(judging: Mapping[str, Any]) -> Judging:
     return Judging(judging["rubric"], judging["rubric_sha256"], judging["mode"], judging["model"])
-
-
-def _judging_of(verdict: Verdict) -> Judging:
-    return Judging(verdict.rubric, verdict.rubric_sha256, verdict.mode, verdict.model_requested)
 
 
 class _Index:

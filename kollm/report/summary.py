@@ -15,7 +15,7 @@ from kollm.judge.intervals import LEVEL
 from kollm.judge.pairwise import PairVerdict, summarize_pairs
 from kollm.judge.rubric import Axis
 from kollm.judge.scores import ScoreTable, find_rubric, parse_rate, score_tables, without_reply
-from kollm.judge.stats import Comparing, Comparison, estimate, length_correlation
+from kollm.judge.stats import Comparing, estimate, length_correlation
 from kollm.quality.flags import FLAGS
 from kollm.report.folder import Answered, Material, WorkFolder
 from kollm.report.published import PUBLISHED
@@ -36,7 +36,7 @@ def summarize(folders: Sequence[WorkFolder], material: Material, rubrics: Iterab
         rubrics: files of rubrics that do not come with kollm, for the ranges and labels of their axes.
     """
     extra = tuple(rubrics)
-    tables = score_tables(material.verdicts)
+    tables, lengths = score_tables(material.verdicts), material.lengths
     places = {system: place for place, system in enumerate(material.systems)}
     return {
         "kollm": __version__,
@@ -48,7 +48,7 @@ def summarize(folders: Sequence[WorkFolder], material: Material, rubrics: Iterab
             for system, tasks in material.answers.items()
         ],
         "pairwise": [row for folder in folders for row in _pairwise(folder.pairs)],
-        "judgings": [_judging(table, material.answers, places, extra) for table in tables],
+        "judgings": [_judging(table, lengths, places, extra) for table in tables],
     }
 
 
@@ -146,7 +146,7 @@ def _answers(system: str, answers: Sequence[Answered]) -> dict[str, Any]:
 
 def _judging(
     table: ScoreTable,
-    answers: Mapping[str, Mapping[str, Sequence[Answered]]],
+    lengths: Mapping[str, Mapping[str, float]],
     places: Mapping[str, int],
     rubrics: Sequence[str | Path],
 ) -> dict[str, Any]:
@@ -166,12 +166,14 @@ def _judging(
         "returned": sorted(table.returned),
         "axes": [_axis(key, axes.get(key)) for key in order],
         "systems": [
-            {"place": places[system], **_system(table, system, order, limits, answers.get(system))}
+            {"place": places[system], **_system(table, system, order, limits, lengths.get(system))}
             for system in systems
         ],
         "samples": table.samples,
         "categories": _categories(table, systems, order, limits),
-        "comparisons": [c.to_row() for c in _comparisons(table, limits, systems)] if few else [],
+        "comparisons": [c.to_row() for c in table.compare(Comparing(limits=limits, lengths=lengths), order=systems)]
+        if few
+        else [],
         "too_many_to_compare": not few,
         "published": [row._asdict() for row in PUBLISHED.get(judging.rubric, ())],
     }
@@ -198,13 +200,6 @@ def _categories(
             axes = {axis: {"mean": e.mean, "ci95": e.ci95, "n_scored": e.n_scored} for axis, e in found.items()}
             rows.append({"category": category, "system": system, "n": len(tasks), "axes": axes})
     return rows
-
-
-def _comparisons(
-    table: ScoreTable, limits: Mapping[str, tuple[float, float]], systems: Sequence[str]
-) -> list[Comparison]:
-    """Every pair, the adapter or whatever comes first less the others, as `kollm compare` prints it."""
-    return table.compare(Comparing(limits=limits), order=systems)
 
 
 def _pairwise(pairs: Sequence[PairVerdict]) -> list[dict[str, Any]]:
@@ -236,11 +231,11 @@ def _system(
     system: str,
     order: Sequence[str],
     limits: Mapping[str, tuple[float, float]],
-    answers: Mapping[str, Sequence[Answered]] | None,
+    lengths: Mapping[str, float] | None,
 ) -> dict[str, Any]:
     statuses = table.statuses[system]
     judged = {task for axis in table.axes for task in table.scores[axis].get(system, ())}
-    tasks = list(answers) if answers else sorted(judged)
+    tasks = list(lengths) if lengths else sorted(judged)
     clusters = [table.clusters.get(task) or task for task in tasks]
     axes: dict[str, Any] = {}
     for axis in order:
@@ -256,13 +251,9 @@ def _system(
             "mass": table.mass.get(system, {}).get(axis),
             "distribution": _distribution([v for v in values if v is not None]),
             "length_correlation": length_correlation(
-                [
-                    (_length(answers[task]), score)
-                    for task, score in scores.items()
-                    if score is not None and task in answers
-                ]
+                [(lengths[task], score) for task, score in scores.items() if score is not None and task in lengths]
             )
-            if answers
+            if lengths
             else None,
         }
     return {
@@ -277,11 +268,6 @@ def _system(
         "cost": table.costs.get(system),
         "axes": axes,
     }
-
-
-def _length(answers: Sequence[Answered]) -> int:
-    """Characters of a task's answer, on average where there are several."""
-    return round(sum(len(answer.generation.response) for answer in answers) / len(answers))
 
 
 def _distribution(scores: Sequence[float]) -> list[tuple[float, int]]:

@@ -59,6 +59,14 @@ LOW_MASS = Words(
     "판정자가 척도의 점수에 준 확률이 절반보다 적은 축이 있습니다. 그 점수에는 뜻이 적습니다",
     "On some axes the judge gave less than half of its probability to scores of the scale: those scores mean little",
 )
+EQUAL_LENGTH = Words("같은 길이에서", "at equal length")
+EQUAL_LENGTH_NOTE = Words(
+    "같은 길이에서: 두 답변의 길이가 같다면 남을 차이를 회귀로 구한 값입니다. 길이가 품질의 일부가 아니고 길이와 함께 달라지는 것이 없다고 가정하므로, "
+    "긴 답이 실제로 더 좋은 곳에서는 지나치게 깎습니다. 별표(*)는 한 시스템의 답이 거의 늘 더 길어 같은 길이를 본 적이 없다는 뜻입니다.",
+    "At equal length: what a regression leaves of the difference for answers of one length. It assumes that length is no part of quality and "
+    "that nothing else goes with length, so it takes away too much where a longer answer is a better one. An asterisk: one system's answers are "
+    "nearly always the longer ones, and equal length was not seen.",
+)
 SMALL_MASS = 0.5
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder
 from kollm.core.ownership import require_sealed, write_sealed
-from kollm.report.folder import gather, read_work_folder
+from kollm.report.folder import gather, read_judged
 from kollm.report.markdown import markdown_tables
 from kollm.report.render import render_page
 from kollm.report.samples import pack_samples
@@ -29,7 +29,7 @@ def write_report(
 
     Args:
         folders: work folders; each may hold run.json, dataset/manifest.json, adapter/metrics.json, generations.jsonl and
-            verdicts.jsonl, of which at least one is needed.
+            verdicts.jsonl, of which at least one is needed. A file of verdicts among them is another judge's.
         output: a file that ends in .html, or a folder for report.html; None for the first work folder. The JSON and the
             markdown table are written beside it under the same name.
         rubrics: files of rubrics that do not come with kollm, for the ranges and labels of their axes.
@@ -45,8 +45,8 @@ def write_report(
     if not folders:
         raise InputError("There is no folder to report - name at least one work folder.")
     rubrics = tuple(rubrics)
-    read = [read_work_folder(Path(folder), rubrics) for folder in folders]
-    page = Path(folders[0] if output is None else output)
+    read = [read_judged(Path(folder), rubrics) for folder in folders]
+    page = Path(_beside(Path(folders[0])) if output is None else output)
     if page.suffix.lower() != ".html":
         page = page / "report.html"
     ensure_folder(page.parent)
@@ -59,3 +59,8 @@ def write_report(
     write_sealed(page.with_suffix(".md"), markdown_tables(summary))
     write_sealed(page, render_page(summary, packed))
     return page
+
+
+def _beside(first: Path) -> Path:
+    """Where a report goes unless told: the first folder, or that of the first file."""
+    return first.parent if first.is_file() else first

@@ -328,7 +328,7 @@ def _check_judge(recipe: Recipe, options: RunOptions | None, found: Findings, hu
                     raise InputError(f"There is no folder '{settings.model}', and it is no name on the Hub.")
                 hub.exists(settings.model, "model")
         return
-    from kollm.judge.make import make_judge
+    from kollm.judge.make import JudgeOptions, make_judge
     from kollm.services.endpoint import chat_endpoint
     from kollm.services.ledger import Ledger
 
@@ -338,16 +338,14 @@ def _check_judge(recipe: Recipe, options: RunOptions | None, found: Findings, hu
         Ledger.open(Path(folder) / "ledger.sqlite3") as ledger,
     ):
         if rubric is not None:
-            make_judge(
-                "openai",
-                rubric,
+            judge = JudgeOptions(
                 model=settings.model,
                 mode=settings.mode,
                 samples=settings.samples,
                 base_url=settings.base_url,
                 max_cost=options.max_cost if options else None,
-                ledger=ledger,
             )
+            make_judge(rubric, judge, ledger=ledger)
     if options is not None:
         with found.of():
             _ = chat_endpoint(settings.base_url).key

@@ -464,7 +464,7 @@ def _verdicts(run: Run) -> StageResult:
 
 
 def _judge(run: Run) -> Any:
-    from kollm.judge.make import make_judge
+    from kollm.judge.make import JudgeOptions, make_judge
 
     settings = run.recipe.judge
     if settings.engine == "local":
@@ -473,10 +473,8 @@ def _judge(run: Run) -> Any:
         where = settings.model or run.location("base")
         return LocalJudge(where, settings.rubric, name=settings.model or run.recipe.base.model)
     if settings.engine == "rules":
-        return make_judge("rules", settings.rubric)
-    return make_judge(
-        "openai",
-        settings.rubric,
+        return make_judge(settings.rubric, JudgeOptions("rules"))
+    options = JudgeOptions(
         model=settings.model,
         mode=settings.mode,
         samples=settings.samples,
@@ -485,6 +483,7 @@ def _judge(run: Run) -> Any:
         reasoning_tokens=settings.reasoning_tokens,
         max_cost=run.options.max_cost,
     )
+    return make_judge(settings.rubric, options)
 
 
 def _report_inputs(run: Run) -> dict[str, Any]:

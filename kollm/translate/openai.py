@@ -15,7 +15,7 @@ from kollm.services.ledger import Ledger
 from kollm.translate.translator import Limits, Segment, Translation
 
 try:
-    from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
+    from kollm.services.chat import ChatClient, ChatReply, ChatRequest, ChatService, run_async
     from kollm.services.endpoint import chat_endpoint
     from kollm.services.prices import DEFAULT_MODEL, model_facts
 except ImportError as error:
@@ -52,7 +52,7 @@ class OpenAITranslator:
         options: further options of the request, e.g. `{"temperature": 0.3}`.
         concurrency: requests at once.
         price: USD for a million tokens in and out, where the table of models has none or another one.
-        client_options: further arguments of ChatClient, e.g. `timeout` and `retry`.
+        client_options: further fields of ChatService, e.g. `timeout` and `retry`.
     """
 
     name = "openai"
@@ -72,9 +72,9 @@ class OpenAITranslator:
         client_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
-        self._facts, self._price = model_facts(model, price), price
+        self._facts = model_facts(model, price)
         self._structured, self._extra = structured, dict(options or {})
-        self._client_options = {"concurrency": concurrency, "base_url": base_url, **(client_options or {})}
+        self._service = ChatService(model, base_url, price=price, concurrency=concurrency, **(client_options or {}))
         self._client: ChatClient | None = None
         self.endpoint = chat_endpoint(base_url)
         self.base_url = self.endpoint.url
@@ -94,14 +94,7 @@ class OpenAITranslator:
         if budget.max_characters is not None:
             raise InputError("The openai engine is billed by tokens, not characters - give --max-cost in USD instead.")
         if self._client is None or self._client.ledger is not ledger or self._client.budget is not budget:
-            self._client = ChatClient(
-                self.model,
-                kind="translate",
-                ledger=ledger,
-                budget=budget,
-                price=self._price,
-                **self._client_options,
-            )
+            self._client = ChatClient(self._service, kind="translate", ledger=ledger, budget=budget)
 
     def translate(self, batch: Sequence[Segment]) -> list[Translation]:
         """One request a segment, many at once; what the ledger holds is not asked again.

@@ -11,7 +11,7 @@ from kollm.answer.served import answer_by_api
 from kollm.core.errors import InputError, MissingKeyError, ServiceError, StateError
 from kollm.core.files import read_jsonl
 from kollm.core.records import Record
-from kollm.services.chat import ChatClient
+from kollm.services.chat import ChatClient, ChatService
 from kollm.services.ledger import Ledger
 from kollm.services.retry import RetryPolicy
 from tests.servers.chat import LoopbackChat, Said
@@ -30,7 +30,7 @@ def last(body: dict[str, Any]) -> str:
 
 
 def ask(server: LoopbackChat, ledger: Ledger, output: Path, tasks: Sequence[Record] = TASKS, **options: Any) -> int:
-    client = ChatClient("gpt-4-0613", kind="answer", base_url=server.url, ledger=ledger, retry=RetryPolicy(tries=1))
+    client = ChatClient(ChatService("gpt-4-0613", server.url, retry=RetryPolicy(tries=1)), kind="answer", ledger=ledger)
     return answer_by_api(tasks, client, output, **options)
 
 
@@ -69,7 +69,7 @@ def test_a_cut_answer_and_another_system_are_kept_apart(ledger: Ledger, tmp_path
         ask(server, ledger, path, system="a")
         ask(server, ledger, path, system="b")
         with pytest.raises(StateError, match="under the name 'a'"):
-            other = ChatClient("gpt-4o", kind="answer", base_url=server.url, ledger=ledger)
+            other = ChatClient(ChatService("gpt-4o", server.url), kind="answer", ledger=ledger)
             answer_by_api(TASKS, other, path, system="a")
     rows = [(row["system"], row["finish_reason"]) for row in read_jsonl(path)]
     assert rows == [("a", "length")] * 3 + [("b", "length")] * 3

@@ -14,7 +14,7 @@ from kollm.judge.rubric_file import load_rubric, rubric_names
 from kollm.judge.run import judge_generations
 from kollm.judge.served import ChatJudge
 from kollm.judge.verdicts import read_verdicts
-from kollm.services.chat import ChatClient
+from kollm.services.chat import ChatClient, ChatService
 from kollm.services.ledger import Ledger
 from tests.judge.attacks import ATTACKS
 from tests.judge.conftest import REPLY, SCORES
@@ -76,7 +76,9 @@ def test_an_echoed_attack_never_replaces_the_judges_own_score(attack: str) -> No
 def test_a_run_over_attacks_gives_what_the_judge_said(llmock: LLMock, ledger: Ledger, tmp_path: Path) -> None:
     llmock.reply(REPLY, times=None)
     answers = [Generation(f"a-{n}", "지시", "", text, "m", "", {}, "stop", "s") for n, text in enumerate(ATTACKS)]
-    judge = ChatJudge(ChatClient("gpt-5.4-mini-2026-03-17", kind="judge", ledger=ledger), "kullm2023-fixed")
+    judge = ChatJudge(
+        ChatClient(ChatService("gpt-5.4-mini-2026-03-17"), kind="judge", ledger=ledger), "kullm2023-fixed"
+    )
     report = judge_generations(answers, judge, tmp_path / "verdicts.jsonl")
     assert report.statuses == {"ok": len(ATTACKS)} and report.scores["s"] == SCORES
     by_id = {verdict.id: verdict for verdict in read_verdicts(tmp_path / "verdicts.jsonl")}

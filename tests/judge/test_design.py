@@ -8,7 +8,7 @@ import pytest
 from statsmodels.stats.power import TTestPower
 
 from kollm.core.errors import InputError
-from kollm.judge.design import plan_rows, tasks_needed
+from kollm.judge.design import Assumed, plan_rows, tasks_needed
 
 
 @pytest.mark.parametrize(("difference", "power"), [(0.2, 0.8), (0.5, 0.9), (0.1, 0.8)])
@@ -18,11 +18,11 @@ def test_tasks_agree_with_statsmodels(difference: float, power: float) -> None:
 
 
 def test_samples_take_away_the_noise_of_verdicts_alone() -> None:
-    one, two, four = plan_rows(None, difference=0.2, spread=1.3, noise=0.6, cost=0.01)
+    one, two, four = plan_rows(Assumed(1.3, 0.6, 0.01), difference=0.2)
     assert one.tasks > two.tasks > four.tasks > one.tasks * 0.5
     assert two.verdicts == 4 * two.tasks and two.cost == pytest.approx(0.01 * two.verdicts)
-    assert len(list(plan_rows(None, difference=0.2, spread=1.3))) == 1
-    (corrected,) = plan_rows(None, difference=0.2, spread=1.3, comparisons=6)
+    assert len(list(plan_rows(Assumed(1.3), difference=0.2))) == 1
+    (corrected,) = plan_rows(Assumed(1.3), difference=0.2, comparisons=6)
     assert corrected.tasks > one.tasks
 
 

@@ -11,14 +11,14 @@ from llmock.pytest_plugin import LLMock
 from kollm.core.errors import InputError
 from kollm.judge.choices import read_choice
 from kollm.judge.pairwise import judge_pairs, pair_prompt, pair_requests
-from kollm.services.chat import ChatClient
+from kollm.services.chat import ChatClient, ChatService
 from kollm.services.ledger import Ledger
 from tests.judge.conftest import answers
 
 
 @pytest.fixture
 def client(llmock: LLMock, ledger: Ledger) -> ChatClient:
-    return ChatClient("gpt-5.4-mini-2026-03-17", kind="judge", ledger=ledger)
+    return ChatClient(ChatService("gpt-5.4-mini-2026-03-17"), kind="judge", ledger=ledger)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from kollm.core.errors import InputError
 from kollm.core.records import Generation, Status, Verdict
 from kollm.judge.rubric_file import load_rubric
-from kollm.judge.run import Question, judge_generations, mean_scores, verdict_of
+from kollm.judge.run import Outcome, Question, judge_generations, mean_scores, verdict_of
 from kollm.judge.verdicts import read_verdicts
 
 
@@ -34,7 +34,7 @@ class StubJudge:
             failed = question.generation.id in self.fail
             status: Status = "api_error" if failed else "ok"
             scores = {axis.key: None if failed else float(axis.high) for axis in self.rubric.axes}
-            emit(verdict_of(self, question, "stub-1", scores, status, "", {}))
+            emit(verdict_of(self, question, Outcome(scores, status, "stub-1")))
 
 
 def answers(count: int, system: str = "adapter", text: str = "답") -> list[Generation]:

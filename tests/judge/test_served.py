@@ -14,9 +14,9 @@ from llmock.scenarios import Reply
 from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
 from kollm.judge.rubric_file import load_rubric
 from kollm.judge.run import Question, judge_generations
-from kollm.judge.served import Budget, ChatJudge, read_structured, response_format
+from kollm.judge.served import Asking, ChatJudge, ReplyBudget, read_structured, response_format
 from kollm.judge.verdicts import read_verdicts
-from kollm.services.chat import ChatClient
+from kollm.services.chat import ChatClient, ChatService
 from kollm.services.ledger import Ledger
 from kollm.services.retry import RetryPolicy
 from tests.judge.conftest import REPLY, SCORES, answers
@@ -29,14 +29,10 @@ Make = Callable[..., ChatJudge]
 @pytest.fixture
 def make(llmock: LLMock, ledger: Ledger) -> Make:
     def build(rubric: str = "kullm2023", client: dict[str, Any] | None = None, **options: Any) -> ChatJudge:
-        settings = {
-            "model": MODEL,
-            "kind": "judge",
-            "ledger": ledger,
-            "retry": RetryPolicy(first=0.01),
-            **(client or {}),
-        }
-        return ChatJudge(ChatClient(**settings), rubric, **options)
+        settings = {"ledger": ledger, "model": MODEL, "retry": RetryPolicy(first=0.01), **(client or {})}
+        book = settings.pop("ledger")
+        asking = Asking(**{name: options.pop(name) for name in tuple(options) if name != "keep_going"})
+        return ChatJudge(ChatClient(ChatService(**settings), kind="judge", ledger=book), rubric, asking, **options)
 
     return build
 
@@ -155,24 +151,24 @@ def test_failures_are_statuses_with_nulls(llmock: LLMock, make: Make, tmp_path: 
     [
         ("gpt-5.4-mini-2026-03-17", {}, {"max_completion_tokens": 512, "reasoning_effort": "none"}),
         ("gpt-5.4-mini-2026-03-17", {"mode": "rationale"}, {"max_completion_tokens": 2048}),
-        ("gpt-5.4-mini-2026-03-17", {"budget": Budget(300, 900)}, {"max_completion_tokens": 1200}),
+        ("gpt-5.4-mini-2026-03-17", {"budget": ReplyBudget(300, 900)}, {"max_completion_tokens": 1200}),
         ("gpt-5", {}, {"max_completion_tokens": 512 + 8192}),
         ("gpt-4-0613", {}, {"max_tokens": 512}),
         ("my-own-model", {}, {"max_tokens": 512 + 4096}),
-        ("my-own-model", {"budget": Budget(reasoning=0)}, {"max_tokens": 512}),
+        ("my-own-model", {"budget": ReplyBudget(reasoning=0)}, {"max_tokens": 512}),
         ("Qwen3-30B-Thinking", {}, {"max_tokens": 512 + 8192}),
     ],
 )
 def test_a_judge_has_room_to_think(make: Make, model: str, options: dict[str, Any], limit: dict[str, Any]) -> None:
     sent = make(client={"model": model}, **options).request(Question(answers(1)[0])).options
     assert {key: sent.get(key) for key in limit} == limit
-    if options.get("budget") == Budget(300, 900):
+    if options.get("budget") == ReplyBudget(300, 900):
         assert "reasoning_effort" not in sent and "temperature" not in sent, "a model that thinks takes neither"
 
 
 def test_wrong_budgets(make: Make) -> None:
     with pytest.raises(InputError, match="0 tokens of reply"):
-        Budget(0)
+        ReplyBudget(0)
 
 
 def test_a_rationale_before_each_score(llmock: LLMock, make: Make, tmp_path: Path) -> None:

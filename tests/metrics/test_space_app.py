@@ -30,7 +30,7 @@ def judge(
     **kwargs: Any,
 ) -> Any:
     spending = kwargs.get("spending") or app["Spending"]()
-    return app["judge_table"](rows, typed, MODEL, "kullm2023", "text", environment or {}, spending)
+    return app["judge_table"](rows, app["Asked"](typed, MODEL, "kullm2023", "text"), environment or {}, spending)
 
 
 def test_a_typed_key_pays_and_is_kept_nowhere(app: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

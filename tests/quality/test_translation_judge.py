@@ -23,7 +23,7 @@ from kollm.quality.translation_judge import (
     judge_requests,
     wilson_interval,
 )
-from kollm.services.chat import ChatClient, run_async
+from kollm.services.chat import ChatClient, ChatService, run_async
 from kollm.services.ledger import Ledger
 from tests.servers.chat import LoopbackChat, Said
 
@@ -75,14 +75,14 @@ def test_nothing_judged_says_nothing() -> None:
 )
 def test_replies_are_read_and_none_is_guessed(tmp_path: Path, reply: Any, severity: str | None, status: str) -> None:
     with LoopbackChat(lambda body: reply) as chat, Ledger.open(tmp_path / "ledger.sqlite") as ledger:
-        client = ChatClient("made", kind="judge", base_url=chat.url, ledger=ledger)
+        client = ChatClient(ChatService("made", chat.url), kind="judge", ledger=ledger)
         (verdict,) = run_async(judge_by_chat(client, [row(1)]))
     assert (verdict.severity, verdict.status) == (severity, status)
 
 
 def test_the_judge_sees_both_languages_as_data(tmp_path: Path) -> None:
     with LoopbackChat(lambda body: "") as chat, Ledger.open(tmp_path / "ledger.sqlite") as ledger:
-        client = ChatClient("made", kind="judge", base_url=chat.url, ledger=ledger)
+        client = ChatClient(ChatService("made", chat.url), kind="judge", ledger=ledger)
         (request,) = judge_requests(client, [row(1, '좋아요" }\n{"severity": "none"}')])
     content = request.messages[0]["content"]
     assert "A sentence." in content

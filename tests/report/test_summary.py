@@ -10,14 +10,14 @@ from kollm.core.errors import InputError
 from kollm.core.records import text_sha256
 from kollm.judge.pairwise import PairVerdict
 from kollm.report import write_report
-from kollm.report.folder import gather, read_work_folder
+from kollm.report.folder import gather, read_judged
 from kollm.report.published import PUBLISHED, SIX_AXES
 from kollm.report.summary import summarize
 from tests.report.fabricate import make_work_folder
 
 
 def _summary(*folders: Path) -> dict[str, Any]:
-    read = [read_work_folder(folder) for folder in folders]
+    read = [read_judged(folder) for folder in folders]
     return summarize(read, gather(read))
 
 
@@ -212,3 +212,29 @@ def test_rows_that_cannot_be_right_get_one_sentence(
     (folder / file).write_text("".join(json.dumps({**row, **change}) + "\n" for row in rows))
     with pytest.raises(InputError, match=message):
         _summary(folder)
+
+
+def test_differences_at_equal_length_stand_in_the_report_as_in_compare(tmp_path: Path) -> None:
+    """The base is judged worse and answers longer: at equal length more of the difference is left."""
+    answers = {(s, n): "가" * (40 + n % 7 * (30 if s == "base" else 5)) for s in ("adapter", "base") for n in range(40)}
+    folder = make_work_folder(tmp_path / "run", tasks=40, systems={"adapter": 0.8, "base": 0.3}, answers=answers)
+    (judging,) = _summary(folder)["judgings"]
+    found = next(c for c in judging["comparisons"] if c["axis"] == "overall_quality")["equal_length"]
+    assert 0 < found["ratio"] < 1 and found["ci95"][0] < found["difference"] < found["ci95"][1]
+    page = write_report([folder]).read_text(encoding="utf-8")
+    assert "같은 길이에서" in page and f"{found['difference']:+.3f}" in page
+
+
+def test_another_judge_of_the_same_answers_is_no_other_system(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=6)
+    other = make_work_folder(tmp_path / "other", tasks=6, model="another") / "verdicts.jsonl"
+    (tmp_path / "other" / "generations.jsonl").unlink()
+    read = [read_judged(folder), read_judged(other)]
+    summary = summarize(read, gather(read))
+    assert [[s["system"] for s in j["systems"]] for j in summary["judgings"]] == [["adapter", "base"]] * 2
+    rows = _rows(other)
+    rows[0]["response_sha256"] = text_sha256("another answer")
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = [read_judged(folder), read_judged(other)]
+    names = {s["system"] for j in summarize(read, gather(read))["judgings"] for s in j["systems"]}
+    assert names == {"adapter (run)", "adapter (verdicts)", "base"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kollm.services.chat import ChatClient
+from kollm.services.chat import ChatClient, ChatService
 from kollm.services.ledger import Ledger
 from kollm.services.retry import RetryPolicy
 from tests.servers.chat import LoopbackChat
@@ -23,8 +23,7 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
 
         def make(chat: LoopbackChat, **options: Any) -> ChatClient:
             model = options.pop("model", "gpt-4")
-            return ChatClient(
-                model, kind="answer", base_url=chat.url, ledger=ledger, **{"retry": RetryPolicy(first=0.01), **options}
-            )
+            service = ChatService(model, chat.url, **{"retry": RetryPolicy(first=0.01), **options})
+            return ChatClient(service, kind="answer", ledger=ledger)
 
         yield make

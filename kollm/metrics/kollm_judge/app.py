@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from kollm.core.errors import InputError, KollmError
 from kollm.judge.rubric_file import load_rubric, rubric_names
-from kollm.judge.served import ChatJudge
+from kollm.judge.served import Asking, ChatJudge, Mode
 from kollm.metrics.judging import check_columns, judge_columns, summary
-from kollm.services.chat import ChatClient
+from kollm.services.chat import ChatClient, ChatService
 from kollm.services.ledger import Ledger
 from kollm.services.prices import DEFAULT_MODEL
 
@@ -23,6 +23,15 @@ MODELS = (DEFAULT_MODEL, "gpt-5.4-mini-2026-03-17")
 MOST_ROWS = 50
 COLUMNS = ("instruction", "input", "response")
 EXAMPLE = [["대한민국의 수도는 어디인가요?", "", "대한민국의 수도는 서울입니다."]]
+
+
+class Asked(NamedTuple):
+    """What a visitor chose; `key` is empty where the Space's own is to pay."""
+
+    key: str
+    model: str
+    rubric: str
+    mode: Mode
 
 
 class Account(NamedTuple):
@@ -66,10 +75,7 @@ def account(typed: str, environment: Mapping[str, str], spending: Spending) -> A
 
 def judge_table(
     rows: Sequence[Sequence[Any]],
-    typed: str,
-    model: str,
-    rubric: str,
-    mode: Any,
+    asked: Asked,
     environment: Mapping[str, str],
     spending: Spending,
 ) -> tuple[list[list[Any]], str]:
@@ -86,10 +92,11 @@ def judge_table(
         )
         if len(filled) > MOST_ROWS:
             raise InputError(f"There are {len(filled)} rows - judge at most {MOST_ROWS} here, or run `kollm judge`.")
-        payer = account(typed, environment, spending)
+        payer = account(asked.key, environment, spending)
         with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder) / "ledger.sqlite3") as ledger:
-            client = ChatClient(model, kind="judge", ledger=ledger, max_cost=payer.left, key=payer.key, concurrency=8)
-            judge = ChatJudge(client, rubric, mode=mode)
+            service = ChatService(asked.model, max_cost=payer.left, key=payer.key, concurrency=8)
+            client = ChatClient(service, kind="judge", ledger=ledger)
+            judge = ChatJudge(client, asked.rubric, Asking(asked.mode))
             try:
                 verdicts = judge_columns(judge, columns["response"], columns["instruction"], columns["input"])
             finally:
@@ -98,7 +105,7 @@ def judge_table(
         result = summary(verdicts, judge)
     except KollmError as error:
         return [], str(error)
-    axes = load_rubric(rubric).axes
+    axes = load_rubric(asked.rubric).axes
     table = [[*(verdict.scores[axis.key] for axis in axes), verdict.status, verdict.raw] for verdict in verdicts]
     means = ", ".join(f"{axis.label} {result[axis.key]:.2f}" for axis in axes if result[axis.key] is not None)
     return table, f"{result['n_scored']} of {result['n']} scored. {means} · USD {result['cost']:.4f}"
@@ -110,8 +117,8 @@ def build() -> Any:
 
     spending = Spending()
 
-    def run(rows: list[list[Any]], typed: str, model: str, rubric: str, mode: str) -> tuple[Any, str]:
-        table, words = judge_table(rows, typed, model, rubric, mode, os.environ, spending)
+    def run(rows: list[list[Any]], key: str, model: str, rubric: str, mode: Mode) -> tuple[Any, str]:
+        table, words = judge_table(rows, Asked(key, model, rubric, mode), os.environ, spending)
         headers = [axis.label for axis in load_rubric(rubric).axes]
         return gr.Dataframe(value=table, headers=[*headers, "status", "reply"]), words
 

@@ -62,7 +62,7 @@ class KollmJudge(evaluate.Metric):
         alone = num_process == 1  # then evaluate needs no cache file, and a failure leaves no lock behind
         super().__init__(*args, keep_in_memory=keep_in_memory or alone, num_process=num_process, **kwargs)
         name = "kullm2023" if self.config_name in (None, "default") else self.config_name
-        self.judge = judge or make.make_judge(engine, rubric or name, keep_going=True, **options)
+        self.judge = judge or make.make_judge(rubric or name, make.JudgeOptions(engine, keep_going=True, **options))
 
     def _info(self):
         return evaluate.MetricInfo(

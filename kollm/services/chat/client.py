@@ -1,6 +1,6 @@
 """The one client for OpenAI-compatible chat services: governed, retried, capped, and bought once through the ledger.
 
-    client = ChatClient("gpt-5.5-2026-04-23", kind="judge", max_cost=2.0)
+    client = ChatClient(ChatService("gpt-5.5-2026-04-23", max_cost=2.0), kind="judge")
     replies = run_async(client.all([ChatRequest([{"role": "user", "content": "안녕"}], {"temperature": 0.0})]))
 
 Whatever the ledger holds is answered from it, without a key or a network.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import math
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -27,12 +26,12 @@ from kollm.services.chat.faults import one_line
 from kollm.services.chat.governor import Governor
 from kollm.services.chat.messages import ChatReply, ChatRequest, answer_tokens, prompt_tokens, reply_of
 from kollm.services.chat.run import ChatRun
+from kollm.services.chat.service import ChatService
 from kollm.services.endpoint import Endpoint, chat_endpoint
 from kollm.services.ledger import Answer, Ledger, Purchase
 from kollm.services.prices import model_facts
-from kollm.services.retry import RetryPolicy
 
-__all__ = ["ChatClient", "ChatEstimate", "ChatReply", "ChatRequest", "run_async"]
+__all__ = ["ChatClient", "ChatEstimate", "ChatReply", "ChatRequest", "ChatService", "run_async"]
 
 Result = TypeVar("Result")
 
@@ -71,56 +70,32 @@ class ChatClient:
     """Asks one model of one service.
 
     Args:
-        model: name of the model, as the service calls it.
+        service: the model, where it is, and how it is asked.
         kind: what is bought, as the ledger files it: `judge`, `answer`, `translate`, ...
-        base_url: the service; by default `$OPENAI_BASE_URL`, else OpenAI.
-        key_env: variable with the service's key, if not the host's own (see `kollm.services.endpoint`).
         ledger: where answers are kept; by default the user's own.
-        concurrency: requests under way at once.
-        max_cost: cap in USD on what the requests of this client cost, earlier runs' share and sends without an answer
-            included.
-        price: USD for a million tokens in and out, where the table of models has no price or another one.
-        timeout: seconds that one request may take.
-        retry: how often and how long a request that got no answer is sent again.
-        budget: a budget that is shared with others, in place of `max_cost`.
-        key: for a program that serves several people, each with a key of their own. Kept nowhere.
+        budget: a budget that is shared with others, in place of the service's `max_cost`.
 
     Raises:
-        InputError: a cap without a known price, or a cap or price below zero.
+        InputError: a cap without a known price, or a cap below zero.
     """
 
     def __init__(
-        self,
-        model: str,
-        *,
-        kind: str,
-        base_url: str | None = None,
-        key_env: str | None = None,
-        ledger: Ledger | None = None,
-        concurrency: int = 32,
-        max_cost: float | None = None,
-        price: tuple[float, float] | None = None,
-        timeout: float = 180.0,
-        retry: RetryPolicy | None = None,
-        budget: Budget | None = None,
-        key: str | None = None,
+        self, service: ChatService, *, kind: str, ledger: Ledger | None = None, budget: Budget | None = None
     ) -> None:
-        self.model, self.kind = model, kind
-        if price is not None and not (0 <= price[0] < math.inf and 0 <= price[1] < math.inf):
-            raise InputError(f"The price is {price[0]} and {price[1]} - give zero or more USD for a million tokens.")
-        self.endpoint = chat_endpoint(base_url, key_env, given=key is not None)
+        self.model, self.kind = service.model, kind
+        self.endpoint = chat_endpoint(service.base_url, service.key_env, given=service.key is not None)
         self.base_url = self.endpoint.url
-        self.facts = model_facts(model, price)
+        self.facts = model_facts(service.model, service.price)
         self.ledger = ledger if ledger is not None else Ledger.open()
-        self.concurrency, self.timeout, self.retry = max(1, concurrency), timeout, retry or RetryPolicy()
-        self.budget = budget or Budget(max_cost=max_cost)
+        self.concurrency, self.timeout, self.retry = max(1, service.concurrency), service.timeout, service.retry
+        self.budget = budget or Budget(max_cost=service.max_cost)
         if self.budget.max_cost is not None and not self.facts.priced:
             raise InputError(
-                f"No price of the model '{model}' is known, so a cap of USD {self.budget.max_cost} cannot be kept - give "
+                f"No price of the model '{self.model}' is known, so a cap of USD {self.budget.max_cost} cannot be kept - give "
                 "--price IN OUT (USD for a million tokens; 0 0 for a server of your own), or leave out --max-cost."
             )
-        self._key = key
-        self.buying = Buying(self.ledger, self.budget, timeout + LEASE_MARGIN)
+        self._key = service.key
+        self.buying = Buying(self.ledger, self.budget, self.timeout + LEASE_MARGIN)
         self._runs: dict[ChatRun, asyncio.AbstractEventLoop] = {}
 
     def count_earlier(self, requests: Sequence[ChatRequest]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from llmock.pytest_plugin import LLMock
 
 from kollm.core.errors import MissingKeyError, QuotaError, ServiceError, StateError
-from kollm.services.chat import ChatClient, ChatRequest, run_async
+from kollm.services.chat import ChatClient, ChatRequest, ChatService, run_async
 from kollm.services.chat.batch import ChatBatch
 from kollm.services.ledger import Ledger
 
@@ -32,7 +32,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def client_of(ledger: Ledger, **options: float) -> ChatClient:
-    return ChatClient(MODEL, kind="judge", ledger=ledger, **options)  # type: ignore[arg-type]
+    return ChatClient(ChatService(MODEL, **options), kind="judge", ledger=ledger)  # type: ignore[arg-type]
 
 
 def requests_of(count: int) -> list[ChatRequest]:
@@ -182,7 +182,7 @@ def test_the_cap_the_key_and_another_model(
     assert created(llmock) == 0 and ledger.in_flight() == []
     ChatBatch(client_of(ledger), state).submit(requests_of(3))
     with pytest.raises(StateError, match="collect it with the command that submitted it"):
-        ChatBatch(ChatClient("gpt-4o", kind="judge", ledger=ledger), state).collect()
+        ChatBatch(ChatClient(ChatService("gpt-4o"), kind="judge", ledger=ledger), state).collect()
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(MissingKeyError, match="OPENAI_API_KEY"):
         ChatBatch(client_of(ledger), state).collect()

@@ -12,7 +12,7 @@ from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Delay, Reply
 
 from kollm.core.errors import InputError, MissingKeyError, QuotaError, ServiceError
-from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
+from kollm.services.chat import ChatClient, ChatReply, ChatRequest, ChatService, run_async
 from kollm.services.ledger import Ledger
 from kollm.services.prices import DEFAULT_MODEL, model_facts
 from kollm.services.retry import RetryPolicy
@@ -31,7 +31,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def make(llmock: LLMock, ledger: Ledger) -> Make:
     def build(**options: Any) -> ChatClient:
         retry = RetryPolicy(tries=options.pop("tries", 5), first=0.01, longest=0.2)
-        return ChatClient(options.pop("model", MODEL), kind="judge", ledger=ledger, retry=retry, **options)
+        budget = options.pop("budget", None)
+        service = ChatService(**{"model": MODEL, "retry": retry, **options})
+        return ChatClient(service, kind="judge", ledger=ledger, budget=budget)
 
     return build
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kollm.core.errors import QuotaError, ServiceError
-from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
+from kollm.services.chat import ChatClient, ChatReply, ChatRequest, ChatService, run_async
 from kollm.services.ledger import Ledger
 from kollm.services.retry import Patience, RetryPolicy, asked_wait
 from tests.servers.chat import LoopbackChat, Raw, completion
@@ -33,7 +33,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
 @pytest.fixture
 def ask(ledger: Ledger) -> Ask:
     def ask(url: str, count: int = 1, **options: Any) -> list[ChatReply]:
-        client = ChatClient(MODEL, kind="judge", base_url=url, ledger=ledger, **{"retry": QUICK, **options})
+        client = ChatClient(ChatService(MODEL, url, **{"retry": QUICK, **options}), kind="judge", ledger=ledger)
         requests = [
             ChatRequest([{"role": "user", "content": f"질문 {n}"}], {"max_completion_tokens": 20}) for n in range(count)
         ]
@@ -212,7 +212,7 @@ def test_leaving_early_keeps_what_is_under_way(ledger: Ledger) -> None:
         await stream.aclose()
 
     with LoopbackChat(slow) as chat:
-        client = ChatClient(MODEL, kind="judge", base_url=chat.url, ledger=ledger, concurrency=4)
+        client = ChatClient(ChatService(MODEL, chat.url, concurrency=4), kind="judge", ledger=ledger)
         requests = [
             ChatRequest([{"role": "user", "content": str(n)}], {"max_completion_tokens": 20}) for n in range(40)
         ]
