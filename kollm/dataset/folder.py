@@ -184,6 +184,20 @@ def read_records(
     return _folder_records(locate(folder_or_hub_id, "dataset", revision).folder, config, split)
 
 
+def training_parts(folder_or_hub_id: str | Path) -> Iterator[tuple[str, Iterator[Record]]]:
+    """The training rows of a dataset, config by config.
+
+    Raises:
+        InputError: as `read_records`.
+    """
+    folder = locate(folder_or_hub_id, "dataset").folder
+    names = [name for name in read_manifest(folder)["files"] if _wanted(name, None, "train")]
+    if not names:
+        next(_folder_records(folder, None, "train"))  # says what there is
+    for config in dict.fromkeys(name.partition("/")[0] for name in names):
+        yield config, _folder_records(folder, config, "train")
+
+
 def read_any_records(folder_or_hub_id: str | Path, config: str | None = None) -> list[Record]:
     """As `read_records`, but nothing where the dataset has no such config: its rejected rows, say.
 
