@@ -166,7 +166,9 @@ class Preference:
         Raises:
             InputError: a column is missing or unknown, or holds something else.
         """
-        found: Self = conforming(_type(), dict(row), where, "it is no preference of kollm's; make it by kollm data pairs")
+        found: Self = conforming(
+            _type(), dict(row), where, "it is no preference of kollm's; make it by kollm data pairs"
+        )
         return found
 
 

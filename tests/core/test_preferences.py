@@ -18,14 +18,18 @@ def test_a_row_gives_the_pair_back() -> None:
     pair = replace(
         PAIR,
         history=(("가", "나"),),
-        provenance=PairProvenance(task="t", chosen_score=4.0, margin=1.5, agreement=None, verdicts=2, origin="verdicts"),
+        provenance=PairProvenance(
+            task="t", chosen_score=4.0, margin=1.5, agreement=None, verdicts=2, origin="verdicts"
+        ),
         original=PairOriginal("Greet me", "", "Hello.", "What", (("a", "b"),)),
     )
     assert Preference.from_row(json.loads(json.dumps(pair.to_row()))) == pair
 
 
 def test_texts_are_normalised() -> None:
-    pair = replace(PAIR, chosen=unicodedata.normalize("NFD", "안녕\r\n"), history=(("\ufeff가", "\ud800"),)).normalised()
+    pair = replace(
+        PAIR, chosen=unicodedata.normalize("NFD", "안녕\r\n"), history=(("\ufeff가", "\ud800"),)
+    ).normalised()
     assert pair.chosen == "안녕\n"
     assert pair.history == (("가", "\ufffd"),) or pair.history == (("가", ""),)
 

@@ -14,7 +14,9 @@ from kollm.dataset.preferences import preference_table, read_preferences
 
 PAIRS = [
     Preference("p-1", "own", "인사해 줘", "", "안녕하세요.", "뭐", provenance=PairProvenance(margin=1.0, verdicts=2)),
-    Preference("p-2", "own", "몇 시야?", "", "세 시입니다.", "몰라", (("가", "나"),), original=PairOriginal("a", "", "b", "c")),
+    Preference(
+        "p-2", "own", "몇 시야?", "", "세 시입니다.", "몰라", (("가", "나"),), original=PairOriginal("a", "", "b", "c")
+    ),
 ]
 
 
