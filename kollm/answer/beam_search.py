@@ -5,12 +5,14 @@ and keeps a row in the batch until the last row has ended. Here the beams of a p
 of each beam to it, and a mask lets that token see the prompt and the tokens that its own beam descends from. So the
 prompt is read once for all beams, a beam that takes another's place changes the mask alone, tokens that no beam descends
 from any more are dropped now and then, and a row leaves when its search has ended.
+
+Serving engines don't replace it: vLLM 0.33's beam search knows no repetition penalty and no stop strings, SGLang has none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
@@ -44,15 +46,27 @@ def supports_beam_search(network: Any) -> bool:
     )
 
 
+class BeamSettings(NamedTuple):
+    """What a search is told.
+
+    Attributes:
+        beams: continuations that each row follows at a time.
+        max_new_tokens: length limit of a continuation.
+        repetition_penalty: factor on the log-probability of tokens in the prompt, padding aside, or the continuation.
+        eos: the token that ends a continuation.
+    """
+
+    beams: int
+    max_new_tokens: int
+    repetition_penalty: float
+    eos: int
+
+
 def beam_search(
     network: Any,
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
-    *,
-    beams: int,
-    max_new_tokens: int,
-    repetition_penalty: float,
-    eos: int,
+    settings: BeamSettings,
 ) -> torch.Tensor:
     """The best continuation of each prompt, by the rule of `generate(num_beams=beams, do_sample=False)`.
 
@@ -60,15 +74,12 @@ def beam_search(
         network: a causal language model for which `supports_beam_search` holds.
         input_ids: (rows, tokens), padded on the left.
         attention_mask: (rows, tokens), 0 at padding.
-        beams: continuations that each row follows at a time.
-        max_new_tokens: length limit of a continuation.
-        repetition_penalty: factor on the log-probability of tokens in the prompt, padding aside, or the continuation.
-        eos: the token that ends a continuation.
+        settings: beams, length, penalty and end token.
 
     Returns:
         (rows, max_new_tokens) token ids; what follows an EOS token means nothing.
     """
-    rows, prompt = input_ids.shape
+    (rows, prompt), beams = input_ids.shape, settings.beams
     real = attention_mask.bool()
     lengths = real.sum(dim=1)
     cache = _TreeCache(network.config, room=beams * SWEEP)
@@ -82,13 +93,13 @@ def beam_search(
     ).logits
     # Padding counts as the prompt's last token, for which the penalty is the same once and twice.
     said = torch.where(real, input_ids, input_ids[:, -1:])
-    search = _Search.start(rows, beams, max_new_tokens, eos, input_ids.device)
+    search = _Search.start(rows, settings, input_ids.device)
     seen = real[:, None].expand(-1, beams, -1)  # (rows, beams, tokens in the cache)
     own = torch.eye(beams, dtype=torch.bool, device=input_ids.device)
     places = torch.arange(rows, device=input_ids.device)  # of the rows still searched among all
-    answers = input_ids.new_zeros(rows, max_new_tokens)
+    answers = input_ids.new_zeros(rows, settings.max_new_tokens)
     while True:
-        parents, tokens = search.advance(logits.expand(-1, beams, -1), said, repetition_penalty)
+        parents, tokens = search.advance(logits.expand(-1, beams, -1), said, settings.repetition_penalty)
         going = search.going()
         left = int(going.sum())  # the one wait for a GPU in most steps
         if left < len(places):
@@ -135,11 +146,12 @@ class _Search:
     length: int = 0
 
     @classmethod
-    def start(cls, rows: int, beams: int, limit: int, eos: int, device: torch.device) -> _Search:
+    def start(cls, rows: int, settings: BeamSettings, device: torch.device) -> _Search:
+        beams = settings.beams
         scores = torch.zeros(rows, beams, device=device)
         scores[:, 1:] = NEVER  # all beams are the bare prompt: the first stands for them
-        tokens = torch.zeros(rows, beams, limit, dtype=torch.long, device=device)
-        return cls(tokens, scores, tokens[:, 0].clone(), torch.full_like(scores, NEVER), eos)
+        tokens = torch.zeros(rows, beams, settings.max_new_tokens, dtype=torch.long, device=device)
+        return cls(tokens, scores, tokens[:, 0].clone(), torch.full_like(scores, NEVER), settings.eos)
 
     def advance(self, logits: torch.Tensor, prompt: torch.Tensor, penalty: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Continue by one token.

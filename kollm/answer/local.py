@@ -17,7 +17,7 @@ import torch
 from accelerate import PartialState
 from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
-from kollm.answer.beam_search import beam_search, supports_beam_search
+from kollm.answer.beam_search import BeamSettings, beam_search, supports_beam_search
 from kollm.answer.file import check_same_way, read_generations, write_generations
 from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender
@@ -304,10 +304,7 @@ def _decode(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any])
                 network,
                 padded["input_ids"],
                 padded["attention_mask"],
-                beams=params["num_beams"],
-                max_new_tokens=params["max_new_tokens"],
-                repetition_penalty=params["repetition_penalty"],
-                eos=min(ends),
+                BeamSettings(params["num_beams"], params["max_new_tokens"], params["repetition_penalty"], min(ends)),
             )
         else:
             answers = _generate(batch, padded, system, params)

@@ -51,7 +51,7 @@ def push(
     from huggingface_hub import get_token
     from huggingface_hub.utils import disable_progress_bars
 
-    from kollm.hub import listing, plan_push
+    from kollm.hub import listing, plan_offline, plan_push
     from kollm.hub import push as publish
     from kollm.hub.preparation import Names
 
@@ -59,7 +59,10 @@ def push(
         disable_progress_bars()
     names = Names(base, dataset, evaluation, report, unjudged, allow)
     if dry_run:
-        plans = plan_push(kind, folder, repository, private=private, tag=tag, names=names, ask_hub=bool(get_token()))
+        if get_token():
+            plans = plan_push(kind, folder, repository, private=private, tag=tag, names=names)
+        else:
+            plans = plan_offline(kind, folder, repository, tag=tag, names=names)
         for line in listing(plans):
             click.echo(line)
         return

@@ -88,15 +88,16 @@ def self_chat(
 
     TOPICS: a text file with one topic a line, or a dataset, whose instructions are the topics.
     """
-    from kollm.synthesize.self_chat import chat_requests, self_chat
+    from kollm.synthesize.self_chat import Settings, chat_requests, self_chat
     from kollm.synthesize.wording import load_wording
 
-    chosen, wording, decoding = _topics(topics)[:limit], load_wording(language), _options(options)
+    chosen, wording = _topics(topics)[:limit], load_wording(language)
+    settings = Settings(turns, _options(options), licence)
     client = _client(rest)
     _make(
         client,
-        chat_requests(client, chosen, wording, turns, decoding),
-        lambda: self_chat(client, chosen, wording, language, turns=turns, options=decoding, licence=licence),
+        chat_requests(client, chosen, wording, settings),
+        lambda: self_chat(client, chosen, wording, language, settings),
         **rest,
     )
 
@@ -156,7 +157,7 @@ def templates(
     from kollm.core.ownership import require_new
     from kollm.recipe.task import load_task
     from kollm.sources.annotated import read, read_annotations
-    from kollm.synthesize.templates import fill_templates
+    from kollm.synthesize.templates import Filling, fill_templates
 
     require_new(output, "the rows")
     chosen = load_task(task)
@@ -169,10 +170,7 @@ def templates(
     made = fill_templates(
         (fields(row) for row in itertools.islice(read(rows), limit)),
         chosen,
-        columns=_pairs(columns, "--map"),
-        constants=_pairs(constants, "--set"),
-        phrasings=phrasings,
-        seed=seed,
+        Filling(_pairs(columns, "--map"), _pairs(constants, "--set"), phrasings, seed),
         licence=licence,
     )
     _write(made, output)

@@ -125,21 +125,14 @@ def plan_push(
     private: bool = False,
     tag: str | None = None,
     names: Names | None = None,
-    ask_hub: bool = True,
 ) -> list[Plan]:
     """Everything that `push` checks, and what it would do; nothing is sent.
-
-    Args:
-        ask_hub: compare with the Hub, which needs a token.
 
     Raises:
         KollmError: as in `push`.
     """
     names = names or Names()
-    publication = prepare(kind, folder, repository, names)
-    chain = [item for item in (publication.needs, publication) if item is not None]
-    if not ask_hub:
-        return [_plan(item, None, tag) for item in chain]
+    chain = _chain(kind, folder, repository, names)
     api = _api()
     account = _account(api)
     plans: list[Plan] = []
@@ -151,6 +144,23 @@ def plan_push(
             item = prepare(kind, folder, repository, names, base_commit=plans[0].target.head)
         plans.append(_plan(item, target, tag))
     return plans
+
+
+def plan_offline(
+    kind: str, folder: Path, repository: str, *, tag: str | None = None, names: Names | None = None
+) -> list[Plan]:
+    """What `plan_push` says without asking the Hub, which takes a token: whatever is there would be sent.
+
+    Raises:
+        KollmError: a check that failed.
+    """
+    return [_plan(item, None, tag) for item in _chain(kind, folder, repository, names or Names())]
+
+
+def _chain(kind: str, folder: Path, repository: str, names: Names) -> list[Publication]:
+    """What is published, in order: what the thing itself needs, then the thing."""
+    publication = prepare(kind, folder, repository, names)
+    return [item for item in (publication.needs, publication) if item is not None]
 
 
 def _api() -> HfApi:

@@ -18,7 +18,7 @@ _OPENAI = (
 
 def adapt(row: Row, place: Place) -> Adapted:
     """One Record; the published files carry no ids, so that a row is called by its place; one with an `id` by that."""
-    return adapt_single(row, place, "instruction", "input", "output")
+    return adapt_single(row, place)
 
 
 def adapt_kullm(row: Row, place: Place) -> Adapted:
@@ -28,7 +28,7 @@ def adapt_kullm(row: Row, place: Place) -> Adapted:
     """
     part = re.split(r"[_-]", str(row.get("id", "")))[0].lower()
     place = replace(place, licence=_PARTS.get(part, OPENAI_TERMS), own_ids=False)
-    return adapt_single(row, place, "instruction", "input", "output", category=part)
+    return adapt_single(row, place, category=part)
 
 
 ALPACA = Source(

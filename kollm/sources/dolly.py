@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from kollm.sources.citations import without_citations
-from kollm.sources.source import Adapted, Place, Row, Source, adapt_single
+from kollm.sources.source import Adapted, Columns, Place, Row, Source, adapt_single
+
+COLUMNS = Columns("instruction", "context", "response")
 
 
 def adapt(row: Row, place: Place) -> Adapted:
@@ -14,9 +16,7 @@ def adapt(row: Row, place: Place) -> Adapted:
     adapted = adapt_single(
         {**row, **dict(zip(names, cleaned.texts, strict=True))},
         place,
-        "instruction",
-        "context",
-        "response",
+        COLUMNS,
         category=category if isinstance(category, str) else "",
     )
     return adapted._replace(notes=(*adapted.notes, *sorted(cleaned.kinds)))

@@ -7,7 +7,7 @@ from kollm.sources.source import Adapted, Place, Row, Source, adapt_single
 
 def adapt(row: Row, place: Place) -> Adapted:
     """One Record; the instructions of its second version have no answers and are rejected as `no_column_output`."""
-    return adapt_single(row, place, "instruction", "input", "output")
+    return adapt_single(row, place)
 
 
 INSTRUCT_WILD = Source(

@@ -7,7 +7,7 @@ from kollm.sources.source import Adapted, Place, Row, Source, adapt_single
 
 def adapt(row: Row, place: Place) -> Adapted:
     """One Record; v1.1 has no `input`, and the `url` of its question is dropped."""
-    return adapt_single(row, place, "instruction", "input", "output")
+    return adapt_single(row, place)
 
 
 KOALPACA_V1 = Source(

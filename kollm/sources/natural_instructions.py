@@ -41,7 +41,7 @@ def read(path: Path) -> Iterator[Row]:
 def adapt(row: Row, place: Place) -> Adapted:
     """One Record an instance of a task file; of several accepted outputs, the first."""
     flat = {**row, "output": _first(row.get("output"))}
-    return adapt_single(flat, place, "instruction", "input", "output", category=str(row.get("task_name", "")))
+    return adapt_single(flat, place, category=str(row.get("task_name", "")))
 
 
 def adapt_super(row: Row, place: Place) -> Adapted:
@@ -50,7 +50,7 @@ def adapt_super(row: Row, place: Place) -> Adapted:
         return adapt(row, place)
     flat = {"instruction": row.get("definition"), "input": row.get("inputs"), "output": row.get("targets")}
     name = origin(row) or place.own_id(row)
-    return adapt_single(flat, place, "instruction", "input", "output", name, str(row.get("task_name", "")))
+    return adapt_single(flat, place, own_id=name, category=str(row.get("task_name", "")))
 
 
 def _instruction(task: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ def adapt(row: Row, place: Place) -> Adapted:
     part = row.get("data_source")
     category = part if isinstance(part, str) else ""
     place = replace(place, licence=_LICENCES.get(category, place.licence))
-    return adapt_single(row, place, "instruction", "input", "output", category=category)
+    return adapt_single(row, place, category=category)
 
 
 OPEN_PLATYPUS = Source(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from kollm.sources.sample import origin
-from kollm.sources.source import Adapted, Place, Row, Source, adapt_single
+from kollm.sources.source import Adapted, Columns, Place, Row, Source, adapt_single
+
+P3_COLUMNS = Columns("inputs_pretokenized", "choices", "targets_pretokenized")
+FLAN_COLUMNS = Columns("inputs", "input", "targets")
 
 
 def adapt(row: Row, place: Place) -> Adapted:
@@ -21,9 +24,7 @@ def adapt(row: Row, place: Place) -> Adapted:
         flat["targets_pretokenized"] = target.strip()
         if not all(choice.lower() in prompt.lower() for choice in choices):
             flat["choices"] = "\n".join(f"- {choice}" for choice in choices)
-    adapted = adapt_single(
-        flat, place, "inputs_pretokenized", "choices", "targets_pretokenized", origin(row), _task(row)
-    )
+    adapted = adapt_single(flat, place, P3_COLUMNS, own_id=origin(row), category=_task(row))
     if choices and adapted.records and adapted.records[0].output not in choices:
         return adapted._replace(notes=(*adapted.notes, "target_is_no_answer_choice"))
     return adapted
@@ -32,7 +33,7 @@ def adapt(row: Row, place: Place) -> Adapted:
 def adapt_flan(row: Row, place: Place) -> Adapted:
     """One Record of FLAN: input -> instruction, target -> output; the category is its task."""
     category = row.get("_task_name") or row.get("task") or ""
-    return adapt_single(row, place, "inputs", "input", "targets", origin(row), str(category))
+    return adapt_single(row, place, FLAN_COLUMNS, own_id=origin(row), category=str(category))
 
 
 def _task(row: Row) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-from kollm.sources.source import Adapted, Place, Row, Source, adapt_single
+from kollm.sources.source import Adapted, Columns, Place, Row, Source, adapt_single
+
+PROMPTED = Columns("prompt", "input", "completion")
+
 
 END_OF_TEXT = "<|endoftext|>"
 _OUTPUT = re.compile(r"(?<!\S)Output:\Z")
@@ -29,7 +32,7 @@ def adapt_task(row: Row, place: Place) -> Adapted:
             return place.reject(row, "instance_not_an_object")
         flat = {"instruction": row.get("instruction"), "input": instance.get("input"), "output": instance.get("output")}
         name = base if number == 1 else f"{base}-i{number}"
-        parts.append(adapt_single(flat, place, "instruction", "input", "output", name, str(application)))
+        parts.append(adapt_single(flat, place, own_id=name, category=str(application)))
     return Adapted(
         tuple(record for part in parts for record in part.records),
         tuple(rejected for part in parts for rejected in part.rejected),
@@ -46,13 +49,13 @@ def adapt(row: Row, place: Place) -> Adapted:
         return adapt_task(row, place)
     prompt, completion = row.get("prompt"), row.get("completion")
     if not isinstance(prompt, str) or not isinstance(completion, str):
-        return adapt_single(row, place, "prompt", "input", "completion")
+        return adapt_single(row, place, PROMPTED)
     framed = _FRAME.fullmatch(_OUTPUT.sub("", prompt.strip()))
     assert framed is not None, "each part of the frame may be missing"
     given = row.get("input") or (framed["input"] or "").strip()
     answer, end, _ = completion.partition(END_OF_TEXT)
     flat = {**row, "prompt": framed["instruction"].strip(), "input": given, "completion": answer.strip()}
-    adapted = adapt_single(flat, place, "prompt", "input", "completion")
+    adapted = adapt_single(flat, place, PROMPTED)
     notes = [
         name
         for name, found in (("prompt_frame_removed", flat["prompt"] != prompt), ("end_of_text_removed", end))

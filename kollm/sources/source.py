@@ -140,8 +140,24 @@ class Source:
         return self.name.replace("_", "-")
 
 
+class Columns(NamedTuple):
+    """What a set calls the columns of a single turn."""
+
+    instruction: str
+    input: str
+    output: str
+
+
+ALPACA_COLUMNS = Columns("instruction", "input", "output")
+
+
 def adapt_single(
-    row: Row, place: Place, instruction: str, input: str, output: str, own_id: str | None = None, category: str = ""
+    row: Row,
+    place: Place,
+    columns: Columns = ALPACA_COLUMNS,
+    *,
+    own_id: str | None = None,
+    category: str = "",
 ) -> Adapted:
     """One single-turn Record from the columns of these names, or the row rejected with its reason.
 
@@ -149,11 +165,11 @@ def adapt_single(
     `own_id` the Record is called by the row's own `id`, or else its place.
     """
     own_id = place.own_id(row) if own_id is None else own_id
-    for name in (instruction, output):
+    for name in (columns.instruction, columns.output):
         if name not in row:
             return place.reject(row, f"no_column_{name}")
-    texts = [as_text(row.get(name)) for name in (instruction, input, output)]
-    for name, text in zip((instruction, input, output), texts, strict=True):
+    texts = [as_text(row.get(name)) for name in columns]
+    for name, text in zip(columns, texts, strict=True):
         if text is None:
             return place.reject(row, f"not_text_{name}")
     record = place.record(own_id, texts[0] or "", texts[1] or "", texts[2] or "", category=category)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from kollm.core.records import Provenance, Record, Turn
@@ -18,15 +19,27 @@ TURNS = 4
 """Exchanges asked for; Baize's data has 3.4 on average."""
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to make.
+
+    Attributes:
+        turns: exchanges asked for.
+        options: decoding options, over ours.
+        licence: SPDX identifier that the rows get.
+    """
+
+    turns: int = TURNS
+    options: dict[str, Any] = field(default_factory=dict)
+    licence: str = "LicenseRef-model-terms"
+
+
 async def self_chat(
     client: ChatClient,
     topics: Sequence[str],
     wording: Wording,
     language: str,
-    *,
-    turns: int = TURNS,
-    options: dict[str, Any] | None = None,
-    licence: str = "LicenseRef-model-terms",
+    settings: Settings | None = None,
 ) -> Made:
     """One conversation a topic.
 
@@ -35,15 +48,14 @@ async def self_chat(
         topics: questions or subjects that the conversations begin with.
         wording: the prompt and the marks of the roles.
         language: language of the rows, as a two-letter code.
-        turns: exchanges asked for.
-        options: decoding options, over ours.
-        licence: SPDX identifier that the rows get.
+        settings: turns, decoding and licence.
 
     Raises:
         QuotaError, ServiceError, MissingKeyError: as ChatClient raises them; what was answered is in the ledger.
     """
+    settings = settings or Settings()
     records, dropped = [], Counter[str]()
-    for number, reply in enumerate(await client.all(chat_requests(client, topics, wording, turns, options))):
+    for number, reply in enumerate(await client.all(chat_requests(client, topics, wording, settings))):
         pairs = read_conversation(reply, wording)
         if not pairs:
             dropped[reply.status if reply.status in ("refusal", "api_error") else "no_conversation"] += 1
@@ -57,22 +69,22 @@ async def self_chat(
                 output=pairs[-1][1],
                 history=tuple(pairs[:-1]),
                 lang=language,
-                licence=licence,
+                licence=settings.licence,
                 provenance=Provenance(engine=client.model, index=number),
             )
         )
     return Made(records, dropped)
 
 
-def chat_requests(
-    client: ChatClient, topics: Sequence[str], wording: Wording, turns: int, options: dict[str, Any] | None = None
-) -> list[ChatRequest]:
+def chat_requests(client: ChatClient, topics: Sequence[str], wording: Wording, settings: Settings) -> list[ChatRequest]:
     """What the model is asked: one request a topic."""
-    settings = {**client.facts.options(max_tokens=2048, temperature=1.0), **(options or {})}
+    options = {**client.facts.options(max_tokens=2048, temperature=1.0), **settings.options}
     requests = []
     for topic in topics:
-        prompt = wording.self_chat.format(topic=topic, turns=turns, user=wording.user, assistant=wording.assistant)
-        requests.append(ChatRequest([{"role": "user", "content": prompt}], settings))
+        prompt = wording.self_chat.format(
+            topic=topic, turns=settings.turns, user=wording.user, assistant=wording.assistant
+        )
+        requests.append(ChatRequest([{"role": "user", "content": prompt}], options))
     return requests
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from kollm.core.errors import InputError
@@ -14,14 +15,28 @@ from kollm.synthesize.made import Made
 SOURCE = "templates"
 
 
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """How rows go into a task's fields.
+
+    Attributes:
+        columns: field of the task -> column of the rows, where the two have different names.
+        constants: field of the task -> one text for all rows, e.g. the labels to choose from.
+        phrasings: phrasings a row, the second under the row's id and `-p2`, and so on.
+        seed: decides which phrasings.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
+    phrasings: int = 1
+    seed: int = 0
+
+
 def fill_templates(
     rows: Iterable[Mapping[str, Any]],
     task: Task,
+    filling: Filling | None = None,
     *,
-    columns: Mapping[str, str] | None = None,
-    constants: Mapping[str, str] | None = None,
-    phrasings: int = 1,
-    seed: int = 0,
     licence: str,
 ) -> Made:
     """Records of the rows.
@@ -29,16 +44,14 @@ def fill_templates(
     Args:
         rows: annotated rows.
         task: the task whose phrasings are used.
-        columns: field of the task -> column of the rows, where the two have different names.
-        constants: field of the task -> one text for all rows, e.g. the labels to choose from.
-        phrasings: phrasings a row, the second under the row's id and `-p2`, and so on.
-        seed: decides which phrasings.
+        filling: which columns go into which fields, and how many phrasings a row gets.
         licence: SPDX identifier of the rows' licence.
 
     Raises:
         InputError: a field that the task does not have.
     """
-    named = {*(columns or {}), *(constants or {})}
+    filling = filling or Filling()
+    named = {*filling.columns, *filling.constants}
     if unknown := sorted(named - set(task.fields)):
         raise InputError(
             f"The task '{task.name}' has no field '{unknown[0]}' - its fields are {', '.join(task.fields)}."
@@ -48,10 +61,10 @@ def fill_templates(
         if not isinstance(row, Mapping):
             dropped["not_an_object"] += 1
             continue
-        picked = {field: row.get((columns or {}).get(field, field)) for field in task.fields}
-        values = {field: str(value) for field, value in picked.items() if isinstance(value, str | int | float)}
+        picked = {name: row.get(filling.columns.get(name, name)) for name in task.fields}
+        values = {name: str(value) for name, value in picked.items() if isinstance(value, str | int | float)}
         key = str(row.get("id", index))
-        rendered = task.render({**values, **(constants or {})}, key, seed=seed, count=phrasings)
+        rendered = task.render({**values, **filling.constants}, key, seed=filling.seed, count=filling.phrasings)
         dropped["field_missing"] += not rendered
         for place, (instruction, input, output, _) in enumerate(rendered, start=1):
             records.append(

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 import kollm.answer.local as generate
-from kollm.answer.beam_search import SWEEP, beam_search, supports_beam_search
+from kollm.answer.beam_search import SWEEP, BeamSettings, beam_search, supports_beam_search
 from kollm.answer.file import read_generations
 from kollm.answer.local import generate_answers, load_system
 from kollm.core.records import Record
@@ -68,7 +68,7 @@ def theirs(network: Any, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int,
 def ours(network: Any, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int, penalty: float) -> list[list[int]]:
     assert supports_beam_search(network)
     with torch.inference_mode():
-        rows = beam_search(network, ids, mask, beams=4, max_new_tokens=new_tokens, repetition_penalty=penalty, eos=EOS)
+        rows = beam_search(network, ids, mask, BeamSettings(4, new_tokens, penalty, EOS))
     assert rows.shape == (len(ids), new_tokens)
     return to_eos(torch.nn.functional.pad(rows, (0, 1), value=EOS))
 

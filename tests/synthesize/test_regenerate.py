@@ -12,7 +12,7 @@ from kollm.core.records import Original, Provenance, Record
 from kollm.recipe.task import load_task
 from kollm.services.chat import run_async
 from kollm.synthesize.regenerate import regenerate
-from kollm.synthesize.templates import fill_templates
+from kollm.synthesize.templates import Filling, fill_templates
 from tests.servers.chat import LoopbackChat, Said
 from tests.synthesize.conftest import MakeClient
 
@@ -71,10 +71,7 @@ def test_templates_over_rows_with_columns_of_other_names() -> None:
     made = fill_templates(
         rows,
         load_task("classification"),
-        columns={"text": "document", "label": "y"},
-        constants={"choices": "긍정, 부정"},
-        phrasings=2,
-        seed=1,
+        Filling({"text": "document", "label": "y"}, {"choices": "긍정, 부정"}, phrasings=2, seed=1),
         licence="MIT",
     )
     assert [r.id for r in made.records] == [
@@ -87,4 +84,4 @@ def test_templates_over_rows_with_columns_of_other_names() -> None:
     assert all(r.licence == "MIT" and r.lang == "ko" and "배송이 빨라요." in r.input for r in made.records[:2])
     assert made.records[0].instruction != made.records[1].instruction
     with pytest.raises(InputError, match="'classification' has no field 'txt' - its fields are choices, label, text"):
-        fill_templates(rows, load_task("classification"), columns={"txt": "document"}, licence="MIT")
+        fill_templates(rows, load_task("classification"), Filling({"txt": "document"}), licence="MIT")

@@ -9,7 +9,7 @@ import pytest
 
 from kollm.services.chat import run_async
 from kollm.services.chat.messages import ChatReply
-from kollm.synthesize.self_chat import read_conversation, self_chat
+from kollm.synthesize.self_chat import Settings, read_conversation, self_chat
 from kollm.synthesize.wording import load_wording
 from tests.servers.chat import LoopbackChat, Said
 from tests.synthesize.conftest import MakeClient
@@ -32,8 +32,8 @@ def model(body: dict[str, Any]) -> Said | str | int:
 def test_both_roles_become_one_multi_turn_row(make_client: MakeClient) -> None:
     with LoopbackChat(model) as chat:
         client = make_client(chat)
-        made = run_async(self_chat(client, ["김치", "잘림", "거절", "엉뚱"], KO, "ko", turns=2))
-        again = run_async(self_chat(client, ["김치", "잘림", "거절", "엉뚱"], KO, "ko", turns=2))
+        made = run_async(self_chat(client, ["김치", "잘림", "거절", "엉뚱"], KO, "ko", Settings(turns=2)))
+        again = run_async(self_chat(client, ["김치", "잘림", "거절", "엉뚱"], KO, "ko", Settings(turns=2)))
     assert again == made and len(chat.bodies) == 4
     whole, cut = made.records
     assert whole.history == (("김치에 대해 알려 주세요.", "네, 설명하겠습니다.\n자세히요."),)
