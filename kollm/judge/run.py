@@ -136,7 +136,9 @@ class RulesJudge:
             )
 
 
-def judge_generations(generations: Iterable[Generation], judge: Judge, output: Path) -> JudgeReport:
+def judge_generations(
+    generations: Iterable[Generation], judge: Judge, output: Path, *, first_sample: int = 0
+) -> JudgeReport:
     """Judge every answer, appending each verdict to `output` as it comes.
 
     A verdict that `output` already holds is not asked for again; one that failed for want of an answer (`api_error`) is.
@@ -145,6 +147,7 @@ def judge_generations(generations: Iterable[Generation], judge: Judge, output: P
         generations: answers to judge, of one system or several.
         judge: who judges, and by which rubric.
         output: the verdicts.jsonl to write or to continue.
+        first_sample: number of the first sample; above those of earlier runs, so that the judge is really asked again.
 
     Raises:
         InputError: no answers, one under a name that a report cannot show, or a file that does not hold verdicts.
@@ -154,7 +157,7 @@ def judge_generations(generations: Iterable[Generation], judge: Judge, output: P
     for answer in answers:
         check_shown("The answers to judge", answer.id, answer.system)
         judge.rubric.check(answer)
-    questions = {_key(judge, question): question for question in questions_on(answers, judge.samples)}
+    questions = {_key(judge, question): question for question in questions_on(answers, judge.samples, first_sample)}
     if not questions:
         raise InputError("There are no answers to judge - the generations are empty.")
     with output_lock(output):
@@ -184,15 +187,16 @@ def _judge(judge: Judge, questions: Mapping[Any, Question], output: Path) -> Jud
     return _report(judge, found, reused, output)
 
 
-def questions_on(answers: Iterable[Generation], samples: int) -> list[Question]:
-    """What a judge is asked about answers, each as often as it is sampled; equal texts of a system on a task are one answer."""
+def questions_on(answers: Iterable[Generation], samples: int, first: int = 0) -> list[Question]:
+    """What a judge is asked about answers, each as often as it is sampled, from sample `first` on; equal texts of a system on
+    a task are one answer."""
     texts: dict[tuple[str, str], dict[str, int]] = {}
     questions = []
     for answer in answers:
         numbers = texts.setdefault((answer.system, answer.id), {})
         if answer.response not in numbers:
             number = numbers.setdefault(answer.response, len(numbers))
-            questions += [Question(answer, sample, number) for sample in range(samples)]
+            questions += [Question(answer, sample, number) for sample in range(first, first + samples)]
     return questions
 
 

@@ -39,7 +39,7 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
         KollmError: whatever a stage raises; what was finished stays.
     """
     require_runnable(recipe, options, restart)
-    for line in destinations(recipe, bool(options.dataset or recipe.data.dataset)):
+    for line in destinations(recipe, bool(options.dataset or recipe.data.is_given)):
         say(line)
     with folder_lock(options.folder):
         ensure_folder(options.folder)
