@@ -7,11 +7,13 @@ from typing import Any
 
 from kollm.report.words import LOW_MASS, TOY, axis_words, low_mass
 
+UNSCORED: Mapping[str, Any] = {"mean": None, "ci95": None}
+
 
 def markdown_tables(summary: Mapping[str, Any]) -> str:
     """One table for each way of judging: means with 95 % intervals, then the published rows."""
     parts = [f"> **{TOY.ko}** {TOY.en}\n"] if summary["toy"] else []
-    parts += [_table(judging) for judging in summary["judgings"]]
+    parts += [_table(judging) for judging in (*summary["judgings"], *summary.get("panels", ()))]
     return "\n".join(parts) or "No verdicts. 판정이 없습니다.\n"
 
 
