@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,9 +24,10 @@ from kollm.dataset.finish import UNTRANSLATED
 from kollm.dataset.folder import MANIFEST, REJECTED, DatasetWriter, require_place
 from kollm.dataset.manifest import describe, make_card, make_manifest
 from kollm.dataset.memory_rows import write_memory
+from kollm.dataset.parts import checksums
 from kollm.dataset.settings import Engines, SourceInput, Tally, make_settings
 from kollm.dataset.shards import Shard, copy_shards, cut_file, save_shards
-from kollm.dataset.stages import announce, checksums, run_before_spending, run_finishing, run_translation
+from kollm.dataset.stages import announce, run_before_spending, run_finishing, run_translation
 from kollm.dataset.work import work_folder
 from kollm.quality.leaks import save_tasks
 from kollm.recipe.schema import BuildSettings
@@ -134,14 +136,14 @@ def build_dataset(
     require_place(Path(output))
     opened = open_inputs(inputs, chosen, engines)
     workers = find_processes(inputs) if processes is None else processes
-    executor = executor or LocalExecutor(workers)
     tally = Tally()
-    with work_folder(Path(output), describe(opened, engines, chosen)) as work:
+    about = describe(opened, engines, chosen)
+    with closing(executor or LocalExecutor(workers)) as runs, work_folder(Path(output), about) as work:
         build = prepare_build(work, opened, chosen, engines)
-        remaining = run_before_spending(build, executor, tally)
+        remaining = run_before_spending(build, runs, tally)
         announce(build, opened.engines, remaining)
         run_translation(build, opened.engines, budget, ledger)
-        rows = run_finishing(build, executor, tally)
+        rows = run_finishing(build, runs, tally)
         if not rows:
             raise InputError(
                 f"{', '.join(item.name for item in inputs)}: no rows at all in the input - check the file."

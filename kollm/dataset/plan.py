@@ -9,6 +9,7 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,10 +109,10 @@ def plan_build(
     chosen = settings or BuildSettings(leaks="drop")
     opened = open_inputs(inputs, chosen, None)
     tally = Tally()
-    executor = executor or LocalExecutor(find_processes(inputs) if processes is None else processes)
-    with tempfile.TemporaryDirectory() as folder:
+    workers = find_processes(inputs) if processes is None else processes
+    with closing(executor or LocalExecutor(workers)) as runs, tempfile.TemporaryDirectory() as folder:
         build = prepare_build(Path(folder), opened, chosen, None, billed=bool(engine.service))
-        remaining = run_before_spending(build, executor, tally)
+        remaining = run_before_spending(build, runs, tally)
         reasons = reasons_by_source(build)
     rows = tuple(
         _row(item, engine, tally, left, reasons[item.name]) for item, left in zip(inputs, remaining, strict=True)

@@ -58,7 +58,7 @@ def work_folder(output: Path, about: Mapping[str, Any]) -> Iterator[Path]:
             shutil.rmtree(folder)
             raise
         except (KollmError, KeyboardInterrupt):
-            if any((folder / DONE).glob("*/*")):
+            if any((folder / DONE).glob("*/[0-9]*")):
                 say("The shards that are finished are kept: the same command goes on from there.")
             raise
         shutil.rmtree(folder)
@@ -72,7 +72,7 @@ def _begin(folder: Path, order: str) -> None:
             f"'{folder}' is in use, it holds {there[0].name} - move that elsewhere, or name another output."
         )
     if there and read_json(folder / ABOUT).get("order") == order:
-        done = sum(1 for _ in (folder / DONE).glob("*/*"))
+        done = sum(1 for _ in (folder / DONE).glob("*/[0-9]*"))
         if done:
             say(f"Going on where a build was cut off: {done:,} tasks are done already.")
         return
