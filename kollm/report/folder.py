@@ -27,6 +27,8 @@ PARTS = (
     "verdicts.jsonl",
     "pairs.jsonl",
 )
+BRIDGE = "bridge.json"
+"""What `kollm verdicts bridge -o FOLDER` found."""
 READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "run.json": read_run_file,
     "manifest.json": read_manifest_file,
