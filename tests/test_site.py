@@ -6,14 +6,14 @@ import functools
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
-from tests.report.browser import browser, find_chromium
+from tests.report.browser import browser
+from tests.servers.loopback import Loopback
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,13 +39,8 @@ def address(site: Path) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with Loopback(functools.partial(Quiet, directory=str(site))) as server:
+        yield server.origin
 
 
 def test_every_page_stands_in_both_languages(site: Path) -> None:
@@ -63,7 +58,6 @@ def test_the_reference_is_drawn_from_the_code(site: Path) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(find_chromium() is None, reason="there is no chromium (Debian: apt-get install chromium)")
 def test_the_search_finds_korean_words(address: str) -> None:
     with browser() as tab:
         tab.call("Page.navigate", url=f"{address}/ko/")

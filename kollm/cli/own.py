@@ -10,6 +10,8 @@ import click
 if TYPE_CHECKING:
     from kollm.sources.own import OwnOptions
 
+DATASET = "DATASET[:weight=W|:limit=N|:repeat=R][:name=NAME]"
+"""What `--dataset` takes where several make a mixture."""
 NAMES = ("mapping", "source_name", "licence", "hub_config", "split")
 
 

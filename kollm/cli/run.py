@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from kollm.cli.own import DATASET
+
 
 @click.command(short_help="Everything: dataset, adapter, answers, verdicts, report; resumes.")
 @click.argument("recipe")
@@ -13,7 +15,13 @@ import click
     "-o", "--output", "folder", required=True, type=click.Path(path_type=Path), help="Work folder; resumes there."
 )
 @click.option("--eval", "evaluation", help="Dataset folder or ORG/NAME@REVISION to answer, in place of the recipe's.")
-@click.option("--dataset", help="Dataset folder or ORG/NAME@REVISION to train on, in place of building one.")
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    metavar=DATASET,
+    help="Dataset folder, ORG/NAME@REVISION or rows of yours to train on, in place of building one; several make a mixture.",
+)
 @click.option("--restart", metavar="STAGE", help="Clear this stage and those after it, and begin again there.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the recipe.")
 @click.option("--config", help="Accelerate config for training, e.g. ddp_4gpu [default: what fits this machine].")
@@ -26,7 +34,7 @@ def run(
     recipe: str,
     folder: Path,
     evaluation: str | None,
-    dataset: str | None,
+    datasets: tuple[str, ...],
     restart: str | None,
     overrides: tuple[str, ...],
     config: str | None,
@@ -41,13 +49,14 @@ def run(
     Everything that would stop a later stage (a key, a name, a file, a setting) is found before the first one starts. Killed
     or stopped and run again with the same options, it resumes and says what it skips.
     """
+    from kollm.dataset.given import with_datasets
     from kollm.recipe.load import load_recipe
     from kollm.run.checks import require_runnable
     from kollm.run.destinations import destinations
     from kollm.run.journal import planned, run_recipe
     from kollm.run.stages import RunOptions
 
-    loaded = load_recipe(recipe, overrides)
+    loaded, dataset = with_datasets(load_recipe(recipe, overrides), datasets)
     options = RunOptions(
         folder=folder,
         evaluation=evaluation,
@@ -62,7 +71,7 @@ def run(
         for stage, state in planned(options, restart):
             click.echo(f"{stage:<12} {state}")
         require_runnable(loaded, options, restart)
-        for line in destinations(loaded, bool(dataset or loaded.data.dataset)):
+        for line in destinations(loaded, bool(dataset or loaded.data.is_given)):
             click.echo(line)
         return
     results = run_recipe(loaded, options, restart)

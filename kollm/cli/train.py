@@ -12,11 +12,10 @@ import click
 from click.core import ParameterSource
 
 from kollm.cli.overrides import TRL_NAMES, trl_options, trl_overrides
-from kollm.cli.own import own_from, own_options
+from kollm.cli.own import DATASET, own_from, own_options
 
 if TYPE_CHECKING:
-    from kollm.recipe.schema import Recipe
-
+    from kollm.recipe.schema import GivenDataset, Recipe
 _SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the recipe.")
 
 
@@ -76,13 +75,19 @@ def plan(
 
 @click.command()
 @click.argument("recipe")
-@click.option("--dataset", help="Dataset folder or Hub id, if not the recipe's data.")
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    metavar=DATASET,
+    help="What is trained on, if not the recipe's data; as for train.",
+)
 @click.option("--base", type=click.Path(path_type=Path), help="Folder of the base, for its tokenizer.")
 @click.option("--rows", default=3, show_default=True, type=click.IntRange(1), help="Rows to show.")
 @own_options
 @_SET
 def preview(
-    recipe: str, dataset: str | None, base: Path | None, rows: int, overrides: tuple[str, ...], **own: Any
+    recipe: str, datasets: tuple[str, ...], base: Path | None, rows: int, overrides: tuple[str, ...], **own: Any
 ) -> None:
     """Decoded training samples with the loss mask shown.
 
@@ -90,17 +95,25 @@ def preview(
     What the loss covers is green on a terminal, and stands between ⟦ and ⟧ elsewhere ([[ and ]] where the terminal
     has no such signs).
     """
-    from kollm.dataset.given import given_records
+    import tempfile
+
+    from kollm.dataset.folder import training_parts
+    from kollm.dataset.given import given_datasets
+    from kollm.dataset.mixture import parse_given
     from kollm.recipe.load import load_recipe
     from kollm.run.stages import training_rows
     from kollm.train.preview import make_preview, preview_tokenizer
 
     loaded = load_recipe(recipe, overrides)
-    if dataset is None:
-        loaded, records = training_rows(loaded)
+    if not datasets:
+        loaded, parts = training_rows(loaded)
     else:
-        records = list(given_records(dataset, own_from(own), split="train"))
-    shown = make_preview(loaded, records, preview_tokenizer(loaded, records, base), rows)
+        given = [parse_given(text) for text in datasets]
+        with tempfile.TemporaryDirectory() as work:
+            folder = given_datasets(given, Path(work), own_from(own), loaded.data.seed)
+            parts = {name: list(records) for name, records in training_parts(folder)}
+    records = [record for part in parts.values() for record in part]
+    shown = make_preview(loaded, parts, preview_tokenizer(loaded, records, base), rows)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     opening, closing = _marks()
     for name, spans in shown.rows.items():
@@ -124,7 +137,13 @@ def _marks() -> tuple[str, str]:
 
 @click.command()
 @click.argument("recipe", required=False)
-@click.option("--dataset", help="Dataset folder, Hub id, or rows of yours: a file, a folder, or - for standard input.")
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    metavar=DATASET,
+    help="Dataset folder, Hub id, or rows of yours: a file, a folder, or - for standard input; several make a mixture.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the adapter.")
 @click.option(
     "--config", default="single_gpu", show_default=True, help="Accelerate config: a shipped one's name, or a file."
@@ -139,7 +158,7 @@ def _marks() -> tuple[str, str]:
 @_SET
 def train(
     recipe: str | None,
-    dataset: str | None,
+    datasets: tuple[str, ...],
     output: Path | None,
     config: str,
     processes: int | None,
@@ -156,7 +175,7 @@ def train(
 
     Killed at any moment, the same command goes on from the last checkpoint.
     """
-    from kollm.dataset.given import given_dataset
+    from kollm.dataset.given import given_datasets
     from kollm.recipe.load import load_recipe
     from kollm.train.check import check_recipe
     from kollm.train.launch import check_launch, launch, launch_command
@@ -166,12 +185,14 @@ def train(
         _refuse_beside_smoke(click.get_current_context())
         _smoke(load_recipe(recipe, overrides) if recipe else _made(model, overrides), output)
         return
-    if dataset is None or output is None:
+    given, seed = _given(recipe, datasets, overrides, model)
+    if not given or output is None:
         raise click.UsageError("Missing option '--dataset' or '-o': both are needed, except with --smoke.")
     said = own_from(options)
     base = Path(model) if recipe and model else None
-    if not dry_run or recipe is None:
-        dataset = given_dataset(dataset, output.absolute().parent, said)
+    dataset = given[0].dataset
+    if not dry_run or recipe is None or len(given) > 1 or given[0].amount:
+        dataset = given_datasets(given, output.absolute().parent, said, seed)
     if recipe is None:
         recipe = _new_recipe(model, dataset, output)
     for values, folder in _sweep(sweep, output):
@@ -187,6 +208,22 @@ def train(
         click.echo(shlex.join(["accelerate", "launch", *command[3:]]))
         if not dry_run:
             launch(command)
+
+
+def _given(
+    recipe: str | None, datasets: tuple[str, ...], overrides: tuple[str, ...], model: str | None
+) -> tuple[list[GivenDataset], int]:
+    """What is trained on, as said here, else in the recipe; and the seed of a draw."""
+    from kollm.dataset.mixture import parse_given
+    from kollm.recipe.load import load_recipe, override
+    from kollm.recipe.schema import Base, GivenDataset, Recipe
+
+    data = (
+        load_recipe(recipe, overrides) if recipe else override(Recipe(base=Base(model=model or "")), overrides)
+    ).data
+    if datasets:
+        return [parse_given(text) for text in datasets], data.seed
+    return [*data.datasets, *([GivenDataset(dataset=data.dataset)] if data.dataset else [])], data.seed
 
 
 def _made(model: str | None, overrides: tuple[str, ...]) -> Recipe:

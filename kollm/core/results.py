@@ -191,7 +191,28 @@ class _HeldOut(_Shape):
     after: Number = None
 
 
+class _Evaluation(_Shape):
+    step: int
+    loss: float
+
+
+class _Sample(_Shape):
+    step: int
+    id: str
+    question: str = ""
+    response: str
+
+
+class _PartShare(_Shape):
+    rows: int
+    tokens: int
+    supervised: int
+
+
 class _Metrics(_Shape):
+    shares: dict[str, _PartShare] = {}
+    evaluations: list[_Evaluation] = []
+    samples: list[_Sample] = []
     history: list[_HistoryEntry] = []
     heldout: _HeldOut = _HeldOut()
     throughput: dict[str, Number] = {}

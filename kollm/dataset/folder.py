@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256, whole_file, write_atomic
+from kollm.core.lock import output_lock
 from kollm.core.ownership import Replacement, own_files, require_own, restore, write_sealed
 from kollm.core.parquet import AGAIN, open_parquet, parquet_batches
 from kollm.core.reading import foreign_errors
@@ -30,6 +31,8 @@ from kollm.services.repository import locate
 CARD = "README.md"
 MANIFEST = "manifest.json"
 REJECTED = "rejected"
+PREFERENCES = "preferences"
+"""Config of the preferences, whose schema is another (`kollm.dataset.preferences`); its rows are no Records."""
 SHARD_ROWS = 200_000
 GROUP_ROWS = 5_000
 """Rows of a parquet row group: small enough that a reader of one page of the Hub's viewer loads little."""
@@ -53,8 +56,9 @@ class DatasetWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        self._replaced = require_place(self.folder)
-        self._place = Replacement(self.folder)
+        with output_lock(self.folder):
+            self._replaced = require_place(self.folder)
+            self._place = Replacement(self.folder)
         self.work = self._place.work
         self._parts: dict[Part, _PartWriter] = {}
 
@@ -212,6 +216,20 @@ def read_records(
     return _folder_records(locate(folder_or_hub_id, "dataset", revision).folder, config, split)
 
 
+def training_parts(folder_or_hub_id: str | Path) -> Iterator[tuple[str, Iterator[Record]]]:
+    """The training rows of a dataset, config by config.
+
+    Raises:
+        InputError: as `read_records`.
+    """
+    folder = locate(folder_or_hub_id, "dataset").folder
+    names = [name for name in read_manifest(folder)["files"] if _wanted(name, None, "train")]
+    if not names:
+        next(_folder_records(folder, None, "train"))  # says what there is
+    for config in dict.fromkeys(name.partition("/")[0] for name in names):
+        yield config, _folder_records(folder, config, "train")
+
+
 def read_any_records(folder_or_hub_id: str | Path, config: str | None = None) -> list[Record]:
     """As `read_records`, but nothing where the dataset has no such config: its rejected rows, say.
 
@@ -238,6 +256,11 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
     names = [name for name in manifest["files"] if _wanted(name, config, split)]
     if not names:
         there = ", ".join(sorted({name.rsplit("-", 1)[0] for name in manifest["files"]}))
+        if f"{PREFERENCES}/" in there:
+            raise InputError(
+                f"'{folder}' holds preferences, two answers to each prompt, and no rows with one - train on it by a method that "
+                "takes pairs, such as dpo."
+            )
         raise InputError(
             f"'{folder}' has no rows of config '{config or 'all'}', split '{split or 'any'}' - it has {there}."
         )
@@ -255,5 +278,7 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
 
 def _wanted(name: str, config: str | None, split: str | None) -> bool:
     its_config, its_file = name.split("/")
+    if its_config == PREFERENCES:
+        return False
     of_config = its_config != REJECTED if config in (None, "all") else its_config == config
     return of_config and (split is None or its_file.startswith(f"{split}-"))

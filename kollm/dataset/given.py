@@ -1,22 +1,26 @@
-"""What `--dataset` names: a dataset folder of kollm, one on the Hub, or rows of a user's own, which become one.
+"""What `--dataset` names: a dataset folder of kollm, one on the Hub, rows of a user's own, or several of them mixed.
 
 A dataset made on the way is kept beside the output and used again while the rows and what is said of them stay the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
-from pathlib import Path
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from huggingface_hub import HfApi
 
 from kollm.core.errors import InputError, ServiceError
 from kollm.core.progress import say
 from kollm.core.records import Record, content_id
-from kollm.dataset.folder import MANIFEST, read_manifest, read_records
+from kollm.dataset.folder import MANIFEST, dataset_fingerprint, read_manifest, read_records
+from kollm.dataset.mixture import FORMAT, MixturePart, mix, parse_given, share_lines
 from kollm.dataset.pipeline import build_dataset
 from kollm.dataset.settings import SourceInput
+from kollm.recipe.schema import GivenDataset, Recipe
 from kollm.services.repository import hub_errors, locate, parse_reference
 from kollm.sources.own import OwnOptions, OwnRows, read_own
 from kollm.sources.own.source import unique
@@ -86,6 +90,124 @@ def given_dataset(name: str | Path, work: Path, options: OwnOptions | None = Non
             f"None of the rows of '{own.where}' can be used - the reasons are in '{folder}', config rejected."
         )
     return str(folder)
+
+
+def given_datasets(
+    given: Sequence[GivenDataset],
+    work: Path,
+    options: OwnOptions | None = None,
+    seed: int = 0,
+    output: Path | None = None,
+) -> str:
+    """The dataset folder or Hub name to train on, of one dataset or several.
+
+    Args:
+        given: what is trained on; one alone, of which all is taken, needs no mixture.
+        work: folder beside which datasets that are made are kept.
+        options: what the user says of rows of their own.
+        seed: of the draw.
+        output: folder of the mixture; None to keep it beside the others, by what it is made of.
+
+    Raises:
+        InputError: one cannot be used, gives no rows, or `options` say of one what does not hold for several.
+        ServiceError: the Hub cannot be reached.
+    """
+    first = given[0]
+    if len(given) == 1 and output is None and not first.amount and not (first.name or first.config):
+        return given_dataset(first.dataset, work, _options_of(first, options or OwnOptions()))
+    _refuse_for_several(options)
+    names = [item.name or _part_name(item.dataset) for item in given]
+    parts = []
+    for item, name in zip(given, names, strict=True):
+        said = replace(_options_of(item, OwnOptions(licence=options.licence if options else "")), name=name)
+        config = None if is_own(item.dataset) else item.config
+        parts.append(MixturePart(name, given_dataset(item.dataset, work, said), item.amount, config))
+    if output is not None:
+        return str(mix(parts, output, seed))
+    made_of = [[part.name, dataset_fingerprint(part.dataset), part.config, dict(part.amount)] for part in parts]
+    key = content_id({"parts": made_of, "seed": seed, "format": FORMAT})
+    folder = work / FOLDER / f"mixture-{key.removeprefix('sha256:')[:12]}"
+    if not (folder / MANIFEST).is_file():
+        return str(mix(parts, folder, seed))
+    say(f"mixture: as it was drawn before ({folder})")
+    for line in share_lines(read_manifest(folder)["rows"]):
+        say(f"mixture: {line}")
+    return str(folder)
+
+
+class Given(NamedTuple):
+    """A recipe with the datasets that were given in place of its own, or the name of the single one that needs no making."""
+
+    recipe: Recipe
+    dataset: str | None
+
+
+def with_datasets(recipe: Recipe, texts: Sequence[str]) -> Given:
+    """A recipe whose data are the datasets of `--dataset`.
+
+    Raises:
+        InputError: one cannot be read as `DATASET[:KEY=VALUE]`.
+    """
+    given = [parse_given(text) for text in texts]
+    if not given:
+        return Given(recipe, None)
+    first = given[0]
+    if len(given) == 1 and not first.amount and not first.name and not _is_surely_own(first.dataset):
+        return Given(recipe, first.dataset)
+    data = recipe.data.model_copy(update={"dataset": None, "datasets": tuple(given)})
+    return Given(recipe.with_given_data().model_copy(update={"data": data}), None)
+
+
+def _is_surely_own(name: str) -> bool:
+    """As `is_own`; a name on the Hub that cannot be looked up is said by the checks of a run, among all that they find."""
+    try:
+        return is_own(name)
+    except (InputError, ServiceError):
+        return False
+
+
+def given_fingerprint(item: GivenDataset) -> str:
+    """What identifies the content of a dataset that is given, whatever becomes of its rows."""
+    if not is_own(item.dataset):
+        return dataset_fingerprint(item.dataset)
+    return read_own(item.dataset, _options_of(item, OwnOptions())).revision
+
+
+def _part_name(dataset: str) -> str:
+    """What a mixture calls a dataset that its user gives no name: after its file, folder or repository."""
+    last = PurePath(dataset.partition("@")[0]).name
+    stem = last.partition(".")[0] if Path(dataset).is_file() else last
+    name = re.sub(r"[^0-9a-z]+", "-", stem.lower()).strip("-")[:40]
+    if not name or name in ("all", "rejected"):
+        raise InputError(f"The dataset '{dataset}' needs a name in a mixture - write {dataset}:name=NAME.")
+    return name
+
+
+def _options_of(item: GivenDataset, said: OwnOptions) -> OwnOptions:
+    """What is said of rows of one's own: in the recipe, else on the command line."""
+    mapping = tuple(f"{field}={column}" for field, column in item.map.items())
+    return replace(
+        said,
+        mapping=mapping or said.mapping,
+        config=item.config or said.config,
+        split=item.split or said.split,
+        licence=item.licence or said.licence,
+    )
+
+
+def _refuse_for_several(options: OwnOptions | None) -> None:
+    said = options or OwnOptions()
+    for option, is_said in (
+        ("--map", said.mapping),
+        ("--source-name", said.name != OwnOptions().name),
+        ("--hub-config", said.config),
+        ("--split", said.split),
+    ):
+        if is_said:
+            raise InputError(
+                f"{option} is for one dataset, and a mixture has several parts - say it of each in a recipe's data.datasets, or "
+                "build its dataset first (kollm data build own)."
+            )
 
 
 def given_records(name: str | Path, options: OwnOptions | None = None, split: str | None = None) -> Iterator[Record]:

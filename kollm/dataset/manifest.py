@@ -43,7 +43,7 @@ def describe(inputs: Inputs, engines: Engines, settings: BuildSettings) -> dict[
 def _settings(settings: BuildSettings) -> dict[str, Any]:
     return {
         **settings.model_dump(),
-        "against": [_reference(name) for name in settings.against],
+        "against": [reference_name(name) for name in settings.against],
         "corrections": review_sha256(Path(settings.corrections)) if settings.corrections else "",
     }
 
@@ -105,7 +105,7 @@ def make_card(
     return render_card(title, parts, manifest, sorted(languages, reverse=True))
 
 
-def _reference(name: str) -> str:
+def reference_name(name: str) -> str:
     """An evaluation set by its name, or by its content where it is of this machine."""
     path = Path(name)
     if path.is_file():

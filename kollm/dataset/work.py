@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from kollm.core.errors import InputError, KollmError
 from kollm.core.files import ensure_folder, read_json, whole_file, write_json
-from kollm.core.lock import NAME as LOCK
-from kollm.core.lock import folder_lock
+from kollm.core.lock import is_lock, output_lock
 from kollm.core.progress import say
 from kollm.core.records import content_id
 from kollm.core.resources import PACKAGE
@@ -49,8 +48,8 @@ def work_folder(output: Path, about: Mapping[str, Any]) -> Iterator[Path]:
         StateError: another process builds the same.
     """
     folder = work_place(output)
-    ensure_folder(folder)
-    with folder_lock(folder):
+    with output_lock(output):
+        ensure_folder(folder)
         _begin(folder, content_id(dict(about)))
         try:
             yield folder
@@ -66,7 +65,7 @@ def work_folder(output: Path, about: Mapping[str, Any]) -> Iterator[Path]:
 
 def _begin(folder: Path, order: str) -> None:
     """Take up what an earlier build of the same order left, or make room."""
-    there = [path for path in folder.iterdir() if path.name != LOCK]
+    there = [path for path in folder.iterdir() if not is_lock(path.name)]
     if there and not (folder / ABOUT).is_file():
         raise InputError(
             f"'{folder}' is in use, it holds {there[0].name} - move that elsewhere, or name another output."

@@ -24,7 +24,7 @@ from kollm.hub.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import BEGIN, QUESTION, PromptTemplate
 from kollm.recipe.schema import SPLIT_KEYS, TOY_PREFIX, TRAINED_KEYS
-from kollm.report.markdown import markdown_tables
+from kollm.report.markdown import markdown_tables, table_cell
 from kollm.services.repository import Reference
 
 CURVE = "loss.png"
@@ -66,6 +66,8 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
         settings=list(_settings(recipe)),
         training=training,
         metrics=metrics,
+        shares=_shares(metrics),
+        learning=_learning(metrics),
         dataset=f"`{lineage.dataset}`"
         if lineage.dataset
         else f"a folder that was not published, `{lineage.dataset_fingerprint}`",
@@ -139,7 +141,8 @@ def public_recipe(folder: Path) -> dict[str, Any]:
     data = recipe["data"]
     for source in (*data["sources"], data["evaluation"] or {}):
         source.update({key: _file_name(source.get(key)) for key in ("input", "memory") if key in source})
-    data["dataset"] = _file_name(data["dataset"])
+    for given in (data, *data["datasets"]):
+        given["dataset"] = _file_name(given["dataset"])
     return recipe
 
 
@@ -223,6 +226,26 @@ def _settings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
                 beside = beside or key.removeprefix("data.") not in ("dataset", *SPLIT_KEYS)
             if value not in (None, [], {}, "") and not beside:
                 yield key, _inline(value), origins.get(key, origins.get(section, ""))
+
+
+def _shares(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parts of the training rows with their shares; none where there is one part alone."""
+    parts = metrics.get("shares") or {}
+    if len(parts) < 2:
+        return []
+    whole = {key: max(sum(part[key] for part in parts.values()), 1) for key in ("rows", "tokens")}
+    return [
+        {"name": name, **part, **{f"{key}_share": f"{part[key] / total:.1%}" for key, total in whole.items()}}
+        for name, part in parts.items()
+    ]
+
+
+def _learning(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was answered during training, as cells of a table."""
+    return [
+        {"step": row["step"], **{key: table_cell(row.get(key) or "-")[:400] for key in ("question", "response")}}
+        for row in metrics.get("samples") or ()
+    ]
 
 
 def _inline(value: Any) -> str:

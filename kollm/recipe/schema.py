@@ -7,7 +7,7 @@ name. How a recipe is read from its file is in load.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -57,17 +57,67 @@ class Base(Section):
         return self.model.startswith(TOY_PREFIX)
 
 
-class Source(Section):
+class Amount(Section):
+    """How much of some rows is trained on: `weight`, `limit` or `repeat`, one of them; all of it where none is said.
+
+    Attributes:
+        weight: a share of the mixture's weighted rows, in proportion to the other weights; no row comes twice for it.
+        limit: so many rows.
+        repeat: so many copies of each row; 0.5 is half of the rows, 2.5 each twice and half of them a third time.
+    """
+
+    weight: float | None = Field(None, gt=0, allow_inf_nan=False)
+    limit: int | None = Field(None, ge=1)
+    repeat: float | None = Field(None, gt=0, le=100, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        said = [name for name in AMOUNTS if getattr(self, name) is not None]
+        if len(said) > 1:
+            whose = getattr(self, "dataset", getattr(self, "name", ""))
+            raise ValueError(f"{' and '.join(said)} of '{whose}' both say how many rows are taken - keep one of them")
+        return self
+
+    @property
+    def amount(self) -> dict[str, float]:
+        """What is said, by its name; empty for all rows."""
+        return {name: getattr(self, name) for name in AMOUNTS if getattr(self, name) is not None}
+
+
+AMOUNTS = ("weight", "limit", "repeat")
+
+
+class Source(Amount):
     """One source of rows. `input` is a file, a Hub id, or `sample` for the rows that come with kollm.
 
-    `limit` is how many rows are read: the first, or of a huge source a sample over its files.
+    `limit` is how many rows are read: the first, or of a huge source a sample over its files. `weight` and `repeat` are
+    of the rows that were kept.
     """
 
     name: str
     input: str | None = None
     revision: str | None = None
     memory: str | None = None
-    limit: int | None = Field(None, ge=1)
+
+
+class GivenDataset(Amount):
+    """One dataset of a mixture: a folder or Hub name of kollm's, or rows of a user's own.
+
+    Attributes:
+        dataset: what `--dataset` takes.
+        name: what the mixture calls it; by default after the file, folder or repository.
+        map: field -> column, of rows of one's own.
+        config: of a dataset on the Hub.
+        split: of rows of one's own.
+        licence: of rows of one's own.
+    """
+
+    dataset: str
+    name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    map: dict[str, str] = Field(default_factory=dict)
+    config: str | None = None
+    split: str | None = None
+    licence: str = ""
 
 
 class BuildSettings(Section):
@@ -84,7 +134,7 @@ class BuildSettings(Section):
         against: evaluation sets to look for: `human_eval` for the 252 user-oriented tasks, a file, a dataset folder or a
             Hub id; those among the sources are looked for in any case.
         limit: rows to read of each source: the first, or of a huge source a sample over its files.
-        seed: of that sample.
+        seed: of that sample, and of what is drawn for a mixture.
         corrections: path of a review file (`kollm data review`) whose decisions are replayed; empty for none.
         keep_english: whether each translated row is followed by its English original, as in KORani's data.
         fresh_answers: whether only questions are translated, and rows set aside for answers of a model, as in KoAlpaca's.
@@ -109,11 +159,23 @@ class Data(BuildSettings):
 
     sources: tuple[Source, ...] = ()
     dataset: str | None = None
+    datasets: tuple[GivenDataset, ...] = ()
     evaluation: Source | None = None
     translator: TranslatorName = "memory"
     translator_model: str | None = None
     holdout: float = Field(0.0, ge=0.0, lt=1.0)
     holdout_seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_way_to_give_rows(self) -> Self:
+        if self.dataset is not None and self.datasets:
+            raise ValueError("data.dataset and data.datasets are both set - keep one")
+        return self
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the rows come from datasets, which take the place of the sources."""
+        return self.dataset is not None or bool(self.datasets)
 
     @property
     def build(self) -> BuildSettings:
@@ -154,7 +216,7 @@ class Adapter(Section):
 class GenerationSettings(Section):
     """How answers are decoded, and by which systems: the adapter, and the untouched base as a row of its own."""
 
-    preset: Literal["paper", "beam-sample", "greedy"] = "paper"
+    preset: Literal["paper", "beam-sample", "sample", "greedy"] = "paper"
     max_new_tokens: int | None = Field(None, ge=1)
     batch_size: int = Field(16, ge=1)
     systems: tuple[Literal["adapter", "base"], ...] = ("adapter", "base")

@@ -1,4 +1,7 @@
-"""The figures of a report, as SVG whose text is live: it is read out, searched, and drawn with the page's own font."""
+"""The figures of a report, as SVG whose text is live: it is read out, searched, and drawn with the page's own font.
+
+A plotting library would put a script or outlines of letters into the one file that a report is.
+"""
 
 from __future__ import annotations
 
@@ -150,12 +153,14 @@ def distribution(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
 
 
 def curve(training: Mapping[str, Any]) -> Markup | None:
-    """Training loss by step as a line; held-out loss before and after as dots; None below two points."""
+    """Training loss by step as a line; held-out loss before, while and after training as dots; None below two points."""
     history, ends = training.get("history") or [], training.get("heldout") or {}
     loss = [(float(h["step"]), float(h["loss"])) for h in history if h.get("loss") is not None]
-    heldout = [(float(h["step"]), float(h["eval_loss"])) for h in history if h.get("eval_loss") is not None]
+    heldout = [(float(row["step"]), float(row["loss"])) for row in training.get("evaluations") or ()]
     if loss and ends.get("before") is not None and ends.get("after") is not None:
-        heldout = [(0.0, float(ends["before"])), *heldout, (loss[-1][0], float(ends["after"]))]
+        # Where the best weights were kept, the loss after training is theirs, and stands in the curve already.
+        after = [] if training.get("best_step") else [(loss[-1][0], float(ends["after"]))]
+        heldout = [(0.0, float(ends["before"])), *heldout, *after]
     both = [*loss, *heldout]
     if len(both) < 2:
         return None

@@ -19,12 +19,12 @@ def _table(judging: Mapping[str, Any]) -> str:
     names = [axis_words(axis) for axis in judging["axes"]]
     head = ["시스템 / System", "n", *(f"{words.ko} / {words.en}" for words in names)]
     rows = [
-        [_text(s["system"]), _scored(s), *(_score(s["axes"][a["key"]]) for a in judging["axes"])]
+        [table_cell(s["system"]), _scored(s), *(_score(s["axes"][a["key"]]) for a in judging["axes"])]
         for s in judging["systems"]
     ]
     rows += [
         [
-            f"{_text(row['system'])} (공개된 값 / published: {row['origin']}"
+            f"{table_cell(row['system'])} (공개된 값 / published: {row['origin']}"
             + (f", {row['judge']}" if "judge" in row else "")  # reports of earlier versions do not say whose it was
             + ("" if row.get("same_words", True) else ", 다른 글로 물음 / asked in other words")
             + ")",
@@ -41,8 +41,8 @@ def _caption(judging: Mapping[str, Any]) -> str:
     judge = judging["model"] or "-"
     warning = " " + LOW_MASS.en + "." if low_mass(judging) else ""
     return (
-        f"Rubric {_text(judging['rubric'])} ({judging['rubric_sha256'][:19]}), mode {_text(judging['mode'])}, judge "
-        f"{_text(judge)};{warning} mean [95 % interval]; n: scored of answered. Published rows were judged by others and have no interval."
+        f"Rubric {table_cell(judging['rubric'])} ({judging['rubric_sha256'][:19]}), mode {table_cell(judging['mode'])}, judge "
+        f"{table_cell(judge)};{warning} mean [95 % interval]; n: scored of answered. Published rows were judged by others and have no interval."
     )
 
 
@@ -65,8 +65,8 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _text(value: str) -> str:
-    """A name as table cell: one line, its markup inert."""
+def table_cell(value: str) -> str:
+    """A text as table cell: one line, its markup inert."""
     for sign in "\\|`<>[]()*_!#~&":
         value = value.replace(sign, f"\\{sign}")
     return " ".join(value.split())

@@ -22,6 +22,7 @@ from kollm.core.errors import InputError, KollmError, MissingExtraError, RecipeE
 from kollm.core.files import read_json, require_file
 from kollm.core.results import read_run_file
 from kollm.dataset.folder import read_records
+from kollm.dataset.given import is_own
 from kollm.quality.filters import FILTERS
 from kollm.recipe.bases import BASES, facts_from_config
 from kollm.recipe.engines import ENGINES
@@ -32,6 +33,7 @@ from kollm.run.stages import STAGES, RunOptions
 from kollm.services.ledger import default_path
 from kollm.services.repository import RepoType, find_on_hub
 from kollm.sources import SAMPLE, find_source, is_local, sample_file
+from kollm.sources.own.places import find_files
 from kollm.train.check import check_recipe, config_file
 from kollm.train.plan import trainable_parameters
 from kollm.translate.engines import check_engine
@@ -97,7 +99,7 @@ def check_run(recipe: Recipe, options: RunOptions | None = None, restart: str | 
     data, given = recipe.data, (options.dataset if options else None) or recipe.data.dataset
     tasks = options.evaluation if options else None
     with found.of():
-        list(destinations(recipe, given is not None))
+        list(destinations(recipe, given is not None or data.is_given))
     if "dataset" in todo:
         _check_dataset(recipe, given, options is not None, found, hub)
     if "evaluation" in todo:
@@ -144,11 +146,14 @@ class _Hub:
         """Find out whether a repository is there."""
         self._questions.setdefault((name, kind, revision), None)
 
-    def readable(self, found: Findings, dataset: str) -> None:
-        """Find out whether a dataset can be read: here at once, on the Hub whether it is there."""
+    def readable(self, found: Findings, dataset: str, *, own: bool = False) -> None:
+        """Find out whether a dataset can be read: here at once, on the Hub whether it is there; rows of one's own are opened."""
         with found.of():
             if Path(dataset).exists() or not _is_name(dataset):
-                next(iter(read_records(dataset)))
+                if own and is_own(dataset):
+                    find_files(dataset)
+                else:
+                    next(iter(read_records(dataset)))
             else:
                 self.exists(dataset, "dataset")
 
@@ -174,6 +179,10 @@ def _check_dataset(recipe: Recipe, given: str | None, running: bool, found: Find
     data = recipe.data
     if given is not None:
         return hub.readable(found, given)
+    if data.datasets:
+        for item in data.datasets:
+            hub.readable(found, item.dataset, own=True)
+        return None
     with found.of():
         if not data.sources and running:
             raise RecipeError(

@@ -39,10 +39,10 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
         KollmError: whatever a stage raises; what was finished stays.
     """
     require_runnable(recipe, options, restart)
-    for line in destinations(recipe, bool(options.dataset or recipe.data.dataset)):
+    for line in destinations(recipe, bool(options.dataset or recipe.data.is_given)):
         say(line)
-    ensure_folder(options.folder)
     with folder_lock(options.folder):
+        ensure_folder(options.folder)
         mend_moved(options.folder / "adapter")
         journal = _open_journal(options.folder, recipe, restart)
         run = Run(recipe, options, {})

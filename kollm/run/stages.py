@@ -18,19 +18,24 @@ from kollm.core.progress import say
 from kollm.core.records import Record
 from kollm.core.results import read_metrics_file, read_training_file
 from kollm.core.version import __version__
-from kollm.dataset.folder import dataset_fingerprint, read_records
+from kollm.dataset.folder import dataset_fingerprint, read_manifest, read_records, training_parts
+from kollm.dataset.given import FOLDER as OWN_DATASETS
+from kollm.dataset.given import given_datasets, given_fingerprint
 from kollm.dataset.leak_check import EVALUATION, find_leaks, load_references
+from kollm.dataset.mixture import mix, source_parts
 from kollm.dataset.pipeline import build_dataset
 from kollm.dataset.settings import SourceInput, make_settings
 from kollm.recipe.engines import NONE
 from kollm.recipe.load import load_recipe
-from kollm.recipe.schema import TRAINED_KEYS, BuildSettings, Data, Recipe, Source
+from kollm.recipe.schema import SPLIT_KEYS, TRAINED_KEYS, BuildSettings, Data, Recipe, Source
 from kollm.services.repository import RepoType, locate
 from kollm.sources import SAMPLE
 from kollm.train.launch import check_launch, launch, launch_command
 
 RECIPE = "run.recipe.yaml"
 """The recipe that training is launched with; the user's own may lie in the work folder as recipe.yaml."""
+SOURCES = "sources"
+"""The dataset of which the training rows are drawn, where its sources have shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +119,17 @@ class Stage(NamedTuple):
 def _dataset_inputs(run: Run) -> dict[str, Any]:
     if _given_dataset(run) is not None:
         return {"dataset": dataset_fingerprint(str(_given_dataset(run))), "looked_for": list(_tasks_to_look_for(run))}
-    data = run.recipe.data.model_dump(mode="json", exclude={"evaluation", "holdout", "holdout_seed", "dataset"})
-    files = _file_hashes(run.recipe.data.sources)
     looked_for = list(_tasks_to_look_for(run))
+    if run.recipe.data.datasets:
+        given = [item.model_dump(mode="json") for item in run.recipe.data.datasets]
+        contents = {item.dataset: given_fingerprint(item) for item in run.recipe.data.datasets}
+        return {"datasets": given, "contents": contents, "seed": run.recipe.data.seed, "looked_for": looked_for}
+    data = run.recipe.data.model_dump(mode="json", exclude={"evaluation", *SPLIT_KEYS, "dataset", "datasets"})
+    for source in data["sources"]:  # keys that the run folders of earlier versions do not name
+        for name in ("weight", "repeat"):
+            if source[name] is None:
+                del source[name]
+    files = _file_hashes(run.recipe.data.sources)
     return {"data": data, "files": files, "limit": run.options.limit, "looked_for": looked_for}
 
 
@@ -140,7 +153,34 @@ def _dataset(run: Run) -> StageResult:
             fingerprint=dataset_fingerprint(given),
             details={"rows": rows},
         )
-    return _build(run, run.recipe.data.sources, "dataset", _build_settings(run))
+    result = _training_data(run)
+    if run.recipe.data.datasets:
+        _look_for_tasks(run, str(run.folder / "dataset"))
+    return result
+
+
+def _training_data(run: Run) -> StageResult:
+    """Make the folder `dataset`: the sources built, or the datasets mixed; sources with shares are both."""
+    data, folder = run.recipe.data, run.folder / "dataset"
+    if data.datasets:
+        given_datasets(data.datasets, run.folder, seed=data.seed, output=folder)
+        return _mixed(folder, f"mixed of {len(data.datasets)} datasets", {})
+    if not _is_weighted(data):
+        return _build(run, data.sources, "dataset", _build_settings(run))
+    built = _build(run, data.sources, SOURCES, _build_settings(run))
+    parts = source_parts(run.folder / SOURCES, data.sources)
+    mix(parts, folder, data.seed)
+    return _mixed(folder, f"drawn of {built.summary}", built.details)
+
+
+def _is_weighted(data: Data) -> bool:
+    return any(source.weight is not None or source.repeat is not None for source in data.sources)
+
+
+def _mixed(folder: Path, how: str, details: Mapping[str, Any]) -> StageResult:
+    rows = sum(read_manifest(folder)["rows"].values())
+    fingerprint = dataset_fingerprint(str(folder))
+    return StageResult("dataset", f"{rows:,} rows, {how}", fingerprint, {**details, "rows": rows})
 
 
 def _build_settings(run: Run) -> BuildSettings:
@@ -208,10 +248,10 @@ def _build(run: Run, sources: tuple[Source, ...], name: str, settings: BuildSett
 
 
 class TrainingRows(NamedTuple):
-    """Training rows, and the recipe with the data that they are of."""
+    """Training rows by config, and the recipe with the data that they are of."""
 
     recipe: Recipe
-    records: list[Record]
+    parts: dict[str, list[Record]]
 
 
 def training_rows(recipe: Recipe) -> TrainingRows:
@@ -223,17 +263,17 @@ def training_rows(recipe: Recipe) -> TrainingRows:
         InputError: data that cannot be read.
     """
     data = recipe.data
-    if data.dataset is not None:
+    if data.is_given or _is_here(data):
         try:
-            return TrainingRows(recipe, list(read_records(data.dataset, split="train")))
+            return _made(recipe)
         except ServiceError as error:
+            if not data.is_given:
+                raise
             missing = str(error).rstrip(".")
-    elif _is_here(data):
-        return _built(recipe)
     else:
         missing = f"the data of {recipe.name} is to be downloaded or translated first, then --dataset D shows it"
     say(f"preview: {missing}; these are rows of the bundled sample")
-    return _built(recipe.model_copy(update={"data": load_recipe("demo").data}))
+    return _made(recipe.model_copy(update={"data": load_recipe("demo").data}))
 
 
 def _is_here(data: Data) -> bool:
@@ -243,11 +283,14 @@ def _is_here(data: Data) -> bool:
     return bool(inputs) and here and data.translator in ("memory", NONE)
 
 
-def _built(recipe: Recipe) -> TrainingRows:
+def _made(recipe: Recipe) -> TrainingRows:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(recipe, RunOptions(Path(folder)), {})
-        _build(run, recipe.data.sources, "dataset", _build_settings(run))
-        return TrainingRows(recipe, list(read_records(run.folder / "dataset", split="train")))
+        given = _given_dataset(run)
+        if given is None:
+            _training_data(run)
+            given = str(run.folder / "dataset")
+        return TrainingRows(recipe, {name: list(rows) for name, rows in training_parts(given)})
 
 
 def _evaluation_inputs(run: Run) -> dict[str, Any]:
@@ -428,7 +471,7 @@ def _judge(run: Run) -> Any:
         from kollm.judge.local import LocalJudge
 
         where = settings.model or run.location("base")
-        return LocalJudge(where, settings.rubric, name=settings.model or run.recipe.base.model)
+        return LocalJudge(where, settings.rubric, name=None if settings.model else run.recipe.base.model)
     if settings.engine == "rules":
         return make_judge(settings.rubric, JudgeOptions("rules"))
     options = JudgeOptions(
@@ -454,8 +497,17 @@ def _report(run: Run) -> StageResult:
     return StageResult(location="report.html", summary="report.html and report.json")
 
 
+def _dataset_writes(run: Run) -> tuple[str, ...]:
+    if _given_dataset(run):
+        return ()
+    data = run.recipe.data
+    if data.datasets:
+        return ("dataset", OWN_DATASETS)
+    return (SOURCES, "dataset") if _is_weighted(data) else ("dataset",)
+
+
 STAGES: tuple[Stage, ...] = (
-    Stage("dataset", _dataset_inputs, _dataset, lambda run: () if _given_dataset(run) else ("dataset",)),
+    Stage("dataset", _dataset_inputs, _dataset, _dataset_writes),
     Stage("evaluation", _evaluation_inputs, _evaluation, lambda run: () if run.options.evaluation else ("evaluation",)),
     Stage("base", _base_inputs, _base, lambda run: ("base",) if run.recipe.base.is_toy else ()),
     Stage("adapter", _adapter_inputs, _adapter, lambda _: ("adapter",)),

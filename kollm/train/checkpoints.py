@@ -31,10 +31,14 @@ FINAL = "final"
 IDENTITY = "identity.json"
 """What the training is of; a resumed one must agree with it."""
 BEFORE = "heldout_before.json"
+EVALUATIONS = "evaluations.jsonl"
+SAMPLES = "samples.jsonl"
+"""What the adapter answered while it was trained; metrics.json has it at the end."""
 OUT_OF_MEMORY = "out_of_memory.json"
 COMPLETE = "complete.json"
 """Written last into a checkpoint, with the files that it consists of: one without it was cut off by a kill and is not
 resumed from."""
+_WHILE_TRAINING = (IDENTITY, BEFORE, EVALUATIONS, SAMPLES, OUT_OF_MEMORY)
 _UNWRITTEN = re.compile(r"inline_container|PytorchStreamWriter|iostream|file write failed")
 """What torch says where a file of its own cannot be written."""
 _SAVED = re.compile(
@@ -82,7 +86,7 @@ def training_files(output: Path) -> dict[str, str]:
     paths = [path for path in (output / TRACKER).rglob("*") if path.name.startswith("kollm")]
     paths += (output / TENSORBOARD).glob("**/events.out.tfevents.*")
     if (output / CHECKPOINTS / IDENTITY).is_file():
-        paths += [output / RECIPE, *(output / CHECKPOINTS / name for name in (IDENTITY, BEFORE, OUT_OF_MEMORY))]
+        paths += [output / RECIPE, *(output / CHECKPOINTS / name for name in _WHILE_TRAINING)]
         paths += [path for path in (output / CHECKPOINTS).glob("*/**/*") if _SAVED.match(path.name)]
         paths += [path for path in output.glob("*") if _SAVED.match(path.name) or path.name == "metrics.json"]
         for marker in (output / CHECKPOINTS).glob(f"checkpoint-*/{COMPLETE}"):

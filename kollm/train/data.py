@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, NamedTuple
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from kollm.core.errors import InputError
 from kollm.core.records import Record
+from kollm.dataset.mixture import share_lines
 from kollm.recipe.tokens import PromptEncoder, Row, Span, plain_ids
 
 IGNORED = -100
@@ -26,7 +27,9 @@ IGNORED = -100
 
 Loss = Literal["completion", "all"]
 Ids = NDArray[np.int32]
-_PAIR = re.compile(r"-t\d+$")
+_PAIR = re.compile(r"(-t\d+)?(-r\d+)?$")
+"""What ids have after their conversation's: a pair's number, and that of a row's copy in a mixture."""
+_COPY = re.compile(r"-r\d+$")
 _CHUNK = 512
 _LONGEST_CHARACTER = 8
 """More tokens than a character has: tokens of single bytes, of which UTF-8 takes four, and one before them."""
@@ -47,6 +50,14 @@ class Split(NamedTuple):
     heldout: list[Record]
 
 
+class Share(NamedTuple):
+    """What a part of the training rows, a config of their dataset, comes to."""
+
+    rows: int
+    tokens: int
+    supervised: int
+
+
 @dataclass(slots=True)
 class Tokenised:
     """Examples and what it took to make them.
@@ -56,10 +67,12 @@ class Tokenised:
         counts: rows by what happened: `history_cut`, `input_cut`, `completion_cut`, `dropped` (no answer token fits),
             `boundary_merge` (tokenised as one text, a token would span prompt and answer), `turn_by_turn` (conversations
             that became a row an answer, since the template rewrites earlier turns), and the encoder's notes.
+        shares: part -> what it comes to, where the rows have parts.
     """
 
     examples: list[Example] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    shares: dict[str, Share] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -79,28 +92,59 @@ class Tokenised:
         """Tokens that are predicted under the loss; a row's first token has no context and is not among them."""
         return sum(int((example.labels[1:] != IGNORED).sum()) for example in self.examples)
 
+    def add(self, name: str, part: Tokenised) -> None:
+        """Append the rows of a part."""
+        self.shares[name] = Share(len(part.examples), part.tokens, part.supervised)
+        self.examples += part.examples
+        self.counts.update(part.counts)
+
 
 def split_heldout(records: Iterable[Record], share: float, seed: int = 0) -> Split:
     """Keep a share of the conversations out of training.
 
     Which ones is decided by a hash of conversation id and seed, so that it depends neither on the order of the rows nor
-    on the other rows; all pairs of one conversation (`...-t3`) fall on one side.
+    on the other rows; all pairs of one conversation (`...-t3`) fall on one side, and all copies of a row (`...-r2`), of
+    which a single one is held out.
 
     Raises:
         InputError: a share above zero of so few conversations that one side would be empty.
     """
+    return split_parts([("", records)], share, seed).split
+
+
+class Parted(NamedTuple):
+    """Rows that are divided, and how many of those to train on stand in each part, in order."""
+
+    split: Split
+    parts: dict[str, int]
+
+
+def split_parts(parts: Iterable[tuple[str, Iterable[Record]]], share: float, seed: int = 0) -> Parted:
+    """As `split_heldout`, of rows that come part by part.
+
+    Raises:
+        InputError: as `split_heldout`.
+    """
     split = Split([], [])
-    for record in records:
-        digest = hashlib.sha256(f"{seed}:{_PAIR.sub('', record.id)}".encode()).digest()
-        held = int.from_bytes(digest[:8], "big") / 2**64 < share
-        (split.heldout if held else split.train).append(record)
+    sizes: dict[str, int] = {}
+    there: set[Record] = set()
+    for name, records in parts:
+        before = len(split.train)
+        for record in records:
+            digest = hashlib.sha256(f"{seed}:{_PAIR.sub('', record.id)}".encode()).digest()
+            if int.from_bytes(digest[:8], "big") / 2**64 >= share:
+                split.train.append(record)
+            elif (once := replace(record, id=_COPY.sub("", record.id))) not in there:
+                there.add(once)
+                split.heldout.append(record)
+        sizes[name] = len(split.train) - before
     if not split.train or (share > 0 and not split.heldout):
         empty = "train on" if not split.train else "hold out"
         raise InputError(
             f"The dataset's {len(split.train) + len(split.heldout)} rows leave none to {empty} at data.holdout={share} - "
             "use more rows, or another share or data.holdout_seed."
         )
-    return split
+    return Parted(split, sizes)
 
 
 def conversations(records: Sequence[Record]) -> int:
@@ -133,6 +177,25 @@ def tokenise(
                 else:
                     result.examples.append(_example(record.id, fitting.spans, loss))
     return result
+
+
+def tokenise_parts(
+    parts: Mapping[str, int], records: Sequence[Record], encoder: PromptEncoder, *, max_length: int, loss: Loss
+) -> Tokenised:
+    """As `tokenise`, of rows that stand part by part, so many of each; the result tells the parts' shares."""
+    whole = Tokenised()
+    left = iter(records)
+    for name, count in parts.items():
+        whole.add(name, tokenise(islice(left, count), encoder, max_length=max_length, loss=loss))
+    return whole
+
+
+def part_lines(rows: Tokenised) -> list[str]:
+    """The shares in rows and tokens, a line a part; none where there is one part alone."""
+    if len(rows.shares) < 2:
+        return []
+    shares = rows.shares.items()
+    return list(share_lines({name: s.rows for name, s in shares}, {name: s.tokens for name, s in shares}))
 
 
 def _example(name: str, spans: Sequence[Span], loss: Loss) -> Example:

@@ -7,7 +7,7 @@ keeps the best weights, and `generation.during_training` answers the same questi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,9 @@ from transformers import TrainerCallback
 from kollm.core.files import json_line, read_jsonl, write_atomic
 from kollm.core.progress import say
 from kollm.recipe.schema import Recipe
-from kollm.train.checkpoints import CHECKPOINTS
+from kollm.train.checkpoints import CHECKPOINTS, EVALUATIONS, SAMPLES
 from kollm.train.data import IGNORED, Example
 
-EVALUATIONS = "evaluations.jsonl"
-SAMPLES = "samples.jsonl"
 BEST = "best"
 LONGEST_ANSWER = 96
 """New tokens of an answer during training: enough to see what it says."""
@@ -44,12 +42,15 @@ class Evaluations(TrainerCallback):  # type: ignore[misc]
         recipe: what to look at, and when to stop.
         output: the adapter's folder.
         ends: ids that end an answer.
+        asked: question of each held-out row that is answered, by its id.
     """
 
-    def __init__(self, trainer: Any, recipe: Recipe, output: Path, ends: Sequence[int]) -> None:
-        self._trainer, self._recipe, self._ends = trainer, recipe, list(ends)
+    def __init__(
+        self, trainer: Any, recipe: Recipe, output: Path, ends: Sequence[int], asked: Mapping[str, str]
+    ) -> None:
+        self._trainer, self._recipe, self._ends, self._asked = trainer, recipe, list(ends), asked
         self._file = output / CHECKPOINTS / EVALUATIONS
-        self._samples = output / SAMPLES
+        self._samples = output / CHECKPOINTS / SAMPLES
         self._best = output / CHECKPOINTS / BEST
         self._every = float(recipe.trainer.get("eval_steps") or 0)
         self._questions = questions(trainer.heldout, recipe.generation.during_training)
@@ -88,6 +89,11 @@ class Evaluations(TrainerCallback):  # type: ignore[misc]
                 )
             control.should_training_stop = True
 
+    def about(self) -> dict[str, Any]:
+        """What metrics.json holds of it: the measurements, and the answers where some were asked for."""
+        samples = list(read_jsonl(self._samples)) if self._samples.is_file() else []
+        return {"evaluations": self.measured, **({"samples": samples} if samples else {})}
+
     def finish(self) -> int | None:
         """Put the best weights back, if they are wanted; the step that they are of."""
         if not self._recipe.trainer.get("load_best_model_at_end") or not self.measured or not self._best.is_dir():
@@ -123,9 +129,9 @@ class Evaluations(TrainerCallback):  # type: ignore[misc]
                 eos_token_id=self._ends or None,
                 pad_token_id=tokenizer.pad_token_id,
             )[0, len(question.tokens) :]
-            rows.append(
-                {"step": step, "id": question.id, "response": tokenizer.decode(said, skip_special_tokens=True).strip()}
-            )
+            response = tokenizer.decode(said, skip_special_tokens=True).strip()
+            asked = self._asked.get(question.id, "")
+            rows.append({"step": step, "id": question.id, "question": asked, "response": response})
         model.train(was_training)
         with self._samples.open("a", encoding="utf-8") as file:
             file.write("".join(map(json_line, rows)))

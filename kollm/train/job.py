@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -31,7 +31,7 @@ from kollm.core.reading import as_object
 from kollm.core.records import Record
 from kollm.core.results import read_training_file
 from kollm.core.version import __version__
-from kollm.dataset.folder import dataset_fingerprint, read_manifest, read_records
+from kollm.dataset.folder import dataset_fingerprint, read_manifest, training_parts
 from kollm.recipe.bases import facts_from_config, written_out
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import QUESTION
@@ -54,7 +54,7 @@ from kollm.train.checkpoints import (
     remove_checkpoints,
     saving,
 )
-from kollm.train.data import Example, Tokenised, conversations, split_heldout, tokenise
+from kollm.train.data import Example, Tokenised, conversations, part_lines, split_parts, tokenise, tokenise_parts
 from kollm.train.evaluation import Evaluations
 from kollm.train.model import add_tokens, load_base_tokenizer, load_model
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
@@ -166,13 +166,13 @@ def _train(job: Job) -> None:
         _begin(output, job.identity, job.recipe)
     state.wait_for_everyone()
     try:
-        trainer, metrics = _prepare(job)
+        trainer, metrics, asked = _prepare(job)
     except torch.OutOfMemoryError as error:
         raise StateError(
             "The device's memory is full before the first step: the base's weights do not fit - `kollm plan` tells what does."
         ) from error
     watched = bool(job.recipe.trainer.get("eval_steps"))
-    evaluations = Evaluations(trainer, job.recipe, output, job.encoder.ends) if watched else None
+    evaluations = Evaluations(trainer, job.recipe, output, job.encoder.ends, asked) if watched else None
     metrics = {**train(trainer, output, evaluations), **metrics, "model": _work(trainer, job.config, job.recipe)}
     metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
     with saving(output / CHECKPOINTS / FINAL):
@@ -197,20 +197,38 @@ def _check_launch(state: PartialState) -> None:
         )
 
 
-def _prepare(job: Job) -> tuple[StepTrainer, dict[str, Any]]:
-    """The trainer, and what is known of its data; the data is read and checked before the weights are loaded."""
+class _Prepared(NamedTuple):
+    """The trainer, what is known of its data, and the held-out rows' questions by id, of those that are answered."""
+
+    trainer: StepTrainer
+    metrics: dict[str, Any]
+    questions: dict[str, str]
+
+
+class _Data(NamedTuple):
+    """The rows to train on, those that are held out, and the held-out conversations."""
+
+    rows: Tokenised
+    heldout: Tokenised
+    records: list[Record]
+
+
+def _prepare(job: Job) -> _Prepared:
+    """Everything that training needs; the data is read and checked before the weights are loaded."""
     recipe, state = job.recipe, job.state
     config = trainer_config(recipe, job.output)
     if "max_length" not in recipe.trainer:
         config.max_length = min(config.max_length, _context(job.config) or config.max_length)
     encoder, tokenizer = job.encoder, job.encoder.tokenizer
     proof = prove(encoder)
-    rows, heldout, heldout_conversations = _rows(recipe, job.dataset, encoder, config.max_length)
+    rows, heldout, records = _rows(recipe, job.dataset, encoder, config.max_length)
     if state.is_main_process:
         say(f"train: {proof.sentence(encoder.name)}")
         for line in rows.moved():
             say(f"train: {line}")
         say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
+        for line in part_lines(rows):
+            say(f"train: {line}")
     model = load_model(recipe, job.base, tokenizer, encoder.ends)
     try:
         callbacks = [Watchdog(), Tracker(job.output)]
@@ -221,11 +239,15 @@ def _prepare(job: Job) -> tuple[StepTrainer, dict[str, Any]]:
         raise
     except (ValueError, ImportError, RuntimeError) as error:  # a tracker that is not installed, say
         raise refused(recipe, error) from error
-    return trainer, {
+    metrics = {
         "rows": {"train": len(rows.examples), "heldout": len(heldout.examples), **rows.counts},
         "tokens": {"total": rows.tokens, "supervised": rows.supervised},
-        "heldout_conversations": heldout_conversations,
+        "shares": {name: share._asdict() for name, share in rows.shares.items()},
+        "heldout_conversations": conversations(records),
     }
+    asked = heldout.examples[: recipe.generation.during_training]
+    wanted = {example.id for example in asked}
+    return _Prepared(trainer, metrics, {row.id: row.instruction for row in records if row.id in wanted})
 
 
 def make_trainer(
@@ -247,17 +269,16 @@ def make_trainer(
     return trainer
 
 
-def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int) -> tuple[Tokenised, Tokenised, int]:
-    records = read_records(dataset, split="train")
-    split = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed)
-    rows = tokenise(split.train, encoder, max_length=max_length, loss=recipe.loss)
+def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int) -> _Data:
+    split, parts = split_parts(training_parts(dataset), recipe.data.holdout, recipe.data.holdout_seed)
+    rows = tokenise_parts(parts, split.train, encoder, max_length=max_length, loss=recipe.loss)
     if not rows.examples:
         raise InputError(
             f"None of the {len(split.train)} rows of '{dataset}' has room for an answer in {max_length} tokens - "
             "raise trainer.max_length."
         )
     heldout = tokenise(split.heldout, encoder, max_length=max_length)
-    return rows, heldout, conversations(split.heldout)
+    return _Data(rows, heldout, split.heldout)
 
 
 def _identity(recipe: Recipe, dataset: str, prompt_sha256: str) -> dict[str, Any]:

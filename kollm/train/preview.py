@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from kollm.core.records import Record
 from kollm.recipe.schema import Recipe
 from kollm.services.local_model import find_whole_model
 from kollm.train.check import base_location
-from kollm.train.data import IGNORED, Example, Tokenised, split_heldout, tokenise
+from kollm.train.data import IGNORED, Example, Tokenised, part_lines, split_heldout, split_parts, tokenise_parts
 from kollm.train.model import add_tokens, load_base_tokenizer
 from kollm.train.prompts import make_encoder, prove
 from kollm.train.toy import recipe_tokenizer
@@ -38,6 +38,7 @@ class Preview:
         share = data.supervised / data.tokens if data.tokens else 0.0
         return [
             f"{len(data.examples):,} rows, {data.tokens:,} tokens, {data.supervised:,} ({share:.0%}) under the loss",
+            *part_lines(data),
             f"cut: history of {counts['history_cut']:,} rows, input of {counts['input_cut']:,}, "
             f"answer of {counts['completion_cut']:,} (EOS kept)",
             f"dropped, because no answer token fits: {counts['dropped']:,}",
@@ -68,13 +69,13 @@ def preview_tokenizer(recipe: Recipe, records: Sequence[Record], base: Path | No
     return tokenizer
 
 
-def make_preview(recipe: Recipe, records: Sequence[Record], tokenizer: Any, rows: int) -> Preview:
-    """Tokenise as training does, and decode the first rows of the training share."""
+def make_preview(recipe: Recipe, parts: Mapping[str, Sequence[Record]], tokenizer: Any, rows: int) -> Preview:
+    """Tokenise the rows, by config, as training does, and decode the first of those to train on."""
     encoder = make_encoder(recipe.prompt, tokenizer, enable_thinking=recipe.enable_thinking)
     proof = prove(encoder)
-    split = split_heldout(records, recipe.data.holdout, recipe.data.holdout_seed)
+    split, sizes = split_parts(parts.items(), recipe.data.holdout, recipe.data.holdout_seed)
     length = int(recipe.trainer.get("max_length") or 1024)
-    data = tokenise(split.train, encoder, max_length=length, loss=recipe.loss)
+    data = tokenise_parts(sizes, split.train, encoder, max_length=length, loss=recipe.loss)
     return Preview(
         {row.id: list(spans(row, tokenizer)) for row in data.examples[:rows]}, data, proof.sentence(encoder.name)
     )

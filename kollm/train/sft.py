@@ -352,7 +352,7 @@ def train(trainer: StepTrainer, output: Path, evaluations: Evaluations | None = 
             "before": before.measured.loss if before.measured else None,
             "after": after.loss if after else None,
         },
-        **({"evaluations": evaluations.measured, "best_step": best} if evaluations is not None else {}),
+        **({**evaluations.about(), "best_step": best} if evaluations is not None else {}),
         "throughput": throughput(trainer),
         "seconds": round(time.monotonic() - started, 1),
         "steps": trainer.state.global_step,

@@ -85,6 +85,12 @@ def write_training(folder: Path, base: str, dataset: Path) -> None:
         "heldout": {"rows": 3, "conversations": 3, "tokens": 200, "before": 6.6, "after": 6.1},
         "rows": {"train": 20, "heldout": 3},
         "tokens": {"total": 3000, "supervised": 1200},
+        "shares": {
+            "dolly": {"rows": 15, "tokens": 900, "supervised": 500},
+            "sharegpt": {"rows": 5, "tokens": 2100, "supervised": 700},
+        },
+        "evaluations": [{"step": 5, "loss": 6.3, "tokens": 200}],
+        "samples": [{"step": 5, "id": "dolly-1", "question": "수도는?", "response": "<b>서울|\n부산</b>"}],
         "seconds": 12.5,
     }
     (folder / "training.json").write_text(json.dumps(training), encoding="utf-8")

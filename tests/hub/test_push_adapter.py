@@ -176,6 +176,8 @@ def test_the_card_says_what_the_files_say(hub: LoopbackHub, spoilable: Path) -> 
         "3 were cut off",
     ):
         assert figure in card
+    assert "| `sharegpt` | 5 | 25.0% | 2,100 | 70.0% |" in card
+    assert "| 수도는? | 5 | \\<b\\>서울\\| 부산\\</b\\> |" in card
     assert f"`maker/ko-toy@{dataset.commit}`" in card
     assert "| `adapter.r` | `16` | paper |" in card
     front = yaml.safe_load(card.split("---\n")[1])

@@ -11,8 +11,7 @@ import runpy
 import shutil
 import subprocess
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import kollm
 from kollm.core.errors import InputError, MissingKeyError
 from kollm.report import write_report
 from tests.judge.conftest import REPLY, SCORES
+from tests.servers.loopback import Loopback
 
 FOLDER = Path(kollm.metric_path())
 MODEL = "gpt-5.4-mini-2026-03-17"
@@ -196,27 +196,22 @@ def test_from_a_space(llmock: LLMock, tmp_path: Path) -> None:
     space = tmp_path / "site" / "spaces" / "org" / "kollm_judge" / "resolve" / "main"
     shutil.copytree(FOLDER, space)
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     code = (
         "import evaluate, json\n"
         f"judge = evaluate.load('org/kollm_judge', 'kullm3', model='{MODEL}', mode='structured', revision='main')\n"
         "print(json.dumps(judge.compute(predictions=['a'], instructions=['b'])['statuses']))"
     )
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_EVALUATE_OFFLINE": "0",
-        "PYTHONPATH": str(FOLDER.parents[2]),
-    }
-    try:
+    with Loopback(handler) as server:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": server.origin,
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_EVALUATE_OFFLINE": "0",
+            "PYTHONPATH": str(FOLDER.parents[2]),
+        }
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
         )
-    finally:
-        server.shutdown()
-        server.server_close()
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1]) == {"ok": 1}
 

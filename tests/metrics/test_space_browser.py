@@ -16,7 +16,7 @@ import pytest
 
 import kollm
 from tests.judge.conftest import REPLY
-from tests.report.browser import browser, find_chromium
+from tests.report.browser import browser, require_chromium
 from tests.servers.logprobs import LogprobServer
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
@@ -25,10 +25,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 @pytest.fixture
 def space() -> Iterator[tuple[str, LogprobServer]]:
-    if find_chromium() is None:
-        if os.environ.get("KOLLM_REQUIRE_BROWSER") == "1":
-            pytest.fail("KOLLM_REQUIRE_BROWSER=1, and there is no chromium: apt-get install chromium")
-        pytest.skip("there is no chromium: apt-get install chromium")
+    require_chromium()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -154,7 +154,21 @@ def _metrics(rng: random.Random) -> dict[str, Any]:
         loss = 3.1 * 0.965**step + 1.4 + rng.gauss(0, 0.05)
         history.append({"step": step, "epoch": step / 20, "loss": round(loss, 4)})
     heldout = {"rows": 11, "conversations": 9, "tokens": 2210, "before": 4.412, "after": 1.867}
-    return {"history": history, "heldout": heldout, "tokens": {"trained": 81234}, "seconds": 58.2}
+    return {
+        "history": history,
+        "heldout": heldout,
+        "evaluations": [{"step": 20, "loss": 2.9, "tokens": 2210}, {"step": 40, "loss": 2.1, "tokens": 2210}],
+        "samples": [
+            {"step": step, "id": "dolly-3", "question": "<b>수도</b>는?", "response": f"{step}<script>"}
+            for step in (20, 40)
+        ],
+        "shares": {
+            "dolly": {"rows": 30, "tokens": 600, "supervised": 300},
+            "own": {"rows": 10, "tokens": 1400, "supervised": 900},
+        },
+        "tokens": {"trained": 81234},
+        "seconds": 58.2,
+    }
 
 
 def _write(path: Path, value: Any) -> None:

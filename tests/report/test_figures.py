@@ -68,6 +68,11 @@ def test_curve_starts_at_the_loss_before() -> None:
         pytest.approx((40.0, 8 + 170 * 0.1 / 2.2), abs=0.06),
         pytest.approx((380.0, 8 + 170 * 1.6 / 2.2), abs=0.06),
     ]
+    training |= {"evaluations": [{"step": 5, "loss": 1.9}, {"step": 8, "loss": 1.4}]}
+    dots = _elements(figures.curve(training) or "", "circle", "dot")
+    assert [float(dot.get("cx") or 0) for dot in dots] == [40.0, 210.0, 312.0, 380.0]
+    training |= {"best_step": 8}  # whose loss is the one after training
+    assert len(_elements(figures.curve(training) or "", "circle", "dot")) == 3
     assert figures.curve({}) is None
     assert figures.curve({"history": [{"step": 1, "loss": 2.0}]}) is None
 

@@ -23,6 +23,9 @@ def test_three_files_with_the_same_numbers(tmp_path: Path) -> None:
     assert f"<b>{mean:.3f}</b>" in html
     assert f"| {mean:.3f} [" in table or f" {mean:.3f} [" in table
     assert "4.4120" in html and "1.8670" in html
+    assert "30 (75.0%)" in html and "1,400 (70.0%)" in html, "shares of the mixture"
+    assert html.count("&lt;b&gt;수도&lt;/b&gt;는?") == 1
+    assert "20&lt;script&gt;" in html and "40&lt;script&gt;" in html and "40<script>" not in html
 
 
 def test_a_toy_run_says_that_its_scores_mean_nothing(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ FAULTS = [
     ("judge={engine: openai, model: my-model}", ["--max-cost", "1"], "No price of the model 'my-model' is known"),
     ("judge={engine: local, model: no/such/model}", [], "no name on the Hub"),
     ("name=demo", ["--eval", "nosuch"], "There is no folder 'nosuch'"),
-    ("name=demo", ["--dataset", "nosuch"], "There is no folder 'nosuch'"),
+    ("name=demo", ["--dataset", "nosuch"], "There is no file or folder 'nosuch'"),
     ("name=demo", ["--config", "nosuch"], "There is no accelerate config 'nosuch'"),
     ("name=demo", ["--restart", "nosuch"], "There is no stage 'nosuch'"),
 ]

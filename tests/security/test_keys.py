@@ -4,9 +4,7 @@ address is kept."""
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,51 +21,38 @@ from kollm.services.ledger import Ledger
 from kollm.services.retry import RetryPolicy
 from kollm.translate.deepl import DeepLTranslator
 from tests.hub.folders import make_dataset
+from tests.servers.chat import completion
+from tests.servers.loopback import JsonHandler, Loopback
 
 OPENAI, DEEPL, OTHER = "sk-of-openai", "of-deepl:fx", "of-another"
 VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "DEEPL_AUTH_KEY", "DEEPL_SERVER_URL", "OPENAI_ORG_ID")
 
 
-class Listener:
+class Listener(Loopback):
     """A host that writes down what it gets; it answers like a chat service, or sends on to another address."""
 
     def __init__(self, sends_on: str = "") -> None:
         self.heard: list[tuple[dict[str, str], bytes]] = []
         heard = self.heard
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
+        class Handler(JsonHandler):
+            def do_POST(self) -> None:  # noqa: N802 - http.server finds it by this name
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 heard.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                message = {"role": "assistant", "content": "네."}
-                choice = {"index": 0, "message": message, "finish_reason": "stop"}
-                reply = {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice]}
-                data = json.dumps(reply).encode()
-                self.send_response(307 if sends_on else 200)
-                if sends_on:
-                    self.send_header("Location", f"{sends_on}/chat/completions")
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                onward = {"Location": f"{sends_on}/chat/completions"} if sends_on else {}
+                self.reply(307 if sends_on else 200, completion("m"), onward)
 
-            def log_message(self, *_: object) -> None:
-                pass
+        super().__init__(Handler)
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+    @property
+    def url(self) -> str:
+        return f"{self.origin}/v1"
 
 
 @pytest.fixture
 def stranger() -> Iterator[Listener]:
-    listener = Listener()
-    yield listener
-    listener.close()
+    with Listener() as listener:
+        yield listener
 
 
 @pytest.fixture(autouse=True)
@@ -180,17 +165,16 @@ def test_the_environments_address_is_the_users_choice(
 
 
 def test_nobody_is_sent_on_to_another_host(stranger: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sender = Listener(sends_on=stranger.url)
-    monkeypatch.setenv("OPENAI_BASE_URL", sender.url)
-    with pytest.raises(ServiceError, match="sends on to another address"):
-        ask(tmp_path)
-    assert sender.heard and not stranger.heard
-    monkeypatch.setenv("DEEPL_SERVER_URL", sender.url)
-    client = DeepLTranslator()._client()
-    with pytest.raises(Exception, match="sends on to another address"):
-        client.translate_text(["A text."], target_lang="KO")
-    assert not stranger.heard
-    sender.close()
+    with Listener(sends_on=stranger.url) as sender:
+        monkeypatch.setenv("OPENAI_BASE_URL", sender.url)
+        with pytest.raises(ServiceError, match="sends on to another address"):
+            ask(tmp_path)
+        assert sender.heard and not stranger.heard
+        monkeypatch.setenv("DEEPL_SERVER_URL", sender.url)
+        client = DeepLTranslator()._client()
+        with pytest.raises(Exception, match="sends on to another address"):
+            client.translate_text(["A text."], target_lang="KO")
+        assert not stranger.heard
 
 
 def test_deepls_key_goes_to_deepl_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,11 @@ For tests in which the answer must depend on the prompt and not on the order in 
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple, Self
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from tests.servers.loopback import JsonHandler, Loopback
 
 
 class Said(NamedTuple):
@@ -43,18 +42,16 @@ def completion(model: str, /, **changes: Any) -> dict[str, Any]:
     return {"id": "x", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage, **changes}
 
 
-class LoopbackChat:
+class LoopbackChat(Loopback):
     """The server. Use as a context manager; `bodies` holds the requests that came in."""
 
     def __init__(self, model: Model) -> None:
         self.bodies: list[dict[str, Any]] = []
         bodies = self.bodies
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JsonHandler):
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = self.json_body()
                 assert self.path == "/v1/chat/completions", self.path
                 bodies.append(body)
                 answer = model(body)
@@ -68,32 +65,8 @@ class LoopbackChat:
                 choice = {"finish_reason": said.finish_reason}
                 self.reply(200, completion(body["model"], message={"content": said.text}, choice=choice))
 
-            def reply(self, status: int, value: Any, headers: Mapping[str, str] = MappingProxyType({})) -> None:
-                data = value if isinstance(value, bytes) else json.dumps(value).encode("utf-8")
-                self.send_response(status)
-                for name, text in headers.items():
-                    self.send_header(name, text)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        super().__init__(Handler)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        return f"{self.origin}/v1"

@@ -22,10 +22,10 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from xml.etree import ElementTree
+
+from tests.servers.loopback import JsonHandler, Loopback
 
 KEY = "loopback-key"
 SYLLABLES = (
@@ -100,7 +100,7 @@ class State:
         return True
 
 
-class DeepLServer:
+class DeepLServer(Loopback):
     """Serve on a free port of the loopback interface, or on `port`; use as a context manager."""
 
     def __init__(self, *, port: int = 0, **settings: Any) -> None:
@@ -111,38 +111,15 @@ class DeepLServer:
             pass
 
         Handler.state = state
-        self._server = _Server(("127.0.0.1", port), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        super().__init__(Handler, port=port)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    @property
+    def url(self) -> str:
+        return self.origin
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed closes its connection; nothing to say about it."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(JsonHandler):
     state: State
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -205,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.hang_up == "after":
             return self._hang_up()
         if fault.body is not None:
-            return self._send_raw(200, fault.body.encode("utf-8", "surrogatepass"))
+            return self.reply(200, fault.body.encode("utf-8", "surrogatepass"))
         self._send(
             200,
             {
@@ -231,16 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def _send(self, status: int, answer: dict[str, Any], retry_after: str | None = None) -> None:
-        self._send_raw(status, json.dumps(answer).encode(), retry_after)
-
-    def _send_raw(self, status: int, body: bytes, retry_after: str | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if retry_after is not None:
-            self.send_header("Retry-After", retry_after)
-        self.end_headers()
-        self.wfile.write(body)
+        self.reply(status, answer, {} if retry_after is None else {"Retry-After": retry_after})
 
 
 def _problem(body: bytes) -> tuple[int, str] | None:

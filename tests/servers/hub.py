@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.servers.hub_routes import Handler, LineCutError
 from tests.servers.hub_store import Account, Repository
+from tests.servers.loopback import Loopback
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class Wire(io.RawIOBase):
         raise LineCutError
 
 
-class LoopbackHub:
+class LoopbackHub(Loopback):
     """The server. Use as a context manager.
 
     Args:
@@ -108,26 +109,20 @@ class LoopbackHub:
             def handle_error(self, request: Any, client_address: Any) -> None:
                 hub.unexpected.append(f"server error: {traceback.format_exc()}")
 
-        self._server = Server(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        super().__init__(type("Handler", (Handler,), {"hub": self}), kind=Server)
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self.origin
 
     @property
     def storage(self) -> str:
-        return f"http://localhost:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+        return f"http://localhost:{self.port}"
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(kind, value, trace)
         if kind is None and self.unexpected:
             raise AssertionError("The loopback Hub met what it does not know:\n" + "\n".join(self.unexpected))
 

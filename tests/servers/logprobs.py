@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from tests.servers.loopback import JsonHandler, Loopback
 
 
-class LogprobServer:
+class LogprobServer(Loopback):
     """Replies with one text, and says how probable each token was.
 
     Args:
@@ -26,40 +24,19 @@ class LogprobServer:
         self.reply, self.chances, self.reports = reply, chances, reports
         self.bodies: list[dict[str, Any]] = []
         self.authorizations: list[str] = []
-
-    def __enter__(self) -> Self:
         owner = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JsonHandler):
             def do_POST(self) -> None:
-                owner.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                owner.bodies.append(self.json_body())
                 owner.authorizations.append(self.headers["authorization"])
-                data = json.dumps(owner.completion(owner.bodies[-1])).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                self.reply(200, owner.completion(owner.bodies[-1]))
 
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
+        return f"{self.origin}/v1"
 
     def completion(self, body: Mapping[str, Any]) -> dict[str, Any]:
         tokens = self.tokens() if self.reports and body.get("logprobs") else None

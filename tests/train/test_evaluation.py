@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kollm.core.errors import RecipeError
-from kollm.core.files import read_json, read_jsonl
+from kollm.core.files import read_json
 from kollm.core.records import Record
 from kollm.recipe.load import parse_recipe
 from kollm.recipe.schema import Recipe, ToyBase
@@ -66,8 +66,12 @@ def test_the_loss_is_measured_and_answers_are_kept(base: Path, dataset: str, tmp
     assert metrics["heldout"]["before"] > measured[0]["loss"] > measured[-1]["loss"]
     assert metrics["best_step"] == 6
     assert metrics["heldout"]["after"] == pytest.approx(measured[-1]["loss"], abs=1e-6), "the best weights are kept"
-    samples = list(read_jsonl(tmp_path / "a" / "samples.jsonl"))
-    assert [(row["step"], len(row["id"]) > 0) for row in samples] == [(step, True) for step in (2, 2, 4, 4, 6, 6)]
+    assert [row["step"] for row in metrics["samples"]] == [2, 2, 4, 4, 6, 6]
+    assert {row["id"]: row["question"] for row in metrics["samples"]}.items() <= {
+        f"r-{n}": f"질문 {n}" for n in range(20)
+    }.items()
+    assert not (tmp_path / "a" / "checkpoints").exists()
+    assert metrics["shares"]["dolly"]["rows"] == metrics["rows"]["train"]
     plain = recipe(base)
     train_recipe(plain, dataset, tmp_path / "b")
     losses = [[entry["loss"] for entry in read_json(tmp_path / name / "metrics.json")["history"]] for name in "ab"]

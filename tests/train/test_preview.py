@@ -31,7 +31,7 @@ def recipe(**changes: object) -> Recipe:
 
 
 def test_the_spans_are_the_training_text_and_the_answers_are_marked() -> None:
-    shown = make_preview(recipe(), [TALK, row(1)], TOKENIZER, rows=1)
+    shown = make_preview(recipe(), {"s": [TALK, row(1)]}, TOKENIZER, rows=1)
     assert list(shown.rows) == ["talk"]
     spans = shown.rows["talk"]
     assert "".join(span.text for span in spans) == TEMPLATE.text(TALK)
@@ -40,7 +40,7 @@ def test_the_spans_are_the_training_text_and_the_answers_are_marked() -> None:
 
 
 def test_loss_all_is_shown_as_one_learned_span() -> None:
-    (span,) = make_preview(recipe(loss="all"), [TALK], TOKENIZER, rows=1).rows["talk"]
+    (span,) = make_preview(recipe(loss="all"), {"s": [TALK]}, TOKENIZER, rows=1).rows["talk"]
     assert span == (TEMPLATE.text(TALK), True)
 
 
@@ -53,7 +53,7 @@ def test_the_counts_are_over_all_rows_not_the_shown_ones() -> None:
         Record("long-talk", "s", "네?", "", "네.", (("서울은 " * 100, "한강이"),)),
         Record("long-question", "s", "서울은 " * 300, "", "네."),
     ]
-    shown = make_preview(recipe(trainer={"max_length": length}), rows, TOKENIZER, rows=1)
+    shown = make_preview(recipe(trainer={"max_length": length}), {"s": rows}, TOKENIZER, rows=1)
     assert list(shown.rows) == ["dolly-1"]
     counted = {**shown.tokenised.counts, "boundary_merge": 0}
     assert counted == {
@@ -74,7 +74,7 @@ def test_a_token_across_the_boundary_is_counted() -> None:
     """As one text, the prompt's last newline and the answer's first would be one token."""
     glued = train_tokenizer(["가\n\n\n가" * 9] * 9, 300)
     merging = Record("merging", "s", "질문", "", "\n\n가")
-    shown = make_preview(recipe(), [merging, Record("plain", "s", "질문", "", "가")], glued, rows=1)
+    shown = make_preview(recipe(), {"s": [merging, Record("plain", "s", "질문", "", "가")]}, glued, rows=1)
     assert shown.summary()[3].startswith("rows where a token would have spanned prompt and answer: 1 ")
     assert shown.rows["merging"][-1].text == f"\n\n가{EOS}"
 
@@ -83,7 +83,7 @@ def test_heldout_rows_are_not_shown() -> None:
     from kollm.train.data import split_heldout
 
     rows = [row(number) for number in range(40)]
-    shown = make_preview(recipe(data={"holdout": 0.5}), rows, TOKENIZER, rows=40)
+    shown = make_preview(recipe(data={"holdout": 0.5}), {"s": rows}, TOKENIZER, rows=40)
     assert set(shown.rows) == {record.id for record in split_heldout(rows, 0.5).train}
 
 
@@ -158,7 +158,9 @@ def test_data_that_is_not_here_is_replaced_by_the_sample_and_a_line_says_so(
     shown = training_rows(recipe(name="mine", data={"holdout": 0.002, **data}))
     said = capsys.readouterr().err
     assert (words in said and said.count("\n") == 1 and "bundled sample" in said) if words else said == ""
-    assert {record.source for record in shown.records} == ({"dolly", "gpt4_llm", "sharegpt"} if words else {"dolly"})
+    assert {record.source for part in shown.parts.values() for record in part} == (
+        {"dolly", "gpt4_llm", "sharegpt"} if words else {"dolly"}
+    )
     assert shown.recipe.data.holdout == 0.1  # the share of 0.002 would hold out none of so few
 
 
