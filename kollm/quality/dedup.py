@@ -66,6 +66,13 @@ class Repeats(NamedTuple):
     rank: npt.NDArray[np.uint8]
 
 
+class Duplicates(NamedTuple):
+    """Rows that repeat an earlier one; exact ones are not near ones too."""
+
+    exact: Repeats
+    near: Repeats
+
+
 def record_text(record: Record) -> str:
     """The text of a record by which duplicates are told: all its turns in order."""
     return "\n".join(record.texts().values())
@@ -101,6 +108,22 @@ def prints(texts: Sequence[str]) -> Prints:
         (hashes & np.uint64(0xFF)).astype(np.uint8),
         np.diff(found.offsets) > 0,
     )
+
+
+def find_duplicates(parts: Sequence[Prints], near: float = NEAR) -> Duplicates:
+    """Which rows repeat an earlier one, of texts whose prints fit into memory together, 200 bytes a row.
+
+    Args:
+        parts: prints of the rows, batch by batch, in the order in which the first of a group is to be kept.
+        near: least similarity of a near duplicate; above 1 finds none.
+    """
+    found = Prints(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    exact = exact_repeats(found.exact, np.arange(len(found.exact)))
+    found.sketched[exact.row] = False
+    rows = np.flatnonzero(found.sketched)
+    bands = np.repeat(np.arange(BANDS, dtype=np.uint8), len(rows))
+    keys, numbers = found.buckets[rows].T.ravel(), np.tile(rows, BANDS)
+    return Duplicates(exact, near_repeats(bands, keys, numbers, near, lambda wanted: found.signatures[wanted]))
 
 
 def exact_hashes(texts: Sequence[str]) -> Hashes:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kollm.core.records import Record
-from kollm.quality.dedup import BANDS, exact_repeats, near_repeats, prints, record_text, similarity
+from kollm.quality.dedup import find_duplicates, prints, record_text, similarity
 
 TEXT = (
     "The ferry to the island leaves at nine in the morning and takes about forty minutes; bring warm clothes, "
@@ -18,15 +18,9 @@ TEXT = (
 
 def _first(texts: list[str], near: float = 0.8) -> tuple[list[int], list[int]]:
     """Of each text the number of the one that it repeats, and of the one that it is nearly the same as; -1 for none."""
-    found, rows = prints(texts), np.arange(len(texts))
-    exact = exact_repeats(found.exact, rows)
-    left = np.flatnonzero(found.sketched & ~np.isin(rows, exact.row))
-    bands = np.repeat(np.arange(BANDS, dtype=np.uint8), len(left))
-    close = near_repeats(
-        bands, found.buckets[left].T.ravel(), np.tile(left, BANDS), near, lambda wanted: found.signatures[wanted]
-    )
+    found = find_duplicates([prints(texts)], near)
     result = []
-    for repeats in (exact, close):
+    for repeats in found:
         first = np.full(len(texts), -1)
         first[repeats.row] = repeats.first
         result.append(first.tolist())
@@ -59,9 +53,10 @@ def test_short_and_empty_texts_are_exact_duplicates_only() -> None:
 
 def test_batches_make_no_difference() -> None:
     texts = [TEXT, "x y z w v u", TEXT.upper(), TEXT]
-    whole, first, rest = prints(texts), prints(texts[:1]), prints(texts[1:])
-    for column, *parts in zip(whole, first, rest, strict=True):
-        assert np.array_equal(column, np.concatenate(parts))
+    whole, parts = find_duplicates([prints(texts)]), find_duplicates([prints(texts[:1]), prints(texts[1:])])
+    assert len(whole.exact.row) == len(whole.near.row) == 1
+    for one, other in zip(whole, parts, strict=True):
+        assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize(("share", "low", "high"), [(0.0, -0.05, 0.05), (0.5, 0.2, 0.5), (1.0, 1.0, 1.0)])
