@@ -32,6 +32,7 @@ COMMANDS = {
     "chat": ("kollm.cli.chat:chat", "Talk with an adapter, a model or a served one."),
     "judge": ("kollm.cli.judge:judge", "Judge answers by a rubric."),
     "verdicts": ("kollm.cli.verdicts:verdicts", "Import others' verdicts; plan how many are needed."),
+    "bench": ("kollm.cli.bench:bench", "Public benchmarks: KMMLU, HAE-RAE, KoBEST, CLIcK, HRM8K and others."),
     "compare": ("kollm.cli.compare:compare", "Paired intervals and tests between systems."),
     "report": ("kollm.cli.report:report", "Tables, figures and samples in one HTML file."),
     "app": ("kollm.cli.app:app", "Local pages: look at data, review translations, compare answers, chat."),
