@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
@@ -17,7 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lm_eval
+import numpy as np
+import torch
 from accelerate import Accelerator, PartialState
+from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
@@ -29,6 +33,8 @@ from kollm.core.records import canonical_json, content_id, text_sha256
 from kollm.recipe.tokens import plain_ids
 
 HARNESS = f"lm-evaluation-harness {lm_eval.__version__}"
+SEED = 1234
+"""The harness's default for solved examples, numpy and torch."""
 THINK_END = "</think>"
 """What ends the reasoning of a thinking template: the harness reads the answer behind it."""
 _CODE = ("!function", "class:")
@@ -53,11 +59,10 @@ class Asking:
 
 
 class Benchmarks(NamedTuple):
-    """Loaded tasks: the single ones and the groups over them, by name, and the index that they come from."""
+    """Loaded tasks: the single ones and the groups over them, by name."""
 
     tasks: dict[str, Any]
     groups: dict[str, Any]
-    manager: TaskManager
 
 
 def find_tasks(names: Sequence[str], include: Path | None = None) -> TaskManager:
@@ -111,7 +116,7 @@ def load_tasks(manager: TaskManager, names: Sequence[str]) -> Benchmarks:
         raise ServiceError(
             f"The documents of {', '.join(names)} cannot be had: {_line(error)} - check the connection and HF_TOKEN."
         ) from error
-    return Benchmarks(dict(loaded["tasks"]), dict(loaded.get("groups", {})), manager)
+    return Benchmarks(dict(loaded["tasks"]), dict(loaded.get("groups", {})))
 
 
 def run_benchmarks(system: System, benchmarks: Benchmarks, asking: Asking, output: Path) -> list[BenchmarkScore]:
@@ -209,16 +214,19 @@ def _asked(system: System, task: Any, asking: Asking) -> BenchmarkScore:
 
 
 def _ask(model: _Model, benchmarks: Benchmarks, asked: BenchmarkScore, asking: Asking) -> BenchmarkScore | None:
+    """One task, with the seeds of the harness's own command; its `simple_evaluate` also asks git and the whole machine."""
     task = benchmarks.tasks[asked.task]
+    task.set_config(key="num_fewshot", value=asked.shots)
+    task.set_fewshot_seed(seed=SEED)
+    random.seed(0)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
     try:
         with _quiet():
-            found = lm_eval.simple_evaluate(
+            found = evaluate(
                 model,
-                tasks=[task],
-                task_manager=benchmarks.manager,
-                num_fewshot=asking.shots,
+                {"tasks": {asked.task: task}},
                 limit=asking.limit,
-                batch_size=asking.batch_size,
                 apply_chat_template=not asking.raw,
                 fewshot_as_multiturn=not asking.raw,
                 log_samples=True,
