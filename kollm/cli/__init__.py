@@ -31,7 +31,10 @@ COMMANDS = {
     "serve": ("kollm.cli.serve:serve", "Serve an adapter or a model with the API of OpenAI."),
     "chat": ("kollm.cli.chat:chat", "Talk with an adapter, a model or a served one."),
     "judge": ("kollm.cli.judge:judge", "Judge answers by a rubric."),
-    "verdicts": ("kollm.cli.verdicts:verdicts", "Import others' verdicts; plan how many are needed."),
+    "verdicts": (
+        "kollm.cli.verdicts:verdicts",
+        "Import others' verdicts, plan how many are needed, watch a judge, bridge two.",
+    ),
     "bench": ("kollm.cli.bench:bench", "Public benchmarks: KMMLU, HAE-RAE, KoBEST, CLIcK, HRM8K and others."),
     "compare": ("kollm.cli.compare:compare", "Paired intervals and tests between systems."),
     "report": ("kollm.cli.report:report", "Tables, figures and samples in one HTML file."),

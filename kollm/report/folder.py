@@ -30,6 +30,8 @@ PARTS = (
     "pairs.jsonl",
     BENCHMARKS,
 )
+BRIDGE = "bridge.json"
+"""What `kollm verdicts bridge -o FOLDER` found."""
 READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "run.json": read_run_file,
     "manifest.json": read_manifest_file,
