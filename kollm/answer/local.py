@@ -118,6 +118,19 @@ def load_system(
     )
 
 
+def says_its_prompt(model_or_adapter: str, base: str | None = None) -> bool:
+    """Whether a model brings a prompt template: that of its training by kollm, or a chat template.
+
+    Raises:
+        InputError: nothing is there, or it cannot be read.
+    """
+    found = find_model(model_or_adapter)
+    if (found.folder / "training.json").is_file():
+        return True
+    under = find_adapter_base(found, base) if found.is_adapter else found
+    return bool(load_tokenizer(_with_tokenizer(found, under)).chat_template)
+
+
 def _with_tokenizer(found: LocalModel, under: LocalModel) -> LocalModel:
     """An adapter that extends the vocabulary brings its tokenizer; another's may have none."""
     return found if (found.folder / "tokenizer_config.json").is_file() else under
