@@ -38,6 +38,10 @@ OUT_OF_MEMORY = "out_of_memory.json"
 COMPLETE = "complete.json"
 """Written last into a checkpoint, with the files that it consists of: one without it was cut off by a kill and is not
 resumed from."""
+OUTBOX = "outbox"
+"""Checkpoints that wait to be published, see outbox.py."""
+SENT = "sent.json"
+_SET_ASIDE = (SENT, MARKER, RECIPE, "metrics.json")
 _WHILE_TRAINING = (IDENTITY, BEFORE, EVALUATIONS, SAMPLES, OUT_OF_MEMORY)
 _UNWRITTEN = re.compile(r"inline_container|PytorchStreamWriter|iostream|file write failed")
 """What torch says where a file of its own cannot be written."""
@@ -85,6 +89,7 @@ def training_files(output: Path) -> dict[str, str]:
     listed = own_files(output) or {}
     paths = [path for path in (output / TRACKER).rglob("*") if path.name.startswith("kollm")]
     paths += (output / TENSORBOARD).glob("**/events.out.tfevents.*")
+    paths += [path for path in (output / OUTBOX).rglob("*") if _SAVED.match(path.name) or path.name in _SET_ASIDE]
     if (output / CHECKPOINTS / IDENTITY).is_file():
         paths += [output / RECIPE, *(output / CHECKPOINTS / name for name in _WHILE_TRAINING)]
         paths += [path for path in (output / CHECKPOINTS).glob("*/**/*") if _SAVED.match(path.name)]
