@@ -72,6 +72,7 @@ from kollm.train.sft import (
 )
 from kollm.train.shapes import count
 from kollm.train.tracker import Tracker
+from kollm.train.trackers import Trackers
 
 WITHOUT_EFFECT = (
     "per_device_train_batch_size",
@@ -247,7 +248,7 @@ def _prepare(job: Job) -> _Prepared:
             say(f"train: {line}")
     model = load_model(recipe, job.base, tokenizer, encoder.ends)
     try:
-        callbacks = [Watchdog(), Tracker(job.output)]
+        callbacks = [Watchdog(), Tracker(job.output), Trackers(recipe, job.output)]
         trainer = make_trainer(
             recipe, config, model, tokenizer, rows.examples, heldout.examples, state.num_processes, callbacks
         )

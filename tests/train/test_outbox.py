@@ -70,9 +70,7 @@ def test_a_resumed_training_sets_aside_what_was_not_sent(outbox: Outbox, tmp_pat
     assert waiting(tmp_path) == []
 
 
-def test_sharded_weights_are_not_set_aside(
-    outbox: Outbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sharded_weights_are_not_set_aside(outbox: Outbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(tmp_path, 4)
     (tmp_path / "checkpoints" / "checkpoint-4" / "adapter_model.safetensors").unlink()
     outbox.on_save(None, state(4), None)
