@@ -329,13 +329,3 @@ def test_kollms_own_tracker_is_the_one_that_writes_to_trackio(
     monkeypatch.setattr("kollm.train.sft.get_available_reporting_integrations", lambda: there)
     given = trainer_config(recipe_with({"report_to": wanted}), tmp_path).report_to
     assert given == (["comet_ml"] if wanted == "all" else [])
-
-
-def test_tensorboards_events_outlive_the_checkpoints(tmp_path: Path) -> None:
-    from kollm.train.checkpoints import training_files
-
-    trained(tmp_path, {"report_to": "tensorboard"})
-    (events,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
-    assert events.stat().st_size > 500
-    assert f"tensorboard/{events.name}" in training_files(tmp_path)
-    assert not (tmp_path / "checkpoints" / "runs").exists()
