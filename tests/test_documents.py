@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,3 +74,13 @@ def test_the_documents_come_in_both_languages() -> None:
     pages = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
     english = {page.removesuffix(".md") for page in pages if not page.endswith(".ko.md")}
     assert english == {page.removesuffix(".ko.md") for page in pages if page.endswith(".ko.md")}
+
+
+def test_the_badges_are_true() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    minors = [int(match[1]) for line in project["classifiers"] if (match := re.search(r":: 3\.(\d+)$", line))]
+    for name in ("README.md", "README.ko.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert f"python-3.{min(minors)}_to_3.{max(minors)}-" in text and project["license"].replace("-", "--") in text
+        assert f"{project['urls']['Repository']}/actions/workflows/ci.yml/badge.svg" in text
+    assert (ROOT / ".github" / "workflows" / "ci.yml").is_file() and (ROOT / "LICENSE").is_file()

@@ -5,6 +5,8 @@ and keeps a row in the batch until the last row has ended. Here the beams of a p
 of each beam to it, and a mask lets that token see the prompt and the tokens that its own beam descends from. So the
 prompt is read once for all beams, a beam that takes another's place changes the mask alone, tokens that no beam descends
 from any more are dropped now and then, and a row leaves when its search has ended.
+
+Serving engines don't replace it: vLLM 0.33's beam search knows no repetition penalty and no stop strings, SGLang has none.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 
 from kollm.core.errors import StateError
 from kollm.core.files import json_line, read_jsonl, write_atomic
+from kollm.core.lock import output_lock
 from kollm.core.records import Generation
 
 
@@ -36,6 +37,11 @@ def check_same_way(path: Path, there: Generation, params: Mapping[str, Any], key
 
 def write_generations(output: Path, system: str, answers: Iterable[Generation]) -> None:
     """Put a system's answers into the file; what it holds of other systems stays, and of other tasks too."""
+    with output_lock(output):
+        _write(output, system, answers)
+
+
+def _write(output: Path, system: str, answers: Iterable[Generation]) -> None:
     there = list(read_generations(output)) if output.exists() else []
     own = {row.id: row for row in there if row.system == system}
     own |= {row.id: row for row in answers}  # in the place of an earlier answer to the task, else at the end

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kollm.judge.agreement import PositionBias
     from kollm.judge.pairwise import PairVerdict
     from kollm.judge.served import ChatJudge
+    from kollm.services.budget import Budget
     from kollm.services.chat import ChatClient, ChatRequest
 
 
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
 )
 @click.option("-o", "--output", default="verdicts.jsonl", type=click.Path(path_type=Path), show_default=True)
 @click.option("--engine", default="openai", show_default=True, type=click.Choice(["openai", "local", "rules"]))
-@click.option("--model", help="Judge [default: a dated snapshot of the service; local: none].")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="Judge; repeat for a panel of several [default: a dated snapshot of the service; local: none].",
+)
 @click.option(
     "--mode",
     type=click.Choice(["text", "structured", "rationale", "logprob"]),
@@ -96,8 +102,27 @@ def judge(
         _scores(sides[0], output, **options)
 
 
-def _scores(
-    answers: Sequence[Generation], output: Path, *, rubric: str, dry_run: bool, batch: bool, **options: Any
+def _scores(answers: Sequence[Generation], output: Path, *, models: Sequence[str], rubric: str, **options: Any) -> None:
+    """Judge by each model in turn, under one cap."""
+    from kollm.core.errors import InputError
+    from kollm.services.budget import Budget
+
+    if len(models) > 1 and (options["batch"] or options["price"] is not None):
+        raise InputError("--batch and --price are for one --model - judge by each of them apart, into one file.")
+    budget = Budget(max_cost=options["max_cost"])
+    for model in dict.fromkeys(models or (None,)):
+        _by_one_judge(answers, output, rubric=rubric, budget=budget, model=model, **options)
+
+
+def _by_one_judge(
+    answers: Sequence[Generation],
+    output: Path,
+    *,
+    rubric: str,
+    budget: Budget,
+    dry_run: bool,
+    batch: bool,
+    **options: Any,
 ) -> None:
     from kollm.core.errors import InputError
     from kollm.judge.make import JudgeOptions, make_judge
@@ -108,7 +133,7 @@ def _scores(
     if given.engine == "local" and dry_run:
         click.echo(f"{given.local_model()} would judge {len(answers)} answers by {rubric} into {output}.")
         return
-    chosen: Any = make_judge(rubric, given)
+    chosen: Any = make_judge(rubric, given, budget=budget)
     for answer in answers:
         chosen.rubric.check(answer)
     if given.engine == "rules" and dry_run:
@@ -121,26 +146,12 @@ def _scores(
 
 def _answers(path: Path, mapping: tuple[str, ...]) -> list[Generation]:
     """Answers of kollm's, or those that were made elsewhere, in any form."""
-    from kollm.answer.elsewhere import is_generations, read_answers
+    from kollm.answer import elsewhere
+    from kollm.judge.tasks import read_answers
 
-    return _read(path) if not mapping and is_generations(path) else read_answers(path, mapping)
-
-
-def _read(path: Path) -> list[Generation]:
-    from kollm.core.errors import InputError
-    from kollm.core.files import read_jsonl
-    from kollm.core.records import Generation, check_shown
-
-    answers = []
-    for number, row in enumerate(read_jsonl(path), start=1):
-        where = f"{path}, row {number}"
-        try:
-            answer = Generation.from_row(row)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
-        check_shown(where, answer.id, answer.system)
-        answers.append(answer)
-    return answers
+    if not mapping and elsewhere.is_generations(path):
+        return list(read_answers(path))
+    return elsewhere.read_answers(path, mapping)
 
 
 def _ask_service(judge: ChatJudge, answers: Sequence[Generation], output: Path, dry_run: bool, batch: bool) -> bool:
@@ -219,7 +230,10 @@ def _pairs(answers: Sequence[Generation], others: Sequence[Generation], output: 
         or options["temperature"] is not None
     ):
         raise InputError("--against judges pairs in one way, by a service - leave out the other modes and options.")
-    chosen = {key: options[key] for key in ("model", "base_url", "key_env", "max_cost", "price", "concurrency")}
+    if len(options["models"]) > 1:
+        raise InputError("--against judges pairs by one model - give one --model.")
+    chosen = {key: options[key] for key in ("base_url", "key_env", "max_cost", "price", "concurrency")}
+    chosen["model"] = next(iter(options["models"]), None)
     client = JudgeOptions(**chosen).client()
     budget = ReplyBudget(options["reply_tokens"], options["reasoning_tokens"])
     requests = pair_requests(match_pairs(answers, others), client, budget)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256, write_atomic
+from kollm.core.lock import output_lock
 from kollm.core.ownership import Replacement, own_files, require_own, restore, write_sealed
 from kollm.core.parquet import AGAIN, open_parquet, parquet_batches
 from kollm.core.reading import foreign_errors
@@ -30,6 +31,8 @@ from kollm.services.repository import locate
 CARD = "README.md"
 MANIFEST = "manifest.json"
 REJECTED = "rejected"
+PREFERENCES = "preferences"
+"""Config of the preferences, whose schema is another (`kollm.dataset.preferences`); its rows are no Records."""
 SHARD_ROWS = 200_000
 GROUP_ROWS = 5_000
 """Rows of a parquet row group: small enough that a reader of one page of the Hub's viewer loads little."""
@@ -53,8 +56,9 @@ class DatasetWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        self._replaced = _replaceable(self.folder)
-        self._place = Replacement(self.folder)
+        with output_lock(self.folder):
+            self._replaced = _replaceable(self.folder)
+            self._place = Replacement(self.folder)
         self.work = self._place.work
         self._parts: dict[Part, _PartWriter] = {}
 
@@ -222,6 +226,11 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
     names = [name for name in manifest["files"] if _wanted(name, config, split)]
     if not names:
         there = ", ".join(sorted({name.rsplit("-", 1)[0] for name in manifest["files"]}))
+        if f"{PREFERENCES}/" in there:
+            raise InputError(
+                f"'{folder}' holds preferences, two answers to each prompt, and no rows with one - train on it by a method that "
+                "takes pairs, such as dpo."
+            )
         raise InputError(
             f"'{folder}' has no rows of config '{config or 'all'}', split '{split or 'any'}' - it has {there}."
         )
@@ -239,5 +248,7 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
 
 def _wanted(name: str, config: str | None, split: str | None) -> bool:
     its_config, its_file = name.split("/")
+    if its_config == PREFERENCES:
+        return False
     of_config = its_config != REJECTED if config in (None, "all") else its_config == config
     return of_config and (split is None or its_file.startswith(f"{split}-"))

@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 from kollm.core.errors import InputError
 from kollm.core.records import Original, Provenance, Record
 
-_TURNS = pa.list_(pa.list_(pa.string()))
+TURNS = pa.list_(pa.list_(pa.string()))
+"""Arrow type of a history: turns, each a user's text and an assistant's."""
 _TEXTS = [
     ("instruction", pa.string()),
     ("input", pa.string()),
     ("output", pa.string()),
-    ("history", _TURNS),
+    ("history", TURNS),
     ("system", pa.string()),
 ]
 _PROVENANCE = [
@@ -145,7 +146,7 @@ def _text_columns(rows: Sequence[Record] | Sequence[Original]) -> list[pa.Array]
         pa.array([row.instruction for row in rows], pa.string()),
         pa.array([row.input for row in rows], pa.string()),
         pa.array([row.output for row in rows], pa.string()),
-        pa.array([row.history for row in rows], _TURNS),
+        pa.array([row.history for row in rows], TURNS),
         pa.array([row.system for row in rows], pa.string()),
     ]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from kollm.core.errors import InputError, MissingExtraError
+from kollm.core.errors import InputError
 from kollm.judge.choices import Choice
+from kollm.judge.coefficients import UNDEFINED, Coefficient, krippendorff_alpha, weighted_kappa
 from kollm.judge.intervals import Interval, mean_interval
 from kollm.judge.signflip import sign_flip_p
 from kollm.judge.stats import group_numbers, rank_correlation
@@ -29,10 +30,10 @@ class Agreement:
         mean_difference: mean of first - second: which judge is milder, and by how much.
         spearman: rank correlation.
         kendall: tau-b, which allows for ties.
-        kappa: Cohen's kappa with quadratic weights.
-        alpha: Krippendorff's alpha on ordinal scores, over all answers that either scored.
+        kappa: Cohen's kappa with quadratic weights; `kappa_ci95` its interval, by cluster.
+        alpha: Krippendorff's alpha on ordinal scores, over all answers that either scored; `alpha_ci95` its interval.
         raters: people behind the second judge's scores, where they are named.
-        alpha_of_raters: how far they agree among themselves.
+        alpha_of_raters: how far they agree among themselves; `alpha_of_raters_ci95` its interval.
         Each of the last is None where it is undefined, as where a judge gave one score to all.
     """
 
@@ -44,9 +45,12 @@ class Agreement:
     spearman: float | None
     kendall: float | None
     kappa: float | None
+    kappa_ci95: Interval | None
     alpha: float | None
+    alpha_ci95: Interval | None
     raters: int = 0
     alpha_of_raters: float | None = None
+    alpha_of_raters_ci95: Interval | None = None
 
     def to_row(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,6 +61,7 @@ def agreement(
     first: Mapping[Answer, float | None],
     second: Mapping[Answer, float | None],
     raters: Mapping[str, Mapping[Answer, float | None]] | None = None,
+    clusters: Mapping[str, str] | None = None,
 ) -> Agreement:
     """Agreement of two judges on one axis.
 
@@ -65,14 +70,17 @@ def agreement(
         first: a judge's score of each answer.
         second: the other's; the mean of several raters.
         raters: the scores of each of these raters.
-
-    Raises:
-        MissingExtraError: scipy or krippendorff is not installed.
+        clusters: task id -> what it shares with others; a task that is not named is its own.
     """
     common = [key for key in first if key in second]
     both = [(first[key], second[key]) for key in common]
     pairs = [(a, b) for a, b in both if a is not None and b is not None]
     a, b = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    names = [(clusters or {}).get(id) or id for id, *_ in common]
+    of_pairs = [name for name, (x, y) in zip(names, both, strict=True) if x is not None and y is not None]
+    kappa = weighted_kappa(a, b, of_pairs)
+    alpha = krippendorff_alpha([[x for x, _ in both], [y for _, y in both]], names)
+    among = _raters_alpha(raters, clusters or {}) if raters else UNDEFINED
     return Agreement(
         axis=axis,
         n=len(pairs),
@@ -81,58 +89,30 @@ def agreement(
         mean_difference=float(np.mean([x - y for x, y in pairs])) if pairs else None,
         spearman=rank_correlation(a, b) if len(pairs) > 1 else None,
         kendall=_kendall(a, b),
-        kappa=weighted_kappa(a, b),
-        alpha=krippendorff_alpha([[x for x, _ in both], [y for _, y in both]]),
+        kappa=kappa.value,
+        kappa_ci95=kappa.ci95,
+        alpha=alpha.value,
+        alpha_ci95=alpha.ci95,
         raters=len(raters or ()),
-        alpha_of_raters=None if not raters else _raters_alpha(raters),
+        alpha_of_raters=among.value,
+        alpha_of_raters_ci95=among.ci95,
     )
 
 
-def _raters_alpha(raters: Mapping[str, Mapping[Answer, float | None]]) -> float | None:
+def _raters_alpha(raters: Mapping[str, Mapping[Answer, float | None]], clusters: Mapping[str, str]) -> Coefficient:
     answers = list(dict.fromkeys(answer for scores in raters.values() for answer in scores))
-    return krippendorff_alpha([[scores.get(answer) for answer in answers] for scores in raters.values()])
+    return krippendorff_alpha(
+        [[scores.get(answer) for answer in answers] for scores in raters.values()],
+        [clusters.get(id) or id for id, *_ in answers],
+    )
 
 
 def _kendall(first: Sequence[float], second: Sequence[float]) -> float | None:
-    try:
-        from scipy.stats import kendalltau
-    except ImportError as error:
-        raise MissingExtraError("scipy", "judge") from error
+    from scipy.stats import kendalltau  # takes half a second to import
+
     if len(set(first)) < 2 or len(set(second)) < 2:
         return None
     return float(kendalltau(first, second).statistic)
-
-
-def weighted_kappa(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Cohen's kappa with quadratic weights (Cohen 1968): 1 - observed / expected squared distance of the scores.
-
-    The scores themselves are the distances, so that a fine scale needs no categories. None where expected is 0.
-    """
-    if not first:
-        return None
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    expected = float(a.var() + b.var() + (a.mean() - b.mean()) ** 2)
-    return 1.0 - float(((a - b) ** 2).mean()) / expected if expected > 0 else None
-
-
-def krippendorff_alpha(judges: Sequence[Sequence[float | None]]) -> float | None:
-    """Krippendorff's alpha for ordinal scores of two or more judges; None values are missing ones.
-
-    Scores are rounded to two decimals, since its table has a row and a column for every distinct score. None where it is undefined: fewer than two scores, or no answer scored twice, or one score throughout.
-
-    Raises:
-        MissingExtraError: krippendorff is not installed.
-    """
-    try:
-        import krippendorff
-    except ImportError as error:
-        raise MissingExtraError("krippendorff", "judge") from error
-    data = np.array([[np.nan if v is None else v for v in judge] for judge in judges], dtype=np.float64)
-    data = data.round(2)
-    twice = data[:, (~np.isnan(data)).sum(axis=0) >= 2]
-    if len(np.unique(twice[~np.isnan(twice)])) < 2:
-        return None
-    return float(krippendorff.alpha(reliability_data=data, level_of_measurement="ordinal"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Labels:
         hashes: answer -> hash of the text that was scored, where the file says it.
         raters: axis -> rater -> answer -> score, where the file names raters.
         judging: rubric and its hash, where the scores are a judge's.
+        clusters: task id -> its cluster, where it shares one and the file says so.
         unused: columns that hold no scores.
         encoding: in which a table was read.
     """
@@ -43,6 +44,7 @@ class Labels:
     hashes: dict[Answer, str] = field(default_factory=dict)
     raters: dict[str, dict[str, dict[Answer, float | None]]] = field(default_factory=dict)
     judging: tuple[str, str] = ("", "")
+    clusters: dict[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     encoding: str = "utf-8"
 
@@ -62,7 +64,7 @@ class Labels:
             )
         changed = {a for a, value in self.hashes.items() if other.hashes.get(a, value) != value}
         kept = {axis: {a: v for a, v in of.items() if a not in changed} for axis, of in self.scores.items()}
-        return Labels(kept, self.hashes, self.raters, self.judging, self.unused, self.encoding)
+        return replace(self, scores=kept)
 
 
 def read_labels(path: Path, limits: Limits | None = None) -> Labels:
@@ -103,7 +105,8 @@ def read_labels(path: Path, limits: Limits | None = None) -> Labels:
                 given.append(_number(score, axis, f"{path}, row {number}", limits))
     (judging,) = judgings or {("", "", "", ""): None}
     texts = {answer: text for answer, text in hashes.items() if isinstance(text, str)}
-    return Labels(_means(found), texts, judging=(judging[0], judging[3]))
+    clusters = {row["id"]: row["cluster"] for row in rows if isinstance(row.get("cluster"), str) and row["cluster"]}
+    return Labels(_means(found), texts, judging=(judging[0], judging[3]), clusters=clusters)
 
 
 def _check_row(row: Mapping[str, Any], where: str) -> None:

@@ -16,6 +16,7 @@ from kollm.services.prices import DEFAULT_MODEL
 if TYPE_CHECKING:
     from kollm.judge.local import LocalJudge
     from kollm.judge.served import ChatJudge, Mode
+    from kollm.services.budget import Budget
     from kollm.services.chat import ChatClient
     from kollm.services.ledger import Ledger
 
@@ -50,8 +51,8 @@ class JudgeOptions:
     reasoning_tokens: int | None = None
     keep_going: bool = False
 
-    def client(self, ledger: Ledger | None = None) -> ChatClient:
-        """The chat client of such a judge.
+    def client(self, ledger: Ledger | None = None, budget: Budget | None = None) -> ChatClient:
+        """The chat client of such a judge; `budget` is shared with others, in place of `max_cost`.
 
         Raises:
             InputError: a cap without a known price.
@@ -62,7 +63,9 @@ class JudgeOptions:
         except ImportError as error:
             raise MissingExtraError(error.name or "openai", "judge") from error
         given = {name: getattr(self, name) for name in ("base_url", "key_env", "max_cost", "price", "concurrency")}
-        return ChatClient(ChatService.of_options(self.model or DEFAULT_MODEL, given), kind="judge", ledger=ledger)
+        return ChatClient(
+            ChatService.of_options(self.model or DEFAULT_MODEL, given), kind="judge", ledger=ledger, budget=budget
+        )
 
     def local_model(self) -> str:
         """The local judge's model, once its options are found to leave out all that only a service has.
@@ -101,7 +104,11 @@ _OF_A_SERVICE = (
 
 
 def make_judge(
-    rubric: str | Path | Rubric, options: JudgeOptions | None = None, *, ledger: Ledger | None = None
+    rubric: str | Path | Rubric,
+    options: JudgeOptions | None = None,
+    *,
+    ledger: Ledger | None = None,
+    budget: Budget | None = None,
 ) -> ChatJudge | LocalJudge | RulesJudge:
     """A judge behind an OpenAI-compatible service, a local causal model, or the rules of a rubric alone.
 
@@ -109,6 +116,7 @@ def make_judge(
         rubric: a Rubric, the name of a shipped one, or the path of a rubric file.
         options: which judge; by default OpenAI's default model.
         ledger: where a service's answers are kept; by default the user's own.
+        budget: one that is shared with other judges, in place of `options.max_cost`.
 
     Raises:
         InputError: options that exclude each other, or what ChatJudge and LocalJudge raise.
@@ -125,9 +133,9 @@ def make_judge(
         except ImportError as error:
             raise MissingExtraError(error.name or "transformers", "train") from error
         return LocalJudge(name, rubric)
-    client = options.client(ledger)
+    client = options.client(ledger, budget)
     from kollm.judge.served import Asking, ChatJudge, ReplyBudget
 
-    budget = ReplyBudget(options.reply_tokens, options.reasoning_tokens)
-    asking = Asking(options.mode or "text", options.samples, options.temperature, budget)
+    room = ReplyBudget(options.reply_tokens, options.reasoning_tokens)
+    asking = Asking(options.mode or "text", options.samples, options.temperature, room)
     return ChatJudge(client, rubric, asking, keep_going=options.keep_going)

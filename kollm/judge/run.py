@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender, ensure_folder, json_line, write_atomic
+from kollm.core.lock import output_lock
 from kollm.core.progress import Progress
 from kollm.core.records import Generation, Status, Verdict, check_shown, text_sha256
 from kollm.judge.rubric import Rubric
@@ -135,7 +136,9 @@ class RulesJudge:
             )
 
 
-def judge_generations(generations: Iterable[Generation], judge: Judge, output: Path) -> JudgeReport:
+def judge_generations(
+    generations: Iterable[Generation], judge: Judge, output: Path, *, first_sample: int = 0
+) -> JudgeReport:
     """Judge every answer, appending each verdict to `output` as it comes.
 
     A verdict that `output` already holds is not asked for again; one that failed for want of an answer (`api_error`) is.
@@ -144,18 +147,27 @@ def judge_generations(generations: Iterable[Generation], judge: Judge, output: P
         generations: answers to judge, of one system or several.
         judge: who judges, and by which rubric.
         output: the verdicts.jsonl to write or to continue.
+        first_sample: number of the first sample; above those of earlier runs, so that the judge is really asked again.
 
     Raises:
         InputError: no answers, one under a name that a report cannot show, or a file that does not hold verdicts.
+        StateError: another process judges into that file.
     """
     answers = list(generations)
     for answer in answers:
         check_shown("The answers to judge", answer.id, answer.system)
         judge.rubric.check(answer)
-    questions = {_key(judge, question): question for question in questions_on(answers, judge.samples)}
+    questions = {_key(judge, question): question for question in questions_on(answers, judge.samples, first_sample)}
     if not questions:
         raise InputError("There are no answers to judge - the generations are empty.")
+    with output_lock(output):
+        return _judge(judge, questions, output)
+
+
+def _judge(judge: Judge, questions: Mapping[Any, Question], output: Path) -> JudgeReport:
     ensure_folder(output.parent)
+    if output.exists():
+        JsonlAppender(output).close()  # drops a line that a kill tore
     kept = read_verdicts(output) if output.exists() else []
     if any(_to_ask_again(verdict, questions) for verdict in kept):
         kept = [verdict for verdict in kept if not _to_ask_again(verdict, questions)]
@@ -175,15 +187,16 @@ def judge_generations(generations: Iterable[Generation], judge: Judge, output: P
     return _report(judge, found, reused, output)
 
 
-def questions_on(answers: Iterable[Generation], samples: int) -> list[Question]:
-    """What a judge is asked about answers, each as often as it is sampled; equal texts of a system on a task are one answer."""
+def questions_on(answers: Iterable[Generation], samples: int, first: int = 0) -> list[Question]:
+    """What a judge is asked about answers, each as often as it is sampled, from sample `first` on; equal texts of a system on
+    a task are one answer."""
     texts: dict[tuple[str, str], dict[str, int]] = {}
     questions = []
     for answer in answers:
         numbers = texts.setdefault((answer.system, answer.id), {})
         if answer.response not in numbers:
             number = numbers.setdefault(answer.response, len(numbers))
-            questions += [Question(answer, sample, number) for sample in range(samples)]
+            questions += [Question(answer, sample, number) for sample in range(first, first + samples)]
     return questions
 
 

@@ -43,7 +43,7 @@ class ScoreTable:
         judging: rubric, its hash, mode and requested judge model.
         scores: axis -> system -> task id -> mean over the answers and samples that have a number, or None.
         statuses: system -> status -> number of verdicts.
-        returned: models that answered, as the server named them.
+        returned: system -> models that answered, as the server named them.
         clusters: task id -> its cluster, where it shares one.
         categories: task id -> its category, where it has one.
         answers: system -> the most answers that it gave to one task.
@@ -55,7 +55,7 @@ class ScoreTable:
     judging: Judging
     scores: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     statuses: dict[str, Counter[str]] = field(default_factory=dict)
-    returned: set[str] = field(default_factory=set)
+    returned: dict[str, set[str]] = field(default_factory=dict)
     clusters: dict[str, str] = field(default_factory=dict)
     categories: dict[str, str] = field(default_factory=dict)
     answers: dict[str, int] = field(default_factory=dict)
@@ -70,6 +70,12 @@ class ScoreTable:
     @property
     def systems(self) -> tuple[str, ...]:
         return tuple(self.statuses)
+
+    def changed_judge(self) -> tuple[str, str] | None:
+        """Two systems that were asked of one model and answered by different ones, as a moved alias gives; None for none."""
+        named = {system: models - {""} for system, models in self.returned.items()}
+        known = [(system, models) for system, models in named.items() if models]
+        return next(((known[0][0], system) for system, models in known if models != known[0][1]), None)
 
     def compare(self, how: Comparing | None = None, *, order: Iterable[str] | None = None) -> list[Comparison]:
         """Pairs of systems on every axis, corrected together; `order` says which of two comes first."""
@@ -145,7 +151,7 @@ class _Filling:
     def add(self, system: str, verdict: Verdict) -> None:
         table, id = self.table, verdict.id
         table.statuses.setdefault(system, Counter())[verdict.status] += 1
-        table.returned.add(verdict.model_returned)
+        table.returned.setdefault(system, set()).add(verdict.model_returned)
         if verdict.cluster and verdict.cluster != id:
             table.clusters[id] = verdict.cluster
         if verdict.category:

@@ -2,7 +2,8 @@
 
 Nothing here is random. A score is a number, or None where the judge gave none; None is never a number here: means are over what
 was scored, and `worst_case_bounds` says how far the unscored could move them. Tasks of one cluster, like the turns of a
-dialogue, count as one independent unit.
+dialogue, count as one independent unit. scipy's own intervals agree to .004 and take 3.6 to 110 times the processor time;
+the tests compare with it.
 """
 
 from __future__ import annotations

@@ -1,17 +1,34 @@
-"""What tasks bring for the judge beside their answers: references, categories, clusters, checklists and rules, by id."""
+"""The answers to judge, and what their tasks bring beside them: references, categories, clusters, checklists and rules."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kollm.core.errors import InputError
 from kollm.core.files import read_jsonl
-from kollm.core.records import Generation
+from kollm.core.progress import track
+from kollm.core.records import Generation, check_shown
 
 KEYS = ("reference", "category", "cluster", "checklist", "rules", "system_message", "history")
+
+
+def read_answers(path: Path) -> Iterator[Generation]:
+    """The answers of a generations.jsonl, every row checked.
+
+    Raises:
+        InputError: the file is missing, or a row is malformed or has a name that no table can show.
+    """
+    for number, row in enumerate(track(read_jsonl(path), f"read {path.name}"), start=1):
+        where = f"{path}, row {number}"
+        try:
+            answer = Generation.from_row(row)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        check_shown(where, answer.id, answer.system)
+        yield answer
 
 
 def with_tasks(answers: Sequence[Generation], path: Path) -> list[Generation]:

@@ -1,4 +1,7 @@
-"""The figures of a report, as SVG whose text is live: it is read out, searched, and drawn with the page's own font."""
+"""The figures of a report, as SVG whose text is live: it is read out, searched, and drawn with the page's own font.
+
+A plotting library would put a script or outlines of letters into the one file that a report is.
+"""
 
 from __future__ import annotations
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.core.errors import InputError
-from kollm.core.files import read_jsonl
-from kollm.core.progress import track
-from kollm.core.records import Generation, Verdict, check_shown, text_sha256
+from kollm.core.records import Generation, Verdict, text_sha256
 from kollm.core.results import read_manifest_file, read_metrics_file, read_run_file, read_training_file
+from kollm.judge.across import Drifted
+from kollm.judge.drift import RESULT, read_result
 from kollm.judge.pairwise import PairVerdict, read_pairs
 from kollm.judge.scores import Judging, judging_of
+from kollm.judge.tasks import read_answers
 from kollm.judge.verdicts import current, read_verdicts
 from kollm.quality.flags import Flag, answer_flags
 
@@ -26,6 +27,8 @@ PARTS = (
     "verdicts.jsonl",
     "pairs.jsonl",
 )
+BRIDGE = "bridge.json"
+"""What `kollm verdicts bridge -o FOLDER` found."""
 READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "run.json": read_run_file,
     "manifest.json": read_manifest_file,
@@ -45,6 +48,7 @@ class WorkFolder:
         verdicts: those on the answers as they are now; without generations.jsonl, on each answer as it was judged last.
         outdated: verdicts left out because their answer has changed since.
         pairs: pairs.jsonl.
+        drift: the judge that drift.json names, and the axes on which a sealed set found it changed.
     """
 
     path: Path
@@ -56,6 +60,7 @@ class WorkFolder:
     verdicts: list[Verdict] = field(default_factory=list)
     outdated: int = 0
     pairs: list[PairVerdict] = field(default_factory=list)
+    drift: tuple[Judging, tuple[str, ...]] | None = None
 
     @property
     def name(self) -> str:
@@ -88,13 +93,7 @@ def read_work_folder(path: Path, rubrics: Iterable[str | Path] = ()) -> WorkFold
         raise InputError(f"'{path}' holds nothing to report - it needs at least one of {', '.join(PARTS)}.")
     run, manifest, metrics, training = (_object(path / part) for part in PARTS[:4])
     folder = WorkFolder(path, run, manifest, metrics, training)
-    for number, row in enumerate(_rows(path / "generations.jsonl"), start=1):
-        where = f"{path / 'generations.jsonl'}, row {number}"
-        try:
-            generation = Generation.from_row(row)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
-        check_shown(where, generation.id, generation.system)
+    for generation in read_answers(path / "generations.jsonl") if (path / "generations.jsonl").is_file() else ():
         there = folder.generations.setdefault((generation.system, generation.id), [])
         if all(answer.response != generation.response for answer in there):
             there.append(generation)
@@ -103,6 +102,8 @@ def read_work_folder(path: Path, rubrics: Iterable[str | Path] = ()) -> WorkFold
         folder.verdicts, folder.outdated = found.verdicts, found.outdated
     if (path / "pairs.jsonl").is_file():
         folder.pairs = read_pairs(path / "pairs.jsonl")
+    if (path / RESULT).is_file():
+        folder.drift = read_result(path / RESULT)
     return folder
 
 
@@ -142,15 +143,22 @@ class Material(NamedTuple):
     Attributes:
         answers: system -> task id -> its different answers.
         verdicts: system and a verdict on it.
+        drifted: judges that a sealed set found changed, with the systems that they judged after that.
     """
 
     answers: dict[str, dict[str, list[Answered]]]
     verdicts: list[tuple[str, Verdict]]
+    drifted: tuple[Drifted, ...] = ()
 
     @property
     def systems(self) -> list[str]:
         """All systems, those that answered first; a system's place here is its colour."""
         return list(dict.fromkeys([*self.answers, *(system for system, _ in self.verdicts)]))
+
+    @property
+    def models(self) -> dict[str, str]:
+        """System -> the model that answered, where the answers say it."""
+        return {s: next(iter(tasks.values()))[0].generation.model for s, tasks in self.answers.items() if tasks}
 
     @property
     def lengths(self) -> dict[str, dict[str, float]]:
@@ -174,7 +182,12 @@ def gather(folders: Sequence[WorkFolder]) -> Material:
             answered = [Answered(answer, answer_flags(answer.response, answer.finish_reason)) for answer in given]
             answers.setdefault(names[place, system], {})[task] = answered
     verdicts = [(names[i, verdict.system], verdict) for i, folder in enumerate(folders) for verdict in folder.verdicts]
-    return Material(answers, verdicts)
+    drifted = [
+        Drifted(folder.drift[0], frozenset(names[i, system] for system in folder.systems), folder.drift[1])
+        for i, folder in enumerate(folders)
+        if folder.drift is not None and folder.drift[1]
+    ]
+    return Material(answers, verdicts, tuple(drifted))
 
 
 def _system_names(folders: Sequence[WorkFolder]) -> dict[tuple[int, str], str]:
@@ -222,7 +235,3 @@ def _judged(folder: WorkFolder, system: str) -> tuple[dict[tuple[str, int], str]
 
 def _object(path: Path) -> dict[str, Any]:
     return READERS[path.name](path) if path.is_file() else {}
-
-
-def _rows(path: Path) -> Iterable[dict[str, Any]]:
-    return track(read_jsonl(path), f"read {path.name}") if path.is_file() else ()

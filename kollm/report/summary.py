@@ -163,7 +163,7 @@ def _judging(
         "rubric_changed": bool(rubric and rubric.sha256 != judging.rubric_sha256),
         "mode": judging.mode,
         "model": judging.model,
-        "returned": sorted(table.returned),
+        "returned": sorted(set().union(*table.returned.values())),
         "axes": [_axis(key, axes.get(key)) for key in order],
         "systems": [
             {"place": places[system], **_system(table, system, order, limits, lengths.get(system))}

@@ -41,8 +41,8 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
     require_runnable(recipe, options, restart)
     for line in destinations(recipe, bool(options.dataset or recipe.data.is_given)):
         say(line)
-    ensure_folder(options.folder)
     with folder_lock(options.folder):
+        ensure_folder(options.folder)
         mend_moved(options.folder / "adapter")
         journal = _open_journal(options.folder, recipe, restart)
         run = Run(recipe, options, {})

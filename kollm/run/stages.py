@@ -471,7 +471,7 @@ def _judge(run: Run) -> Any:
         from kollm.judge.local import LocalJudge
 
         where = settings.model or run.location("base")
-        return LocalJudge(where, settings.rubric, name=settings.model or run.recipe.base.model)
+        return LocalJudge(where, settings.rubric, name=None if settings.model else run.recipe.base.model)
     if settings.engine == "rules":
         return make_judge(settings.rubric, JudgeOptions("rules"))
     options = JudgeOptions(

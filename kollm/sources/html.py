@@ -1,5 +1,6 @@
 """ChatGPT's answers as ShareGPT's pages held them, HTML, back to the markdown that the model had written.
 
+Our own parser stays beside markdownify 1.2.3, which doubles KaTeX's formulas and loses the language of fenced code.
 Hostile pages cost linear time: the parser sees whole tags alone, and containers are indented DEEPEST levels at most.
 """
 

@@ -18,7 +18,8 @@ _FIRST = 0xE000
 
 
 class Nearest(NamedTuple):
-    """The instruction most like the one asked about, and how alike the two are."""
+    """The instruction most like the one asked about, and the ROUGE-L F1 of the two, 0 to 1: twice their longest common
+    subsequence of tokens, over the number of tokens of both."""
 
     text: str
     score: float
@@ -29,22 +30,7 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text.lower())
 
 
-def rouge_l(first: str, second: str) -> float:
-    """ROUGE-L's F1 of two texts: twice their longest common subsequence of tokens, over the number of tokens of both.
-
-    Returns:
-        0 to 1; 0 where one of them has no token.
-
-    Raises:
-        MissingExtraError: rapidfuzz is not installed.
-    """
-    pool = Pool()
-    pool.add(first)
-    nearest = pool.nearest(second, 0.0)
-    return nearest.score if nearest else 0.0
-
-
-class Pool:
+class InstructionPool:
     """The instructions so far.
 
     Raises:

@@ -21,7 +21,7 @@ from kollm.core.records import Provenance, Record
 from kollm.services.chat import ChatClient
 from kollm.services.chat.messages import ChatReply, ChatRequest
 from kollm.synthesize.made import Made
-from kollm.synthesize.novelty import Pool
+from kollm.synthesize.novelty import InstructionPool
 from kollm.synthesize.seeds import Instance, SeedTask
 from kollm.synthesize.wording import Wording
 
@@ -113,7 +113,7 @@ async def new_instructions(
     dropped: Counter[str],
 ) -> list[str]:
     """Ask for new instructions, round by round, until there are as many as wanted or no new ones come."""
-    pool, made = Pool(), list[str]()
+    pool, made = InstructionPool(), list[str]()
     for task in seeds:
         pool.add(task.instruction)
     empty = asked = 0

@@ -125,3 +125,82 @@ def test_bad_input_gets_one_sentence(tmp_path: Path, arguments: list[str], messa
     assert isinstance(result.exception, InputError)
     with pytest.raises(InputError, match=message):
         raise result.exception
+
+
+def two_judges(tmp_path: Path, **more: object) -> tuple[Path, Path]:
+    """A folder, and a file of another judge on the same answers."""
+    folder = make_work_folder(tmp_path / "run", tasks=30, failures=0.0, **more)  # type: ignore[arg-type]
+    other = make_work_folder(tmp_path / "other", tasks=30, failures=0.0, model="claude-5", **more)  # type: ignore[arg-type]
+    return folder, (other / "verdicts.jsonl").rename(tmp_path / "claude.jsonl")
+
+
+def test_a_panel_of_two_files(tmp_path: Path) -> None:
+    folder, other = two_judges(tmp_path)
+    rows = [json.loads(line) for line in other.read_text().splitlines()]
+    rows[0]["scores"]["overall_quality"] = 5.0 if rows[0]["scores"]["overall_quality"] < 3 else 1.0
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run(folder, other, "--panel", "--axis", "overall_quality")
+    assert result.exit_code == 0, result.output
+    assert "Panel of 2 judges: gpt-5.5-2026-04-23, claude-5" in result.output
+    assert "The judges differ most on:" in result.output and rows[0]["id"] in result.output
+    assert "mode panel, judge gpt-5.5-2026-04-23 + claude-5" in result.output and "adapter - base" in result.output
+    (panel,) = json.loads(run(folder, other, "--panel", "--axis", "overall_quality", "--json").output)
+    assert [row["task"] for row in panel["disputed"]] == [rows[0]["id"]]
+    assert 0.9 < panel["agreement"][0]["alpha"]["value"] < 1
+    assert panel["results"][0]["comparisons"][0]["n"] == 30
+
+
+def test_labels_correct_the_judge(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=80, failures=0.0)
+    rows = [json.loads(line) for line in (folder / "verdicts.jsonl").read_text().splitlines()]
+    labels = tmp_path / "people.csv"
+    labels.write_text(
+        "id,system,overall_quality\n"
+        + "".join(
+            f"{row['id']},{row['system']},{max(1, row['scores']['overall_quality'] - 1):g}\n"
+            for row in rows
+            if int(row["id"].split("-")[1]) % 3 == 0
+        )
+    )
+    result = run(folder, "--labels", labels, "--axis", "overall_quality")
+    assert result.exit_code == 0, result.output
+    assert "corrected" in result.output and "adapter - base" in result.output and "drawn at random" in result.output
+    found = json.loads(run(folder, "--labels", labels, "--axis", "overall_quality", "--json").output)
+    assert [(row["first"], row["second"]) for row in found] == [("adapter", ""), ("base", ""), ("adapter", "base")]
+    assert 0.5 < found[0]["judged"] - found[0]["corrected"] <= 1.1 and found[0]["n_labels"] == 27
+
+
+def test_biases_and_the_note_on_the_judges_family(tmp_path: Path) -> None:
+    folder, other = two_judges(tmp_path, systems={"gpt-5.4-mini": 0.7, "base": 0.4})
+    result = run(folder, other)
+    assert "Note: gpt-5.4-mini: of the family of the judge gpt-5.5-2026-04-23, which may favour it" in result.stderr
+    result = run(folder, other, "--bias", "--axis", "overall_quality")
+    assert result.exit_code == 0, result.output
+    assert "position: no pairs in both orders" in result.output
+    assert "length and score (Spearman)" in result.output
+    assert "own family (gpt-5.4-mini), overall_quality: +0.000 above what the other judges say" in result.output
+    alone = run(folder, "--bias", "--axis", "overall_quality").output
+    assert "own family: gpt-5.4-mini is of the judge's - a second judge of the same answers measures it" in alone
+
+
+def test_across_judges_is_refused_unless_told(tmp_path: Path) -> None:
+    first = make_work_folder(tmp_path / "a", systems={"adapter": 0.8})
+    second = make_work_folder(tmp_path / "b", systems={"base": 0.3}, model="another")
+    assert "--across-judges" in str(run(first, second).exception)
+    told = run(first, second, "--across-judges", "--axis", "overall_quality")
+    assert "judge gpt-5.5-2026-04-23 / another" in told.output and "adapter - base" in told.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--panel"], "No two judges scored the same answers"),
+        (["--panel", "--bias"], "give one of them"),
+        (["--panel", "--agreement"], "leave out the options that compare systems"),
+        (["--labels", "none.csv"], "does not exist"),
+    ],
+)
+def test_options_that_do_not_go_together_get_one_sentence(tmp_path: Path, options: list[str], message: str) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=12)
+    result = run(folder, *options)
+    assert isinstance(result.exception, InputError) and message in str(result.exception)

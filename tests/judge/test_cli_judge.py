@@ -261,3 +261,19 @@ def test_no_key_no_answers_and_a_dead_server(
     monkeypatch.delenv("OPENAI_API_KEY")
     assert kollm(generations, "-o", tmp_path / "unasked.jsonl") == 1
     assert "OPENAI_API_KEY is not set" in capsys.readouterr().err and not (tmp_path / "unasked.jsonl").exists()
+
+
+def test_a_panel_of_judges_in_one_file_under_one_cap(
+    llmock: LLMock, generations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llmock.reply(REPLY, times=None)
+    output = tmp_path / "verdicts.jsonl"
+    models = ["--model", "gpt-5.5-2026-04-23", "--model", "gpt-4.1-2025-04-14"]
+    assert kollm(generations, "-o", output, *models, "--max-cost", 1) == 0
+    assert {v.model_requested for v in read_verdicts(output)} == set(models[1::2]) and len(read_verdicts(output)) == 10
+    lines = [line for line in capsys.readouterr().out.splitlines() if "they cost" in line]
+    assert len(lines) == 2 and lines[0].rpartition("USD")[2] < lines[1].rpartition("USD")[2]
+    assert kollm(generations, "-o", output, *models) == 0 and len(llmock.requests) == 10
+    for more, words in ((["--batch"], "are for one --model"), (["--against", generations], "give one --model")):
+        assert kollm(generations, "-o", output, *models, *more) == 1
+        assert words in capsys.readouterr().err

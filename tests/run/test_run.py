@@ -170,7 +170,9 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("kollm.run.journal.folder_lock", functools.partial(folder_lock, patience=0))
     with (
         folder_lock(tmp_path),
-        pytest.raises(StateError, match=rf"Another kollm process \({os.getpid()}\) is at work in '{tmp_path}'"),
+        pytest.raises(
+            StateError, match=rf"Another kollm process \(.*process {os.getpid()}, since .*is at work in '{tmp_path}'"
+        ),
     ):
         run_recipe(tiny(), RunOptions(folder=tmp_path))
 

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kollm.synthesize.novelty import Pool, rouge_l, tokens
+from kollm.synthesize.novelty import InstructionPool, tokens
+
+
+def rouge_l(first: str, second: str) -> float:
+    pool = InstructionPool()
+    pool.add(first)
+    nearest = pool.nearest(second, 0.0)
+    return nearest.score if nearest else 0.0
 
 
 def test_tokens_are_syllables_of_hangul_and_words_of_the_rest() -> None:
@@ -42,7 +49,7 @@ def test_it_is_the_longest_common_subsequence(first: str, second: str) -> None:
 
 
 def test_the_pool_finds_the_most_similar_instruction_from_a_threshold_on() -> None:
-    pool = Pool()
+    pool = InstructionPool()
     for text in ("다음 글을 요약하세요", "영어로 편지를 쓰세요", "?"):
         pool.add(text)
     assert len(pool) == 2

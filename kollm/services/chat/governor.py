@@ -2,7 +2,8 @@
 
 Limits come from the service's own headers (`x-ratelimit-limit-requests`, `-remaining-`, for requests and tokens a
 minute), never from configuration. A service without such headers is met by what it answers: each 429 halves the
-requests at once, each answer lets them grow again (additive increase, multiplicative decrease).
+requests at once, each answer lets them grow again (additive increase, multiplicative decrease). aiolimiter and tenacity
+neither learn limits from headers nor halve on a 429.
 """
 
 from __future__ import annotations

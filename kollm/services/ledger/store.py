@@ -3,7 +3,8 @@
 A purchase is leased before it is sent and its answer is written before it is used. Whatever a kill leaves behind is either
 answered, and then never bought again, or in flight, and then may have been charged: such sends stay listed and count
 against a cap, also after the text was sent again. A lease keeps other processes from sending the same text; it ends with
-the answer, with its process, or at its time.
+the answer, with its process, or at its time. A cache such as diskcache knows no purchase that is under way, which is the
+state that a cap depends on.
 """
 
 from __future__ import annotations
