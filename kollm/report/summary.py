@@ -14,6 +14,7 @@ from kollm.judge.intervals import LEVEL
 from kollm.judge.panel import panels
 from kollm.judge.scores import score_tables
 from kollm.quality.flags import FLAGS
+from kollm.report.benchmarks import benchmark_rows
 from kollm.report.folder import Answered, Material, WorkFolder
 from kollm.report.judging import Shown, judging_row, pairwise_rows, panel_row
 from kollm.report.words import INTERVAL, STAGES, TEST
@@ -39,6 +40,7 @@ def summarize(folders: Sequence[WorkFolder], material: Material, rubrics: Iterab
             for system, tasks in material.answers.items()
         ],
         "pairwise": [row for folder in folders for row in pairwise_rows(folder.pairs)],
+        "benchmarks": benchmark_rows(score for folder in folders for score in folder.benchmarks),
         "judgings": [judging_row(table, shown) for table in tables],
         "panels": [panel_row(panel, shown) for panel in panels(tables)],
     }

@@ -270,7 +270,7 @@ def test_bridged_means_are_marked(tmp_path: Path) -> None:
     assert (row["system"], row["judge"], row["axes"]["overall_quality"]["mean"]) == ("old <i>", "gpt-4-0613", 3.25)
     page = write_report([folder]).read_text(encoding="utf-8")
     assert "이어 붙인 값" in page and "old &lt;i&gt;" in page and "3.250" in page
-    assert "bridged from gpt-4-0613) | 252 |" in (folder / "report.md").read_text(encoding="utf-8")
+    assert "bridged from gpt-4-0613) | 252 |" in (folder / "report.md").read_text(encoding="utf-8").replace("\\", "")
     (folder / "bridge.json").write_text('{"old": 1}')
     with pytest.raises(InputError, match=r"bridge\.json"):
         _summary(folder)
