@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another process's line is a moment's work: it is waited for
             if _ends_in_the_middle(file.fileno()):
                 file.write(b"\n")
             file.write(json_line(row).encode("utf-8"))

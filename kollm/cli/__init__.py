@@ -31,7 +31,11 @@ COMMANDS = {
     "serve": ("kollm.cli.serve:serve", "Serve an adapter or a model with the API of OpenAI."),
     "chat": ("kollm.cli.chat:chat", "Talk with an adapter, a model or a served one."),
     "judge": ("kollm.cli.judge:judge", "Judge answers by a rubric."),
-    "verdicts": ("kollm.cli.verdicts:verdicts", "Import others' verdicts; plan how many are needed."),
+    "verdicts": (
+        "kollm.cli.verdicts:verdicts",
+        "Import others' verdicts, plan how many are needed, watch a judge, bridge two.",
+    ),
+    "bench": ("kollm.cli.bench:bench", "Public benchmarks: KMMLU, HAE-RAE, KoBEST, CLIcK, HRM8K and others."),
     "compare": ("kollm.cli.compare:compare", "Paired intervals and tests between systems."),
     "report": ("kollm.cli.report:report", "Tables, figures and samples in one HTML file."),
     "app": ("kollm.cli.app:app", "Local pages: look at data, review translations, compare answers, chat."),
@@ -74,6 +78,29 @@ def _parse_once(
     return parse(context, arguments)
 
 
+def hold_outputs(command: click.Command) -> click.Command:
+    """Make a command and those below it hold what `-o` names while they run, so that no other process writes it meanwhile."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            hold_outputs(below)
+    invoke = command.invoke
+    holds = any(parameter.name == "output" for parameter in command.params)
+    if holds and not isinstance(invoke, functools.partial):
+        setattr(command, "invoke", functools.partial(_invoke_alone, invoke))  # noqa: B010 - mypy knows methods
+    return command
+
+
+def _invoke_alone(invoke: Callable[[click.Context], Any], context: click.Context) -> Any:
+    from kollm.core.lock import output_lock
+
+    output = context.params["output"]
+    # Of several processes of one `accelerate launch`, the first holds the output for all.
+    if output is None or context.params.get("dry_run") or os.environ.get("RANK", "0") != "0":
+        return invoke(context)
+    with output_lock(Path(output), command=context.command_path):
+        return invoke(context)
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called; a test compares the help lines with theirs."""
 
@@ -86,7 +113,7 @@ class LazyGroup(click.Group):
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
-        return refuse_repeats(command)
+        return hold_outputs(refuse_repeats(command))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -1,4 +1,4 @@
-"""`kollm verdicts`: verdicts of others, and how many verdicts a comparison needs."""
+"""`kollm verdicts`: verdicts of others, how many a comparison needs, and judges over time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import Any
 
 import click
 
+from kollm.cli.judges import bridge, drift, seal
 
-@click.group(short_help="Import others' verdicts; plan how many are needed.")
+
+@click.group(short_help="Import others' verdicts, plan how many are needed, watch a judge, bridge two.")
 def verdicts() -> None:
-    """Verdicts of others, and how many a comparison needs."""
+    """Verdicts of others, how many a comparison needs, and what becomes of a judge over time."""
+
+
+for _command in (seal, drift, bridge):
+    verdicts.add_command(_command)
 
 
 @verdicts.command("import", short_help="Read recorded judgments of other projects.")

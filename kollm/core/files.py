@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from kollm.core.errors import InputError, StateError, disk_sentence, os_sentence
+from kollm.core.lock import output_lock
 from kollm.core.reading import as_object, bounded, decode, lines_of, parse_json, parse_yaml
 from kollm.core.text import existing_path
 
@@ -154,15 +156,24 @@ def read_object(path: Path) -> dict[str, Any]:
     return as_object(read_json(path), path)
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+def read_jsonl(path: Path, growing: bool = False) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON Lines file, one a line; blank lines are skipped.
+
+    Args:
+        path: the file.
+        growing: whether another process may be writing it, or was killed at it: a last line that is not whole is left out.
 
     Raises:
         InputError: the file is missing, or a line is not a JSON object; the message gives file and line number.
     """
     with _open(path) as file:
         for number, line in lines_of(file, path):
-            row = parse_json(line, path, number)
+            try:
+                row = parse_json(line, path, number)
+            except InputError:
+                if growing and not line.endswith(b"\n"):
+                    return
+                raise
             if not isinstance(row, dict):
                 raise InputError(
                     f"{path}, line {number}: a {type(row).__name__}, not an object - each line must be one {{...}}."
@@ -217,17 +228,22 @@ class JsonlAppender:
     """Appends rows to a JSON Lines file so that a kill loses at most the row being written.
 
     Opening drops a torn last line (one without its newline): its row was never acknowledged. Closing removes a file that
-    opening made and that got no row.
-    Use as a context manager.
+    opening made and that got no row. Use as a context manager.
+
+    Raises:
+        StateError: another process writes the file, or the disk refuses.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._made = not path.exists()
-        if not self._made:
-            _drop_torn_line(path)
-        with disk_errors(path):
-            self._file = path.open("ab", buffering=0)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(output_lock(path))
+            self._made = not path.exists()
+            if not self._made:
+                _drop_torn_line(path)
+            with disk_errors(path):
+                self._file = path.open("ab", buffering=0)
+            self._lock = stack.pop_all()
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Append a row, whole or not at all.
@@ -246,9 +262,10 @@ class JsonlAppender:
             raise
 
     def close(self) -> None:
-        self._file.close()
-        if self._made and self.path.stat().st_size == 0:
-            self.path.unlink()
+        with self._lock:
+            self._file.close()
+            if self._made and self.path.stat().st_size == 0:
+                self.path.unlink()
 
     def __enter__(self) -> Self:
         return self

@@ -21,7 +21,7 @@ from typing import IO, Any, Self
 
 from kollm.core.errors import InputError, StateError, disk_sentence
 from kollm.core.files import encodable, ensure_folder, file_sha256, json_text, read_json, write_atomic, write_json
-from kollm.core.lock import NAME as LOCK
+from kollm.core.lock import is_lock, output_lock
 from kollm.core.progress import say
 from kollm.core.records import content_id
 
@@ -43,7 +43,7 @@ def list_files(folder: Path, by_size: bool = False) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): f"{BY_SIZE}{path.stat().st_size}" if by_size else file_sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path not in (folder / _CLAIM, folder / LOCK)
+        if path.is_file() and path != folder / _CLAIM and not is_lock(path.name)
     }
 
 
@@ -63,7 +63,7 @@ def foreign_files(folder: Path, listed: Mapping[str, str]) -> list[str]:
     found = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name in (_CLAIM, LOCK):
+        if name == _CLAIM or is_lock(path.name):
             continue
         if path.is_dir() and not path.is_symlink():
             if name not in parents and not any(path.iterdir()):
@@ -145,7 +145,7 @@ def _remove_empty(folder: Path) -> None:
 
 
 class Replacement:
-    """A folder that is made beside its place, and moved there whole. Use as a context manager.
+    """A folder that is made beside its place, and moved there whole, by one process at a time. Use as a context manager.
 
     Left without `publish`, nothing remains; what a killed one left is removed by the next. At every moment the earlier
     folder or the new one is there or, between two renames, found again by `restore`.
@@ -155,11 +155,17 @@ class Replacement:
 
     Raises:
         InputError: the place cannot be written.
-        StateError: on leaving, where the disk was full.
+        StateError: another process makes it, or, on leaving, the disk was full.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(output_lock(self.folder))
+            self._begin()
+            self._lock = stack.pop_all()
+
+    def _begin(self) -> None:
         ensure_folder(self.folder.parent)
         restore(self.folder)
         _remove_leftovers(self.folder)
@@ -191,8 +197,9 @@ class Replacement:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._claim.close()
-        shutil.rmtree(self.work, ignore_errors=True)
+        with self._lock:
+            self._claim.close()
+            shutil.rmtree(self.work, ignore_errors=True)
         if (full := disk_sentence(value, self.folder)) is not None:
             raise StateError(full) from value
 
@@ -202,10 +209,14 @@ def restore(folder: Path) -> None:
     if folder.exists() or not folder.parent.is_dir():
         return
     aside = [path for path in folder.parent.glob(f".{_escaped(folder.name)}.*.replaced") if path.is_dir()]
-    if aside:
-        newest = max(aside, key=lambda path: path.stat().st_mtime)
-        with contextlib.suppress(FileNotFoundError):  # another process does the same
-            newest.rename(folder)
+    if not aside:
+        return
+    with (
+        contextlib.suppress(FileNotFoundError, StateError),
+        output_lock(folder),
+    ):  # else its holder is between two renames
+        if not folder.exists():
+            max(aside, key=lambda path: path.stat().st_mtime).rename(folder)
             say(f"'{folder}' is restored: a kill had left it aside.")
 
 

@@ -20,9 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from kollm.core.errors import MissingExtraError
+from kollm.core.lock import PARENT
 
-PARENT = "KOLLM_PARENT"
-"""Environment variable: the process that this one ends with."""
 _PR_SET_PDEATHSIG = 1
 _INTERVAL = 0.5
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256, write_atomic
+from kollm.core.lock import output_lock
 from kollm.core.ownership import Replacement, own_files, require_own, restore, write_sealed
 from kollm.core.parquet import AGAIN, open_parquet, parquet_batches
 from kollm.core.reading import foreign_errors
@@ -55,8 +56,9 @@ class DatasetWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        self._replaced = _replaceable(self.folder)
-        self._place = Replacement(self.folder)
+        with output_lock(self.folder):
+            self._replaced = _replaceable(self.folder)
+            self._place = Replacement(self.folder)
         self.work = self._place.work
         self._parts: dict[Part, _PartWriter] = {}
 

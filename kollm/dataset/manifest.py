@@ -39,7 +39,7 @@ def make_manifest(
         "translator": {"name": translator, "terms": facts.terms if facts else ""},
         "settings": {
             **settings.model_dump(),
-            "against": [_reference(name) for name in settings.against],
+            "against": [reference_name(name) for name in settings.against],
             "corrections": corrections,
         },
         "filters": settings.filters,
@@ -79,7 +79,7 @@ def make_card(
     return render_card(title, parts, manifest, sorted(languages, reverse=True))
 
 
-def _reference(name: str) -> str:
+def reference_name(name: str) -> str:
     """An evaluation set by its name, or by its content where it is of this machine."""
     path = Path(name)
     if path.is_file():

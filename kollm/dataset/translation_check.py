@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256, write_atomic
+from kollm.core.lock import output_lock
 from kollm.core.ownership import own_files, require_own, write_sealed
 from kollm.dataset.folder import CARD, MANIFEST, read_manifest
 from kollm.quality.translation_judge import ErrorRate
@@ -21,7 +22,13 @@ def write_check(folder: Path, found: ErrorRate) -> None:
 
     Raises:
         InputError: it is no dataset folder, or it was changed by others since kollm wrote it.
+        StateError: another process writes it.
     """
+    with output_lock(folder):
+        _write(folder, found)
+
+
+def _write(folder: Path, found: ErrorRate) -> None:
     manifest = read_manifest(folder)
     require_own(folder, own_files(folder), "the card with the error rate")
     card = _SECTION.sub("", (folder / CARD).read_text(encoding="utf-8"))

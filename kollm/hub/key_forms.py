@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-_LEFT = r"(?:(?<![A-Za-z0-9])|(?<=[^\x00-\x7f][A-Za-z0-9]))"
-_RIGHT = r"(?:(?![A-Za-z0-9])|(?=[A-Za-z0-9][^\x00-\x7f]))"
-"""Where no ASCII word goes on; in bytes of UTF-16 or CP949, half of a Hangul syllable may look like a letter."""
+_LEFT = r"(?:(?<![A-Za-z0-9])|(?<=[^\x00-\x7f][A-Za-z0-9])|(?<=[xX0]{4}))"
+_RIGHT = r"(?:(?![A-Za-z0-9])|(?=[A-Za-z0-9][^\x00-\x7f])|(?=[xX0]{4}))"
+"""Where no ASCII word goes on, or one that blanks a key out; in bytes of UTF-16 or CP949, half of a Hangul syllable may
+look like a letter."""
 _UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 _GAP = r"[^\n:=]{0,40}?"
 """What may stand between a service's name and the word for its key."""
@@ -163,6 +164,7 @@ _FILLER = re.compile(
     r"redacted|hidden|masked|enter|goes|this|with|real|not|none|null|todo|password|value|user|name|abcdef|qwerty|foobar|"
     r"deadbeef|cafebabe|changeme|openai|anthropic|huggingface|github|google|azure|naver|kakao|amazon"
 )
+_SHORTEST_SECRET = 16
 _LOWEST_ENTROPY = 2.7
 """Bits a character that a drawn key surely has; 32 hexadecimal digits have 3.2 to 3.9."""
 _KEY_TEXT = re.compile(r"[A-Za-z0-9+/=_-]{40,128}")
@@ -180,7 +182,7 @@ def quick_pattern() -> str:
 def _for_re2(pattern: str) -> str:
     """A form without boundaries, groups' names and large counts: wider, and small enough for RE2's automaton."""
     pattern = re.sub(r"\(\?<?[!=](?:[^()\[\]]|\[[^\]]*\])*\)", "", pattern)
-    pattern = re.sub(r"\(\?P<\w+>", "(?:", pattern).replace("(?:|)", "")
+    pattern = re.sub(r"\(\?P<\w+>", "(?:", pattern).replace("(?:||)", "")
 
     def loose(count: re.Match[str]) -> str:
         least, most = int(count[1]), int(count[2] or count[1])
@@ -215,9 +217,10 @@ def _end_of_key(form: KeyForm, text: str, position: int, cue: str) -> int:
         if form.kind == "private key":
             return _end_of_private_key(found, text)
         value = found.groupdict().get("v") or found.group()
-        if value in EXAMPLES or found.group() in EXAMPLES or is_placeholder(value.removeprefix(cue)):
+        if value in EXAMPLES or found.group() in EXAMPLES:
             continue
-        if not form.strict or looks_drawn(value.removeprefix(cue)):
+        parts = [part for part in _parts(value.removeprefix(cue)) if not _is_made_up(part)]
+        if any(not form.strict or looks_drawn(part) for part in parts):
             return found.end()
     return 0
 
@@ -237,7 +240,23 @@ def _end_of_private_key(found: re.Match[str], text: str) -> int:
 
 
 def is_placeholder(value: str) -> bool:
-    """Whether a value is made up as a stand-in: mostly such words, letters in their order, or one thing repeated."""
+    """Whether a value is made up as a stand-in, in all its parts: a key with a stand-in glued to it is a key."""
+    return all(map(_is_made_up, _parts(value)))
+
+
+def _parts(value: str) -> Iterator[str]:
+    """The value, and what of it stands beside words of stand-ins and is long enough for a secret."""
+    yield value
+    end = 0
+    for filler in (*_FILLER.finditer(lower := value.lower()), None):
+        start = len(value) if filler is None else filler.start()
+        if start - end >= _SHORTEST_SECRET and start - end < len(value) == len(lower):
+            yield value[end:start]
+        end = start if filler is None else filler.end()
+
+
+def _is_made_up(value: str) -> bool:
+    """Whether it is mostly words of stand-ins, letters in their order, or one thing repeated."""
     rest = _FILLER.sub("", value.lower())
     letters = [character for character in rest if character.isalnum()]
     if 2 * len(letters) < sum(map(str.isalnum, value)) or _entropy(value) < _LOWEST_ENTROPY:

@@ -7,26 +7,29 @@ that was cut off is run again; what had arrived by then is not sent a second tim
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
+from kollm.core.address import check_address, origin
 from kollm.core.errors import InputError, MissingKeyError, ServiceError, StateError
 from kollm.core.files import file_sha256, read_object
 from kollm.core.ownership import MARKERS, listed_files
 from kollm.core.progress import say
 from kollm.core.version import __version__
 from kollm.hub.preparation import Names, prepare
-from kollm.hub.publication import Publication
-from kollm.services.repository import Reference, hub_errors
+from kollm.hub.publication import KINDS, Publication
+from kollm.services.repository import Reference, check_repository_name, hub_errors
 
 Change = Literal["new", "changed", "unchanged", "deleted", "kept"]
 
@@ -132,6 +135,8 @@ def plan_push(
         KollmError: as in `push`.
     """
     names = names or Names()
+    if get_token():
+        say(destination())
     chain = _chain(kind, folder, repository, names)
     api = _api()
     account = _account(api)
@@ -154,6 +159,7 @@ def plan_offline(
     Raises:
         KollmError: a check that failed.
     """
+    say(destination())
     return [_plan(item, None, tag) for item in _chain(kind, folder, repository, names or Names())]
 
 
@@ -161,6 +167,22 @@ def _chain(kind: str, folder: Path, repository: str, names: Names) -> list[Publi
     """What is published, in order: what the thing itself needs, then the thing."""
     publication = prepare(kind, folder, repository, names)
     return [item for item in (publication.needs, publication) if item is not None]
+
+
+def destination() -> str:
+    """Who gets the files and the token, in a sentence; a Hub that is not Hugging Face's is named as such.
+
+    Raises:
+        InputError: HF_ENDPOINT is no address, or one with a password.
+    """
+    where = check_address(str(_api().endpoint), "The address in HF_ENDPOINT")
+    host = (urlsplit(where).hostname or "").rstrip(".").lower()
+    token = "HF_TOKEN" if os.environ.get("HF_TOKEN") else "the token of `hf auth login`" if get_token() else ""
+    said = f"Files{f' and {token}' if token else ', without a token,'} go to {origin(where)}"
+    if host == "huggingface.co" or host.endswith(".huggingface.co"):
+        return f"{said}." if where.startswith("https://") else f"{said}, UNENCRYPTED: HF_ENDPOINT has http."
+    plain = "" if where.startswith("https://") else ", unencrypted"
+    return f"{said}, which is NOT huggingface.co but what HF_ENDPOINT names{plain}."
 
 
 def _api() -> HfApi:
@@ -274,6 +296,20 @@ def _validate_card(api: HfApi, publication: Publication) -> None:
         faults = "; ".join(str(fault.get("message")) for fault in response.json().get("errors", ()))
         raise InputError(f"The Hub does not take the card of '{publication.repository}' ({faults}) - mend its YAML.")
     hf_raise_for_status(response)
+
+
+def find_target(kind_name: str, repository: str, private: bool = False) -> Target:
+    """The repository as it is, proven to be ours to write, before there is anything to publish.
+
+    Raises:
+        KollmError: as in `push`.
+    """
+    check_repository_name(repository)
+    publication = Publication(KINDS[kind_name], repository, {})
+    api = _api()
+    account = _account(api)
+    with _said(publication):
+        return _target(api, publication, account, private)
 
 
 # --- what changes -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, file_sha256, json_line, read_object, write_atomic, write_json
 from kollm.core.records import Generation, Verdict, content_id
 from kollm.judge.intervals import Interval, difference_interval
+from kollm.judge.run import questions_on
 from kollm.judge.scores import Judging, Limits, judging_of
 from kollm.judge.stats import ALPHA, Comparing, compare_systems, group_numbers
 from kollm.judge.tasks import read_answers
@@ -130,7 +131,7 @@ def next_round(sealed: Sealed) -> tuple[int, Path]:
     """Number and file of the round to judge: the last one where it is not whole, else a new one."""
     rounds = sealed.path / "rounds"
     last = max((int(path.stem) for path in rounds.glob("*.jsonl") if path.stem.isdigit()), default=0)
-    wanted = len({(v.system, v.id, v.response_sha256, v.sample) for v in sealed.verdicts})
+    wanted = len(questions_on(sealed.answers, sealed.samples))
     whole = last and sum(v.status != "api_error" for v in read_verdicts(rounds / f"{last}.jsonl")) >= wanted
     number = last + 1 if whole or not last else last
     return number, rounds / f"{number}.jsonl"

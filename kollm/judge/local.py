@@ -24,7 +24,8 @@ from kollm.core.records import Status, Verdict, canonical_json
 from kollm.judge.rubric import Context, Rubric
 from kollm.judge.rubric_file import load_rubric
 from kollm.judge.run import Outcome, Question, verdict_of
-from kollm.services.local_model import find_whole_model, inference_dtype, load_network, load_tokenizer
+from kollm.services.local_model import LocalModel, find_whole_model, inference_dtype, load_network, load_tokenizer
+from kollm.services.weights import content_hash
 
 Ids = tuple[int, ...]
 CUTTABLE = ("response", "input", "instruction")
@@ -58,6 +59,13 @@ class _Opening:
     cache: DynamicCache | None
 
 
+def _name(model: LocalModel, said: str | None) -> str:
+    """`ORG/NAME@COMMIT`, or `FOLDER@HASH`: another judge in a folder of that name has other verdicts."""
+    if model.repository is not None:
+        return model.name
+    return f"{said or model.name}@{content_hash(model.folder).removeprefix('sha256:')[:12]}"
+
+
 class LocalJudge:
     """Judges with a causal model of the Hub or of a folder.
 
@@ -65,7 +73,7 @@ class LocalJudge:
         model: folder or `ORG/NAME@REVISION`; only safetensors are read, and no code of the model's repository runs.
         rubric: a Rubric, the name of a shipped one, or the path of a rubric file; it asks for scores.
         revision: commit of the Hub model.
-        name: what verdicts call the model, if not where it is.
+        name: what verdicts call a folder, if not where it is; a hash of its content stands behind it.
         batch_tokens: padded tokens of one batch.
         device: where to run; by default a GPU where there is one.
 
@@ -94,7 +102,7 @@ class LocalJudge:
                 "otherwise - use --engine openai, or rules for rules alone."
             )
         found = find_whole_model(model, revision)
-        self.name = name or found.name
+        self.name = _name(found, name)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.batch_tokens = batch_tokens
         self.tokenizer = load_tokenizer(found)

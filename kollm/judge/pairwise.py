@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, json_line, read_jsonl, write_atomic
+from kollm.core.lock import output_lock
 from kollm.core.records import STATUSES, Generation, Status, check_shown, text_sha256, with_defaults
 from kollm.judge.agreement import PositionBias, position_bias
 from kollm.judge.choices import Choice, read_choice
@@ -121,8 +122,14 @@ def judge_pairs(
 
     Raises:
         InputError: no task was answered by two systems.
+        StateError: another process writes that file.
     """
     pairs = match_pairs(first, second)
+    with output_lock(output):
+        return _judge(pairs, client, output, budget)
+
+
+def _judge(pairs: Sequence[Pair], client: ChatClient, output: Path, budget: ReplyBudget | None) -> PairwiseResult:
     others = _of_others(output, pairs, client.model)
     replies = run_async(client.all(pair_requests(pairs, client, budget)))
     prompt_hash = text_sha256(TEMPLATE.read_text(encoding="utf-8"))

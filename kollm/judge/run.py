@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender, ensure_folder, json_line, write_atomic
+from kollm.core.lock import output_lock
 from kollm.core.progress import Progress
 from kollm.core.records import Generation, Status, Verdict, check_shown, text_sha256
 from kollm.judge.rubric import Rubric
@@ -150,6 +151,7 @@ def judge_generations(
 
     Raises:
         InputError: no answers, one under a name that a report cannot show, or a file that does not hold verdicts.
+        StateError: another process judges into that file.
     """
     answers = list(generations)
     for answer in answers:
@@ -158,7 +160,14 @@ def judge_generations(
     questions = {_key(judge, question): question for question in questions_on(answers, judge.samples, first_sample)}
     if not questions:
         raise InputError("There are no answers to judge - the generations are empty.")
+    with output_lock(output):
+        return _judge(judge, questions, output)
+
+
+def _judge(judge: Judge, questions: Mapping[Any, Question], output: Path) -> JudgeReport:
     ensure_folder(output.parent)
+    if output.exists():
+        JsonlAppender(output).close()  # drops a line that a kill tore
     kept = read_verdicts(output) if output.exists() else []
     if any(_to_ask_again(verdict, questions) for verdict in kept):
         kept = [verdict for verdict in kept if not _to_ask_again(verdict, questions)]

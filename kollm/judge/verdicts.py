@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kollm.core.errors import InputError
-from kollm.core.files import JsonlAppender, read_jsonl
+from kollm.core.files import read_jsonl
 from kollm.core.progress import track
 from kollm.core.records import Verdict, check_shown
 from kollm.judge.foreign.scales import SCALES
@@ -16,7 +16,7 @@ from kollm.judge.rubric_file import load_rubric, rubric_names
 
 
 def read_verdicts(path: Path, rubrics: Iterable[str | Path] = ()) -> list[Verdict]:
-    """The verdicts of a file; a torn last line, left by a kill, is dropped and does not count.
+    """The verdicts of a file, which another process may be writing: a torn last line does not count.
 
     Args:
         path: the file.
@@ -26,13 +26,10 @@ def read_verdicts(path: Path, rubrics: Iterable[str | Path] = ()) -> list[Verdic
         InputError: the file is missing or holds something else, a name that no table can show, or a score that is no
             number, stands outside its axis, or is missing where the rubric has that axis.
     """
-    if path.exists():
-        with JsonlAppender(path):
-            pass  # drops a torn last line
     known = _by_hash(rubrics)
     verdicts: list[Verdict] = []
     axes: dict[str, tuple[str, ...]] = {}
-    for number, row in enumerate(track(read_jsonl(path), f"read {path.name}"), start=1):
+    for number, row in enumerate(track(read_jsonl(path, growing=True), f"read {path.name}"), start=1):
         where = f"{path}, row {number}"
         try:
             verdict = Verdict.from_row(row)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kollm.core.benchmarks import FILE as BENCHMARKS
+from kollm.core.benchmarks import BenchmarkScore, read_benchmarks
 from kollm.core.errors import InputError
 from kollm.core.records import Generation, Verdict, text_sha256
 from kollm.core.results import read_manifest_file, read_metrics_file, read_run_file, read_training_file
@@ -26,7 +28,10 @@ PARTS = (
     "generations.jsonl",
     "verdicts.jsonl",
     "pairs.jsonl",
+    BENCHMARKS,
 )
+BRIDGE = "bridge.json"
+"""What `kollm verdicts bridge -o FOLDER` found."""
 READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "run.json": read_run_file,
     "manifest.json": read_manifest_file,
@@ -45,7 +50,7 @@ class WorkFolder:
         generations: (system, task id) -> its different answers, in the order of the file.
         verdicts: those on the answers as they are now; without generations.jsonl, on each answer as it was judged last.
         outdated: verdicts left out because their answer has changed since.
-        pairs: pairs.jsonl.
+        pairs: pairs.jsonl; likewise `benchmarks`.
         drift: the judge that drift.json names, and the axes on which a sealed set found it changed.
     """
 
@@ -58,6 +63,7 @@ class WorkFolder:
     verdicts: list[Verdict] = field(default_factory=list)
     outdated: int = 0
     pairs: list[PairVerdict] = field(default_factory=list)
+    benchmarks: list[BenchmarkScore] = field(default_factory=list)
     drift: tuple[Judging, tuple[str, ...]] | None = None
 
     @property
@@ -100,6 +106,8 @@ def read_work_folder(path: Path, rubrics: Iterable[str | Path] = ()) -> WorkFold
         folder.verdicts, folder.outdated = found.verdicts, found.outdated
     if (path / "pairs.jsonl").is_file():
         folder.pairs = read_pairs(path / "pairs.jsonl")
+    if (path / BENCHMARKS).is_file():
+        folder.benchmarks = read_benchmarks(path / BENCHMARKS)
     if (path / RESULT).is_file():
         folder.drift = read_result(path / RESULT)
     return folder

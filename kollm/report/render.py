@@ -80,6 +80,8 @@ def _figures(judging: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sections(summary: Mapping[str, Any]) -> list[tuple[str, words.Words]]:
     found = [("scores", words.Words("점수", "Scores"))]
+    if summary["benchmarks"]:
+        found.append(("benchmarks", words.Words("공개 벤치마크", "Public benchmarks")))
     if summary["answers"]:
         found.append(("answers", words.Words("답변의 상태", "Answers")))
     return [

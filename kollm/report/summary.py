@@ -17,6 +17,7 @@ from kollm.judge.rubric import Axis
 from kollm.judge.scores import ScoreTable, find_rubric, parse_rate, score_tables, without_reply
 from kollm.judge.stats import Comparing, estimate, length_correlation
 from kollm.quality.flags import FLAGS
+from kollm.report.benchmarks import benchmark_rows
 from kollm.report.folder import Answered, Material, WorkFolder
 from kollm.report.published import PUBLISHED
 from kollm.report.words import STAGES
@@ -48,6 +49,7 @@ def summarize(folders: Sequence[WorkFolder], material: Material, rubrics: Iterab
             for system, tasks in material.answers.items()
         ],
         "pairwise": [row for folder in folders for row in _pairwise(folder.pairs)],
+        "benchmarks": benchmark_rows(score for folder in folders for score in folder.benchmarks),
         "judgings": [_judging(table, lengths, places, extra) for table in tables],
     }
 

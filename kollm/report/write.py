@@ -7,8 +7,9 @@ from pathlib import Path
 
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder
+from kollm.core.lock import output_lock
 from kollm.core.ownership import require_sealed, write_sealed
-from kollm.report.folder import gather, read_judged
+from kollm.report.folder import WorkFolder, gather, read_judged
 from kollm.report.markdown import markdown_tables
 from kollm.report.render import render_page
 from kollm.report.samples import pack_samples
@@ -41,6 +42,7 @@ def write_report(
     Raises:
         InputError: a folder holds nothing to report or a malformed file, or the output cannot be written or would replace
             what kollm did not write.
+        StateError: another process writes it.
     """
     if not folders:
         raise InputError("There is no folder to report - name at least one work folder.")
@@ -49,6 +51,11 @@ def write_report(
     page = Path(_beside(Path(folders[0])) if output is None else output)
     if page.suffix.lower() != ".html":
         page = page / "report.html"
+    with output_lock(page):
+        return _write(page, read, rubrics, samples)
+
+
+def _write(page: Path, read: Sequence[WorkFolder], rubrics: Iterable[str | Path], samples: int) -> Path:
     ensure_folder(page.parent)
     for path in (page, page.with_suffix(".json"), page.with_suffix(".md")):
         require_sealed(path)

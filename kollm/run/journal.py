@@ -23,7 +23,8 @@ from kollm.recipe.schema import Adapter, Data, GenerationSettings, Judge, Recipe
 from kollm.run.checks import require_runnable
 from kollm.run.clearing import clear, require_clearable
 from kollm.run.destinations import destinations
-from kollm.run.stages import STAGES, Run, RunOptions, Stage, StageResult
+from kollm.run.stage import Run, RunOptions, Stage, StageResult
+from kollm.run.stages import STAGES
 from kollm.services.adapter_base import mend_moved
 
 CLEARING = "clearing"
@@ -41,8 +42,8 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
     require_runnable(recipe, options, restart)
     for line in destinations(recipe, bool(options.dataset or recipe.data.is_given)):
         say(line)
-    ensure_folder(options.folder)
     with folder_lock(options.folder):
+        ensure_folder(options.folder)
         mend_moved(options.folder / "adapter")
         journal = _open_journal(options.folder, recipe, restart)
         run = Run(recipe, options, {})

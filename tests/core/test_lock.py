@@ -1,4 +1,4 @@
-"""Two processes never hold one folder, and a lock dies with its process."""
+"""Two processes never write one output, and a lock dies with its process."""
 
 from __future__ import annotations
 
@@ -7,55 +7,147 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kollm.core.errors import StateError
-from kollm.core.lock import folder_lock
+from kollm.core.errors import InputError, StateError
+from kollm.core.lock import folder_lock, output_lock
+from kollm.core.ownership import foreign_files, list_files
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
-from kollm.core.lock import folder_lock
-with folder_lock(Path(sys.argv[1])):
+from kollm.core import lock
+with getattr(lock, sys.argv[1])(Path(sys.argv[2]), command="kollm train"):
     print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.readline()
 """
 
 
-def hold(folder: Path, seconds: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", HOLD, str(folder), str(seconds)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
-    return process
+class Holder:
+    """Another process that holds an output until it is told to let go."""
+
+    def __init__(self, kind: str, path: Path) -> None:
+        command = [sys.executable, "-c", HOLD, kind, str(path)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None and self.process.stdout.readline() == "held\n"
+
+    def let_go(self) -> None:
+        self.process.communicate("\n")
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
 
 
-def test_the_second_process_is_told_which_one_holds_the_folder(tmp_path: Path) -> None:
-    first = hold(tmp_path, 60)
-    with (
-        pytest.raises(StateError, match=rf"process \({first.pid}\) is at work in '{tmp_path}' - wait for it"),
-        folder_lock(tmp_path, patience=0),
-    ):
+@pytest.fixture
+def hold() -> Iterator[list[Holder]]:
+    holders: list[Holder] = []
+    yield holders
+    for holder in holders:
+        holder.kill()
+
+
+def test_the_second_process_is_told_who_holds_the_folder_and_since_when(tmp_path: Path, hold: list[Holder]) -> None:
+    hold.append(Holder("folder_lock", tmp_path))
+    pid = hold[0].process.pid
+    said = rf"^Another kollm process \(kollm train, process {pid}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\) is at work in '{tmp_path}'"
+    with pytest.raises(StateError, match=said) as error, folder_lock(tmp_path, patience=0):
         pass
-    os.kill(first.pid, signal.SIGKILL)
-    first.communicate()
+    assert str(error.value).endswith(f" - wait for it, end that process (kill {pid}), or use another output.")
+    hold[0].kill()
     with folder_lock(tmp_path, patience=0):
-        assert (tmp_path / ".kollm.lock").read_text() == str(os.getpid()), "what a kill leaves means nothing"
+        first, *_ = (tmp_path / ".kollm.lock").read_text().splitlines()
+        assert first == str(os.getpid()), "what a kill leaves means nothing"
+        assert foreign_files(tmp_path, {}) == [] and list_files(tmp_path) == {}, "a lock is nobody's content"
     assert not list(tmp_path.iterdir())
 
 
-def test_who_waits_gets_the_folder_and_nobody_gets_it_beside(tmp_path: Path) -> None:
-    first = hold(tmp_path, 0.4)
+@pytest.mark.parametrize(
+    ("kind", "held", "wanted"),
+    [
+        ("output_lock", "a.jsonl", "a.jsonl"),
+        ("output_lock", "new/deep/a.jsonl", "new/deep/a.jsonl"),
+        ("folder_lock", ".", "a.jsonl"),
+        ("folder_lock", ".", "dataset"),
+        ("folder_lock", ".", "one/two/three.jsonl"),
+        ("folder_lock", "run", "run"),
+    ],
+)
+def test_an_output_that_another_process_writes_or_whose_folder_it_holds_is_refused(
+    kind: str, held: str, wanted: str, tmp_path: Path, hold: list[Holder]
+) -> None:
+    (tmp_path / "run").mkdir()
+    hold.append(Holder(kind, tmp_path / held))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(StateError, match="is at work in"), output_lock(tmp_path / wanted, patience=0):
+        pass
+    assert sorted(tmp_path.rglob("*")) == before
+    hold[0].kill()
+    with output_lock(tmp_path / wanted, patience=0):
+        pass
+
+
+def test_a_folder_that_is_being_replaced_is_no_place_for_a_run(tmp_path: Path, hold: list[Holder]) -> None:
+    (tmp_path / "merged").mkdir()
+    hold.append(Holder("output_lock", tmp_path / "merged"))
+    with pytest.raises(StateError, match="merged"), folder_lock(tmp_path / "merged", patience=0):
+        pass
+
+
+def test_two_outputs_of_one_folder_are_written_at_once(tmp_path: Path, hold: list[Holder]) -> None:
+    hold.append(Holder("output_lock", tmp_path / "a.jsonl"))
+    with output_lock(tmp_path / "b.jsonl", patience=0), output_lock(tmp_path / "b", patience=0):
+        pass
+
+
+def test_a_link_to_an_output_is_that_output(tmp_path: Path, hold: list[Holder]) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    hold.append(Holder("output_lock", tmp_path / "real" / "a.jsonl"))
+    with pytest.raises(StateError), output_lock(tmp_path / "link" / "a.jsonl", patience=0):
+        pass
+
+
+def test_what_a_process_holds_is_no_obstacle_to_itself_or_to_those_that_work_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: list[Holder]
+) -> None:
+    with folder_lock(tmp_path, patience=0), output_lock(tmp_path / "a", patience=0), output_lock(tmp_path / "a"):
+        pass
+    hold.append(Holder("folder_lock", tmp_path))
+    monkeypatch.setenv("KOLLM_PARENT", str(hold[0].process.pid))
+    with output_lock(tmp_path / "a", patience=0):
+        pass
+
+
+def test_who_waits_gets_the_folder_and_nobody_gets_it_beside(tmp_path: Path, hold: list[Holder]) -> None:
+    hold.append(Holder("folder_lock", tmp_path))
+    with pytest.raises(StateError), folder_lock(tmp_path, patience=0.2):
+        pass
     started = time.monotonic()
+    hold[0].let_go()
     with folder_lock(tmp_path, patience=30):
-        assert time.monotonic() - started > 0.1
-        with pytest.raises(StateError), folder_lock(tmp_path, patience=0.2):
+        assert time.monotonic() - started < 30
+        with pytest.raises(StateError), folder_lock(tmp_path, patience=0.1):
             pass
-    first.communicate()
 
 
-def test_an_error_lets_the_folder_go(tmp_path: Path) -> None:
+def test_an_error_lets_the_folder_go_and_takes_folders_made_for_it_away(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mine"), folder_lock(tmp_path):
         raise ValueError("mine")
+    with pytest.raises(ValueError, match="mine"), output_lock(tmp_path / "new" / "deep" / "a"):
+        raise ValueError("mine")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="cannot be written"), output_lock(tmp_path / "file" / "a"):
+        pass
+
+
+def test_devices_are_not_held() -> None:
+    with output_lock(Path(os.devnull)):
+        assert not Path("/dev/.null.kollm.lock").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kollm.cli import main
+from kollm.core.errors import InputError
 from tests.hub.folders import make_dataset
 
 
@@ -57,3 +58,57 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["push", "pictures", "x", "a/b"])
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "sentence"),
+    [
+        ("https://huggingface.co", "Files and HF_TOKEN go to https://huggingface.co."),
+        (
+            "https://hub.strange.kr",
+            "Files and HF_TOKEN go to https://hub.strange.kr, which is NOT huggingface.co but what HF_ENDPOINT names.",
+        ),
+        (
+            "http://huggingface.co.evil.kr:8080",
+            "Files and HF_TOKEN go to http://huggingface.co.evil.kr:8080, which is NOT huggingface.co but what HF_ENDPOINT names, unencrypted.",
+        ),
+        ("https://me:secret@hub", "Error: The address in HF_ENDPOINT 'https://hub' holds a user or password"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_who_gets_the_token_is_said_before_the_first_request(
+    endpoint: str,
+    sentence: str,
+    dry_run: bool,
+    dataset: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from huggingface_hub import HfApi, constants
+
+    said_before: list[str] = []
+
+    def whoami(_: object) -> None:
+        said_before.append(capsys.readouterr().err)
+        raise InputError("asked")
+
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(HfApi, "whoami", whoami)
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    with pytest.raises(SystemExit):
+        main(["push", "dataset", str(dataset), "maker/ko-demo", *(["--dry-run"] if dry_run else [])])
+    if sentence.startswith("Error"):
+        assert not said_before and sentence in capsys.readouterr().err
+    else:
+        assert said_before == [f"{sentence}\n"]
+
+
+def test_without_a_token_a_dry_run_says_where_the_files_would_go(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "https://hub.strange.kr")
+    main(["push", "dataset", str(dataset), "maker/ko-demo", "--dry-run"])
+    said = "Files, without a token, go to https://hub.strange.kr, which is NOT huggingface.co but what HF_ENDPOINT names.\n"
+    assert capsys.readouterr().err == said

@@ -266,3 +266,14 @@ def test_a_model_that_gives_no_probabilities_gets_null_scores(plain_folder: Path
     verdict = judge_all(judge, ANSWERS[:1])["task-0"]
     assert verdict.status == "parse_error" and set(verdict.scores.values()) == {None}
     json.dumps(verdict.to_row(), allow_nan=False)
+
+
+def test_another_judge_in_a_folder_of_the_same_name_has_verdicts_of_its_own(tmp_path: Path) -> None:
+    first = LocalJudge(save_model(tmp_path / "a" / "judge", byte_level()), "kullm2023", name="judge")
+    assert LocalJudge(save_model(tmp_path / "b" / "judge", byte_level()), "kullm2023", name="judge").name == first.name
+    folder = save_model(tmp_path / "c" / "judge", byte_level())
+    (folder / "generation_config.json").write_text("{}")
+    other = LocalJudge(folder, "kullm2023", name="judge")
+    assert first.name.startswith("judge@") and other.name.startswith("judge@") and first.name != other.name
+    found = {judge.name: judge_all(judge, ANSWERS[:1])["task-0"].key() for judge in (first, other)}
+    assert len(set(found.values())) == 2

@@ -20,7 +20,8 @@ from kollm.core.lock import folder_lock
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
 from kollm.run.journal import planned, run_recipe
-from kollm.run.stages import STAGES, Run, RunOptions, StageResult
+from kollm.run.stage import Run, RunOptions, StageResult
+from kollm.run.stages import STAGES
 
 TINY = [
     "base.toy={hidden_size: 32, layers: 1, heads: 2, vocab_size: 600, context: 2048, pretrain_steps: 4}",
@@ -170,7 +171,9 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("kollm.run.journal.folder_lock", functools.partial(folder_lock, patience=0))
     with (
         folder_lock(tmp_path),
-        pytest.raises(StateError, match=rf"Another kollm process \({os.getpid()}\) is at work in '{tmp_path}'"),
+        pytest.raises(
+            StateError, match=rf"Another kollm process \(.*process {os.getpid()}, since .*is at work in '{tmp_path}'"
+        ),
     ):
         run_recipe(tiny(), RunOptions(folder=tmp_path))
 

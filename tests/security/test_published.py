@@ -46,6 +46,18 @@ def test_examples_are_exact_ones_only() -> None:
     assert Search({}).kinds("AKIA" + "YOUR" + "7QXZKEYT2M9D")
 
 
+def test_a_key_with_a_stand_in_glued_to_it_is_a_key() -> None:
+    lot = random.Random(4)
+    drawn = {kind: make for kind, make in KEYS.items() if kind != "Naver, client secret" and " " not in make(lot)}
+    for glue in ("x" * 40, "X" * 40, "0" * 24):
+        for kind, make in drawn.items():
+            key = make(lot)
+            if key[-1] not in "\"'\n-}" and "=" not in key:
+                assert Search({}).kinds(f"{key}{glue}"), (kind, glue)
+        assert Search({}).kinds(f"{glue}{TOKEN}") == Search({}).kinds(f"{glue}{TOKEN}{glue}") == {KIND}
+        assert not Search({}).kinds(f"hf_{glue}") and not Search({}).kinds(f"hf_your_token{glue}")
+
+
 def as_table(column: pa.Array, kind: str = "text") -> pa.Table:
     return pa.table({"id": ["a", "b", "c"], kind: column})
 

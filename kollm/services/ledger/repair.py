@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import require_file
+from kollm.core.lock import output_lock
 from kollm.services.ledger.row import EXPORTED, read_purchase, row_fault
 from kollm.services.ledger.store import Ledger
 from kollm.services.purchase import Purchase
@@ -104,6 +105,11 @@ def salvage_ledger(path: Path, output: Path) -> Salvaged:
         StateError: nothing is left, or the new ledger cannot be written.
     """
     require_file(path, "The ledger")
+    with output_lock(output):
+        return _salvage(path, output)
+
+
+def _salvage(path: Path, output: Path) -> Salvaged:
     if output.exists():
         raise InputError(f"'{output}' exists already - name a new file.")
     saved: dict[str, bool] = {}  # key -> whether it is answered

@@ -8,6 +8,7 @@ from typing import Any
 
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, json_line, read_jsonl, whole_file
+from kollm.core.lock import output_lock
 from kollm.core.ownership import require_new
 from kollm.services.ledger.row import read_purchase, row_fault
 from kollm.services.ledger.store import Ledger
@@ -26,7 +27,7 @@ def export_ledger(ledger: Ledger, path: Path) -> int:
     """
     ensure_folder(require_new(path, "the export").absolute().parent)
     count = 0
-    with whole_file(path) as file:
+    with output_lock(path), whole_file(path) as file:
         for row in ledger.rows():
             file.write(json_line(row).encode("utf-8"))
             count += 1

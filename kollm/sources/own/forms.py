@@ -235,6 +235,8 @@ def _pairs(columns: Sequence[str]) -> Form | None:
     turns = next((name for name in MESSAGES if name in columns), None)
     if question is not None:
         fields["instruction"] = question
+        context = next((name for name in CONTEXTS if name in columns and name != question), None)
+        fields |= {} if context is None else {"input": context}
     elif turns is not None:
         fields["messages"] = turns
     return Form("pairs", _with_extras(fields, columns), "preference pairs (the chosen answers)")

@@ -78,7 +78,10 @@ def test_the_trainer_ends_with_its_command_and_one_trains_in_a_folder(number, la
             process.suspend()  # so that it is at work for as long as the second one looks
         second = subprocess.run(command, capture_output=True, text=True, check=False)
         assert second.returncode == 1
-        assert re.search(r"Error: Another kollm process \(\d+\) is at work in '.*adapter' - wait for it", second.stderr)
+        assert re.search(
+            r"Error: Another kollm process \(.*process \d+, since .*\) is at work in '.*adapter' - wait for it",
+            second.stderr,
+        )
         for process in below:
             process.resume()
     first.send_signal(number)
