@@ -27,6 +27,14 @@ def _table(judging: Mapping[str, Any]) -> str:
     ]
     rows += [
         [
+            f"{table_cell(row['system'])} (이어 붙인 값 / bridged from {table_cell(row['judge'])})",
+            str(row["n"]),
+            *(_score(row["axes"].get(axis["key"], UNSCORED)) for axis in judging["axes"]),
+        ]
+        for row in judging.get("bridged", ())  # reports of earlier versions have none
+    ]
+    rows += [
+        [
             f"{table_cell(row['system'])} (공개된 값 / published: {row['origin']}"
             + (f", {row['judge']}" if "judge" in row else "")  # reports of earlier versions do not say whose it was
             + ("" if row.get("same_words", True) else ", 다른 글로 물음 / asked in other words")
