@@ -94,13 +94,22 @@ def test_the_folder_is_whole_and_carries_its_history(adapter_of, tmp_path: Path)
     for name in ("recipe.yaml", "metrics.json", "chat_template.jinja"):
         assert (output / name).read_bytes() == (adapter / name).read_bytes()
     about = read_json(output / "training.json")
-    own = {"merge", "files", "sha256", "location"}
+    own = {"merge", "files", "sha256", "location", "adapter_content"}
     before = read_json(adapter / "training.json")
     assert {key: about[key] for key in about if key not in own} == {
         key: before[key] for key in before if key not in own
     }
     assert set(about["files"]) == {path.name for path in output.iterdir()} - {"training.json"}
     assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+    times = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+    again = CliRunner().invoke(cli, ["merge", str(adapter), "-o", str(output)], catch_exceptions=False)
+    assert again.exit_code == 0 and again.output.splitlines()[1:] == shown.output.splitlines()[1:], "as before a kill"
+    assert {path.name: path.stat().st_mtime_ns for path in output.iterdir()} == times
+    with pytest.raises(InputError, match="is in use"):
+        merge(adapter_of("dora"), output)
+    (output / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="is in use"):
+        merge(adapter, output)
 
 
 @pytest.mark.slow
