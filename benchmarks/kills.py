@@ -107,7 +107,7 @@ class Bench:
 
     def __init__(self, work: Path, chat: LoopbackChat) -> None:
         self.work, self.chat = work, chat
-        self.whole = work / "whole" / "run" / "run"
+        self.whole = work / "run" / "run"
         work.mkdir(parents=True, exist_ok=True)
         rows = [Generation(f"t-{n}", f"질문 {n}", "", f"답 {n}", "s", "", {}, "stop", "s") for n in range(JUDGED)]
         (work / "answers.jsonl").write_text("".join(json_line(row.to_row()) for row in rows), encoding="utf-8")
@@ -143,7 +143,7 @@ class Bench:
         return time.monotonic() - started
 
     def _undisturbed(self, name: str) -> float:
-        out = self.work / "whole" / name
+        out = self.work / name  # beside the rounds, so that paths between folders are the same
         done = out / "seconds.json"
         if not done.is_file():
             shutil.rmtree(out, ignore_errors=True)
@@ -153,7 +153,7 @@ class Bench:
 
     def difference(self, name: str, out: Path) -> list[str]:
         """The files that are not as of the undisturbed run."""
-        whole, command = self.work / "whole" / name, COMMANDS[name]
+        whole, command = self.work / name, COMMANDS[name]
         names = [
             path.relative_to(whole).as_posix()
             for entry in command.compared
