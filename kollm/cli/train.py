@@ -102,7 +102,7 @@ def preview(
     from kollm.dataset.given import given_datasets
     from kollm.dataset.mixture import parse_given
     from kollm.recipe.load import load_recipe
-    from kollm.run.stages import training_rows
+    from kollm.run.data import training_rows
     from kollm.train.preview import make_preview, preview_tokenizer
 
     loaded = load_recipe(recipe, overrides)
