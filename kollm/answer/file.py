@@ -28,10 +28,10 @@ def check_same_way(path: Path, there: Generation, params: Mapping[str, Any], key
         StateError: one of the parameters `keys` differs.
     """
     for key in keys:
-        if there.params.get(key) != params[key]:
+        if there.params.get(key) != params.get(key):
             raise StateError(
                 f"{path} holds answers of '{there.system}' made with another {key} ({there.params.get(key)!r}, now "
-                f"{params[key]!r}) - write to another file, name the system otherwise (--system), or remove that file."
+                f"{params.get(key)!r}) - write to another file, name the system otherwise (--system), or remove that file."
             )
 
 
@@ -43,7 +43,9 @@ def write_generations(output: Path, system: str, answers: Iterable[Generation]) 
 
 def _write(output: Path, system: str, answers: Iterable[Generation]) -> None:
     there = list(read_generations(output)) if output.exists() else []
-    own = {row.id: row for row in there if row.system == system}
-    own |= {row.id: row for row in answers}  # in the place of an earlier answer to the task, else at the end
+    own = {(row.id, row.sample): row for row in there if row.system == system}
+    own |= {
+        (row.id, row.sample): row for row in answers
+    }  # in the place of an earlier answer to the task, else at the end
     rows = [*(row for row in there if row.system != system), *own.values()]
     write_atomic(output, "".join(json_line(row.to_row()) for row in rows))

@@ -19,6 +19,7 @@ from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenalt
 
 from kollm.answer.beam_search import BeamSettings, beam_search, supports_beam_search
 from kollm.answer.file import check_same_way, read_generations, write_generations
+from kollm.answer.presets import decoding
 from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender
 from kollm.core.progress import Progress
@@ -38,29 +39,6 @@ from kollm.services.local_model import (
 )
 from kollm.train import adaption_prompt  # noqa: F401 - teaches PEFT to load LLaMA-Adapter on GPT-NeoX
 from kollm.train.prompts import make_encoder
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "num_beams": 4,
-        "do_sample": False,
-        "repetition_penalty": 1.4,
-        "max_new_tokens": 400,
-        # The paper names these beside do_sample=False, which leaves them without effect.
-        "recorded": {"temperature": 0.1, "top_k": 40, "top_p": 0.75},
-    },
-    "beam-sample": {
-        "num_beams": 4,
-        "do_sample": True,
-        "repetition_penalty": 1.4,
-        "max_new_tokens": 400,
-        "temperature": 0.1,
-        "top_k": 40,
-        "top_p": 0.75,
-        "recorded": {},
-    },
-    "greedy": {"num_beams": 1, "do_sample": False, "repetition_penalty": 1.0, "max_new_tokens": 400, "recorded": {}},
-}
-"""Decoding presets; `paper` is Section 7.1 of the paper. `recorded` is written down and not applied."""
 
 
 class Answer(NamedTuple):
@@ -140,6 +118,19 @@ def load_system(
     )
 
 
+def says_its_prompt(model_or_adapter: str, base: str | None = None) -> bool:
+    """Whether a model brings a prompt template: that of its training by kollm, or a chat template.
+
+    Raises:
+        InputError: nothing is there, or it cannot be read.
+    """
+    found = find_model(model_or_adapter)
+    if (found.folder / "training.json").is_file():
+        return True
+    under = find_adapter_base(found, base) if found.is_adapter else found
+    return bool(load_tokenizer(_with_tokenizer(found, under)).chat_template)
+
+
 def _with_tokenizer(found: LocalModel, under: LocalModel) -> LocalModel:
     """An adapter that extends the vocabulary brings its tokenizer; another's may have none."""
     return found if (found.folder / "tokenizer_config.json").is_file() else under
@@ -171,18 +162,6 @@ def _encoder(model: LocalModel, tokenizer: Any, prompt: str | None, enable_think
     return make_encoder(name, tokenizer, enable_thinking=enable_thinking)
 
 
-def decoding(preset: str, max_new_tokens: int | None = None) -> dict[str, Any]:
-    """The parameters of a preset, with its own length limit or the one given.
-
-    Raises:
-        InputError: there is no such preset.
-    """
-    if preset not in PRESETS:
-        raise InputError(f"There is no decoding preset '{preset}' - use one of {', '.join(PRESETS)}.")
-    params = {"preset": preset, **PRESETS[preset]}
-    return params if max_new_tokens is None else {**params, "max_new_tokens": max_new_tokens}
-
-
 def generate_answers(
     records: Sequence[Record],
     system: System,
@@ -192,6 +171,7 @@ def generate_answers(
     max_new_tokens: int | None = None,
     batch_size: int = 16,
     shots: Sequence[Record] = (),
+    samples: int = 1,
 ) -> int:
     """Answer every record and append the Generations of this system to `output`, in the order of the records.
 
@@ -201,12 +181,13 @@ def generate_answers(
     Args:
         batch_size: prompts decoded together. In float32 and without sampling the answers do not depend on it.
         shots: solved examples that are put before every prompt.
+        samples: answers to each record, by a preset that samples.
 
     Returns:
         How many answers were kept from before.
 
     Raises:
-        InputError: no records, or ids that repeat.
+        InputError: no records, ids that repeat, or several samples of a preset that gives one answer.
         StateError: `output` holds answers of a system of this name made with another model or other parameters.
     """
     if not records:
@@ -215,21 +196,22 @@ def generate_answers(
         raise InputError("The evaluation dataset has ids that repeat - build it again with `kollm data build`.")
     state = PartialState()
     params = {
-        **decoding(preset, max_new_tokens),
+        **decoding(preset, max_new_tokens, samples),
         "prompt": system.encoder.name,
         "prompt_sha256": system.encoder.sha256,
         "weights": system.weights,
         "shots": [shot.id for shot in shots],
     }
     kept = _finished(output, system, params, {record.id: record for record in records})
-    prompts = _encode(records, system, params["max_new_tokens"], shots)
+    once = _encode(records, system, params["max_new_tokens"], shots)
+    prompts = [prompt._replace(sample=sample) for prompt in once for sample in range(samples)]
     batches = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
-    todo = [batch for batch in batches if not all(prompt.record.id in kept for prompt in batch)]
+    todo = [batch for batch in batches if not all(prompt.key in kept for prompt in batch)]
     state.wait_for_everyone()  # a process that read the answers of a faster one would share out other batches
     part = output.with_name(f"{_part_prefix(output, system)}{state.process_index}")
     mine = todo[state.process_index :: state.num_processes]
-    with JsonlAppender(part) as writer, Progress(f"generate ({system.name})", len(records), "answers") as progress:
-        progress.advance(len(records) - sum(len(batch) for batch in todo))
+    with JsonlAppender(part) as writer, Progress(f"generate ({system.name})", len(prompts), "answers") as progress:
+        progress.advance(len(prompts) - sum(len(batch) for batch in todo))
         for batch in mine:
             for prompt, answer in zip(batch, _fitting(batch, system, params), strict=True):
                 generation = _generation(prompt, answer, system, params)
@@ -237,15 +219,20 @@ def generate_answers(
                 progress.advance(state.num_processes)
     state.wait_for_everyone()
     if state.is_main_process:
-        _join(output, system, params, records)
+        _join(output, system, params, records, samples)
     state.wait_for_everyone()
-    return sum(prompt.record.id in kept for prompt in prompts) if todo else len(records)
+    return sum(prompt.key in kept for prompt in prompts) if todo else len(prompts)
 
 
 class _Prompt(NamedTuple):
     record: Record
     tokens: list[int]
     cut_characters: int
+    sample: int = 0
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.record.id, self.sample
 
 
 def _encode(records: Sequence[Record], system: System, max_new_tokens: int, shots: Sequence[Record]) -> list[_Prompt]:
@@ -326,7 +313,8 @@ def _generate(
     )
     if params["do_sample"]:
         # Seeded by content, so that a batch samples the same answers after a resume.
-        torch.manual_seed(int(content_id([prompt.record.id for prompt in batch])[7:15], 16))
+        names = [list(prompt.key) if "samples" in params else prompt.record.id for prompt in batch]
+        torch.manual_seed(int(content_id(names)[7:15], 16))
     # transformers 5.23 counts padding as tokens already said, so that with pad = EOS an answer depends on its
     # neighbours in the batch; its own processor can be told to skip the padding, but not through GenerationConfig.
     padding = (padded["attention_mask"] == 0).sum(dim=1).repeat_interleave(params["num_beams"])
@@ -365,6 +353,7 @@ def _generation(prompt: _Prompt, answer: Answer, system: System, params: Mapping
         params={**params, **cut},
         finish_reason=answer.finish_reason,
         system=system.name,
+        sample=prompt.sample,
     )
 
 
@@ -381,24 +370,27 @@ def _parts(output: Path, system: System) -> list[Path]:
 
 def _finished(
     output: Path, system: System, params: Mapping[str, Any], tasks: Mapping[str, Record]
-) -> dict[str, Generation]:
+) -> dict[tuple[str, int], Generation]:
     """This system's answers to these very tasks, from the joined file and the parts of a killed run."""
     for part in _parts(output, system):
         JsonlAppender(part).close()  # drops a line that the kill tore
-    found: dict[str, Generation] = {}
+    found: dict[tuple[str, int], Generation] = {}
     for path in [*([output] if output.exists() else []), *_parts(output, system)]:
         for generation in read_generations(path):
             if generation.system != system.name:
                 continue
-            check_same_way(path, generation, params, ("weights", "preset", "max_new_tokens", "prompt_sha256", "shots"))
+            check_same_way(
+                path, generation, params, ("weights", "preset", "max_new_tokens", "samples", "prompt_sha256", "shots")
+            )
             task = tasks.get(generation.id)
             if task is not None and (task.instruction, task.input) == (generation.instruction, generation.input):
-                found[generation.id] = generation
+                found[generation.id, generation.sample] = generation
     return found
 
 
-def _join(output: Path, system: System, params: Mapping[str, Any], records: Sequence[Record]) -> None:
+def _join(output: Path, system: System, params: Mapping[str, Any], records: Sequence[Record], samples: int) -> None:
     answers = _finished(output, system, params, {record.id: record for record in records})
-    write_generations(output, system.name, [answers[record.id] for record in records])
+    ordered = [answers[record.id, sample] for record in records for sample in range(samples)]
+    write_generations(output, system.name, ordered)
     for part in _parts(output, system):
         part.unlink()

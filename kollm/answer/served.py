@@ -8,7 +8,8 @@ template is the server's business.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 MAX_NEW_TOKENS = 400
 """As in the paper's decoding, so that served rows stand beside its own."""
 TEMPERATURE = 0.0
+SAMPLING_TEMPERATURE = 1.0
 INPUT_HEADING = "### 입력:"
 
 
@@ -37,6 +39,7 @@ def answer_by_api(
     shots: Sequence[Record] = (),
     prompt: str = "",
     dry_run: bool = False,
+    samples: int = 1,
 ) -> int:
     """Answer every record by a served model; what `output` holds of other systems and other tasks stays.
 
@@ -49,6 +52,7 @@ def answer_by_api(
         shots: solved examples, put before each task as earlier turns.
         prompt: template that the served model was trained with, by kollm; empty for a model of others.
         dry_run: say what it would cost at most, and ask nobody.
+        samples: answers to each record; several are drawn at temperature 1.
 
     Returns:
         How many answers came from the ledger.
@@ -61,9 +65,14 @@ def answer_by_api(
     """
     if not records:
         raise InputError("There are no tasks to answer - the evaluation dataset has zero rows.")
-    options = client.facts.options(max_tokens=max_new_tokens or MAX_NEW_TOKENS, temperature=TEMPERATURE, seed=0)
+    temperature = TEMPERATURE if samples == 1 else SAMPLING_TEMPERATURE
+    options = client.facts.options(max_tokens=max_new_tokens or MAX_NEW_TOKENS, temperature=temperature, seed=0)
     heading = input_heading(prompt)
-    requests = [ChatRequest(served_messages(record, shots, heading), options) for record in records]
+    asked = [(record, sample) for record in records for sample in range(samples)]
+    requests = [
+        ChatRequest(served_messages(record, shots, heading), _seeded(options, sample), sample=sample)
+        for record, sample in asked
+    ]
     say(f"{client.model}: {client.estimate(requests)}")
     if dry_run:
         return 0
@@ -74,20 +83,27 @@ def answer_by_api(
         **options,
         "shots": [shot.id for shot in shots],
         **({"prompt": prompt} if prompt else {}),
+        **({"samples": samples} if samples > 1 else {}),
     }
     _refuse_another_way(output, name, client.model, params)
     replies = run_async(_ask(client, requests))
-    failed = [record.id for record, reply in zip(records, replies, strict=True) if reply.status == "api_error"]
+    failed = [record.id for (record, _), reply in zip(asked, replies, strict=True) if reply.status == "api_error"]
     if failed:
         raise ServiceError(
-            f"{len(failed)} of {len(records)} tasks got no answer from {client.base_url} (first: {failed[0]}) - run the "
+            f"{len(failed)} of {len(asked)} {'tasks' if samples == 1 else 'requests'} got no answer from {client.base_url} (first: {failed[0]}) - run the "
             "same command again; what was answered is in the ledger and not paid again."
         )
     rows = [
-        _generation(record, reply, name, client.model, params) for record, reply in zip(records, replies, strict=True)
+        replace(_generation(record, reply, name, client.model, params), sample=sample)
+        for (record, sample), reply in zip(asked, replies, strict=True)
     ]
     write_generations(output, name, rows)
     return sum(reply.replayed for reply in replies)
+
+
+def _seeded(options: Mapping[str, Any], sample: int) -> dict[str, Any]:
+    """The options with a seed of the sample's own, where the service takes one."""
+    return {**options, "seed": sample} if "seed" in options else dict(options)
 
 
 async def _ask(client: ChatClient, requests: Sequence[ChatRequest]) -> list[ChatReply]:
@@ -153,7 +169,7 @@ def _refuse_another_way(output: Path, name: str, model: str, params: dict[str, A
                 f"{output} holds answers of '{there.model}' under the name '{name}' - choose another name with --system, "
                 "or write to another file."
             )
-        check_same_way(output, there, params, [key for key in params if key != "base_url"])
+        check_same_way(output, there, params, [key for key in (*params, "samples") if key != "base_url"])
 
 
 def _generation(record: Record, reply: ChatReply, system: str, model: str, params: dict[str, Any]) -> Generation:

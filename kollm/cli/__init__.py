@@ -35,6 +35,7 @@ COMMANDS = {
         "kollm.cli.verdicts:verdicts",
         "Import others' verdicts, plan how many are needed, watch a judge, bridge two.",
     ),
+    "bench": ("kollm.cli.bench:bench", "Public benchmarks: KMMLU, HAE-RAE, KoBEST, CLIcK, HRM8K and others."),
     "compare": ("kollm.cli.compare:compare", "Paired intervals and tests between systems."),
     "report": ("kollm.cli.report:report", "Tables, figures and samples in one HTML file."),
     "app": ("kollm.cli.app:app", "Local pages: look at data, review translations, compare answers, chat."),

@@ -10,6 +10,7 @@ import click
 from kollm.cli.corpus import corpus
 from kollm.cli.mix import mix
 from kollm.cli.own import own_from, own_options
+from kollm.cli.pairs import pairs
 from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
 from kollm.cli.translation import judge
@@ -29,6 +30,7 @@ def data() -> None:
 data.add_command(corpus)
 data.add_command(judge)
 data.add_command(mix)
+data.add_command(pairs)
 data.add_command(review)
 data.add_command(synthesize)
 

@@ -27,7 +27,14 @@ from kollm.cli.own import own_from, own_options
     "--prompt",
     help="Prompt template; an adapter of kollm brings its own. With --api: that of the served model, or its folder.",
 )
-@click.option("--preset", default="paper", show_default=True, help="Decoding: paper, beam-sample or greedy.")
+@click.option("--preset", default="paper", show_default=True, help="Decoding: paper, beam-sample, sample or greedy.")
+@click.option(
+    "--samples",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Answers to each task, to choose among (kollm data pairs); by a preset that samples.",
+)
 @click.option("--max-new-tokens", type=click.IntRange(1), help="[default: the preset's]")
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
 @click.option(
@@ -62,6 +69,7 @@ def generate(
     preset: str,
     max_new_tokens: int | None,
     batch_size: int,
+    samples: int,
     shots: int,
     shots_from: str | None,
     dtype: str,
@@ -96,7 +104,11 @@ def generate(
     if shared := {record.id for record in examples} & {record.id for record in tasks}:
         raise InputError(f"The example '{min(shared)}' is one of the tasks - take the shots from another dataset.")
     if dry_run and not api:
-        click.echo(f"{model} would answer {len(records)} tasks of {dataset} ({preset}) into {output}.")
+        from kollm.answer.presets import decoding
+
+        decoding(preset, max_new_tokens, samples)
+        each = f", {samples} times each" if samples > 1 else ""
+        click.echo(f"{model} would answer {len(records)} tasks of {dataset} ({preset}{each}) into {output}.")
         return
     ensure_folder(output.parent)
     if api:
@@ -113,6 +125,7 @@ def generate(
             shots=examples,
             prompt=prompt or "",
             dry_run=dry_run,
+            samples=samples,
         )
         if dry_run:
             return
@@ -130,10 +143,11 @@ def generate(
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             shots=examples,
+            samples=samples,
         )
         if not PartialState().is_main_process:
             return
-    click.echo(f"{len(records)} answers in {output} ({kept} were there before).")
+    click.echo(f"{len(records) * samples} answers in {output} ({kept} were there before).")
 
 
 def _refuse_options_without_effect(context: click.Context, api: bool) -> None:

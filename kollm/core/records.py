@@ -235,6 +235,7 @@ class Generation:
         cluster: what the task shares with others, e.g. the dialogue whose second turn it is; empty for the task alone.
         checklist: questions on the answer that a judge can say yes or no to.
         rules: what an answer can be checked for without a model, as `kollm.judge.rules` takes it.
+        sample: number of the answer, from 0, where the system was asked for several to the task.
     """
 
     id: str
@@ -253,6 +254,7 @@ class Generation:
     cluster: str = ""
     checklist: tuple[str, ...] = ()
     rules: tuple[Mapping[str, Any], ...] = ()
+    sample: int = 0
 
     def to_row(self) -> dict[str, Any]:
         """A plain dict; tuples become lists."""
@@ -280,6 +282,7 @@ class Generation:
                     f"Generation {values['id']}: {name} is {_short(items)} - give a list of {_KINDS[kind]}."
                 )
             values[name] = tuple(items)
+        _check_number(f"Generation {_short(values['id'])}", "sample", values["sample"])
         if not isinstance(values["params"], dict):
             raise InputError(f"Generation {values['id']}: params is {_short(values['params'])} - it must be an object.")
         return cls(**values)
@@ -365,8 +368,7 @@ class Verdict:
         if values["status"] not in STATUSES:
             raise InputError(f"{where}: unknown status {_short(values['status'])} - use one of {', '.join(STATUSES)}.")
         for name in ("sample", "answer"):
-            if type(values[name]) is not int or values[name] < 0:
-                raise InputError(f"{where}: {name} is {_short(values[name])} - it must be a whole number from 0.")
+            _check_number(where, name, values[name])
         for name in ("scores", "usage"):
             if not isinstance(values[name], dict):
                 raise InputError(f"{where}: {name} is {_short(values[name])} - it must be an object.")
@@ -402,6 +404,11 @@ def _check_text(cls: Any, values: Mapping[str, Any], columns: Sequence[str]) -> 
             raise InputError(
                 f"{cls.__name__} {_short(values['id'])}: {column} is {_short(values[column])} - it must be text."
             )
+
+
+def _check_number(where: str, name: str, value: Any) -> None:
+    if type(value) is not int or value < 0:
+        raise InputError(f"{where}: {name} is {_short(value)} - it must be a whole number from 0.")
 
 
 def _checked_turns(id: str, value: Any) -> tuple[Turn, ...]:

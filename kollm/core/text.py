@@ -76,6 +76,7 @@ _JAMO_RUN = re.compile("[ㄱ-ㅎㅏ-ㅣ]+")
 _SYLLABLES = re.compile(f"(?:([{_INITIALS}])([{_MEDIALS}])(?:([{_FINALS}])(?![{_MEDIALS}]))?)")
 _SPELT = re.compile(f"(?:[{_INITIALS}][{_MEDIALS}](?:[{_FINALS}](?![{_MEDIALS}]))?)+")
 _SYLLABLE = re.compile("[가-힣]")
+_LETTER = re.compile(r"[^\W\d_]")
 _MANY_MARKS = re.compile(
     "[\u0300-\u036f\u0483-\u0487\u0591-\u10ff\u1200-\u1dff\u20d0-\u20ff\u2cef-\u2dff\u302a-\u309a\ua66f-\uabed\ufb1e\ufe20-\ufe2f"
     "\U000101fd-\U0001e94a]{31,}"
@@ -141,6 +142,12 @@ def normalise_values(value: Any, changed: set[str] | None = None, depth: int = D
 def is_blank(text: str) -> bool:
     """Whether a reader sees nothing: white space, fillers and characters of no width."""
     return text.isspace() or _INVISIBLE.fullmatch(text) is not None
+
+
+def language_of(text: str) -> str:
+    """`ko` where a tenth of the letters are Hangul, else `en`."""
+    letters = len(_LETTER.findall(text))
+    return "ko" if letters and len(_SYLLABLE.findall(text)) * 10 >= letters else "en"
 
 
 def _normalised(text: str) -> str:

@@ -9,7 +9,7 @@ from kollm.core.card import render_template, to_yaml
 from kollm.core.licences import common_licence
 from kollm.dataset.folder import REJECTED
 
-_SIZES = (
+SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
     (100_000, "10K<n<100K"),
@@ -54,7 +54,7 @@ def render_card(
         **({"license": licence} if licence else {}),
         "task_categories": ["text-generation"],
         "tags": ["instruction-tuning", "korean", "kollm"],
-        "size_categories": [next((name for limit, name in _SIZES if sum(p.rows for p in kept) < limit), "n>10M")],
+        "size_categories": [next((name for limit, name in SIZES if sum(p.rows for p in kept) < limit), "n>10M")],
         "configs": _configs(parts),
     }
     if licence == "other":

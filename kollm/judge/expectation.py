@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kollm.judge.parse import score_places
 from kollm.judge.rubric import Axis, Rubric
@@ -13,35 +13,45 @@ Token = Mapping[str, Any]
 """`token`, `bytes`, `logprob` and `top_logprobs`, as chat completions report them."""
 
 
-def expected_scores(
-    text: str, tokens: Sequence[Token], rubric: Rubric
-) -> tuple[dict[str, float | None], dict[str, float]]:
+class Expected(NamedTuple):
+    """What the log-probabilities of a reply say of each axis.
+
+    Attributes:
+        scores: the expectation over the allowed values, renormalised; None where the reply has no certain score.
+        mass: probability that fell on the allowed values.
+        chances: probability of each allowed value, renormalised; none where there is no score.
+    """
+
+    scores: dict[str, float | None]
+    mass: dict[str, float]
+    chances: dict[str, dict[str, float]]
+
+
+def expected_scores(text: str, tokens: Sequence[Token], rubric: Rubric) -> Expected:
     """Expectation of each axis's score where it stands in the reply.
+
+    A token that may go on to another value, as `1` may to `10` where the model writes digit by digit, counts only where the
+    reply shows how it goes on: the mass says what is missing, and an expectation over less than half of it is None.
 
     Args:
         text: the reply.
         tokens: its tokens with their alternatives.
         rubric: its scored axes are read.
-
-    Returns:
-        For each axis the expectation over its allowed values, renormalised, or None where the reply has no certain
-        score; and the probability mass that fell on the allowed values. A token that may go on to another value, as `1`
-        may to `10` where the model writes digit by digit, counts only where the reply shows how it goes on: the mass says
-        what is missing, and an expectation over less than half of it is None.
     """
     places = score_places(text, rubric)
     starts = _starts(tokens)
-    scores: dict[str, float | None] = {}
-    mass: dict[str, float] = {}
+    expected = Expected({}, {}, {})
     for axis in rubric.scored:
         place = places.get(axis.key)
         at = None if place is None else _token_at(len(text[:place].encode("utf-8", "replace")), starts, tokens)
         found, unclear = ({}, 0.0) if at is None else _values(axis, tokens, at)
         total = math.fsum(found.values())
-        mass[axis.key] = float(f"{total:.6g}")
+        expected.mass[axis.key] = float(f"{total:.6g}")
         sure = total > 0 and unclear <= total
-        scores[axis.key] = round(math.fsum(v * p for v, p in found.items()) / total, 6) if sure else None
-    return scores, mass
+        expected.scores[axis.key] = round(math.fsum(v * p for v, p in found.items()) / total, 6) if sure else None
+        if sure:
+            expected.chances[axis.key] = {str(value): float(f"{p / total:.6g}") for value, p in sorted(found.items())}
+    return expected
 
 
 def _starts(tokens: Sequence[Token]) -> list[int]:

@@ -224,8 +224,9 @@ class ChatJudge:
             raise ServiceError(
                 f"{self.client.base_url} (model '{self.name}') sent no log-probabilities - use --mode text or structured."
             )
-        scores, usage["mass"] = expected_scores(reply.text, reply.logprobs, self.rubric)
-        return self.rubric.none_scores() | scores
+        expected = expected_scores(reply.text, reply.logprobs, self.rubric)
+        usage.update(mass=expected.mass, chances=expected.chances)
+        return self.rubric.none_scores() | expected.scores
 
     def _options(self, question: Question | None) -> dict[str, Any]:
         options = self.budget.options(

@@ -216,7 +216,7 @@ class Adapter(Section):
 class GenerationSettings(Section):
     """How answers are decoded, and by which systems: the adapter, and the untouched base as a row of its own."""
 
-    preset: Literal["paper", "beam-sample", "greedy"] = "paper"
+    preset: Literal["paper", "beam-sample", "sample", "greedy"] = "paper"
     max_new_tokens: int | None = Field(None, ge=1)
     batch_size: int = Field(16, ge=1)
     systems: tuple[Literal["adapter", "base"], ...] = ("adapter", "base")

@@ -7,9 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kollm.core.benchmarks import FILE as BENCHMARKS
+from kollm.core.benchmarks import BenchmarkScore, read_benchmarks
 from kollm.core.errors import InputError
 from kollm.core.records import Generation, Verdict, text_sha256
-from kollm.core.results import read_manifest_file, read_metrics_file, read_run_file, read_training_file
+from kollm.core.results import (
+    read_bridge_file,
+    read_manifest_file,
+    read_metrics_file,
+    read_run_file,
+    read_training_file,
+)
 from kollm.judge.across import Drifted
 from kollm.judge.drift import RESULT, read_result
 from kollm.judge.pairwise import PairVerdict, read_pairs
@@ -26,6 +34,7 @@ PARTS = (
     "generations.jsonl",
     "verdicts.jsonl",
     "pairs.jsonl",
+    BENCHMARKS,
 )
 BRIDGE = "bridge.json"
 """What `kollm verdicts bridge -o FOLDER` found."""
@@ -34,6 +43,7 @@ READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "manifest.json": read_manifest_file,
     "metrics.json": read_metrics_file,
     "training.json": read_training_file,
+    BRIDGE: read_bridge_file,
 }
 
 
@@ -47,8 +57,9 @@ class WorkFolder:
         generations: (system, task id) -> its different answers, in the order of the file.
         verdicts: those on the answers as they are now; without generations.jsonl, on each answer as it was judged last.
         outdated: verdicts left out because their answer has changed since.
-        pairs: pairs.jsonl.
+        pairs: pairs.jsonl; likewise `benchmarks`.
         drift: the judge that drift.json names, and the axes on which a sealed set found it changed.
+        bridge: bridge.json, or an empty dict.
     """
 
     path: Path
@@ -60,7 +71,9 @@ class WorkFolder:
     verdicts: list[Verdict] = field(default_factory=list)
     outdated: int = 0
     pairs: list[PairVerdict] = field(default_factory=list)
+    benchmarks: list[BenchmarkScore] = field(default_factory=list)
     drift: tuple[Judging, tuple[str, ...]] | None = None
+    bridge: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -102,8 +115,11 @@ def read_work_folder(path: Path, rubrics: Iterable[str | Path] = ()) -> WorkFold
         folder.verdicts, folder.outdated = found.verdicts, found.outdated
     if (path / "pairs.jsonl").is_file():
         folder.pairs = read_pairs(path / "pairs.jsonl")
+    if (path / BENCHMARKS).is_file():
+        folder.benchmarks = read_benchmarks(path / BENCHMARKS)
     if (path / RESULT).is_file():
         folder.drift = read_result(path / RESULT)
+    folder.bridge = _object(path / BRIDGE)
     return folder
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 from kollm.report.words import LOW_MASS, TOY, axis_words, low_mass
 
+UNSCORED: Mapping[str, Any] = {"mean": None, "ci95": None}
+
 
 def markdown_tables(summary: Mapping[str, Any]) -> str:
     """One table for each way of judging: means with 95 % intervals, then the published rows."""
     parts = [f"> **{TOY.ko}** {TOY.en}\n"] if summary["toy"] else []
-    parts += [_table(judging) for judging in summary["judgings"]]
+    parts += [_table(judging) for judging in (*summary["judgings"], *summary.get("panels", ()))]
+    parts += [_benchmarks(summary["benchmarks"])] if summary.get("benchmarks") else []  # none in older reports
     return "\n".join(parts) or "No verdicts. 판정이 없습니다.\n"
 
 
@@ -21,6 +24,14 @@ def _table(judging: Mapping[str, Any]) -> str:
     rows = [
         [table_cell(s["system"]), _scored(s), *(_score(s["axes"][a["key"]]) for a in judging["axes"])]
         for s in judging["systems"]
+    ]
+    rows += [
+        [
+            f"{table_cell(row['system'])} (이어 붙인 값 / bridged from {table_cell(row['judge'])})",
+            str(row["n"]),
+            *(_score(row["axes"].get(axis["key"], UNSCORED)) for axis in judging["axes"]),
+        ]
+        for row in judging.get("bridged", ())  # reports of earlier versions have none
     ]
     rows += [
         [
@@ -35,6 +46,31 @@ def _table(judging: Mapping[str, Any]) -> str:
     ]
     lines = [_line(head), _line([":--", *["--:"] * (len(head) - 1)]), *map(_line, rows)]
     return f"{_caption(judging)}\n\n" + "\n".join(lines) + "\n"
+
+
+def _benchmarks(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Groups, and tasks without one; the tasks of a group stand on the page."""
+    shown = [row for row in rows if not row["group"]]
+    systems = list(dict.fromkeys(name for row in shown for name in row["systems"]))
+    head = ["벤치마크 / Benchmark", "지표 / metric", "n", "shots", *map(table_cell, systems)]
+    lines = [_line(head), _line([":--", ":--", *["--:"] * (len(head) - 2)])]
+    for row in shown:
+        limited = " (일부 / part)" if row["limit"] else ""
+        cells = [_benchmark(row["systems"].get(name)) for name in systems]
+        name = f"{table_cell(row['task'])} v{table_cell(row['version'])}{limited}"
+        lines.append(_line([name, table_cell(row["metric"]), str(row["documents"]), str(row["shots"]), *cells]))
+    harness = ", ".join(dict.fromkeys(table_cell(row["harness"]) for row in shown))
+    prompts = {name: cell["prompt"] for row in shown for name, cell in row["systems"].items()}
+    said = ", ".join(f"{table_cell(name)}: {table_cell(prompt)}" for name, prompt in prompts.items())
+    return f"{harness}; value [95 % interval by the standard error]; prompt of {said}.\n\n" + "\n".join(lines) + "\n"
+
+
+def _benchmark(cell: Mapping[str, Any] | None) -> str:
+    if cell is None:
+        return "-"
+    if cell["ci95"] is None:
+        return f"{cell['value']:.4f}"
+    return f"{cell['value']:.4f} [{cell['ci95'][0]:.3f}, {cell['ci95'][1]:.3f}]"
 
 
 def _caption(judging: Mapping[str, Any]) -> str:

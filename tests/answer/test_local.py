@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 
 import kollm.answer.local as generate
 from kollm.answer.file import read_generations
-from kollm.answer.local import PRESETS, System, _cut_at_heading, _encode, generate_answers, load_system
+from kollm.answer.local import System, _cut_at_heading, _encode, generate_answers, load_system
+from kollm.answer.presets import PRESETS
 from kollm.cli import main
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import read_jsonl
@@ -366,3 +367,23 @@ def test_shots_that_cannot_be_are_refused(
     with pytest.raises(SystemExit) as stopped:
         main(["generate", "nowhere", "--dataset", "tasks", "--dry-run", *options])
     assert stopped.value.code == 1 and message in capsys.readouterr().err
+
+
+def test_samples_are_answers_of_their_own_and_resume(system: System, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    how: dict[str, Any] = {"preset": "sample", "max_new_tokens": 12, "batch_size": 2}
+    generate_answers(tasks(2), system, whole, samples=3, **how)
+    rows = list(read_generations(whole))
+    assert [(row.id, row.sample) for row in rows] == [(f"t-{n}", k) for n in range(2) for k in range(3)]
+    assert len({row.response for row in rows if row.id == "t-0"}) > 1
+    part = killed.with_name(f"{generate._part_prefix(killed, system)}0")
+    part.write_text("".join(whole.read_text(encoding="utf-8").splitlines(keepends=True)[4:]), encoding="utf-8")
+    assert generate_answers(tasks(2), system, killed, samples=3, **how) == 2
+    assert killed.read_bytes() == whole.read_bytes()
+    with pytest.raises(StateError, match="made with another samples \\(3, now None\\)"):
+        generate_answers(tasks(2), system, whole, **how)
+
+
+def test_a_preset_with_one_answer_is_not_sampled(system: System, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="The preset greedy gives the same answer 4 times - draw samples by one of"):
+        generate_answers(tasks(1), system, tmp_path / "g.jsonl", preset="greedy", samples=4)

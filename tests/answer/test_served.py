@@ -112,3 +112,14 @@ def test_the_key_stands_in_no_file(ledger: Ledger, tmp_path: Path) -> None:
 def test_no_tasks_is_an_error(ledger: Ledger, tmp_path: Path) -> None:
     with LoopbackChat(lambda body: "답") as server, pytest.raises(InputError, match="zero rows"):
         ask(server, ledger, tmp_path / "g.jsonl", tasks=[])
+
+
+def test_samples_are_asked_for_one_by_one_at_temperature_1(ledger: Ledger, tmp_path: Path) -> None:
+    with LoopbackChat(lambda body: f"{last(body)} {body['seed']} {body['temperature']}") as server:
+        ask(server, ledger, tmp_path / "g.jsonl", TASKS[:1], samples=2)
+        assert ask(server, ledger, tmp_path / "g.jsonl", TASKS[:1], samples=2) == 2
+        assert len(server.bodies) == 2
+        with pytest.raises(StateError, match="made with another"):
+            ask(server, ledger, tmp_path / "g.jsonl", TASKS[:1])
+    rows = list(read_jsonl(tmp_path / "g.jsonl"))
+    assert [(row["sample"], row["response"]) for row in rows] == [(0, "질문 0? 0 1.0"), (1, "질문 0? 1 1.0")]

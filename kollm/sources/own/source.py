@@ -19,21 +19,22 @@ from typing import Any
 
 from kollm.core.errors import InputError
 from kollm.core.progress import say
-from kollm.core.records import Record, Turn
-from kollm.sources.own.conversation import UnreadableError, read_conversation, turn_text
-from kollm.sources.own.forms import Form, as_turns, find_form, is_turn, parse_mapping
+from kollm.core.records import Record
+from kollm.core.text import language_of
+from kollm.sources.own.conversation import UnreadableError
+from kollm.sources.own.exports import refuse_exports, unwrapped
+from kollm.sources.own.forms import Form, find_form, parse_mapping
 from kollm.sources.own.places import Place as Files
 from kollm.sources.own.places import find_files
 from kollm.sources.own.reading import Located, read_rows
+from kollm.sources.own.row import canonical_row, own_id
 from kollm.sources.reading import adapt_row
-from kollm.sources.source import Adapted, Place, Rejected, Row, Source, as_json, as_text, check
+from kollm.sources.source import Adapted, Place, Rejected, Row, Source, as_json, check
 
 OWN = "own"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _PEEK = 200
 """Rows by whose keys the form is found."""
-_HANGUL = re.compile("[가-힣]")
-_LETTER = re.compile(r"[^\W\d_]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +114,30 @@ class OwnRows:
         Raises:
             InputError: a file is malformed, or changes its form.
         """
+        for row, reason in self.raw(limit):
+            try:
+                yield {"reject": reason, "row": row} if reason else canonical_row(row, self.form, self.options.asked)
+            except UnreadableError as error:
+                yield {"reject": str(error), "row": row, "id": own_id(row, self.form)}
+
+    def raw(self, limit: int | None = None) -> Iterator[tuple[Any, str]]:
+        """The rows as they are, without the wrapping of an export, each with the reason why it is none, or an empty one.
+
+        Raises:
+            InputError: a file is malformed, or changes its form.
+        """
         self.counts.clear()
         found = self._located()
         for located in found if limit is None else itertools.islice(found, limit):
             self.counts["read"] += 1
-            yield self._row(located)
+            row = unwrapped(located.row)
+            if located.error or not isinstance(row, Mapping):
+                yield located.row, located.error or "not_an_object"
+                continue
+            self.columns.update(map(str, row))
+            if not self.form.fits(row):
+                self._check_form(row, located.where)
+            yield row, ""
 
     def records(self, limit: int | None = None) -> Iterator[Record | Rejected]:
         """The rows as Records, and those that cannot be used."""
@@ -156,18 +176,6 @@ class OwnRows:
             for located in read_rows(file, lambda said: None):
                 yield located._replace(where=f"{name}{located.where}")
 
-    def _row(self, located: Located) -> Row:
-        row = _flat(located.row)
-        if located.error or not isinstance(row, Mapping):
-            return {"reject": located.error or "not_an_object", "row": located.row}
-        self.columns.update(map(str, row))
-        if not self.form.fits(row):
-            self._check_form(row, located.where)
-        try:
-            return _canonical(row, self.form, self.options.asked)
-        except UnreadableError as error:
-            return {"reject": str(error), "row": row, "id": _own_id(row, self.form)}
-
     def _check_form(self, row: Mapping[str, Any], where: str) -> None:
         """Refuse a row that is whole in another form; one that is only incomplete is left out."""
         try:
@@ -199,15 +207,15 @@ def read_own(input: str | Path, options: OwnOptions | None = None, revision: str
         if len(first) >= _PEEK:
             break
         for located in itertools.islice(read_rows(file, notes.append), _PEEK - len(first)):
-            row = _flat(located.row)
+            row = unwrapped(located.row)
             if isinstance(row, Mapping):
                 first.append(located._replace(row=row))
     if not first:
         raise InputError(f"'{where}' holds no rows - check the file.")
     rows = [located.row for located in first]
-    _refuse_exports(rows[0], where)
     mapping = parse_mapping(options.mapping)
     if not mapping:
+        refuse_exports(rows, where)
         _refuse_change(first, where, options.asked)
     form = find_form(rows, mapping, where, asked=options.asked)
     return OwnRows(where, options, files, form, options.lang or _language(rows, form), notes)
@@ -284,149 +292,6 @@ def adapt(row: Row, place: Place) -> Adapted:
     return check(record, tuple(row["notes"]))
 
 
-def _canonical(row: Mapping[str, Any], form: Form, asked: bool) -> Row:
-    made: dict[str, Any] = {
-        "id": _own_id(row, form),
-        "system": "",
-        "history": [],
-        "instruction": "",
-        "input": "",
-        "output": "",
-        "notes": [],
-        "asked": asked,
-        "text": form.kind == "text",
-    }
-    system = _text_of(row, form, "system")
-    made["system"] = system.strip() and system
-    turns = as_turns(row.get(form.columns["messages"])) if "messages" in form.columns else None
-    if form.kind == "pairs":
-        return {**made, **_pair(row, form, system, turns, asked)}
-    if form.kind == "messages":
-        if turns is None:
-            value = row.get(form.columns["messages"])
-            reason = "no_messages" if not value else "messages_not_a_list_of_turns"
-            if isinstance(value, list) and any(isinstance(item, Mapping) and not is_turn(item) for item in value):
-                reason = "turn_without_role_or_text"
-            raise UnreadableError(reason)
-        return {**made, **_conversation(turns, system, asked)}
-    if form.kind == "text":
-        return {**made, "instruction" if asked else "output": _text_of(row, form, "text"), "text": not asked}
-    if form.kind == "instances":
-        return {**made, **_instance(row, form)}
-    question, answer = row.get(form.columns["instruction"]), row.get(form.columns.get("output", ""))
-    if (before := as_turns(question)) is not None:  # a prompt that is a conversation, and its completion
-        after = as_turns(answer) or ([{"role": "assistant", "content": turn_text(answer)}] if answer else [])
-        return {**made, **_conversation([*before, *after], system, asked)}
-    names = [name for name in ("instruction", "input", "output") if not (asked and form.columns.get(name) not in row)]
-    made |= {name: _text_of(row, form, name) for name in names}
-    made["history"] = _history(row.get(form.columns.get("history", "")))
-    return made
-
-
-def _conversation(turns: Sequence[Any], system: str, asked: bool) -> dict[str, Any]:
-    found = read_conversation(turns, system, asked=asked)
-    return {
-        "system": found.system,
-        "history": list(found.history),
-        "instruction": found.instruction,
-        "output": found.output,
-        "notes": list(found.notes),
-    }
-
-
-def _pair(row: Mapping[str, Any], form: Form, system: str, turns: list[Any] | None, asked: bool) -> dict[str, Any]:
-    chosen = row.get(form.columns["chosen"])
-    answer = as_turns(chosen) or ([chosen] if is_turn(chosen) else None)
-    question = row.get(form.columns["instruction"]) if "instruction" in form.columns else None
-    before = turns or as_turns(question)
-    if before is None and answer is not None and len(answer) > 1:
-        return _conversation(answer, system, asked)
-    text = _text(chosen) if answer is None else turn_text(answer[-1].get("content", answer[-1].get("value")))
-    if before is not None:
-        return _conversation([*before, {"role": "assistant", "content": text}], system, asked)
-    return {"instruction": _text(question), "output": text or ""}
-
-
-def _instance(row: Mapping[str, Any], form: Form) -> dict[str, Any]:
-    """The first instance of a Self-Instruct task."""
-    instances = row.get(form.columns["output"])
-    first = instances[0] if isinstance(instances, list) and instances else None
-    if not isinstance(first, Mapping):
-        raise UnreadableError("no_instance")
-    return {
-        "instruction": _text_of(row, form, "instruction"),
-        "input": _text(first.get("input")),
-        "output": _text(first.get("output")),
-    }
-
-
-def _history(value: Any) -> list[Turn]:
-    if not value:
-        return []
-    if (turns := as_turns(value)) is not None:
-        found = read_conversation([*turns, {"role": "user", "content": "-"}], asked=True)
-        return list(found.history)
-    pairs = value if isinstance(value, list) else None
-    if pairs is None or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
-        raise UnreadableError("history_not_pairs_of_turns")
-    return [(_text(user), _text(bot)) for user, bot in pairs]
-
-
-def _text_of(row: Mapping[str, Any], form: Form, name: str) -> str:
-    column = form.columns.get(name)
-    if column is None:
-        return ""
-    if column not in row:
-        if name in ("instruction", "output", "text"):
-            raise UnreadableError(f"no_column_{column}")
-        return ""
-    text = as_text(row[column])
-    if text is None:
-        raise UnreadableError(f"not_text_{column}")
-    return text
-
-
-def _text(value: Any) -> str:
-    text = as_text(value)
-    if text is None:
-        raise UnreadableError("not_text")
-    return text
-
-
-def _own_id(row: Mapping[str, Any], form: Form) -> str | None:
-    value = row.get(form.columns.get("id", "id"))
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        return None
-    name = str(value).strip()
-    return name if len(name) <= 200 and name.isprintable() else None
-
-
-def _flat(row: Any) -> Any:
-    """A row without the wrapping of an export: Argilla's `fields` and `responses`, a bare list of turns."""
-    if isinstance(row, list) and row and all(is_turn(turn) for turn in row):
-        return {"messages": row}
-    if not isinstance(row, Mapping):
-        return row
-    if isinstance(row.get("fields"), Mapping):
-        answers = row.get("responses") or row.get("suggestions") or {}
-        named = {name: _first_value(value) for name, value in answers.items()} if isinstance(answers, Mapping) else {}
-        return {**{"id": row.get("id")}, **row["fields"], **named}
-    ends = (".responses", ".suggestion")
-    if any(str(name).endswith(ends) for name in row):
-        flat = dict(row)
-        for name in row:
-            for end in ends:
-                if str(name).endswith(end) and (bare := name.removesuffix(end)) not in flat:
-                    flat[bare] = _first_value(flat.pop(name))
-        return flat
-    return row
-
-
-def _first_value(value: Any) -> Any:
-    first = value[0] if isinstance(value, list) and value else value
-    return first.get("value", first) if isinstance(first, Mapping) else first
-
-
 def _refuse_change(first: Sequence[Located], where: str, asked: bool) -> None:
     """Refuse rows of which some have one form and others another."""
     before: Form | None = None
@@ -446,17 +311,10 @@ def _changed(where: str, place: str, before: Form, after: Form) -> InputError:
     )
 
 
-def _refuse_exports(row: Mapping[str, Any], where: str) -> None:
-    if isinstance(row.get("data"), Mapping) and ("annotations" in row or "completions" in row or "predictions" in row):
-        raise InputError(
-            f"'{where}' is Label Studio's full export, whose answers lie inside of annotations - export it as JSON-MIN or CSV."
-        )
-
-
 def _language(rows: Sequence[Mapping[str, Any]], form: Form) -> str:
     """`ko` where a tenth of the letters are Hangul, else `en`."""
-    text = " ".join(
-        as_json([row.get(column) for name, column in form.columns.items() if name != "id"])[:2000] for row in rows
+    return language_of(
+        " ".join(
+            as_json([row.get(column) for name, column in form.columns.items() if name != "id"])[:2000] for row in rows
+        )
     )
-    letters = len(_LETTER.findall(text))
-    return "ko" if letters and len(_HANGUL.findall(text)) * 10 >= letters else "en"

@@ -1,0 +1,1 @@
+"""Preference pairs of answers and verdicts, of people's labels, and of files: chosen, counted and written."""
