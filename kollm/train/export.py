@@ -79,6 +79,8 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
     folder = trained.folder
     _check_mergeable(trained)
     recipe = load_recipe(folder / "recipe.yaml")
+    if own_files(output) is None:
+        require_own(output, None, "the merged model")
     under = find_adapter_base(trained, base)
     made_of = {**written_base(under, output), "adapter_content": content_hash(folder)}
     if (parity := _merged_before(output, made_of)) is not None and parity.mean <= tolerance:
