@@ -72,15 +72,21 @@ class Slurm:
     def __enter__(self) -> Slurm:
         for name in ("state", "spool", "hidden"):
             (self._folder / name).mkdir(parents=True)
-        conf = _CONF.format(
-            folder=self._folder, user=getpass.getuser(), controller=_free_port(), node=_free_port()
-        )
+        conf = _CONF.format(folder=self._folder, user=getpass.getuser(), controller=_free_port(), node=_free_port())
         (self._folder / "slurm.conf").write_text(conf)
         key = self._folder / "munge.key"
         key.write_bytes(secrets.token_bytes(1024))
         key.chmod(0o400)
-        places = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "log-file": "munge.log", "seed-file": "munge.seed"}
-        self._start("munged", "--foreground", "--force", *(f"--{name}={self._folder / file}" for name, file in places.items()))
+        places = {
+            "key-file": "munge.key",
+            "socket": "munge.socket",
+            "pid-file": "munge.pid",
+            "log-file": "munge.log",
+            "seed-file": "munge.seed",
+        }
+        self._start(
+            "munged", "--foreground", "--force", *(f"--{name}={self._folder / file}" for name, file in places.items())
+        )
         _wait_for(lambda: (self._folder / "munge.socket").exists(), self)
         self._start("slurmctld", "-D")
         self.hides = subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
@@ -110,7 +116,9 @@ class Slurm:
 
     def ask(self, *command: str) -> str:
         """What a command of Slurm answers."""
-        done = subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=30
+        )
         return done.stdout
 
     def logs(self) -> str:

@@ -150,7 +150,7 @@ class SlurmExecutor:
                     f"Slurm does not run the jobs of stage '{stage.name}' ({reasons or 'no reason is given'}); they are "
                     "cancelled - mend the settings of --slurm, or ask the cluster's administrators."
                 )
-            elif reasons not in ("", told):
+            elif reasons not in ("", "JobArrayTaskLimit", told):
                 told = reasons
                 say(f"{stage.name}: {states['PENDING']:,} job entries wait in Slurm's queue ({reasons}).")
             time.sleep(pause)
@@ -230,9 +230,10 @@ def _last_word(job: str, log: Path) -> tuple[str, Path | None]:
     if not log.is_file():
         return f"Slurm's job {job} ended, and it left no log - look it up with: sacct -j {job}.", None
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    word = lines[-1][:200] if lines else "nothing"
+    faults = [line for line in lines if "error" in line.lower() or "Killed" in line or "not found" in line]
+    word = (faults or lines or ["nothing"])[-1][:200]
     return (
-        f"Slurm's job {job} ended before its task, {TRIES} times, and its last line is '{word}' - it may need more memory or "
+        f"Slurm's job {job} ended before its task, {TRIES} times, and says '{word}' - it may need more memory or "
         "time (--slurm mem_per_cpu_gb=8,time=04:00:00).",
         log,
     )
