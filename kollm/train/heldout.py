@@ -18,6 +18,10 @@ class TokenLoss(NamedTuple):
     loss: float
     tokens: int
 
+    @property
+    def count(self) -> int:
+        return self.tokens
+
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def token_loss(model: Any, accelerator: Any, examples: Sequence[Example], pad_token_id: int, rows: int) -> TokenLoss:

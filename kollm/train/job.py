@@ -232,9 +232,8 @@ def _prepare(job: Job) -> _Prepared:
     model = load_model(recipe, job.base, tokenizer, encoder.ends)
     try:
         callbacks = [Watchdog(), Tracker(job.output)]
-        trainer = make_trainer(
-            recipe, config, model, tokenizer, rows.examples, heldout.examples, state.num_processes, callbacks
-        )
+        material = TrainingRows(rows.examples, heldout.examples, tokenizer)
+        trainer = make_trainer(recipe, config, model, material, state.num_processes, callbacks)
     except (torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except (ValueError, ImportError, RuntimeError) as error:  # a tracker that is not installed, say
@@ -254,15 +253,13 @@ def make_trainer(
     recipe: Recipe,
     config: SFTConfig,
     model: Any,
-    tokenizer: Any,
-    examples: Sequence[Example],
-    heldout: Sequence[Example],
+    rows: TrainingRows,
     processes: int,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> StepTrainer:
     """The recipe's trainer for a base in memory, its adapter in place."""
     steps = layout(recipe, config, processes)
-    trainer = StepTrainer(model, config, examples, heldout, tokenizer, steps, peft_config(recipe, model), callbacks)
+    trainer = StepTrainer(model, config, rows, steps, peft_config(recipe, model), callbacks)
     finish_adapter(trainer.model, recipe)
     if recipe.trainer.get("torch_compile"):
         compile_layers(trainer.model)
