@@ -125,7 +125,9 @@ def with_mismatched(examples: Sequence[PairExample], max_length: int) -> list[Pa
         InputError: there are not two pairs.
     """
     if len(examples) < 2:
-        raise InputError("KTO compares answers of different prompts, and there is one pair alone - use more, or method dpo.")
+        raise InputError(
+            "KTO compares answers of different prompts, and there is one pair alone - use more, or method dpo."
+        )
     before = [examples[-1], *examples[:-1]]
     return [
         example._replace(

@@ -12,13 +12,14 @@ from datasets import Dataset
 from peft import PeftConfig, PeftModel
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, get_scheduler
-from transformers.integrations import TensorBoardCallback, get_available_reporting_integrations
+from transformers.integrations import get_available_reporting_integrations
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import SFTConfig, SFTTrainer
 
 from kollm.core.errors import RecipeError, StateError
 from kollm.core.files import read_json, write_json
 from kollm.core.progress import say
+from kollm.recipe.methods import METHODS
 from kollm.recipe.schema import Recipe
 from kollm.train.adapters import computes_in_base_type
 from kollm.train.batches import Collator, Layout, RunLength, StepBatches
@@ -26,16 +27,16 @@ from kollm.train.checkpoints import (
     BEFORE,
     CHECKPOINTS,
     OUT_OF_MEMORY,
-    TENSORBOARD,
     complete,
     keep_newest,
     last_checkpoint,
     saving,
 )
-from kollm.train.data import IGNORED, Example
+from kollm.train.data import Example
 from kollm.train.evaluation import Evaluations
 from kollm.train.head import add_compact_head
 from kollm.train.heldout import TokenLoss, token_loss
+from kollm.train.trackers import KINDS
 
 DEFAULTS: dict[str, Any] = {
     "gradient_checkpointing": False,
@@ -78,6 +79,8 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
         RecipeError: a value that SFTConfig or the schedule of the learning rate refuses, or that this machine cannot do.
     """
     values = {**DEFAULTS, **recipe.trainer}
+    for key in METHODS[recipe.method].keys:  # its loss is kollm's own, see preference_losses.py
+        values.pop(key, None)
     for key in ("eval_steps", "load_best_model_at_end"):  # kollm measures the held-out loss itself, see evaluation.py
         values.pop(key, None)
     values.pop("packing", None)  # kollm packs by step, see batches.py
@@ -115,11 +118,11 @@ def _try_optimizer(config: SFTConfig) -> None:
 
 
 def _trackers(wanted: Any) -> list[str]:
-    """What transformers reports to. Trackio is left out: kollm's own tracker writes to it anyway, and two would clash."""
+    """What transformers reports to: no tracker that kollm writes to itself, see tracker.py and trackers.py."""
     names = [wanted] if isinstance(wanted, str) else list(wanted or ())
     if "all" in names:
         names = get_available_reporting_integrations()
-    return [name for name in names if name not in ("trackio", "none")]
+    return [name for name in names if name not in ("trackio", "none", *KINDS)]
 
 
 def refused(recipe: Recipe, error: Exception) -> RecipeError:
@@ -197,11 +200,6 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         self.data_collator.masks_padding = self.aux_loss_enabled
         if self.accelerator.device.type == "cpu":
             add_compact_head(self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model)
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-                callback.logging_dir = str(
-                    Path(config.output_dir).with_name(TENSORBOARD)
-                )  # beside the checkpoints, which go
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
 
@@ -245,7 +243,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         # num_items_in_batch counts all processes' tokens, and DDP averages the gradients over the processes.
         return loss * self.accelerator.num_processes
 
-    def heldout_loss(self) -> TokenLoss:
+    def heldout_loss(self) -> Any:
         """The held-out rows' loss, over all processes."""
         rows = self.args.per_device_train_batch_size
         pad = self.processing_class.pad_token_id
@@ -364,7 +362,7 @@ def train(trainer: StepTrainer, output: Path, evaluations: Evaluations | None = 
         ) from error
     if before.measured and after and main:
         say(
-            f"train: held-out loss {before.measured.loss:.4f} before, {after.loss:.4f} after, over {after.count:,} {trainer.unit}"
+            f"train: held-out loss {before.measured.loss:.4f} before, {after.loss:.4f} after, over {after.over:,} {trainer.unit}"
         )
     return {
         "history": [entry for entry in trainer.state.log_history if "loss" in entry],

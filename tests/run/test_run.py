@@ -20,7 +20,8 @@ from kollm.core.lock import folder_lock
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
 from kollm.run.journal import planned, run_recipe
-from kollm.run.stages import STAGES, Run, RunOptions, StageResult
+from kollm.run.stage import Run, RunOptions, StageResult
+from kollm.run.stages import STAGES
 
 TINY = [
     "base.toy={hidden_size: 32, layers: 1, heads: 2, vocab_size: 600, context: 2048, pretrain_steps: 4}",
