@@ -152,3 +152,20 @@ def test_what_cannot_be_merged_is_one_sentence(adapter_of, base: Path, tmp_path:
     with pytest.raises(InputError, match=r"has no training\.json: its training was cut off"):
         merge(copy, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("size", [0, 700, 60_000])
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(adapter_of, size: int, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    import resource
+
+    adapter, output = adapter_of("lora"), tmp_path / "merged"
+    before = {path.name: path.read_bytes() for path in adapter.iterdir() if path.is_file()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))  # which programs meet as they meet a full disk
+    try:
+        with pytest.raises(StateError, match=rf"^'{output}.* cannot be (used|written) \(.*File too large"):
+            merge(adapter, output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+    assert {path.name: path.read_bytes() for path in adapter.iterdir() if path.is_file()} == before
