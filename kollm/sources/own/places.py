@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import sys
@@ -12,7 +13,8 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from huggingface_hub import HfApi, HfFileSystem
+import yaml
+from huggingface_hub import DatasetCard, HfApi, HfFileSystem
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
@@ -21,6 +23,7 @@ from kollm.services.repository import Reference, hub_errors, parse_reference
 from kollm.sources.own.reading import PACKED, READERS, OwnFile
 
 STANDARD_INPUT = "-"
+_BUFFER = 1 << 20
 _SPLIT = re.compile(r"(?:^|[/_.-])(train|validation|valid|val|dev|test|eval)(?=[/_.-]|$)", re.IGNORECASE)
 _TRAINING, _CHECKING = ("train",), ("test", "eval", "validation", "valid", "val", "dev")
 
@@ -60,7 +63,7 @@ def find_files(
     if path.is_file():
         return Place([_local(path)], file_sha256(path), [])
     if path.is_dir():
-        return _folder(path, split, asked)
+        return _folder(path, config, split, asked)
     name = str(input)
     if (
         path.suffix.lower() in {*READERS, *PACKED}
@@ -111,7 +114,7 @@ class _Spooled(NamedTuple):
         return OwnFile(self.name, self.open)
 
 
-def _folder(path: Path, split: str | None, asked: bool) -> Place:
+def _folder(path: Path, config: str | None, split: str | None, asked: bool) -> Place:
     found = sorted(
         item for item in path.rglob("*") if item.is_file() and _is_read(item.name) and not _is_hidden(item, path)
     )
@@ -121,13 +124,25 @@ def _folder(path: Path, split: str | None, asked: bool) -> Place:
     else:
         found = [item for item in found if item.name not in ("dataset_infos.json", "state.json", "dataset_info.json")]
     names = {item.relative_to(path).as_posix(): item for item in found}
-    chosen, notes = _of_split(list(names), split, asked, str(path))
+    chosen, notes = _of_config(str(path), list(names), _folder_configs(path), config, split, asked)
     if not chosen:
         raise InputError(
             f"The folder '{path}' holds no file that kollm reads ({', '.join(READERS)}) - name one that does."
         )
     pinned = content_id({name: file_sha256(names[name]) for name in chosen})
     return Place([_local(names[name]) for name in chosen], pinned, notes)
+
+
+def _folder_configs(path: Path) -> list[dict[str, Any]]:
+    """The configs in the card of a folder that is laid out for the Hub; none where it has no card that can be read."""
+    card = path / "README.md"
+    if not card.is_file():
+        return []
+    try:
+        data = DatasetCard.load(card, ignore_metadata_errors=True).data
+    except (ValueError, yaml.YAMLError, OSError):
+        return []
+    return _usable_configs(data.get("configs"))
 
 
 def _is_hidden(item: Path, root: Path) -> bool:
@@ -178,16 +193,49 @@ def _hub(name: str, revision: str | None, config: str | None, split: str | None,
 
 
 def _open_hub(path: str, repository: str) -> BinaryIO:
-    with hub_errors("dataset", Reference(repository)):
-        return cast(BinaryIO, HfFileSystem().open(path, "rb"))
+    reference = Reference(repository)
+    with hub_errors("dataset", reference):
+        opened = HfFileSystem().open(path, "rb")
+    return cast(BinaryIO, io.BufferedReader(_OnHub(opened, reference), _BUFFER))
+
+
+class _OnHub(io.RawIOBase):
+    """A file on the Hub, which is asked for only when it is read: what the Hub objects to is said in one sentence then."""
+
+    def __init__(self, file: Any, reference: Reference) -> None:
+        self._file, self._reference = file, reference
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def readinto(self, buffer: Any) -> int:
+        with hub_errors("dataset", self._reference):
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _configs(info: Any) -> list[dict[str, Any]]:
     data = getattr(info, "card_data", None)
-    configs = data.get("configs") if data is not None else None
-    return [
-        item for item in configs or () if isinstance(item, dict) and item.get("config_name") and item.get("data_files")
-    ]
+    return _usable_configs(data.get("configs") if data is not None else None)
+
+
+def _usable_configs(configs: Any) -> list[dict[str, Any]]:
+    listed = configs if isinstance(configs, list) else []
+    return [item for item in listed if isinstance(item, dict) and item.get("config_name") and item.get("data_files")]
 
 
 def _of_config(
@@ -200,7 +248,7 @@ def _of_config(
 ) -> tuple[list[str], list[str]]:
     if not configs:
         if config is not None:
-            raise InputError(f"The dataset '{repository}' names no configs - leave out --config {config}.")
+            raise InputError(f"'{repository}' names no configs - leave out --hub-config {config}.")
         return _of_split(names, split, asked, repository)
     known = {str(item["config_name"]): item for item in configs}
     if config is None:
@@ -210,7 +258,7 @@ def _of_config(
         config = defaults[0] if defaults else next(iter(known)) if len(known) == 1 else None
     if config is None or config not in known:
         what = f"no config '{config}'" if config else "several configs"
-        raise InputError(f"The dataset '{repository}' has {what} - name one with --config: {', '.join(known)}.")
+        raise InputError(f"'{repository}' has {what} - name one with --hub-config: {', '.join(known)}.")
     note = [f"config {config}"] if len(known) > 1 else []
     files = known[config]["data_files"]
     if isinstance(files, str) or all(isinstance(item, str) for item in files):
