@@ -32,7 +32,7 @@ def rows(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_ROWS", 25)
+    monkeypatch.setattr(shards, "SHARD_ROWS", 40)
 
 
 def build(path, output, executor=None):
@@ -45,7 +45,7 @@ def build(path, output, executor=None):
 @pytest.fixture(scope="module")
 def expected(rows, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "SHARD_ROWS", 25)
+        patch.setattr(shards, "SHARD_ROWS", 40)
         return build(rows, tmp_path_factory.mktemp("whole") / "out")
 
 
@@ -63,7 +63,7 @@ from pathlib import Path
 from kollm.dataset import shards
 from kollm.dataset.executors.settings import make_executor, read_settings
 from kollm.dataset.pipeline import SourceInput, build_dataset
-shards.SHARD_ROWS = 25
+shards.SHARD_ROWS = 40
 build_dataset([SourceInput("gpt4_llm", sys.argv[1])], translator="none", filters="none", output=sys.argv[2],
     executor=make_executor(read_settings(None, "slurm", 2, {settings!r})))
 """
