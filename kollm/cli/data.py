@@ -104,6 +104,8 @@ def plan(sources: tuple[str, ...], translator: str, price: float | None, **optio
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Cap on their price in USD.")
 @executor_options
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@click.option("--push", "repository", metavar="ORG/NAME", help="Check it and publish it on the Hub, once it is built.")
+@click.option("--private", is_flag=True, help="With --push: only you and your organisation may see it.")
 @click.option("-o", "--output", required=True, type=click.Path(), help="Folder of the dataset.")
 def build(
     sources: tuple[str, ...],
@@ -113,10 +115,15 @@ def build(
     max_characters: int | None,
     max_cost: float | None,
     dry_run: bool,
+    repository: str | None,
+    private: bool,
     output: str,
     **options: Any,
 ) -> None:
-    """Build a dataset folder: read, translate, filter, write."""
+    """Build a dataset folder: read, translate, filter, write; with --push, publish it.
+
+    Stopped anywhere, the same command goes on: what was translated is not bought again, and what the Hub has is not sent again.
+    """
     from kollm.dataset.pipeline import build_dataset
     from kollm.dataset.plan import plan_build
 
@@ -124,10 +131,15 @@ def build(
     where = settings_from(options)
     settings = _settings(options, filters=filters, **{name: options[name] for name in names})
     inputs = _inputs(sources, options)
+    if private and repository is None:
+        raise click.UsageError("--private is for --push - leave it out.")
     executor = executor_from(where)
     if dry_run:
         place = shared_place(where)
         _show_plan(plan_build(inputs, translator=translator, settings=settings, executor=executor, place=place))
+    if repository is not None:
+        _require_pushable(repository, private, inputs)
+    if dry_run:
         return
     report = build_dataset(
         inputs,
@@ -156,6 +168,23 @@ def build(
     if report.bill:
         click.echo(report.bill)
     click.echo(f"{report.folder}")
+    if repository is not None:
+        from kollm.cli.hub import publish_folder
+
+        publish_folder("dataset", report.folder, repository, private=private)
+
+
+def _require_pushable(repository: str, private: bool, inputs: list[SourceInput]) -> None:
+    """Refuse what the Hub would not take, before anything is translated for it."""
+    from kollm.core.errors import InputError
+    from kollm.hub.publish import find_target
+
+    for item in inputs:
+        if item.own is not None and not item.own.options.licence:
+            raise InputError(
+                f"The rows '{item.own.where}' name no licence, which a push needs - name it with --licence, e.g. --licence CC-BY-4.0."
+            )
+    find_target("dataset", repository, private)
 
 
 @data.command()
