@@ -29,7 +29,7 @@ from kollm.sources.rows import row_batches
 from kollm.translate import Translator
 from kollm.translate.routing import Router, fresh_answer_rules
 
-BUCKET_ROWS = 1 << 18
+BUCKET_ROWS = 1 << 17
 """Rows whose prints one task compares: the memory that this takes does not grow with the build."""
 FOLDERS = ("read", "memory", "prepared", "rows", "keys", "bands", "signatures", "repeats", "names", "near", "decided", "translated", "finished", "dataset", "written")  # fmt: skip
 
