@@ -82,11 +82,13 @@ class LocalExecutor:
                         progress.advance()
                         continue
                     self._workers.remove(worker)
+                    worker.connection.close()
+                    status = worker.process.wait()
                     deaths[task] += 1
                     if deaths[task] < TRIES:
                         waiting.append(task)
                         continue
-                    record_lost(stage, task, _death(worker.process.wait()))
+                    record_lost(stage, task, _death(status))
                     progress.advance()
         except BaseException:
             _end(self._workers)
