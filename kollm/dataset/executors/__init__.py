@@ -1,6 +1,6 @@
 """Who runs the tasks of a build: this process, processes of this machine, Slurm or Ray.
 
-A Stage is a list of tasks that do not know of each other; an Executor runs those that have no marker yet. tasks.py has
+A Stage is a list of tasks that do not know of each other; an Executor runs those that have no marker yet. task.py has
 what all of them do with one task, local.py, slurm.py and ray.py are the executors, settings.py chooses one.
 """
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from kollm.core.errors import KollmError, StateError
 from kollm.core.progress import Progress, say
 from kollm.dataset.executors import Stage
-from kollm.dataset.executors.tasks import begin, forget_failure, raise_failed, record_lost, run_task
+from kollm.dataset.executors.task import begin, forget_failure, raise_failed, record_lost, run_task
 
 TRIES = 2
 """How often a task is begun whose process is killed: the second death is hardly an accident."""
