@@ -89,7 +89,7 @@ def _entries(build: Build, shard: int, buckets: Iterable[int]) -> Iterator[tuple
     path = build.path("bills", shard)
     if not path.is_file():
         return  # nothing of it was bought
-    with pa.memory_map(str(path)) as file:
+    with pa.OSFile(str(path)) as file:
         reader = pa.ipc.open_file(file)
         for bucket in buckets:
             columns = reader.get_batch(bucket).columns[1:]

@@ -180,7 +180,7 @@ def _read_bucket(build: Build, folder: str, bucket: int) -> _Entries:
         path = build.path(folder, shard)
         if not path.is_file():
             continue  # an evaluation set has no bands
-        with pa.memory_map(str(path)) as file:
+        with pa.OSFile(str(path)) as file:  # not mapped: pages of thousands of files would stay in memory
             batch = pa.ipc.open_file(file).get_batch(bucket)
         rows = batch.column(2).to_numpy().astype(np.int64) | row_number(shard, 0)
         parts.append(_Entries(batch.column(0).to_numpy(), batch.column(1).to_numpy(), rows))
