@@ -370,8 +370,14 @@ def _adapter(run: Run) -> StageResult:
     write_sealed(recipe_file, _yaml(run.recipe))
     config, processes = _machine(run.options)
     dataset, base = str(run.location("dataset")), Path(run.location("base")) if run.recipe.base.is_toy else None
-    check_launch(run.recipe, dataset, config=config, base=base, output=run.folder / "adapter")
-    launch(launch_command(recipe_file, dataset, run.folder / "adapter", config=config, processes=processes, base=base))
+    output = run.folder / "adapter"
+    check_launch(run.recipe, dataset, config=config, base=base, output=output)
+    if _is_small(run, config, processes):
+        from kollm.train.job import train_recipe
+
+        train_recipe(load_recipe(str(recipe_file)), dataset, output, base=base)
+    else:
+        launch(launch_command(recipe_file, dataset, output, config=config, processes=processes, base=base))
     metrics = read_metrics_file(run.folder / "adapter" / "metrics.json")
     held = metrics["heldout"]
     loss = f"held-out loss {held['before']:.3f} -> {held['after']:.3f}" if held["rows"] else "no held-out rows"
@@ -381,6 +387,14 @@ def _adapter(run: Run) -> StageResult:
         fingerprint=file_sha256(run.folder / "adapter" / "training.json"),
         details={"heldout": held},
     )
+
+
+def _is_small(run: Run, config: str, processes: int | None) -> bool:
+    """Whether to train in this process, which has torch loaded already: a launcher and its child would load it twice more.
+
+    A real base gets a process of its own, whose end for want of memory this one outlives and explains.
+    """
+    return run.recipe.base.is_toy and run.options.config is None and config == "cpu" and processes in (None, 1)
 
 
 def _machine(options: RunOptions) -> tuple[str, int | None]:
