@@ -54,7 +54,7 @@ def run(
     from kollm.run.checks import require_runnable
     from kollm.run.destinations import destinations
     from kollm.run.journal import planned, run_recipe
-    from kollm.run.stages import RunOptions
+    from kollm.run.stage import RunOptions
 
     loaded, dataset = with_datasets(load_recipe(recipe, overrides), datasets)
     options = RunOptions(

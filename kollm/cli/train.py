@@ -15,6 +15,7 @@ from kollm.cli.overrides import TRL_NAMES, trl_options, trl_overrides
 from kollm.cli.own import DATASET, own_from, own_options
 
 if TYPE_CHECKING:
+    from kollm.hub.checkpoints import Pushes
     from kollm.recipe.schema import GivenDataset, Recipe
 _SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the recipe.")
 
@@ -101,7 +102,7 @@ def preview(
     from kollm.dataset.given import given_datasets
     from kollm.dataset.mixture import parse_given
     from kollm.recipe.load import load_recipe
-    from kollm.run.stages import training_rows
+    from kollm.run.data import training_rows
     from kollm.train.preview import make_preview, preview_tokenizer
 
     loaded = load_recipe(recipe, overrides)
@@ -152,6 +153,10 @@ def _marks() -> tuple[str, str]:
 @click.option("--base", "model", help="Base model: a folder or ORG/NAME; with a recipe, the folder of its base.")
 @click.option("--sweep", metavar="KEY=A,B,C", help="Train once for each value, into OUTPUT/KEY-VALUE.")
 @click.option("--dry-run", is_flag=True, help="Print the command and stop.")
+@click.option(
+    "--push-to", metavar="ORG/NAME", help="Publish each checkpoint on the Hub while it trains, then the adapter."
+)
+@click.option("--private", is_flag=True, help="With --push-to: only you and your organisation may see it.")
 @click.option("--smoke", is_flag=True, help="Train a tiny random model of the same architecture for 5 steps instead.")
 @own_options
 @trl_options
@@ -165,6 +170,8 @@ def train(
     model: str | None,
     sweep: str | None,
     dry_run: bool,
+    push_to: str | None,
+    private: bool,
     smoke: bool,
     overrides: tuple[str, ...],
     **options: Any,
@@ -181,6 +188,10 @@ def train(
     from kollm.train.launch import check_launch, launch, launch_command
 
     overrides = (*overrides, *trl_overrides(options))
+    if push_to and (sweep or smoke):
+        raise click.UsageError(f"--push-to publishes one training - leave out {'--sweep' if sweep else '--smoke'}.")
+    if private and not push_to:
+        raise click.UsageError("--private is for --push-to - leave it out.")
     if smoke:
         _refuse_beside_smoke(click.get_current_context())
         _smoke(load_recipe(recipe, overrides) if recipe else _made(model, overrides), output)
@@ -205,9 +216,42 @@ def train(
         command = launch_command(
             recipe, dataset, folder, config=config, processes=processes, base=base, overrides=chosen
         )
+        if push_to is not None:
+            command.append("--outbox")
         click.echo(shlex.join(["accelerate", "launch", *command[3:]]))
-        if not dry_run:
+        if dry_run:
+            continue
+        if push_to is None:
             launch(command)
+        else:
+            _launch_and_push(command, _pushes(push_to, private, loaded, dataset, base, folder))
+
+
+def _pushes(repository: str, private: bool, recipe: Recipe, dataset: str, base: Path | None, output: Path) -> Pushes:
+    """What publishes the checkpoints, once all that would stop it was looked for."""
+    from huggingface_hub.utils import disable_progress_bars
+
+    from kollm.core.errors import RecipeError
+    from kollm.hub.checkpoints import Pushes
+    from kollm.hub.preparation import Names
+
+    if recipe.adapter.method == "full":
+        raise RecipeError(
+            "--push-to publishes adapters, and adapter.method is full - publish the model at the end with `kollm push model`."
+        )
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    pushes = Pushes(output, repository, Names(dataset=dataset, unjudged=True), private)
+    pushes.check(str(base or recipe.base.model), recipe.base.revision, dataset)
+    return pushes
+
+
+def _launch_and_push(command: list[str], pushes: Pushes) -> None:
+    from kollm.train.launch import launch
+
+    with pushes:
+        launch(command)
+    pushes.finish()
 
 
 def _given(

@@ -23,6 +23,7 @@ from kollm.core.version import __version__
 from kollm.hub.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
 from kollm.recipe.load import load_recipe
 from kollm.recipe.prompt import BEGIN, QUESTION, PromptTemplate
+from kollm.recipe.public import public_values
 from kollm.recipe.schema import SPLIT_KEYS, TOY_PREFIX, TRAINED_KEYS
 from kollm.report.markdown import markdown_tables, table_cell
 from kollm.services.repository import Reference
@@ -137,17 +138,7 @@ def _public_report(report: Mapping[str, Any], training: Mapping[str, Any], linea
 
 def public_recipe(folder: Path) -> dict[str, Any]:
     """The recipe of a trained folder, with the names of local files in place of their paths."""
-    recipe: dict[str, Any] = load_recipe(folder / RECIPE).model_dump(mode="json")
-    data = recipe["data"]
-    for source in (*data["sources"], data["evaluation"] or {}):
-        source.update({key: _file_name(source.get(key)) for key in ("input", "memory") if key in source})
-    for given in (data, *data["datasets"]):
-        given["dataset"] = _file_name(given["dataset"])
-    return recipe
-
-
-def _file_name(value: str | None) -> str | None:
-    return Path(value).name if value is not None and Path(value).exists() else value
+    return public_values(load_recipe(folder / RECIPE))
 
 
 def toy_base_card(folder: Path, repository: str, licence: str) -> Card:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from kollm.core.card import to_yaml
 from kollm.core.errors import InputError, StateError
-from kollm.core.files import file_sha256, read_json, read_object
+from kollm.core.files import file_sha256, read_json, read_object, read_text, require_file
 from kollm.core.licences import common_licence
 from kollm.core.reading import as_object, decode, parse_json, validated
 from kollm.core.results import read_training_file
@@ -38,7 +38,7 @@ from kollm.hub.lineage import (
 )
 from kollm.hub.publication import KINDS, Publication, as_bytes, check_card, check_secrets, gather
 from kollm.services.local_model import adapter_config
-from kollm.services.repository import Reference, check_repository_name, hub_errors, parse_reference
+from kollm.services.repository import Reference, check_repository_name, hub_errors, locate, parse_reference
 
 PLACEHOLDER = "PATH_OR_ID_OF_THIS_DATASET"
 """What a dataset's card says before the dataset has a name on the Hub."""
@@ -270,6 +270,33 @@ def _require_training(folder: Path) -> dict[str, Any]:
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"'{folder}' holds no weights (no .safetensors file) - train or merge it again.")
     return read_training_file(folder / TRAINING, whole=True)
+
+
+def require_licences(base: str, revision: str | None, dataset: str) -> None:
+    """Refuse to train for the Hub what could not be published: on a base that nobody else has, or without licences.
+
+    Args:
+        base: folder or Hub name of the base.
+        revision: commit of a base on the Hub.
+        dataset: folder or Hub name of the dataset.
+
+    Raises:
+        InputError: the base is a folder and no toy, or base or dataset name no licence.
+        ServiceError: the Hub cannot be reached.
+    """
+    files = locate(dataset, "dataset").folder
+    if not front_matter(read_text(require_file(files / CARD, "The dataset's card"))).get("license"):
+        raise InputError(
+            f"The dataset '{dataset}' names no licence, which a push needs - name that of rows of yours with --licence, e.g. "
+            "--licence CC-BY-4.0."
+        )
+    if not Path(base).is_dir():
+        _hub_licence(Reference(base, revision))
+    elif not (Path(base) / TOY).is_file():
+        raise InputError(
+            f"The base '{base}' is a folder, which nobody else has - publish it with `kollm push model`, and train on it by its "
+            "name on the Hub."
+        )
 
 
 def _lineage(

@@ -46,7 +46,7 @@ KINDS = {
 }
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".h5", ".npy", ".npz", ".msgpack")
-_SKIPPED = ("__pycache__", "checkpoints", "trackio")
+_SKIPPED = ("__pycache__", "checkpoints", "outbox", "trackio", "tensorboard", "wandb", "mlruns")
 
 
 @dataclass(frozen=True, slots=True)

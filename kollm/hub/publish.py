@@ -28,8 +28,8 @@ from kollm.core.ownership import MARKERS, listed_files
 from kollm.core.progress import say
 from kollm.core.version import __version__
 from kollm.hub.preparation import Names, prepare
-from kollm.hub.publication import Publication
-from kollm.services.repository import Reference, hub_errors
+from kollm.hub.publication import KINDS, Publication
+from kollm.services.repository import Reference, check_repository_name, hub_errors
 
 Change = Literal["new", "changed", "unchanged", "deleted", "kept"]
 
@@ -296,6 +296,20 @@ def _validate_card(api: HfApi, publication: Publication) -> None:
         faults = "; ".join(str(fault.get("message")) for fault in response.json().get("errors", ()))
         raise InputError(f"The Hub does not take the card of '{publication.repository}' ({faults}) - mend its YAML.")
     hf_raise_for_status(response)
+
+
+def find_target(kind_name: str, repository: str, private: bool = False) -> Target:
+    """The repository as it is, proven to be ours to write, before there is anything to publish.
+
+    Raises:
+        KollmError: as in `push`.
+    """
+    check_repository_name(repository)
+    publication = Publication(KINDS[kind_name], repository, {})
+    api = _api()
+    account = _account(api)
+    with _said(publication):
+        return _target(api, publication, account, private)
 
 
 # --- what changes -----------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ _OURS = {
 
 _DATA = "kollm reads, orders, cuts and pads the rows itself"
 _HELDOUT = "the rows of data.holdout are measured before and after training, and every trainer.eval_steps steps"
-_HUB = "publish what was trained with `kollm push`"
+_HUB = "publish what was trained with `kollm push`, or while it trains with `kollm train --push-to ORG/NAME`"
 _LOADER = "trainer.dataloader_num_workers is what kollm's loader takes"
 _LOGS = "metrics.json, the tracker and the printed lines are kollm's own"
 _RESUME = "the same command resumes by itself, with the same steps"

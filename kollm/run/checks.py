@@ -29,7 +29,8 @@ from kollm.recipe.engines import ENGINES
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe, Source
 from kollm.run.destinations import destinations
-from kollm.run.stages import STAGES, RunOptions
+from kollm.run.stage import RunOptions
+from kollm.run.stages import STAGES
 from kollm.services.ledger import default_path
 from kollm.services.repository import RepoType, find_on_hub
 from kollm.sources import SAMPLE, find_source, is_local, sample_file

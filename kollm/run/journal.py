@@ -23,7 +23,8 @@ from kollm.recipe.schema import Adapter, Data, GenerationSettings, Judge, Recipe
 from kollm.run.checks import require_runnable
 from kollm.run.clearing import clear, require_clearable
 from kollm.run.destinations import destinations
-from kollm.run.stages import STAGES, Run, RunOptions, Stage, StageResult
+from kollm.run.stage import Run, RunOptions, Stage, StageResult
+from kollm.run.stages import STAGES
 from kollm.services.adapter_base import mend_moved
 
 CLEARING = "clearing"

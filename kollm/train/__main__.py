@@ -24,6 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", required=True, help="dataset folder or Hub id")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the adapter")
     parser.add_argument("--base", type=Path, help="folder of the base model, instead of the recipe's")
+    parser.add_argument("--outbox", action="store_true", help="set checkpoints aside to be published")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe's key")
     return parser
 
@@ -40,7 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from kollm.train.job import run
 
-        run(options.recipe, options.dataset, options.output, base=options.base, overrides=options.set)
+        run(
+            options.recipe,
+            options.dataset,
+            options.output,
+            base=options.base,
+            overrides=options.set,
+            outbox=options.outbox,
+        )
     except Exception as error:
         if os.environ.get("KOLLM_DEBUG"):
             raise

@@ -21,6 +21,7 @@ from kollm.core.progress import say
 from kollm.recipe.schema import Recipe
 from kollm.train.checkpoints import CHECKPOINTS, EVALUATIONS, SAMPLES
 from kollm.train.data import IGNORED, Example
+from kollm.train.trackers import Trackers
 
 BEST = "best"
 LONGEST_ANSWER = 96
@@ -73,6 +74,9 @@ class Evaluations(TrainerCallback):  # type: ignore[misc]
         loss = self._trainer.heldout_loss()
         row = {"step": state.global_step, "loss": loss.loss, "tokens": loss.tokens}
         self.measured.append(row)
+        for tracker in self._trainer.callback_handler.callbacks:
+            if isinstance(tracker, Trackers):
+                tracker.on_log(args, state, control, {"eval_loss": loss.loss})
         main = state.is_world_process_zero
         if main:
             say(f"train: step {row['step']}, held-out loss {loss.loss:.4f}")

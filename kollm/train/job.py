@@ -57,6 +57,7 @@ from kollm.train.checkpoints import (
 from kollm.train.data import Example, Tokenised, conversations, part_lines, split_parts, tokenise, tokenise_parts
 from kollm.train.evaluation import Evaluations
 from kollm.train.model import add_tokens, load_base_tokenizer, load_model
+from kollm.train.outbox import Outbox
 from kollm.train.plan import checkpointing, flop_per_token, gpu_named
 from kollm.train.precision import Watchdog, check_precision
 from kollm.train.prompts import make_encoder, prove
@@ -71,6 +72,7 @@ from kollm.train.sft import (
 )
 from kollm.train.shapes import count
 from kollm.train.tracker import Tracker
+from kollm.train.trackers import Trackers
 
 WITHOUT_EFFECT = (
     "per_device_train_batch_size",
@@ -101,6 +103,7 @@ class Job:
         encoder: makes tokens of rows, with the base's tokenizer.
         identity: what a checkpoint must agree with, see `_identity`.
         state: of this process among the training's.
+        outbox: whether checkpoints are set aside to be published.
     """
 
     recipe: Recipe
@@ -111,20 +114,27 @@ class Job:
     encoder: PromptEncoder
     identity: dict[str, Any]
     state: PartialState
+    outbox: bool = False
 
 
 def run(
-    recipe_name: str, dataset: str, output: Path, *, base: Path | None = None, overrides: Sequence[str] = ()
+    recipe_name: str,
+    dataset: str,
+    output: Path,
+    *,
+    base: Path | None = None,
+    overrides: Sequence[str] = (),
+    outbox: bool = False,
 ) -> None:
-    """Train, or say that it is done already.
+    """Train, or say that it is done already; with `outbox`, checkpoints are set aside to be published.
 
     Raises:
         KollmError: input that cannot be trained on; said before any weight is loaded where that is possible.
     """
-    train_recipe(load_recipe(recipe_name, overrides), dataset, output, base=base)
+    train_recipe(load_recipe(recipe_name, overrides), dataset, output, base=base, outbox=outbox)
 
 
-def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | None = None) -> None:
+def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | None = None, outbox: bool = False) -> None:
     """As `run`, for a recipe in memory."""
     # Without `cpu`, accelerate takes each process of a machine without a GPU for the only one.
     cpu = bool(recipe.trainer.get("use_cpu", not torch.cuda.is_available()))
@@ -154,7 +164,7 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
         check_length(recipe, context)
     if implementation(recipe, config.model_type) == "eager" and recipe.attention == "auto" and state.is_main_process:
         say(f"train: attention is eager, the only one that transformers has for '{config.model_type}'")
-    job = Job(recipe, dataset, output, under, config, encoder, identity, state)
+    job = Job(recipe, dataset, output, under, config, encoder, identity, state, outbox)
     with folder_lock(ensure_folder(output)) if state.is_main_process else nullcontext(), full_disk(output):
         _train(job)
 
@@ -171,6 +181,8 @@ def _train(job: Job) -> None:
         raise StateError(
             "The device's memory is full before the first step: the base's weights do not fit - `kollm plan` tells what does."
         ) from error
+    if job.outbox:
+        trainer.add_callback(Outbox(output, lambda folder: _about(job, trainer, folder), metrics))
     watched = bool(job.recipe.trainer.get("eval_steps"))
     evaluations = Evaluations(trainer, job.recipe, output, job.encoder.ends, asked) if watched else None
     metrics = {**train(trainer, output, evaluations), **metrics, "model": _work(trainer, job.config, job.recipe)}
@@ -179,8 +191,13 @@ def _train(job: Job) -> None:
         trainer.save_model(str(output / CHECKPOINTS / FINAL))
     state.wait_for_everyone()
     if state.is_main_process:
-        about = {**_prompt(job.encoder), **written_base(job.base, output), **_machine(trainer)}
-        _finish(output, metrics, {**job.identity, **about})
+        _finish(output, metrics, _about(job, trainer, output))
+
+
+def _about(job: Job, trainer: StepTrainer, folder: Path) -> dict[str, Any]:
+    """What training.json says of an adapter in a folder."""
+    about = {**job.identity, **_prompt(job.encoder), **written_base(job.base, folder), **_machine(trainer)}
+    return {**about, "prompt": about["recipe"]["prompt"]}
 
 
 def _context(config: Any) -> int | None:
@@ -231,7 +248,7 @@ def _prepare(job: Job) -> _Prepared:
             say(f"train: {line}")
     model = load_model(recipe, job.base, tokenizer, encoder.ends)
     try:
-        callbacks = [Watchdog(), Tracker(job.output)]
+        callbacks = [Watchdog(), Tracker(job.output), Trackers(recipe, job.output)]
         trainer = make_trainer(
             recipe, config, model, tokenizer, rows.examples, heldout.examples, state.num_processes, callbacks
         )
@@ -391,7 +408,7 @@ def _finish(output: Path, metrics: dict[str, Any], about: dict[str, Any]) -> Non
     files = {**list_files(made), RECIPE: file_sha256(output / RECIPE)}
     for path in made.iterdir():
         path.replace(output / path.name)
-    write_sealed(output / MARKER, {**about, "prompt": about["recipe"]["prompt"], "files": files})
+    write_sealed(output / MARKER, {**about, "files": files})
     remove_checkpoints(output)
 
 

@@ -12,7 +12,7 @@ from datasets import Dataset
 from peft import PeftConfig
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, get_scheduler
-from transformers.integrations import TensorBoardCallback, get_available_reporting_integrations
+from transformers.integrations import get_available_reporting_integrations
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import SFTConfig, SFTTrainer
 
@@ -26,7 +26,6 @@ from kollm.train.checkpoints import (
     BEFORE,
     CHECKPOINTS,
     OUT_OF_MEMORY,
-    TENSORBOARD,
     complete,
     keep_newest,
     last_checkpoint,
@@ -36,6 +35,7 @@ from kollm.train.data import IGNORED, Example
 from kollm.train.evaluation import Evaluations
 from kollm.train.head import add_compact_head
 from kollm.train.heldout import TokenLoss, token_loss
+from kollm.train.trackers import KINDS
 
 DEFAULTS: dict[str, Any] = {
     "gradient_checkpointing": False,
@@ -107,11 +107,11 @@ def _try_optimizer(config: SFTConfig) -> None:
 
 
 def _trackers(wanted: Any) -> list[str]:
-    """What transformers reports to. Trackio is left out: kollm's own tracker writes to it anyway, and two would clash."""
+    """What transformers reports to: no tracker that kollm writes to itself, see tracker.py and trackers.py."""
     names = [wanted] if isinstance(wanted, str) else list(wanted or ())
     if "all" in names:
         names = get_available_reporting_integrations()
-    return [name for name in names if name not in ("trackio", "none")]
+    return [name for name in names if name not in ("trackio", "none", *KINDS)]
 
 
 def refused(recipe: Recipe, error: Exception) -> RecipeError:
@@ -187,11 +187,6 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         self.data_collator.masks_padding = self.aux_loss_enabled
         if self.accelerator.device.type == "cpu":
             add_compact_head(self.model.get_base_model() if peft_config else self.model)
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-                callback.logging_dir = str(
-                    Path(config.output_dir).with_name(TENSORBOARD)
-                )  # beside the checkpoints, which go
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
 

@@ -19,7 +19,7 @@ from kollm.dataset.mixture import MixturePart, drawn_rows, mix, parse_given
 from kollm.dataset.tables import to_table
 from kollm.recipe.load import parse_recipe
 from kollm.recipe.schema import GivenDataset
-from kollm.run.stages import training_rows
+from kollm.run.data import training_rows
 from kollm.train.data import split_heldout, split_parts
 
 

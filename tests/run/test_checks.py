@@ -19,7 +19,9 @@ from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import TRAINED_KEYS, Recipe
 from kollm.run import checks
 from kollm.run.checks import check_run, require_runnable
-from kollm.run.stages import STAGES, Run, RunOptions, _adapter_inputs
+from kollm.run.stage import Run, RunOptions
+from kollm.run.stages import STAGES
+from kollm.run.training import adapter_inputs
 from kollm.sources import SAMPLE
 
 
@@ -151,7 +153,7 @@ def test_what_training_depends_on_is_an_input_of_its_stage(key: str) -> None:
     recipe = load_recipe("demo")
     other = Recipe.model_validate({**recipe.model_dump(exclude={"origins"}), key: changed[key]})
     before, after = (
-        _adapter_inputs(SimpleNamespace(recipe=item, results={"dataset": SimpleNamespace(fingerprint="x")}))  # type: ignore[arg-type]
+        adapter_inputs(SimpleNamespace(recipe=item, results={"dataset": SimpleNamespace(fingerprint="x")}))  # type: ignore[arg-type]
         for item in (recipe, other)
     )
     assert {name for name in {**before, **after} if before.get(name) != after.get(name)} == {key}

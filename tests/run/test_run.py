@@ -20,7 +20,8 @@ from kollm.core.lock import folder_lock
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
 from kollm.run.journal import planned, run_recipe
-from kollm.run.stages import STAGES, Run, RunOptions, StageResult
+from kollm.run.stage import Run, RunOptions, StageResult
+from kollm.run.stages import STAGES
 
 TINY = [
     "base.toy={hidden_size: 32, layers: 1, heads: 2, vocab_size: 600, context: 2048, pretrain_steps: 4}",
@@ -221,8 +222,8 @@ def test_only_a_toy_that_nobody_asked_to_launch_trains_in_this_process(
         here.append(how)
         raise StateError("enough")
 
-    monkeypatch.setattr("kollm.run.stages.check_launch", lambda *_, **__: None)
-    monkeypatch.setattr("kollm.run.stages.launch", lambda _: note("launched"))
+    monkeypatch.setattr("kollm.run.training.check_launch", lambda *_, **__: None)
+    monkeypatch.setattr("kollm.run.training.launch", lambda _: note("launched"))
     monkeypatch.setattr("kollm.train.job.train_recipe", lambda *_, **__: note("here"))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     adapter = next(stage for stage in STAGES if stage.name == "adapter")

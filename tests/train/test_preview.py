@@ -14,7 +14,7 @@ from kollm.dataset.folder import read_records
 from kollm.recipe.load import parse_recipe
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe
-from kollm.run.stages import training_rows
+from kollm.run.data import training_rows
 from kollm.train.preview import make_preview, preview_tokenizer
 from kollm.train.toy import make_recipe_base, train_tokenizer
 from tests.train.conftest import SHAPE, row, write_dataset

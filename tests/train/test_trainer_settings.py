@@ -149,12 +149,6 @@ SEEN: dict[str, tuple[Any, dict[str, Any], Callable[[Any], Any], Any]] = {
     "bf16": (True, {}, lambda trainer: trainer.accelerator.mixed_precision, "bf16"),
     "dataloader_num_workers": (2, {}, lambda trainer: trainer.get_train_dataloader().num_workers, 2),
     "max_length": (32, {}, lambda trainer: trainer.step_layout.max_length, 32),
-    "report_to": (
-        "tensorboard",
-        {},
-        lambda trainer: [type(one).__name__ for one in trainer.callback_handler.callbacks].count("TensorBoardCallback"),
-        1,
-    ),
     "use_cpu": (True, {}, lambda trainer: trainer.args.device.type, "cpu"),
 }
 """Key -> value, settings beside it, what to look at in a trainer, and what is there."""
@@ -270,6 +264,7 @@ def test_fp16_and_what_needs_a_gpu(tmp_path: Path) -> None:
 
 ELSEWHERE = {"activation_offloading", "dataloader_pin_memory", "ddp_timeout", "fp16", "full_determinism"}
 ELSEWHERE |= {"eval_steps", "load_best_model_at_end"}  # in test_evaluation.py
+ELSEWHERE |= {"report_to"}  # in test_trackers.py
 ELSEWHERE |= {"router_aux_loss_coef", "run_name", "tf32", "torch_compile", "torch_empty_cache_steps"}
 
 
@@ -330,17 +325,7 @@ def test_rows_are_no_longer_than_the_context(tmp_path: Path) -> None:
 def test_kollms_own_tracker_is_the_one_that_writes_to_trackio(
     wanted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = ["tensorboard", "trackio"]
+    there = ["tensorboard", "trackio", "wandb", "mlflow", "comet_ml"]
     monkeypatch.setattr("kollm.train.sft.get_available_reporting_integrations", lambda: there)
     given = trainer_config(recipe_with({"report_to": wanted}), tmp_path).report_to
-    assert given == ([] if wanted in ("trackio", "none") else ["tensorboard"])
-
-
-def test_tensorboards_events_outlive_the_checkpoints(tmp_path: Path) -> None:
-    from kollm.train.checkpoints import training_files
-
-    trained(tmp_path, {"report_to": "tensorboard"})
-    (events,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
-    assert events.stat().st_size > 500
-    assert f"tensorboard/{events.name}" in training_files(tmp_path)
-    assert not (tmp_path / "checkpoints" / "runs").exists()
+    assert given == (["comet_ml"] if wanted == "all" else [])

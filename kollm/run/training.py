@@ -1,0 +1,109 @@
+"""The stages of a run that make weights: the base, and the adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kollm.core.files import file_sha256, require_file
+from kollm.core.ownership import write_sealed
+from kollm.core.results import read_metrics_file
+from kollm.dataset.folder import read_records
+from kollm.recipe.load import load_recipe
+from kollm.recipe.schema import TRAINED_KEYS, Recipe
+from kollm.run.stage import Run, RunOptions, StageResult
+from kollm.train.launch import check_launch, launch, launch_command
+
+RECIPE = "run.recipe.yaml"
+"""The recipe that training is launched with; the user's own may lie in the work folder as recipe.yaml."""
+
+
+def base_inputs(run: Run) -> dict[str, Any]:
+    inputs: dict[str, Any] = {"base": run.recipe.base.model_dump(mode="json")}
+    if run.recipe.base.is_toy:
+        inputs |= {"dataset": run.results["dataset"].fingerprint, "data.holdout": run.recipe.data.holdout}
+        inputs |= {"data.holdout_seed": run.recipe.data.holdout_seed}
+    return inputs
+
+
+def find_base(run: Run) -> StageResult:
+    base = run.recipe.base
+    if not base.is_toy:
+        where = "a folder" if Path(base.model).is_dir() else "the Hub"
+        location = str(Path(base.model).resolve()) if Path(base.model).is_dir() else base.model
+        return StageResult(location=location, summary=f"{base.model} from {where}", details={"revision": base.revision})
+    _make_toy_base(run)
+    return StageResult(location="base", summary=f"made {base.model} on the spot", details={"revision": None})
+
+
+def _make_toy_base(run: Run) -> None:
+    """Pre-train on the plain text of the training rows: no prompt template, and none of the held-out conversations."""
+    from kollm.train.data import split_heldout
+    from kollm.train.toy import make_recipe_base
+
+    records = read_records(str(run.location("dataset")))
+    rows = split_heldout(records, run.recipe.data.holdout, run.recipe.data.holdout_seed).train
+    make_recipe_base(run.recipe, rows, run.folder / "base")
+
+
+def adapter_inputs(run: Run) -> dict[str, Any]:
+    values = run.recipe.model_dump(mode="json", include=set(TRAINED_KEYS) - {"base"})
+    later = ("enable_thinking", "early_stopping")  # keys that the run folders of earlier versions do not name
+    tokens = run.recipe.base.new_tokens
+    return {
+        **{key: value for key, value in values.items() if key not in later or value is not None},
+        **({"base.new_tokens": file_sha256(require_file(Path(tokens), "The file of new tokens"))} if tokens else {}),
+        "dataset": run.results["dataset"].fingerprint,
+        "data.holdout": run.recipe.data.holdout,
+        "data.holdout_seed": run.recipe.data.holdout_seed,
+    }
+
+
+def train_adapter(run: Run) -> StageResult:
+    recipe_file = run.folder / RECIPE
+    write_sealed(recipe_file, recipe_yaml(run.recipe))
+    config, processes = machine(run.options)
+    dataset, base = str(run.location("dataset")), Path(run.location("base")) if run.recipe.base.is_toy else None
+    output = run.folder / "adapter"
+    check_launch(run.recipe, dataset, config=config, base=base, output=output)
+    if _is_small(run, config, processes):
+        from kollm.train.job import train_recipe
+
+        train_recipe(load_recipe(str(recipe_file)), dataset, output, base=base)
+    else:
+        launch(launch_command(recipe_file, dataset, output, config=config, processes=processes, base=base))
+    metrics = read_metrics_file(output / "metrics.json")
+    held = metrics["heldout"]
+    loss = f"held-out loss {held['before']:.3f} -> {held['after']:.3f}" if held["rows"] else "no held-out rows"
+    return StageResult(
+        location="adapter",
+        summary=f"{run.recipe.adapter.method} adapter, {loss}",
+        fingerprint=file_sha256(output / "training.json"),
+        details={"heldout": held},
+    )
+
+
+def _is_small(run: Run, config: str, processes: int | None) -> bool:
+    """Whether to train in this process, which has torch loaded already: a launcher and its child would load it twice more.
+
+    A real base gets a process of its own, whose end for want of memory this one outlives and explains.
+    """
+    return run.recipe.base.is_toy and run.options.config is None and config == "cpu" and processes in (None, 1)
+
+
+def machine(options: RunOptions) -> tuple[str, int | None]:
+    """The accelerate config and number of processes: what the user says, else what this machine has."""
+    if options.config is not None:
+        return options.config, options.processes
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if gpus == 0:
+        return "cpu", options.processes
+    return ("single_gpu", None) if gpus == 1 else ("ddp_4gpu", options.processes or gpus)
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    import yaml
+
+    return yaml.safe_dump(recipe.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
