@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("|---|---|---|---|")
     for checkout, runs in took.items():
         stages = ", ".join(f"{name} {median(run.stages[name] for run in runs):.1f}" for name in runs[0].stages)
-        wall, processor = (", ".join(f"{value:.1f}" for value in values) for values in zip(*(run[:2] for run in runs)))
+        wall = ", ".join(f"{run.wall:.1f}" for run in runs)
+        processor = ", ".join(f"{run.processor:.1f}" for run in runs)
         print(f"| {checkout.name} | {wall} | {processor} | {stages} |")
     print(f"\nLoad average at the end: {os.getloadavg()[0]:.1f}. Peak memory of a process: ", end="")
     print(f"{resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000:,.0f} MB")
