@@ -31,14 +31,14 @@ class Promise(NamedTuple):
 
 
 def promise(recipe: Recipe, facts: BaseFacts, accelerator: Any, length: int) -> Promise | None:
-    """The plan for this very training; None for a card that is not in the table, a processor say.
+    """The plan for this very training; None for a card that is not in the table, a processor say, and for preferences.
 
     Args:
         accelerator: of the training: its device, its processes, and what they share.
         length: tokens of the longest row.
     """
     gpu = gpu_named(torch.cuda.get_device_name()) if accelerator.device.type == "cuda" else None
-    if gpu is None:
+    if gpu is None or recipe.method != "sft":
         return None
     batch = int(recipe.trainer.get("per_device_train_batch_size", 8))
     setup = Setup(
