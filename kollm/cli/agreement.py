@@ -106,24 +106,6 @@ def chosen(there: Iterable[str], wanted: Sequence[str]) -> list[str]:
 # --- panels -----------------------------------------------------------------------------------------------------------
 
 
-def panel_rows(panel: Any, limits: Any) -> dict[str, Any]:
-    """What a panel says of its judges, as plain data."""
-    return {
-        "judges": list(panel.judges),
-        "agreement": [
-            {
-                "axis": found.axis,
-                "n": found.n,
-                "n_some": found.n_some,
-                "alpha": found.alpha._asdict(),
-                "pairs": [{**pair._asdict(), "kappa": pair.kappa._asdict()} for pair in found.pairs],
-            }
-            for found in panel.agreement()
-        ],
-        "disputed": [row._asdict() for row in panel.disputed(limits)],
-    }
-
-
 def show_panel(rows: Mapping[str, Any]) -> None:
     """Print how far the judges of a panel agree, and where they do not."""
     click.echo(f"Panel of {len(rows['judges'])} judges: {', '.join(rows['judges'])}")

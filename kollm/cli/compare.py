@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from kollm.cli.agreement import chosen, panel_rows, say_unread, show_bias, show_corrected, show_panel
+from kollm.cli.agreement import chosen, say_unread, show_bias, show_corrected, show_panel
 from kollm.cli.tables import number, p_value, signed, table
 
 
@@ -170,7 +170,13 @@ def _panels(tables: Sequence[Any], material: Any, choices: _Choices, as_json: bo
             "kollm judge answers.jsonl --model A --model B."
         )
     shown = [
-        (panel_rows(panel, axis_limits(panel.table.judging, choices.rubrics)), _results(panel.table, material, choices))
+        (
+            panel.to_row(
+                {system: material.models.get(system, system) for system in panel.table.systems},
+                axis_limits(panel.table.judging, choices.rubrics),
+            ),
+            _results(panel.table, material, choices),
+        )
         for panel in found
     ]
     if as_json:

@@ -50,8 +50,12 @@ def ensure_folder(path: Path) -> Path:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
     """Write a whole file or nothing: a temporary file beside it, flushed to disk, then renamed over it.
+
+    Args:
+        path: the file.
+        sync: whether it survives a power cut too, which takes some milliseconds; a kill it survives in any case.
 
     Raises:
         StateError: the disk is full, or refuses; nothing is left of the file then.
@@ -63,8 +67,9 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less the user's umask
             with os.fdopen(handle, "wb") as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
     except BaseException:
         if temporary is not None:

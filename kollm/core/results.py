@@ -1,4 +1,4 @@
-"""The files that a run leaves and that come back in: manifest.json, run.json, training.json, metrics.json, report.json.
+"""The files that commands leave and that come back in: manifest.json, run.json, training.json, metrics.json, report.json ...
 
 Anybody may have written what lies under these names. What kollm reads of them is checked here, once; other keys pass.
 """
@@ -275,6 +275,58 @@ def read_report_file(path: Path) -> dict[str, Any]:
         InputError: it is malformed, or something else of that name.
     """
     return _read(path, _Report, "write it again with: kollm report DIR")
+
+
+# --- judges over time -------------------------------------------------------------------------------------------------
+
+
+class _JudgingName(_Shape):
+    rubric: str
+    rubric_sha256: str
+    mode: str
+    model: str
+
+
+class _DriftAxis(_Shape):
+    axis: str
+    conclusion: str
+
+
+class _Drift(_Shape):
+    judging: _JudgingName
+    axes: list[_DriftAxis]
+
+
+def read_drift_file(path: Path) -> dict[str, Any]:
+    """drift.json, as `kollm verdicts drift` writes it.
+
+    Raises:
+        InputError: it is malformed, or something else of that name.
+    """
+    return _read(path, _Drift, "write it again with: kollm verdicts drift SEALED -o FOLDER")
+
+
+class _BridgedMean(_Shape):
+    axis: str
+    first: str
+    bridged: float
+    ci95: list[float]
+    n: int
+
+
+class _Bridge(_Shape):
+    old: _JudgingName
+    new: _JudgingName
+    means: list[_BridgedMean]
+
+
+def read_bridge_file(path: Path) -> dict[str, Any]:
+    """bridge.json, as `kollm verdicts bridge` writes it.
+
+    Raises:
+        InputError: it is malformed, or something else of that name.
+    """
+    return _read(path, _Bridge, "write it again with: kollm verdicts bridge ... -o FOLDER")
 
 
 def _read(path: Path, shape: type[_Shape], what_to_do: str) -> dict[str, Any]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
 from kollm.core.errors import InputError
 from kollm.core.records import Record
-from kollm.dataset.tables import to_records, to_table
+from kollm.dataset.tables import to_table
 from kollm.quality.estimates import estimates
-from kollm.quality.filters import FILTERS, FilterSet, drop_reason, mixed_register, paper_would_drop
+from kollm.quality.filters import FILTERS, drop_reason, find_filters, mixed_register, paper_would_drop
 from kollm.quality.leaks import Tasks, row_text
 from kollm.quality.privacy import Screening, screen
 from kollm.quality.review import Correction, replay
@@ -36,33 +36,48 @@ UNTRANSLATED = "untranslated_"
 evaluation rows, which no filter sees. Fields that routing leaves in English are not meant."""
 
 
+Translation = Literal["none", "memory", "here", "bought"]
+"""Where a source's Korean comes from: nowhere, since rows stay as they are; a file of Korean rows; an engine that costs
+nothing and is asked where the row is finished; or the stage `translate`."""
+
+
 @dataclass(frozen=True, slots=True)
 class FinishPlan:
     """How the rows of one source are finished.
 
     Attributes:
         source: the source; an evaluation set's rows are neither filtered nor checked.
-        engine: the translator; None for rows that stay as they are.
         mode: `row` or `field`.
-        filters: the rules.
-        tasks: evaluation tasks to look for; None to look for none.
-        leaks: what becomes of rows that hold one.
+        filters: name of the rules.
+        leaks: what becomes of rows that hold an evaluation task.
         rival: the filter set whose differences are counted, `paper-all` or `default`; empty for none.
-        corrections: what people corrected or dropped in reviews of earlier builds, by record id.
+        translation: where its Korean comes from.
+        engine: the translator that is asked `here`.
+        by_place: whether a memory's rows are found by their places.
+        corrections: file of what people corrected or dropped in reviews of earlier builds; empty for none.
         english: whether each kept row is followed by its English original as a row of its own.
         privacy: what becomes of personal data that came with a translation, a memory's for instance.
     """
 
     source: Source
-    engine: Translator | None
     mode: str
-    filters: FilterSet
-    tasks: Tasks | None
+    filters: str
     leaks: LeakPolicy
     rival: str
-    corrections: Mapping[str, Correction] = field(default_factory=dict)
+    translation: Translation = "none"
+    engine: Translator | None = None
+    by_place: bool = False
+    corrections: str = ""
     english: bool = False
     privacy: Screening = "off"
+
+
+class Finishing(NamedTuple):
+    """A plan with what a worker loads for it: evaluation tasks to look for, None for none, and corrections by id."""
+
+    plan: FinishPlan
+    tasks: Tasks | None
+    corrections: Mapping[str, Correction]
 
 
 class Finished(NamedTuple):
@@ -89,20 +104,19 @@ class Finished(NamedTuple):
     rows: int
 
 
-def translate_and_finish(plan: FinishPlan, table: pa.Table) -> Finished:
-    """Translate a batch by an engine that costs nothing, or not at all, and finish it."""
-    records = to_records(table)
-    if plan.engine is None:
-        return finish(plan, [Outcome(record, None, "") for record in records])
-    outcomes = translate_records(records, plan.engine, mode=plan.mode)
-    if not isinstance(plan.engine, MemoryTranslator):
-        return finish(plan, outcomes)
-    _check_alignment(plan, outcomes)
-    finished = finish(plan, outcomes)
+def finish_memory(finishing: Finishing, records: Sequence[Record], memory: MemoryTranslator) -> Finished:
+    """Translate a batch from a memory and finish it.
+
+    Raises:
+        InputError: the memory is not the translation of these rows.
+    """
+    outcomes = translate_records(records, memory, mode=finishing.plan.mode)
+    _check_alignment(finishing.plan, outcomes)
+    finished = finish(finishing, outcomes)
     found = sum(outcome.reason is None for outcome in outcomes)
     failed = sum(finished.reasons[name] for name in ("length_ratio", "numbers_lost", "numbers_changed"))
     if found >= 2 * LEAST_ROWS and 2 * failed > found:
-        raise _misaligned(plan, outcomes, f"{failed} of {found} rows have other lengths or numbers")
+        raise _misaligned(finishing.plan, outcomes, f"{failed} of {found} rows have other lengths or numbers")
     return finished
 
 
@@ -126,17 +140,18 @@ def _misaligned(plan: FinishPlan, outcomes: Sequence[Outcome], why: str) -> Inpu
     )
 
 
-def finish(plan: FinishPlan, outcomes: Sequence[Outcome]) -> Finished:
+def finish(finishing: Finishing, outcomes: Sequence[Outcome]) -> Finished:
     """Filter and check a batch of translated rows."""
+    plan = finishing.plan
     kept: list[Record] = []
     rejected: list[Rejected] = []
     flags: Counter[str] = Counter()
     for outcome in outcomes:
-        record, done = replay(outcome.record, plan.corrections)
+        record, done = replay(outcome.record, finishing.corrections)
         if done:
             flags[f"review_{done}"] += 1
         personal = Counter[str]()
-        if plan.privacy != "off" and plan.engine is not None:
+        if plan.privacy != "off" and plan.translation != "none":
             record, personal = screen(record)
             flags.update({f"{kind}_masked": count for kind, count in personal.items()})
         left = outcome.untranslated if done != "corrected" and outcome.route == "translate" else ()
@@ -152,7 +167,7 @@ def finish(plan: FinishPlan, outcomes: Sequence[Outcome]) -> Finished:
             flags["asks_about_unseen"] += asks_about_unseen(record)
         else:
             rejected.append(Rejected(record, reason))
-    found = plan.tasks.find([row_text(record) for record in kept]) if plan.tasks is not None else []
+    found = finishing.tasks.find([row_text(record) for record in kept]) if finishing.tasks is not None else []
     leaks = [f"{kept[leak.row].id}: {leak.task}" for leak in found]
     if plan.leaks == "drop":
         for leak in reversed(found):
@@ -180,7 +195,7 @@ def _filter(plan: FinishPlan, outcome: Outcome, flags: Counter[str]) -> str | No
     if outcome.route == "regenerate":
         return "needs_fresh_answer: its output must be asked of a model in Korean"
     view = View(outcome.record)
-    reason = drop_reason(view, plan.filters)
+    reason = drop_reason(view, find_filters(plan.filters))
     if plan.rival and outcome.record.provenance.index < COMPARED_ROWS:
         drops = (
             paper_would_drop(view) if plan.rival == "paper-all" else drop_reason(view, FILTERS[plan.rival]) is not None

@@ -7,7 +7,7 @@ give the same bytes: no times, no random names, a fixed order of shards.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kollm.core.errors import InputError
-from kollm.core.files import file_sha256, write_atomic
+from kollm.core.files import file_sha256, whole_file, write_atomic
 from kollm.core.lock import output_lock
 from kollm.core.ownership import Replacement, own_files, require_own, restore, write_sealed
 from kollm.core.parquet import AGAIN, open_parquet, parquet_batches
@@ -57,7 +57,7 @@ class DatasetWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         with output_lock(self.folder):
-            self._replaced = _replaceable(self.folder)
+            self._replaced = require_place(self.folder)
             self._place = Replacement(self.folder)
         self.work = self._place.work
         self._parts: dict[Part, _PartWriter] = {}
@@ -75,12 +75,23 @@ class DatasetWriter:
             self._parts[part] = _PartWriter(self.work / part.config, part.split, table.schema)
         self._parts[part].write(table)
 
-    def publish(self, manifest: Mapping[str, Any], card: str) -> Path:
-        """Close the files, add the card and the manifest with the checksums, and move the folder into its place."""
+    def take(self, folder: Path) -> None:
+        """Move the configs that were written elsewhere on the same disk into this dataset."""
+        for config in sorted(folder.iterdir()):
+            config.rename(self.work / config.name)
+
+    def publish(self, manifest: Mapping[str, Any], card: str, known: Mapping[str, str] | None = None) -> Path:
+        """Close the files, add the card and the manifest with the checksums, and move the folder into its place.
+
+        Args:
+            manifest: what the manifest says beside them.
+            card: the card.
+            known: checksums of files, where they are known already.
+        """
         for part in self._parts.values():
             part.close()
-        files = sorted(self.work.rglob("*.parquet"))
-        checksums = {path.relative_to(self.work).as_posix(): file_sha256(path) for path in files}
+        names = sorted(path.relative_to(self.work).as_posix() for path in self.work.rglob("*.parquet"))
+        checksums = {name: (known or {}).get(name) or file_sha256(self.work / name) for name in names}
         write_atomic(self.work / CARD, card)
         about = {"kollm": __version__, **manifest, "files": checksums, "card": file_sha256(self.work / CARD)}
         write_sealed(self.work / MANIFEST, about)
@@ -136,16 +147,35 @@ class _PartWriter:
             self._file.close()
             self._file = None
         if self._file is None:
-            path = self._folder / f"{self._split}-{self._shards:05d}.parquet"
+            path = self._folder / part_file(self._split, self._shards)
             self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
             self._shards += 1
             self._in_shard = 0
-        self._file.write_table(table, row_group_size=GROUP_ROWS)
+        self._file.write_table(table.combine_chunks(), row_group_size=GROUP_ROWS)
         self._in_shard += table.num_rows
 
 
-def _replaceable(folder: Path) -> dict[str, str]:
-    """What an earlier dataset there consists of; empty where there is none.
+def part_file(split: str, number: int) -> str:
+    """The name of one of the files of a split."""
+    return f"{split}-{number:05d}.parquet"
+
+
+def write_part(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, sync: bool = True) -> None:
+    """Write one of the files of a split, whole or not at all: full row groups whatever the size of the tables."""
+    with whole_file(path, sync) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        waiting: list[pa.Table] = []
+        for table in tables:
+            waiting.append(table)
+            while sum(item.num_rows for item in waiting) >= GROUP_ROWS:
+                whole = pa.concat_tables(waiting)
+                writer.write_table(whole.slice(0, GROUP_ROWS).combine_chunks(), row_group_size=GROUP_ROWS)
+                waiting = [whole.slice(GROUP_ROWS)] if whole.num_rows > GROUP_ROWS else []
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting).combine_chunks(), row_group_size=GROUP_ROWS)
+
+
+def require_place(folder: Path) -> dict[str, str]:
+    """What an earlier dataset there consists of, which a new one may replace; empty where there is none.
 
     Raises:
         InputError: the folder holds anything else.

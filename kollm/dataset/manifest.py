@@ -8,13 +8,44 @@ from typing import Any
 
 from kollm.core.files import file_sha256
 from kollm.core.version import __version__
+from kollm.dataset.build import Inputs
 from kollm.dataset.card import CardPart, render_card
 from kollm.dataset.folder import REJECTED, Part, dataset_fingerprint
-from kollm.dataset.settings import SourceInput, Tally
+from kollm.dataset.settings import Engines, SourceInput, Tally
+from kollm.dataset.work import code_fingerprint
 from kollm.quality.review import review_sha256
 from kollm.recipe.engines import ENGINES
 from kollm.recipe.schema import BuildSettings
 from kollm.sources import SAMPLE, is_local
+
+
+def describe(inputs: Inputs, engines: Engines, settings: BuildSettings) -> dict[str, Any]:
+    """What decides the result of a build: by it a build that was cut off is known again."""
+    return {
+        "sources": [
+            {
+                "name": item.name,
+                "from": _origin(item),
+                "revision": opened.place.revision,
+                "limit": item.limit,
+                "own": repr(item.own.options) + repr(item.own.form) if item.own is not None else "",
+                "translation": engines.translation(item),
+                "engine": engines.about(item),
+            }
+            for item, opened in zip(inputs.items, inputs.opened, strict=True)
+        ],
+        "settings": _settings(settings),
+        "rival": inputs.rival,
+        "code": code_fingerprint(),
+    }
+
+
+def _settings(settings: BuildSettings) -> dict[str, Any]:
+    return {
+        **settings.model_dump(),
+        "against": [reference_name(name) for name in settings.against],
+        "corrections": review_sha256(Path(settings.corrections)) if settings.corrections else "",
+    }
 
 
 def make_manifest(
@@ -22,7 +53,6 @@ def make_manifest(
 ) -> dict[str, Any]:
     """Sources, settings and counts; nothing in it depends on when or where the build ran."""
     facts = ENGINES.get(translator)
-    corrections = review_sha256(Path(settings.corrections)) if settings.corrections else ""
     return {
         "kollm": __version__,
         "sources": [
@@ -37,11 +67,7 @@ def make_manifest(
             for item in inputs
         ],
         "translator": {"name": translator, "terms": facts.terms if facts else ""},
-        "settings": {
-            **settings.model_dump(),
-            "against": [reference_name(name) for name in settings.against],
-            "corrections": corrections,
-        },
+        "settings": _settings(settings),
         "filters": settings.filters,
         "turns": settings.turns,
         "mode": settings.mode,

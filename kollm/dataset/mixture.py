@@ -30,7 +30,7 @@ from kollm.dataset.card import CardPart, render_card
 from kollm.dataset.folder import DatasetWriter, Part, dataset_fingerprint, read_manifest, read_records, training_parts
 from kollm.dataset.leak_check import EVALUATION, find_leaks, load_references
 from kollm.dataset.tables import to_table
-from kollm.quality.dedup import NOT_A_DUPLICATE, Prints, find_duplicates, join, prints, record_text
+from kollm.quality.dedup import Prints, find_duplicates, prints, record_text
 from kollm.recipe.schema import AMOUNTS, GivenDataset, Source
 from kollm.services.repository import locate
 from kollm.sources import SOURCES, find_source
@@ -251,10 +251,9 @@ def _duplicates(parts: Sequence[MixturePart], drawn: _Drawn) -> dict[str, int]:
     """Rows that repeat a row of an earlier part, or an earlier row of their own, by `PART = PART, KIND`."""
     owner = np.array(drawn.owners)
     counts: Counter[str] = Counter()
-    repeated = find_duplicates(join(drawn.prints))
-    for kind, first in (("exact", repeated.exact), ("near", repeated.near)):
-        for row in np.flatnonzero(first != NOT_A_DUPLICATE).tolist():
-            earlier, later = parts[owner[first[row]]].name, parts[owner[row]].name
+    for kind, repeats in find_duplicates(drawn.prints)._asdict().items():
+        for row, first in zip(repeats.row, repeats.first, strict=True):
+            earlier, later = parts[owner[first]].name, parts[owner[row]].name
             counts[f"{earlier} = {later}, {kind}"] += 1
     return dict(sorted(counts.items()))
 

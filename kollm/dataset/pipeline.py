@@ -1,29 +1,35 @@
 """The dataset pipeline: read, mask personal data, drop duplicates, translate, filter, write the dataset folder.
 
-Two passes over batches. The first ends before anything is spent: rows are read and prepared, and what repeats or leaks
-an evaluation task is known. The second translates, filters and writes. Every row that a source yields ends in exactly
-one place: a config of the folder, or the config `rejected` with its reason. Evaluation sources get the split `test`;
-neither duplicates, leaks nor filters take rows from them.
+The inputs are cut into shards (shards.py), the stages (stages.py) run over them, and an executor (executors/) says where.
+Every row that a source yields ends in exactly one place: a config of the folder, or the config `rejected` with its reason.
+Evaluation sources get the split `test`; neither duplicates, leaks nor filters take rows from them.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
 from kollm.core.progress import say
+from kollm.dataset.build import FOLDERS, Build, Inputs, find_buckets, make_build, open_inputs
+from kollm.dataset.executors import Executor
+from kollm.dataset.executors.local import LocalExecutor
 from kollm.dataset.finish import UNTRANSLATED
-from kollm.dataset.folder import MANIFEST, REJECTED, DatasetWriter
-from kollm.dataset.manifest import make_card, make_manifest
-from kollm.dataset.passes import Build, announce, first_pass, second_pass
-from kollm.dataset.pool import Pool
-from kollm.dataset.scratch import Scratch
+from kollm.dataset.folder import MANIFEST, REJECTED, DatasetWriter, require_place
+from kollm.dataset.manifest import describe, make_card, make_manifest
+from kollm.dataset.memory_rows import write_memory
+from kollm.dataset.parts import checksums
 from kollm.dataset.settings import Engines, SourceInput, Tally, make_settings
+from kollm.dataset.shards import Shard, copy_shards, cut_file, save_shards
+from kollm.dataset.stages import announce, run_before_spending, run_finishing, run_translation
+from kollm.dataset.work import work_folder
+from kollm.quality.leaks import save_tasks
 from kollm.recipe.schema import BuildSettings
 from kollm.services.budget import Budget
 from kollm.services.ledger import Ledger
@@ -33,9 +39,7 @@ from kollm.translate import Translator
 __all__ = ["BuildReport", "BuildSettings", "SourceInput", "build_dataset"]
 
 POOL_BYTES = 16 << 20
-"""Bytes of local input from which on worker processes pay: they take a quarter of a second to start."""
-MAX_PROCESSES = 4
-"""More do not help: the parent, which cuts, compresses and writes, is then the slowest."""
+"""Bytes of local input from which on worker processes pay: they take a second to start."""
 
 
 class Comparison(NamedTuple):
@@ -97,6 +101,7 @@ def build_dataset(
     translator_options: Mapping[str, Any] | None = None,
     ledger: Ledger | None = None,
     processes: int | None = None,
+    executor: Executor | None = None,
     **changes: Any,
 ) -> BuildReport:
     """Build a dataset folder from English sources.
@@ -113,6 +118,7 @@ def build_dataset(
         translator_options: further options of the engine's class.
         ledger: where answers of paid services are kept; None for the default ledger.
         processes: worker processes; None to choose by the size of the input, 0 for none.
+        executor: who runs the tasks; None for processes of this machine.
         changes: single settings by name (see BuildSettings), in place of those in `settings`.
 
     Raises:
@@ -127,43 +133,84 @@ def build_dataset(
         raise InputError("A source was named twice - name each once.")
     engines = Engines(translator, translator_model, translator_options)
     budget = Budget(max_characters, max_cost)
-    build = Build(inputs, chosen, engines)
+    require_place(Path(output))
+    opened = open_inputs(inputs, chosen, engines)
     workers = find_processes(inputs) if processes is None else processes
-    with DatasetWriter(Path(output)) as writer, Pool(build, workers) as pool, Scratch(writer.work) as scratch:
-        tally = Tally()
-        first_pass(build, pool, scratch, writer, tally)
-        announce(build, scratch)
-        second_pass(build, pool, scratch, writer, tally, budget, ledger)
-        scratch.close()
-        if not writer.rows:
+    tally = Tally()
+    about = describe(opened, engines, chosen)
+    with closing(executor or LocalExecutor(workers)) as runs, work_folder(Path(output), about) as work:
+        build = prepare_build(work, opened, chosen, engines)
+        remaining = run_before_spending(build, runs, tally)
+        announce(build, opened.engines, remaining)
+        run_translation(build, opened.engines, budget, ledger)
+        rows = run_finishing(build, runs, tally)
+        if not rows:
             raise InputError(
                 f"{', '.join(item.name for item in inputs)}: no rows at all in the input - check the file."
             )
-        manifest = make_manifest(inputs, engines.name, chosen, tally, writer.rows)
-        folder = writer.publish(manifest, make_card(inputs, manifest, tally, writer.rows))
+        manifest = make_manifest(inputs, engines.name, chosen, tally, rows)
+        with DatasetWriter(Path(output)) as writer:
+            writer.take(work / "dataset")
+            folder = writer.publish(manifest, make_card(inputs, manifest, tally, rows), checksums(build))
     for item in inputs:
         if item.own is not None:
             item.own.counts.update({f"left out: {reason}": count for reason, count in tally.dropped.items()})
             say(item.own.summary())
-    rows = {part.config: count for part, count in sorted(writer.rows.items()) if part.config != REJECTED}
-    if not rows:
+    kept = {part.config: count for part, count in sorted(rows.items()) if part.config != REJECTED}
+    if not kept:
         say(f"Warning: all {sum(tally.dropped.values())} rows were rejected; see the config '{REJECTED}'.")
     return BuildReport(
         folder,
-        rows,
+        kept,
         dict(sorted(tally.dropped.items())),
         tally.characters,
         budget.spending().cost,
         tuple(tally.leaks),
         {
-            name.removeprefix(UNTRANSLATED): rows
-            for name, rows in sorted(tally.flags.items())
+            name.removeprefix(UNTRANSLATED): count
+            for name, count in sorted(tally.flags.items())
             if name.startswith(UNTRANSLATED)
         },
-        _comparison(build.rival, tally),
+        _comparison(opened.rival, tally),
         budget.spending().reconciliation() if budget.spending().requests else "",
         file_sha256(folder / MANIFEST),
     )
+
+
+def prepare_build(
+    work: Path, inputs: Inputs, settings: BuildSettings, engines: Engines | None, billed: bool = False
+) -> Build:
+    """Cut the inputs into shards and put into the work folder what the tasks need; what is there already is used.
+
+    Args:
+        work: the work folder.
+        inputs: the sources, opened.
+        settings: what is done to them.
+        engines: who translates; None to plan only.
+        billed: for a plan: whether the engine that is planned for bills characters.
+
+    Raises:
+        InputError: malformed input.
+    """
+    for name in FOLDERS:
+        (work / name).mkdir(exist_ok=True)
+    build = make_build(work, inputs, settings, engines, billed)
+    shards = build.saved_shards()
+    if shards is None:
+        shards = [shard for number in range(len(inputs.items)) for shard in _cut(work, inputs, settings, number)]
+        save_tasks(inputs.tasks, work / "tasks.npz")
+        for number, item in enumerate(inputs.items):
+            if engines is not None and engines.translation(item) == "memory":
+                rows = engines.memory_rows(item, settings.turns)
+                write_memory(rows, build.path("memory", number), engines.by_place(item))
+        save_shards(shards, work / "shards.json")
+    return replace(build, shards=len(shards), buckets=find_buckets(shards))
+
+
+def _cut(work: Path, inputs: Inputs, settings: BuildSettings, number: int) -> Iterable[Shard]:
+    opened, limit = inputs.opened[number], inputs.items[number].rows(settings.limit)
+    shards = cut_file(number, opened.path, limit) if opened.path is not None else None
+    return shards if shards is not None else copy_shards(number, opened.batches, work / "read")
 
 
 def _comparison(rival: str, tally: Tally) -> Comparison | None:
@@ -183,4 +230,4 @@ def find_processes(inputs: Iterable[SourceInput]) -> int:
             continue
         path = Path(item.input) if item.input is not None else None
         size += path.stat().st_size if path is not None and path.is_file() else POOL_BYTES
-    return min(MAX_PROCESSES, os.cpu_count() or 1) if size >= POOL_BYTES else 0
+    return (os.cpu_count() or 1) if size >= POOL_BYTES else 0

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kollm.core.errors import InputError
-from kollm.dataset.passes import Build, first_pass
-from kollm.dataset.pipeline import find_processes
-from kollm.dataset.pool import Pool
-from kollm.dataset.scratch import Remaining, Scratch
+from kollm.dataset.build import open_inputs
+from kollm.dataset.decide import Remaining
+from kollm.dataset.executors import Executor
+from kollm.dataset.executors.local import LocalExecutor
+from kollm.dataset.pipeline import find_processes, prepare_build
 from kollm.dataset.settings import SourceInput, Tally
+from kollm.dataset.stages import reasons_by_source, run_before_spending
 from kollm.recipe.engines import EngineFacts, engine_facts
 from kollm.recipe.schema import BuildSettings
 from kollm.services.endpoint import Endpoint, translator_endpoint
@@ -84,6 +88,7 @@ def plan_build(
     settings: BuildSettings | None = None,
     price: float | None = None,
     processes: int | None = None,
+    executor: Executor | None = None,
 ) -> DataPlan:
     """Count what a build would send and cost.
 
@@ -93,6 +98,7 @@ def plan_build(
         settings: as for the build; leaks are counted, never refused.
         price: USD for a million characters, in place of the engine's.
         processes: as for the build.
+        executor: as for the build.
 
     Raises:
         InputError: a source, file or option that cannot be used, or no row at all.
@@ -100,21 +106,25 @@ def plan_build(
     engine = engine_facts(translator) or NO_ENGINE
     engine = engine if price is None else replace(engine, price=price)
     inputs = [(SourceInput(item) if isinstance(item, str) else item).opened() for item in sources]
-    build = Build(inputs, settings or BuildSettings(leaks="drop"), None, billed=bool(engine.service))
+    chosen = settings or BuildSettings(leaks="drop")
+    opened = open_inputs(inputs, chosen, None)
     tally = Tally()
     workers = find_processes(inputs) if processes is None else processes
-    with tempfile.TemporaryDirectory() as folder, Pool(build, workers) as pool, Scratch(Path(folder)) as scratch:
-        first_pass(build, pool, scratch, None, tally)
-        rows = tuple(_row(item, engine, tally, scratch, number) for number, item in enumerate(inputs))
+    with closing(executor or LocalExecutor(workers)) as runs, tempfile.TemporaryDirectory() as folder:
+        build = prepare_build(Path(folder), opened, chosen, None, billed=bool(engine.service))
+        remaining = run_before_spending(build, runs, tally)
+        reasons = reasons_by_source(build)
+    rows = tuple(
+        _row(item, engine, tally, left, reasons[item.name]) for item, left in zip(inputs, remaining, strict=True)
+    )
     if not sum(row.read for row in rows):
         raise InputError(f"{', '.join(item.name for item in inputs)}: no rows at all in the input - check the file.")
     masked = {name: count for name, count in sorted(tally.mended.items()) if name.endswith("_masked")}
     return DataPlan(rows, engine.service, translator_endpoint(translator), masked)
 
 
-def _row(item: SourceInput, engine: EngineFacts, tally: Tally, scratch: Scratch, number: int) -> PlanRow:
-    name, left = item.name, scratch.remaining(number)
-    reasons = scratch.reason_counts(number)
+def _row(item: SourceInput, engine: EngineFacts, tally: Tally, left: Remaining, reasons: Counter[str]) -> PlanRow:
+    name = item.name
     requests = _requests(engine, left)
     duplicates = reasons["duplicate_exact"] + reasons["duplicate_near"]
     return PlanRow(

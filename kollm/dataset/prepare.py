@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from kollm.core.records import Record
 from kollm.dataset.tables import to_table
-from kollm.quality.dedup import Prints, prints, record_text
+from kollm.quality.dedup import Prints, exact_hashes, prints, record_text
 from kollm.quality.leaks import Leak, Tasks
 from kollm.quality.leaks import row_text as leak_text
 from kollm.quality.privacy import Privacy, Screening, screen
+from kollm.quality.shingles import Hashes
 from kollm.sources import Batch, Place, Read, Rejected, Source, adapt_batch
 from kollm.translate.masking import make_document, visible_length
 from kollm.translate.routing import Router
@@ -30,17 +31,19 @@ class SourcePlan:
         source: the source.
         place: what holds for all its rows.
         privacy: what becomes of personal data.
-        tasks: evaluation tasks to look for; None to look for none.
         router: tells which rows are dropped rather than translated; None for engines that are not routed.
         counted: whether the characters that would be translated are counted.
+        near: whether near duplicates are looked for.
+        limit: rows of the source that are read; None for all.
     """
 
     source: Source
     place: Place
     privacy: Screening = "off"
-    tasks: Tasks | None = None
     router: Router | None = None
     counted: bool = False
+    near: bool = True
+    limit: int | None = None
 
 
 class Prepared(NamedTuple):
@@ -50,7 +53,8 @@ class Prepared(NamedTuple):
         rows: source rows of the batch; a conversation may be several Records.
         table: its Records.
         rejected: those left out, with their reasons.
-        prints: what duplicates are told by; None for an evaluation set, which keeps all its rows.
+        exact: what exact duplicates are told by; None for an evaluation set, which keeps all its rows.
+        prints: what near duplicates are told by, likewise; None where they are not looked for.
         characters: characters to be translated of each Record, placeholders not counted; -1 for one that routing drops.
         leaks: Records that hold an evaluation task.
         notes: what was mended, how often.
@@ -59,14 +63,20 @@ class Prepared(NamedTuple):
     rows: int
     table: pa.Table
     rejected: pa.Table
+    exact: Hashes | None
     prints: Prints | None
     characters: npt.NDArray[np.int64]
     leaks: list[Leak]
     notes: Counter[str]
 
 
-def prepare(plan: SourcePlan, batch: Batch) -> Prepared:
+def prepare(plan: SourcePlan, batch: Batch, tasks: Tasks | None) -> Prepared:
     """Prepare one batch of raw rows.
+
+    Args:
+        plan: how.
+        batch: the rows.
+        tasks: evaluation tasks to look for; None to look for none.
 
     Raises:
         InputError: a line of the file is malformed.
@@ -75,13 +85,17 @@ def prepare(plan: SourcePlan, batch: Batch) -> Prepared:
     if plan.privacy != "off":
         read = _screened(read, plan.privacy)
     records = read.records
+    training = plan.source.split == "train"
+    texts = [record_text(record) for record in records] if training else []
+    found = prints(texts) if training and plan.near else None
     return Prepared(
         len(batch),
         to_table(records),
         to_table([item.record for item in read.rejected], [item.reason for item in read.rejected]),
-        prints([record_text(record) for record in records]) if plan.source.split == "train" else None,
+        found.exact if found is not None else exact_hashes(texts) if training else None,
+        found,
         _characters(plan, records),
-        plan.tasks.find([leak_text(record) for record in records]) if plan.tasks is not None else [],
+        tasks.find([leak_text(record) for record in records]) if training and tasks is not None else [],
         read.notes,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,17 +12,17 @@ from pydantic import ValidationError
 
 from kollm.core.errors import InputError, did_you_mean
 from kollm.core.records import Record
-from kollm.dataset.finish import Finished
+from kollm.dataset.finish import Translation
 from kollm.dataset.folder import REJECTED, Part
 from kollm.recipe.engines import engine_facts
 from kollm.recipe.schema import BuildSettings
-from kollm.sources import SAMPLE, Source, Turns, find_source, has_own_ids, read_source, sample_file
+from kollm.sources import SAMPLE, Source, Turns, find_source, has_own_ids, open_source, read_source, sample_file
 from kollm.sources.own import OWN, OwnRows, read_own
 from kollm.translate import MemoryTranslator, Translator
 from kollm.translate.engines import make_translator, model_options
-from kollm.translate.memory import place_of
 
 REJECTED_PART = Part(REJECTED, "train")
+MEMORY = "memory"
 
 
 class SourceInput(NamedTuple):
@@ -101,34 +101,63 @@ class Tally:
     leaks: list[str] = field(default_factory=list)
     characters: int = 0
 
-    def add(self, source: Source, finished: Finished) -> None:
-        self.dropped.update(finished.reasons)
-        self.flags.update(finished.flags)
-        self.leaks.extend(finished.leaks)
-        self.characters += finished.characters
-        for part, licences in zip((Part(source.config, source.split), REJECTED_PART), finished.licences, strict=True):
-            self.licences.setdefault(part, set()).update(licences)
-
 
 class Engines:
-    """The translator of each source: one for all, or for `memory` one that holds the source's own Korean rows."""
+    """The translator of each source: one for all, or for `memory` the source's own Korean rows."""
 
     def __init__(
-        self, translator: str | Translator, model: str | None = None, options: Mapping[str, Any] | None = None
+        self,
+        translator: str | Translator,
+        model: str | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = translator if isinstance(translator, str) else translator.name
         self._engine: Translator | None = None
+        self._from_rows = translator == MEMORY
         if not isinstance(translator, str):
             self._engine = translator
-        elif engine_facts(translator) is not None and translator != "memory":
+        elif engine_facts(translator) is not None and translator != MEMORY:
             self._engine = make_translator(translator, **model_options(translator, model), **(options or {}))
 
-    def of(self, item: SourceInput, turns: Turns) -> Translator | None:
-        """The translator of one source; None for one that stays as it is."""
+    def of(self, item: SourceInput) -> Translator | None:
+        """The translator of one source; None for one that stays as it is, or has rows as its memory.
+
+        Raises:
+            InputError: the memory's rows are not named.
+        """
+        if self.translation(item) == "memory":
+            self._memory(item)
+        return None if item.source.lang == "ko" else self._engine
+
+    def translation(self, item: SourceInput) -> Translation:
+        """Where the Korean of one source comes from."""
         if self.name == "none" or item.source.lang == "ko":
-            return None
-        if self._engine is not None:
-            return self._engine
+            return "none"
+        if self._engine is None:
+            return "memory"
+        free = isinstance(self._engine, MemoryTranslator) or getattr(self._engine, "pure", False)
+        return "here" if free else "bought"
+
+    def memory_rows(self, item: SourceInput, turns: Turns) -> Iterator[Record]:
+        """The Korean rows of a source's memory."""
+        return (row for row in read_source(item.name, self._memory(item), turns=turns) if isinstance(row, Record))
+
+    def by_place(self, item: SourceInput) -> bool:
+        """Whether a memory's rows are found by their places: one side has no ids of its own."""
+        own = has_own_ids(item.name, item.input, item.revision) and has_own_ids(item.name, self._memory(item))
+        return not own
+
+    def about(self, item: SourceInput) -> dict[str, Any]:
+        """What decides the Korean of a source."""
+        if self.translation(item) == "memory":
+            opened = open_source(item.source, self._memory(item))
+            return {"memory": opened.place.revision}
+        engine = self.of(item)
+        if engine is None:
+            return {}
+        return {"name": engine.name, "url": engine.base_url, "model": engine.model, "options": dict(engine.options)}
+
+    def _memory(self, item: SourceInput) -> str | Path:
         memory = item.memory
         if memory == SAMPLE or (memory is None and item.input == SAMPLE):
             memory = sample_file(item.name, "ko")
@@ -136,8 +165,4 @@ class Engines:
             raise InputError(
                 f"The memory translator needs the Korean rows of '{item.name}' - name their file with --memory, or choose another --translator (none leaves rows as they are)."
             )
-        rows = read_source(item.name, memory, turns=turns)
-        records = [row for row in rows if isinstance(row, Record)]
-        if has_own_ids(item.name, item.input, item.revision) and has_own_ids(item.name, memory):
-            return MemoryTranslator({record.id: record for record in records})
-        return MemoryTranslator({place_of(record): record for record in records}, by_place=True)
+        return memory

@@ -26,27 +26,51 @@ class Drifted(NamedTuple):
     axes: tuple[str, ...]
 
 
+class Across(NamedTuple):
+    """Two systems of a table that had different judges.
+
+    Attributes:
+        judges: the models that answered for the first and for the second; empty where the judge drifted between them.
+        axes: those on which it drifted.
+    """
+
+    first: str
+    second: str
+    judges: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ()
+
+
+def find_across(table: ScoreTable, drifted: Sequence[Drifted] = ()) -> Across | None:
+    """Two systems that were answered by different models, or judged before and after a drift; None for none."""
+    if (changed := table.changed_judge()) is not None:
+        return Across(*changed, judges=tuple(", ".join(sorted(table.returned[name] - {""})) for name in changed))
+    for found in drifted:
+        before = [system for system in table.systems if system not in found.systems]
+        after = [system for system in table.systems if system in found.systems]
+        if found.judging == table.judging and before and after:
+            return Across(before[0], after[0], axes=found.axes)
+    return None
+
+
 def refuse_across(tables: Iterable[ScoreTable], drifted: Sequence[Drifted] = ()) -> None:
     """Refuse tables whose systems were not all judged by the same judge.
 
     Raises:
-        InputError: two systems of a table were answered by different models, or judged before and after a drift.
+        InputError: as `find_across` finds it.
     """
     for table in tables:
-        if (changed := table.changed_judge()) is not None:
-            first, second = (", ".join(sorted(table.returned[name] - {""})) for name in changed)
+        found, model = find_across(table, drifted), table.judging.model
+        if found is None:
+            continue
+        if found.judges:
             raise InputError(
-                f"'{changed[0]}' was judged by {first} and '{changed[1]}' by {second}, both asked for as {table.judging.model} - "
-                f"{ADVICE}."
+                f"'{found.first}' was judged by {found.judges[0]} and '{found.second}' by {found.judges[1]}, both asked for as "
+                f"{model} - {ADVICE}."
             )
-        for found in drifted:
-            before = [system for system in table.systems if system not in found.systems]
-            after = [system for system in table.systems if system in found.systems]
-            if found.judging == table.judging and before and after:
-                raise InputError(
-                    f"Between '{before[0]}' and '{after[0]}' the judge {table.judging.model} drifted on {', '.join(found.axes)}, as "
-                    f"its sealed set shows - {ADVICE}."
-                )
+        raise InputError(
+            f"Between '{found.first}' and '{found.second}' the judge {model} drifted on {', '.join(found.axes)}, as its sealed set "
+            f"shows - {ADVICE}."
+        )
 
 
 def together(tables: Sequence[ScoreTable]) -> list[ScoreTable]:

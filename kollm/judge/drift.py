@@ -16,6 +16,7 @@ import numpy as np
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, file_sha256, json_line, read_object, write_atomic, write_json
 from kollm.core.records import Generation, Verdict, content_id
+from kollm.core.results import read_drift_file
 from kollm.judge.intervals import Interval, difference_interval
 from kollm.judge.run import questions_on
 from kollm.judge.scores import Judging, Limits, judging_of
@@ -194,11 +195,6 @@ def read_result(path: Path) -> tuple[Judging, tuple[str, ...]]:
     Raises:
         InputError: the file is not what kollm writes.
     """
-    found = read_object(path)
-    judging, axes = found.get("judging"), found.get("axes")
-    if not isinstance(judging, dict) or set(judging) != set(Judging._fields) or not isinstance(axes, list):
-        raise InputError(f"'{path}' is not what `kollm verdicts drift` writes - run it again.")
-    drifted = tuple(
-        str(row.get("axis")) for row in axes if isinstance(row, dict) and row.get("conclusion") == "drifted"
-    )
-    return Judging(**judging), drifted
+    found = read_drift_file(path)
+    drifted = tuple(row["axis"] for row in found["axes"] if row["conclusion"] == "drifted")
+    return Judging(**{key: found["judging"][key] for key in Judging._fields}), drifted

@@ -48,7 +48,8 @@ class PanelAgreement(NamedTuple):
 
 
 class Disputed(NamedTuple):
-    """An answer on which judges differ: the axis where they differ most, their scores, and their range as a share of the scale."""
+    """An answer on which judges differ: the axis where they differ most, their scores on it, and their range as a share of
+    the scale, on average over all axes."""
 
     task: str
     system: str
@@ -98,6 +99,23 @@ class Panel:
         """How far the judges agree, axis by axis."""
         return [self._agreement(axis) for axis in self.table.axes]
 
+    def to_row(self, models: Mapping[str, str], limits: Limits) -> dict[str, Any]:
+        """What the panel says of its judges, as plain data; arguments as of `self_preference`."""
+        agreement = [
+            {
+                **found._asdict(),
+                "alpha": found.alpha._asdict(),
+                "pairs": [{**pair._asdict(), "kappa": pair.kappa._asdict()} for pair in found.pairs],
+            }
+            for found in self.agreement()
+        ]
+        return {
+            "judges": list(self.judges),
+            "agreement": agreement,
+            "disputed": [found._asdict() for found in self.disputed(limits)],
+            "self_preference": [found.to_row() for found in self.self_preference(models, limits)],
+        }
+
     def _agreement(self, axis: str) -> PanelAgreement:
         answers = self._answers(axis)
         clusters = [self.table.clusters.get(task) or task for _, task in answers]
@@ -122,22 +140,26 @@ class Panel:
         return list(keys)
 
     def disputed(self, limits: Limits, most: int = DISPUTED) -> list[Disputed]:
-        """The answers on which the judges differ most, each at its most disputed axis; without limits as a share of the
-        widest range of the axis."""
-        worst: dict[tuple[str, str], Disputed] = {}
+        """The answers on which the judges differ most, over all axes; an axis without limits counts by its widest range."""
+        ranges: dict[tuple[str, str], dict[str, tuple[float, dict[str, float]]]] = {}
         for axis in self.table.axes:
-            found = []
+            found: dict[tuple[str, str], tuple[float, dict[str, float]]] = {}
             for system, task in self._answers(axis):
                 scores = {name: _score(table, axis, system, task) for name, table in self.judges.items()}
                 given = {name: score for name, score in scores.items() if score is not None}
                 if len(given) > 1:
-                    found.append(Disputed(task, system, axis, given, max(given.values()) - min(given.values())))
-            low, high = limits.get(axis, (0.0, max((row.spread for row in found), default=0.0)))
-            for row in found:
-                share = row.spread / (high - low) if high > low else 0.0
-                if share > worst[row.system, row.task].spread if (row.system, row.task) in worst else share > 0:
-                    worst[row.system, row.task] = row._replace(spread=share)
-        return sorted(worst.values(), key=lambda row: (-row.spread, row.task, row.system))[:most]
+                    found[task, system] = max(given.values()) - min(given.values()), given
+            low, high = limits.get(axis, (0.0, max((apart for apart, _ in found.values()), default=0.0)))
+            for key, (apart, given) in found.items():
+                ranges.setdefault(key, {})[axis] = (apart / (high - low) if high > low else 0.0), given
+        rows = []
+        for (task, system), by_axis in ranges.items():
+            spread = sum(share for share, _ in by_axis.values()) / len(by_axis)
+            widths = {axis: limits.get(axis, (0.0, 0.0)) for axis in by_axis}
+            worst = max(by_axis, key=lambda axis: (by_axis[axis][0], widths[axis][1] - widths[axis][0]))
+            if spread > 0:
+                rows.append(Disputed(task, system, worst, by_axis[worst][1], spread))
+        return sorted(rows, key=lambda row: (-row.spread, row.task, row.system))[:most]
 
     def self_preference(self, models: Mapping[str, str], limits: Limits) -> list[SelfPreference]:
         """How much each judge that judged its own family favours it, against the other judges.

@@ -3,13 +3,14 @@
 A text is nearly the same as another when the estimated Jaccard similarity of their character 5-grams is at least
 NEAR. The estimate comes from MinHash (Broder 1997; rensa's implementation); candidates share one of 16 bands of 8
 hashes (Leskovec et al., Mining of Massive Datasets, 3.4), which finds a pair of similarity .8 with .95 and one of
-.85 with .99. The first row of a group stays. Work and memory grow linearly: 200 bytes a row.
+.85 with .99. The first row of a group stays. Rows are told by numbers, so that the same functions serve a few rows and one bucket
+of many millions (see dataset/repeats.py).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -27,10 +28,12 @@ BANDS = 16
 SEED = 42
 _BYTE = 1 / 256
 """Chance that the last bytes of two different hashes agree, which the estimate takes off again (Li and König 2010)."""
+_PAIRS = 1 << 16
+"""Pairs compared together."""
 
 Signatures = npt.NDArray[np.uint8]
 Buckets = npt.NDArray[np.uint32]
-NOT_A_DUPLICATE = -1
+Numbers = npt.NDArray[np.int64]
 
 
 class Prints(NamedTuple):
@@ -49,11 +52,25 @@ class Prints(NamedTuple):
     sketched: npt.NDArray[np.bool_]
 
 
-class Duplicates(NamedTuple):
-    """For each row the number of the row that it repeats, or NOT_A_DUPLICATE; exact ones are not near ones too."""
+class Repeats(NamedTuple):
+    """Rows that repeat an earlier one.
 
-    exact: npt.NDArray[np.int64]
-    near: npt.NDArray[np.int64]
+    Attributes:
+        row: number of the row; ascending.
+        first: number of the row that it repeats.
+        rank: among several candidates the one of the lowest rank counts.
+    """
+
+    row: Numbers
+    first: Numbers
+    rank: npt.NDArray[np.uint8]
+
+
+class Duplicates(NamedTuple):
+    """Rows that repeat an earlier one; exact ones are not near ones too."""
+
+    exact: Repeats
+    near: Repeats
 
 
 def record_text(record: Record) -> str:
@@ -86,63 +103,104 @@ def prints(texts: Sequence[str]) -> Prints:
     for column in range(bands.shape[2]):
         buckets = mix(buckets * np.uint64(31) + bands[:, :, column])
     return Prints(
-        np.fromiter((_exact(text) for text in texts), dtype=np.uint64, count=len(texts)),
+        exact_hashes(texts),
         (buckets >> np.uint64(32)).astype(np.uint32),
         (hashes & np.uint64(0xFF)).astype(np.uint8),
         np.diff(found.offsets) > 0,
     )
 
 
-def join(parts: Iterable[Prints]) -> Prints:
-    """The prints of several batches as one."""
-    columns = zip(*parts, strict=True)
-    return Prints(*(np.concatenate(column) for column in columns))
-
-
-def find_duplicates(found: Prints, near: float = NEAR) -> Duplicates:
-    """Which rows repeat an earlier one.
+def find_duplicates(parts: Sequence[Prints], near: float = NEAR) -> Duplicates:
+    """Which rows repeat an earlier one, of texts whose prints fit into memory together, 200 bytes a row.
 
     Args:
-        found: prints of all rows, in the order in which the first of a group is to be kept.
+        parts: prints of the rows, batch by batch, in the order in which the first of a group is to be kept.
         near: least similarity of a near duplicate; above 1 finds none.
     """
-    count = len(found.exact)
-    exact = np.full(count, NOT_A_DUPLICATE, dtype=np.int64)
-    pairs = _pairs(found.exact, np.arange(count))
-    exact[pairs.other] = pairs.first
-    close = np.full(count, NOT_A_DUPLICATE, dtype=np.int64)
-    rows = np.flatnonzero((exact == NOT_A_DUPLICATE) & found.sketched)
-    for band in range(BANDS if near <= 1 else 0):
-        pairs = _pairs(found.buckets[:, band], rows)
-        for earlier in (pairs.first, pairs.previous):
-            unknown = close[pairs.other] == NOT_A_DUPLICATE
-            first, other = earlier[unknown], pairs.other[unknown]
-            alike = similarity(found.signatures, first, other) >= near
-            close[other[alike]] = first[alike]
-    return Duplicates(exact, close)
+    found = Prints(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    exact = exact_repeats(found.exact, np.arange(len(found.exact)))
+    found.sketched[exact.row] = False
+    rows = np.flatnonzero(found.sketched)
+    bands = np.repeat(np.arange(BANDS, dtype=np.uint8), len(rows))
+    keys, numbers = found.buckets[rows].T.ravel(), np.tile(rows, BANDS)
+    return Duplicates(exact, near_repeats(bands, keys, numbers, near, lambda wanted: found.signatures[wanted]))
 
 
-def similarity(
-    signatures: Signatures, first: npt.NDArray[np.int64], other: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """Estimated Jaccard similarity of pairs of rows, from -0.004 to 1."""
-    shares = np.empty(len(first))
-    for start in range(0, len(first), 1 << 16):
-        part = slice(start, start + (1 << 16))
-        shares[part] = (signatures[first[part]] == signatures[other[part]]).mean(axis=1)
-    return (shares - _BYTE) / (1 - _BYTE)
+def exact_hashes(texts: Sequence[str]) -> Hashes:
+    """The hash of each text, white space folded."""
+    return np.fromiter((_exact(text) for text in texts), dtype=np.uint64, count=len(texts))
+
+
+def exact_repeats(keys: Hashes, rows: Numbers) -> Repeats:
+    """Rows that have the key of an earlier one.
+
+    Args:
+        keys: of each row.
+        rows: their numbers, ascending; the first row of a group is the one that is kept.
+    """
+    pairs = _pairs(keys)
+    return lowest(rows[pairs.other], rows[pairs.first], np.zeros(len(pairs.other), dtype=np.uint8))
+
+
+def near_repeats(
+    bands: npt.NDArray[np.uint8],
+    keys: Buckets,
+    rows: Numbers,
+    near: float,
+    signatures: Callable[[Numbers], Signatures],
+) -> Repeats:
+    """Rows nearly the same as an earlier one that shares a band: the first of those that share it, or the one just before.
+
+    Args:
+        bands: of each entry the band.
+        keys: its hash.
+        rows: number of the row that it is of; ascending within a band. Rows without a 5-gram, and exact repeats, are left out.
+        near: least similarity.
+        signatures: those of the rows of these numbers.
+    """
+    pairs = _pairs((bands.astype(np.uint64) << np.uint64(32)) | keys)
+    found = []
+    for kind, earlier in enumerate((pairs.first, pairs.previous)):
+        chosen = np.flatnonzero((earlier != pairs.first) | (kind == 0))
+        first, other = rows[earlier[chosen]], rows[pairs.other[chosen]]
+        alike = np.concatenate([np.zeros(0, dtype=bool), *_alike(first, other, near, signatures)])
+        found.append((other[alike], first[alike], 2 * bands[pairs.other[chosen][alike]] + np.uint8(kind)))
+    return lowest(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def lowest(row: Numbers, first: Numbers, rank: npt.NDArray[np.uint8]) -> Repeats:
+    """Of the candidates of each row the one of the lowest rank."""
+    order = np.lexsort((rank, row))
+    row, first, rank = row[order], first[order], rank[order]
+    once = np.ones(len(row), dtype=bool)
+    once[1:] = row[1:] != row[:-1]
+    return Repeats(row[once], first[once], rank[once])
+
+
+def similarity(one: Signatures, other: Signatures) -> npt.NDArray[np.float64]:
+    """Estimated Jaccard similarity of pairs of texts, from -0.004 to 1."""
+    shares: npt.NDArray[np.float64] = ((one == other).mean(axis=1) - _BYTE) / (1 - _BYTE)
+    return shares
+
+
+def _alike(
+    first: Numbers, other: Numbers, near: float, signatures: Callable[[Numbers], Signatures]
+) -> Iterator[npt.NDArray[np.bool_]]:
+    for start in range(0, len(first), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        yield similarity(signatures(first[part]), signatures(other[part])) >= near
 
 
 class _Pairs(NamedTuple):
-    """Rows that share a key with an earlier row: that row's number, the group's first, and the one just before."""
+    """Places of rows that share a key with an earlier one, of the group's first, and of the one just before."""
 
-    other: npt.NDArray[np.int64]
-    first: npt.NDArray[np.int64]
-    previous: npt.NDArray[np.int64]
+    other: Numbers
+    first: Numbers
+    previous: Numbers
 
 
-def _pairs(keys: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> _Pairs:
-    order = rows[np.argsort(keys[rows], kind="stable")]
+def _pairs(keys: npt.NDArray[Any]) -> _Pairs:
+    order = np.argsort(keys, kind="stable")
     repeats = np.zeros(len(order), dtype=bool)
     repeats[1:] = keys[order[1:]] == keys[order[:-1]]
     starts = np.maximum.accumulate(np.where(repeats, 0, np.arange(len(order))))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from kollm.report.svg import element, line, picture, points, text
-from kollm.report.words import Words, axis_words
+from kollm.report.svg import element, line, picture, points, text, text_in_both
+from kollm.report.words import NO_SCORE, NONE, STEP, Words, axis_words
 
 COLOURS = 8
 """Colours of systems in page.css, .s0 to .s7; a ninth system begins again with the first."""
@@ -23,6 +24,8 @@ MEASURED = Words("잰 값: 축별 평균", "measured: mean by axis")
 PUBLISHED = Words("공개된 값: 축별 평균", "published: mean by axis")
 ROW = 22
 NAME_WIDTH = 19
+LABEL_WIDTH = 14
+"""Letters of an axis's English name on one line beside a radar."""
 
 
 class Shape(NamedTuple):
@@ -60,7 +63,7 @@ def radars(judging: Mapping[str, Any]) -> list[Radar]:
     return found
 
 
-def _radar(axes: Sequence[Mapping[str, Any]], shapes: Sequence[Shape], words: Words) -> Markup:
+def _radar(axes: Sequence[Mapping[str, Any]], shapes: Sequence[Shape], title: Words) -> Markup:
     centre_x, centre_y, radius = 180.0, 142.0, 100.0
 
     def at(index: int, share: float) -> tuple[float, float]:
@@ -80,9 +83,13 @@ def _radar(axes: Sequence[Mapping[str, Any]], shapes: Sequence[Shape], words: Wo
         x, y = at(index, 1.08)
         anchor = "middle" if abs(x - centre_x) < 12 else "start" if x > centre_x else "end"
         y += -12 if y < centre_y - radius else 14 if y > centre_y + radius else 0
-        drawn.append(text(x, y, axis_words(axis).ko, "label strong", anchor))
+        words = axis_words(axis)
+        lines = wrap(words.en, LABEL_WIDTH)
+        top = y - 14 * (len(lines) - 1)
+        drawn.append(text(x, y, words.ko, "label strong ko", anchor))
+        drawn += [text(x, top + 14 * row, part, "label strong en", anchor) for row, part in enumerate(lines)]
         drawn.append(text(x, y + 14, f"{axis['low']}–{axis['high']}", "label faint", anchor))
-    return picture(360, 284, f"방사형 그림: {words.ko} / Radar: {words.en}", *drawn)
+    return picture(360, 284, (f"방사형 그림: {title.ko}", f"Radar: {title.en}"), *drawn)
 
 
 def bars(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
@@ -111,7 +118,7 @@ def bars(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
         middle = top + ROW * number + ROW / 2
         drawn.append(text(left - 8, middle + 4, _short(name), "label", "end"))
         if mean is None:
-            drawn.append(text(left + 4, middle + 4, "점수 없음", "label faint"))
+            drawn.append(text_in_both(left + 4, middle + 4, NO_SCORE, "label faint"))
             continue
         drawn.append(
             element("rect", x=left, y=middle - 7, width=max(x(mean) - left, 1), height=14, rx=2, class_=f"bar {style}")
@@ -122,7 +129,7 @@ def bars(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
             drawn += [line(end, middle - 4, end, middle + 4, "whisker") for end in ends]
         drawn.append(text(left + width + 8, middle + 4, f"{mean:.2f}", "label number"))
     words = axis_words(axis)
-    return picture(350, bottom + 22, f"막대그림: {words.ko} / Bars: {words.en}", *drawn)
+    return picture(350, bottom + 22, (f"막대그림: {words.ko}", f"Bars: {words.en}"), *drawn)
 
 
 def distribution(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
@@ -135,21 +142,23 @@ def distribution(judging: Mapping[str, Any], axis: Mapping[str, Any]) -> Markup:
     for number, system in enumerate(systems):
         found, y = system["axes"][axis["key"]], top + ROW * number
         drawn.append(text(left - 8, y + 15, _short(system["system"]), "label", "end"))
-        parts = [(f"{score:g}", count, f"shade d{_step(score, low, high)}") for score, count in found["distribution"]]
-        parts.append(("없음 / none", found["n"] - found["n_scored"], "unscored"))
+        parts: list[tuple[Words, int, str]] = [
+            (Words(f"{score:g}", f"{score:g}"), count, f"shade d{_step(score, low, high)}")
+            for score, count in found["distribution"]
+        ]
+        parts.append((NONE, found["n"] - found["n_scored"], "unscored"))
         start = left
         for label, count, style in parts:
             wide = width * count / max(found["n"], 1)
             if count:
-                share = f"{label}: {count} ({count / found['n']:.0%})"
-                drawn.append(
-                    element("rect", element("title", share), x=start, y=y + 3, width=wide, height=ROW - 6, class_=style)
-                )
+                korean, english = (f"{word}: {count} ({count / found['n']:.0%})" for word in label)
+                title = element("title", korean, data_ko=korean, data_en=english)
+                drawn.append(element("rect", title, x=start, y=y + 3, width=wide, height=ROW - 6, class_=style))
                 if wide >= 22 and style != "unscored":
-                    drawn.append(text(start + wide / 2, y + 15, label, f"label on {style}", "middle"))
+                    drawn.append(text(start + wide / 2, y + 15, label.ko, f"label on {style}", "middle"))
             start += wide
     words = axis_words(axis)
-    return picture(350, top + ROW * len(systems) + 4, f"점수 분포: {words.ko} / Scores: {words.en}", *drawn)
+    return picture(350, top + ROW * len(systems) + 4, (f"점수 분포: {words.ko}", f"Scores: {words.en}"), *drawn)
 
 
 def curve(training: Mapping[str, Any]) -> Markup | None:
@@ -177,11 +186,11 @@ def curve(training: Mapping[str, Any]) -> Markup | None:
         drawn.append(line(left, y, left + width, y, "grid"))
         drawn.append(text(left - 6, y + 4, f"{low + share * (high - low):.2f}", "label faint", "end"))
         drawn.append(text(x, top + height + 16, f"{first + share * (last - first):.0f}", "label faint", "middle"))
-    drawn.append(text(left + width / 2, top + height + 32, "학습 단계 / step", "label faint", "middle"))
+    drawn.append(text_in_both(left + width / 2, top + height + 32, STEP, "label faint", "middle"))
     drawn.append(element("polyline", points=points(at(*p) for p in loss), class_="curve s0"))
     drawn.append(element("polyline", points=points(at(*p) for p in heldout), class_="curve dashed s1"))
     drawn += [element("circle", cx=at(*p)[0], cy=at(*p)[1], r=4, class_="dot s1") for p in heldout]
-    return picture(392, top + height + 40, "학습 곡선 / Training curve", *drawn)
+    return picture(392, top + height + 40, ("학습 곡선", "Training curve"), *drawn)
 
 
 def _share(value: float, axis: Mapping[str, Any]) -> float:

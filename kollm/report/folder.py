@@ -11,7 +11,13 @@ from kollm.core.benchmarks import FILE as BENCHMARKS
 from kollm.core.benchmarks import BenchmarkScore, read_benchmarks
 from kollm.core.errors import InputError
 from kollm.core.records import Generation, Verdict, text_sha256
-from kollm.core.results import read_manifest_file, read_metrics_file, read_run_file, read_training_file
+from kollm.core.results import (
+    read_bridge_file,
+    read_manifest_file,
+    read_metrics_file,
+    read_run_file,
+    read_training_file,
+)
 from kollm.judge.across import Drifted
 from kollm.judge.drift import RESULT, read_result
 from kollm.judge.pairwise import PairVerdict, read_pairs
@@ -37,6 +43,7 @@ READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "manifest.json": read_manifest_file,
     "metrics.json": read_metrics_file,
     "training.json": read_training_file,
+    BRIDGE: read_bridge_file,
 }
 
 
@@ -52,6 +59,7 @@ class WorkFolder:
         outdated: verdicts left out because their answer has changed since.
         pairs: pairs.jsonl; likewise `benchmarks`.
         drift: the judge that drift.json names, and the axes on which a sealed set found it changed.
+        bridge: bridge.json, or an empty dict.
     """
 
     path: Path
@@ -65,6 +73,7 @@ class WorkFolder:
     pairs: list[PairVerdict] = field(default_factory=list)
     benchmarks: list[BenchmarkScore] = field(default_factory=list)
     drift: tuple[Judging, tuple[str, ...]] | None = None
+    bridge: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -110,6 +119,7 @@ def read_work_folder(path: Path, rubrics: Iterable[str | Path] = ()) -> WorkFold
         folder.benchmarks = read_benchmarks(path / BENCHMARKS)
     if (path / RESULT).is_file():
         folder.drift = read_result(path / RESULT)
+    folder.bridge = _object(path / BRIDGE)
     return folder
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from kollm.report.words import LOW_MASS, TOY, axis_words, low_mass
 
+UNSCORED: Mapping[str, Any] = {"mean": None, "ci95": None}
+
 
 def markdown_tables(summary: Mapping[str, Any]) -> str:
     """One table for each way of judging: means with 95 % intervals, then the published rows."""
     parts = [f"> **{TOY.ko}** {TOY.en}\n"] if summary["toy"] else []
-    parts += [_table(judging) for judging in summary["judgings"]]
+    parts += [_table(judging) for judging in (*summary["judgings"], *summary.get("panels", ()))]
     parts += [_benchmarks(summary["benchmarks"])] if summary.get("benchmarks") else []  # none in older reports
     return "\n".join(parts) or "No verdicts. 판정이 없습니다.\n"
 
@@ -22,6 +24,14 @@ def _table(judging: Mapping[str, Any]) -> str:
     rows = [
         [table_cell(s["system"]), _scored(s), *(_score(s["axes"][a["key"]]) for a in judging["axes"])]
         for s in judging["systems"]
+    ]
+    rows += [
+        [
+            f"{table_cell(row['system'])} (이어 붙인 값 / bridged from {table_cell(row['judge'])})",
+            str(row["n"]),
+            *(_score(row["axes"].get(axis["key"], UNSCORED)) for axis in judging["axes"]),
+        ]
+        for row in judging.get("bridged", ())  # reports of earlier versions have none
     ]
     rows += [
         [

@@ -40,7 +40,7 @@ def render_page(summary: Mapping[str, Any], samples: Samples) -> str:
         sections=_sections(summary),
         tiles=_tiles(summary),
         length_rho=_length_rho(summary),
-        figures=[_figures(judging) for judging in summary["judgings"]],
+        figures=[_figures(judging) for judging in (*summary["judgings"], *summary["panels"])],
         curves=[figures.curve(run["training"]) for run in summary["runs"]],
         labels=json_for_script(_labels(summary)),
         style=Markup(style),
@@ -80,6 +80,8 @@ def _figures(judging: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sections(summary: Mapping[str, Any]) -> list[tuple[str, words.Words]]:
     found = [("scores", words.Words("점수", "Scores"))]
+    if summary["panels"]:
+        found.append(("panels", words.Words("판정자 패널", "Panel")))
     if summary["benchmarks"]:
         found.append(("benchmarks", words.Words("공개 벤치마크", "Public benchmarks")))
     if summary["answers"]:

@@ -9,23 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from kollm.core.records import STATUSES
 from kollm.core.version import __version__
 from kollm.judge.intervals import LEVEL
-from kollm.judge.pairwise import PairVerdict, summarize_pairs
-from kollm.judge.rubric import Axis
-from kollm.judge.scores import ScoreTable, find_rubric, parse_rate, score_tables, without_reply
-from kollm.judge.stats import Comparing, estimate, length_correlation
+from kollm.judge.panel import panels
+from kollm.judge.scores import score_tables
 from kollm.quality.flags import FLAGS
 from kollm.report.benchmarks import benchmark_rows
 from kollm.report.folder import Answered, Material, WorkFolder
-from kollm.report.published import PUBLISHED
-from kollm.report.words import STAGES
-
-INTERVAL = "Jeffreys, at the effective sample size, by cluster"
-TEST = "exact sign flips, by cluster"
-MOST_COMPARED = 8
-"""Systems up to which every pair is compared in the report; `kollm compare` takes any number."""
+from kollm.report.judging import Shown, judging_row, pairwise_rows, panel_row
+from kollm.report.words import INTERVAL, STAGES, TEST
 
 
 def summarize(folders: Sequence[WorkFolder], material: Material, rubrics: Iterable[str | Path] = ()) -> dict[str, Any]:
@@ -36,21 +28,21 @@ def summarize(folders: Sequence[WorkFolder], material: Material, rubrics: Iterab
         material: their answers and verdicts.
         rubrics: files of rubrics that do not come with kollm, for the ranges and labels of their axes.
     """
-    extra = tuple(rubrics)
-    tables, lengths = score_tables(material.verdicts), material.lengths
-    places = {system: place for place, system in enumerate(material.systems)}
+    tables = score_tables(material.verdicts)
+    shown = Shown(material, tuple(rubrics), [folder.bridge for folder in folders if folder.bridge])
     return {
         "kollm": __version__,
         "toy": any(folder.toy for folder in folders),
-        "method": {"interval": INTERVAL, "level": LEVEL, "test": TEST},
+        "method": {"interval": INTERVAL.en, "level": LEVEL, "test": TEST.en},
         "runs": [_run(folder) for folder in folders],
         "answers": [
             _answers(system, [answer for given in tasks.values() for answer in given])
             for system, tasks in material.answers.items()
         ],
-        "pairwise": [row for folder in folders for row in _pairwise(folder.pairs)],
+        "pairwise": [row for folder in folders for row in pairwise_rows(folder.pairs)],
         "benchmarks": benchmark_rows(score for folder in folders for score in folder.benchmarks),
-        "judgings": [_judging(table, lengths, places, extra) for table in tables],
+        "judgings": [judging_row(table, shown) for table in tables],
+        "panels": [panel_row(panel, shown) for panel in panels(tables)],
     }
 
 
@@ -144,134 +136,3 @@ def _answers(system: str, answers: Sequence[Answered]) -> dict[str, Any]:
             "longest": max(lengths),
         },
     }
-
-
-def _judging(
-    table: ScoreTable,
-    lengths: Mapping[str, Mapping[str, float]],
-    places: Mapping[str, int],
-    rubrics: Sequence[str | Path],
-) -> dict[str, Any]:
-    judging = table.judging
-    rubric = find_rubric(judging, rubrics)
-    axes = {axis.key: axis for axis in rubric.axes} if rubric else {}
-    order = [key for key, _ in _in_order(table.scores, axes)]
-    limits = {key: (float(axis.low), float(axis.high)) for key, axis in axes.items()}
-    systems = sorted(table.systems, key=places.__getitem__)
-    few = len(systems) <= MOST_COMPARED
-    return {
-        "rubric": judging.rubric,
-        "rubric_sha256": judging.rubric_sha256,
-        "rubric_changed": bool(rubric and rubric.sha256 != judging.rubric_sha256),
-        "mode": judging.mode,
-        "model": judging.model,
-        "returned": sorted(set().union(*table.returned.values())),
-        "axes": [_axis(key, axes.get(key)) for key in order],
-        "systems": [
-            {"place": places[system], **_system(table, system, order, limits, lengths.get(system))}
-            for system in systems
-        ],
-        "samples": table.samples,
-        "categories": _categories(table, systems, order, limits),
-        "comparisons": [c.to_row() for c in table.compare(Comparing(limits=limits, lengths=lengths), order=systems)]
-        if few
-        else [],
-        "too_many_to_compare": not few,
-        "published": [row._asdict() for row in PUBLISHED.get(judging.rubric, ())],
-    }
-
-
-def _categories(
-    table: ScoreTable, systems: Sequence[str], order: Sequence[str], limits: Mapping[str, tuple[float, float]]
-) -> list[dict[str, Any]]:
-    """Means of each system within each category of tasks; none where tasks have no category."""
-    rows = []
-    for category in dict.fromkeys(table.categories.values()):
-        part = table.of_category(category)
-        for system in systems:
-            tasks = list(dict.fromkeys(task for axis in order for task in part.scores[axis].get(system, ())))
-            if not tasks:
-                continue
-            clusters = [table.clusters.get(task) or task for task in tasks]
-            found = {
-                axis: estimate(
-                    [part.scores[axis].get(system, {}).get(task) for task in tasks], limits.get(axis), clusters
-                )
-                for axis in order
-            }
-            axes = {axis: {"mean": e.mean, "ci95": e.ci95, "n_scored": e.n_scored} for axis, e in found.items()}
-            rows.append({"category": category, "system": system, "n": len(tasks), "axes": axes})
-    return rows
-
-
-def _pairwise(pairs: Sequence[PairVerdict]) -> list[dict[str, Any]]:
-    """Wins and position bias of each two systems that a judge chose between."""
-    by_judge: dict[str, list[PairVerdict]] = {}
-    for pair in pairs:
-        by_judge.setdefault(pair.model_requested, []).append(pair)
-    return [
-        {
-            "first": first,
-            "second": second,
-            "model": model,
-            "cost": sum(pair.cost for pair in of_judge if (pair.system_a, pair.system_b) == (first, second)),
-            **summary.to_row(),
-        }
-        for model, of_judge in by_judge.items()
-        for (first, second), summary in summarize_pairs(of_judge).items()
-    ]
-
-
-def _axis(key: str, axis: Axis | None) -> dict[str, Any]:
-    if axis is None:
-        return {"key": key, "label": key, "korean": key, "low": None, "high": None}
-    return {"key": key, "label": axis.label, "korean": axis.korean, "low": axis.low, "high": axis.high}
-
-
-def _system(
-    table: ScoreTable,
-    system: str,
-    order: Sequence[str],
-    limits: Mapping[str, tuple[float, float]],
-    lengths: Mapping[str, float] | None,
-) -> dict[str, Any]:
-    statuses = table.statuses[system]
-    judged = {task for axis in table.axes for task in table.scores[axis].get(system, ())}
-    tasks = list(lengths) if lengths else sorted(judged)
-    clusters = [table.clusters.get(task) or task for task in tasks]
-    axes: dict[str, Any] = {}
-    for axis in order:
-        scores = table.scores[axis].get(system, {})
-        values = [scores.get(task) for task in tasks]
-        found = estimate(values, limits.get(axis), clusters)
-        axes[axis] = {
-            "mean": found.mean,
-            "ci95": found.ci95,
-            "bounds": found.bounds,
-            "n": found.n,
-            "n_scored": found.n_scored,
-            "mass": table.mass.get(system, {}).get(axis),
-            "distribution": _distribution([v for v in values if v is not None]),
-            "length_correlation": length_correlation(
-                [(lengths[task], score) for task, score in scores.items() if score is not None and task in lengths]
-            )
-            if lengths
-            else None,
-        }
-    return {
-        "system": system,
-        "n": len(tasks),
-        "answers": table.answers.get(system, 1),
-        "unjudged": len(set(tasks) - judged),
-        "verdicts": sum(statuses.values()),
-        "statuses": {status: statuses[status] for status in STATUSES},
-        "parse_rate": parse_rate(statuses),
-        "without_reply": without_reply(statuses),
-        "cost": table.costs.get(system),
-        "axes": axes,
-    }
-
-
-def _distribution(scores: Sequence[float]) -> list[tuple[float, int]]:
-    """Scores with their counts, rounded to half points for the mean of samples and for expected scores."""
-    return sorted(Counter(round(score * 2) / 2 for score in scores).items())

@@ -23,15 +23,20 @@ def join(children: Iterable[str]) -> Markup:
     return Markup("").join(escape(child) for child in children)
 
 
-def picture(width: Number, height: Number, label: str, *children: str) -> Markup:
-    """A figure that scales with its column and tells screen readers what it shows."""
-    return element(
-        "svg", element("title", label), *children, viewBox=f"0 0 {_value(width)} {_value(height)}", role="img"
-    )
+def picture(width: Number, height: Number, label: tuple[str, str], *children: str) -> Markup:
+    """A figure that scales with its column and tells screen readers what it shows, in Korean and English."""
+    title = element("title", " / ".join(label), data_ko=label[0], data_en=label[1])
+    return element("svg", title, *children, viewBox=f"0 0 {_value(width)} {_value(height)}", role="img")
 
 
 def text(x: Number, y: Number, content: str, class_: str = "label", anchor: str = "start") -> Markup:
     return element("text", content, x=x, y=y, class_=class_, text_anchor=anchor)
+
+
+def text_in_both(x: Number, y: Number, both: tuple[str, str], class_: str = "label", anchor: str = "start") -> Markup:
+    """A text in Korean and in English at one place; the page shows one of them."""
+    korean, english = (text(x, y, word, f"{class_} {of}", anchor) for word, of in zip(both, ("ko", "en"), strict=True))
+    return korean + english
 
 
 def line(x1: Number, y1: Number, x2: Number, y2: Number, class_: str) -> Markup:

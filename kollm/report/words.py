@@ -47,6 +47,20 @@ DATASET = {
     "mode": Words("번역 단위", "mode"),
     "characters": Words("과금된 글자", "characters billed"),
 }
+STAGE_STATUSES = {
+    "done": Words("끝남", "done"),
+    "running": Words("진행 중", "running"),
+}
+HELDOUT = {
+    "conversations": Words("대화", "conversations"),
+    "rows": Words("행", "rows"),
+    "tokens": Words("토큰", "tokens"),
+}
+INTERVAL = Words("제프리스 구간, 유효 표본 크기, 묶음 단위", "Jeffreys, at the effective sample size, by cluster")
+TEST = Words("정확한 부호 바꾸기, 묶음 단위", "exact sign flips, by cluster")
+NO_SCORE = Words("점수 없음", "no score")
+NONE = Words("없음", "none")
+STEP = Words("학습 단계", "step")
 NOT_DISTINGUISHABLE = Words("구별되지 않음", "not distinguishable")
 TOY = Words(
     "이 점수에는 아무 뜻이 없습니다. 모델과 판정자 모두 이 자리에서 만든 장난감이며, 이 보고서는 과정이 돌아간다는 것만 보여 줍니다.",
@@ -66,6 +80,31 @@ EQUAL_LENGTH_NOTE = Words(
     "At equal length: what a regression leaves of the difference for answers of one length. It assumes that length is no part of quality and "
     "that nothing else goes with length, so it takes away too much where a longer answer is a better one. An asterisk: one system's answers are "
     "nearly always the longer ones, and equal length was not seen.",
+)
+OWN_FAMILY = Words(
+    "판정 모델과 같은 계열의 시스템이 있습니다. 판정 모델은 자기 계열의 답을 더 좋게 볼 수 있으니 다른 계열의 판정자도 쓰세요",
+    "Systems of the judge's own family are judged here, which it may favour; use a judge of another family too",
+)
+OTHER_JUDGE = Words(
+    "같은 이름으로 부른 판정 모델이 시스템마다 달랐으므로 짝지은 비교를 하지 않습니다",
+    "The model that answered under this name was not the same for all systems, so that they are not compared",
+)
+DRIFTED = Words(
+    "봉인한 답변을 다시 채점해 보니 판정자가 달라졌으므로, 그 전과 후에 채점한 시스템을 짝지어 비교하지 않습니다",
+    "Sealed answers show that the judge drifted, so that systems judged before and after are not compared",
+)
+BRIDGED = Words("이어 붙인 값", "bridged")
+BRIDGED_NOTE = Words(
+    "이어 붙인 값은 옛 판정자의 점수를, 두 판정자가 모두 채점한 답변으로 이 판정자의 척도에 옮긴 것이며 구간에 그 불확실성이 들어 있습니다.",
+    "Bridged rows are an old judge's scores, put on this judge's scale by answers that both judged; their intervals include the doubt of that.",
+)
+PANEL_NOTE = Words(
+    "점수는 판정자 모두가 점수를 준 답변에서 그 평균입니다. 한 판정자라도 점수를 주지 못한 답변은 미채점입니다. 카파와 알파의 구간은 과제를 하나씩 빼고 구한 것입니다.",
+    "Scores are the mean of all judges where all gave one; an answer that one of them could not score is unscored. Intervals of kappa and alpha are from leaving out tasks in turn.",
+)
+SELF_PREFERENCE_NOTE = Words(
+    "판정자가 자기 계열에 다른 시스템보다 더 준 점수에서, 나머지 판정자들이 같은 답변에 더 준 점수를 뺀 값입니다.",
+    "What the judge gives its own family above the other systems, less what the other judges give the same answers above them.",
 )
 SMALL_MASS = 0.5
 

@@ -28,10 +28,17 @@ SAMPLE_LICENCE = "Apache-2.0"
 
 
 class Opened(NamedTuple):
-    """The rows of one input in batches, and what holds for all of them; each row's index is still to be put in."""
+    """One input.
+
+    Attributes:
+        batches: its rows.
+        place: what holds for all of them; each row's index is still to be put in.
+        path: the local file whose rows they are, one after the other; None where they come from elsewhere.
+    """
 
     batches: Iterator[Batch]
     place: Place
+    path: Path | None = None
 
 
 class Read(NamedTuple):
@@ -85,10 +92,13 @@ def open_source(
             raise InputError(
                 f"--revision {revision} names a commit on the Hub, but '{input}' is a file - leave it out."
             )
-        batches, pin = _open_local(source, existing_path(Path(input)), limit, seed)
+        path = existing_path(Path(input))
+        batches, pin = _open_local(source, path, limit, seed)
+        plain = path if path.is_file() and source.read is None and not source.huge else None
     else:
+        plain = None
         batches, pin = _open_hub(source, None if input is None else str(input), revision, limit, seed)
-    return Opened(first_rows(batches, limit), replace(place, revision=pin))
+    return Opened(first_rows(batches, limit), replace(place, revision=pin), plain)
 
 
 def is_local(input: str | Path) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -90,7 +91,7 @@ def file_batches(file: BinaryIO, name: str, first: int = 0) -> Iterator[Batch]:
         InputError: unknown form, or malformed content; the message names the line.
     """
     if name.endswith(".jsonl"):
-        return _line_batches(file, name, first)
+        return line_batches(file, name, first)
     if name.endswith(".json"):
         return row_batches(_json_array(_Text(file, name)), first)
     if name.endswith(".parquet"):
@@ -126,10 +127,26 @@ def first_rows(batches: Iterable[Batch], limit: int | None) -> Iterator[Batch]:
         return
 
 
-def _line_batches(file: BinaryIO, name: str, first: int) -> Iterator[Batch]:
-    number, rest, ended = 1, b"", False
+def line_batches(
+    file: BinaryIO, name: str, first: int = 0, number: int = 1, size: int | None = None
+) -> Iterator[Batch]:
+    """The rows of a JSON Lines file from where it stands.
+
+    Args:
+        file: open, at the beginning of a line.
+        name: its name, for messages.
+        first: position of the next row in its source.
+        number: number of the next line.
+        size: bytes to read, which end with a line; None for all.
+
+    Raises:
+        InputError: a line is too long.
+    """
+    rest, ended = b"", False
+    left = sys.maxsize if size is None else size
     while not ended:
-        chunk = file.read(BATCH_BYTES)
+        chunk = file.read(min(BATCH_BYTES, left))
+        left -= len(chunk)
         ended = not chunk
         lines = (rest + chunk).split(b"\n")
         rest = b"" if ended else lines.pop()

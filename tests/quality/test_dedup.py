@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kollm.core.records import Record
-from kollm.quality.dedup import NOT_A_DUPLICATE, find_duplicates, join, prints, record_text, similarity
+from kollm.quality.dedup import find_duplicates, prints, record_text, similarity
 
 TEXT = (
     "The ferry to the island leaves at nine in the morning and takes about forty minutes; bring warm clothes, "
@@ -17,8 +17,14 @@ TEXT = (
 
 
 def _first(texts: list[str], near: float = 0.8) -> tuple[list[int], list[int]]:
-    found = find_duplicates(prints(texts), near)
-    return found.exact.tolist(), found.near.tolist()
+    """Of each text the number of the one that it repeats, and of the one that it is nearly the same as; -1 for none."""
+    found = find_duplicates([prints(texts)], near)
+    result = []
+    for repeats in found:
+        first = np.full(len(texts), -1)
+        first[repeats.row] = repeats.first
+        result.append(first.tolist())
+    return result[0], result[1]
 
 
 def test_the_first_of_equal_texts_stays_whatever_their_white_space() -> None:
@@ -29,8 +35,8 @@ def test_the_first_of_equal_texts_stays_whatever_their_white_space() -> None:
 
 def test_one_word_changed_is_a_near_duplicate_and_half_a_text_is_none() -> None:
     exact, near = _first([TEXT, TEXT.replace("forty", "fifty"), TEXT[: len(TEXT) // 2], "Something else altogether."])
-    assert exact == [NOT_A_DUPLICATE] * 4
-    assert near == [NOT_A_DUPLICATE, 0, NOT_A_DUPLICATE, NOT_A_DUPLICATE]
+    assert exact == [-1, -1, -1, -1]
+    assert near == [-1, 0, -1, -1]
 
 
 def test_signs_count() -> None:
@@ -47,10 +53,10 @@ def test_short_and_empty_texts_are_exact_duplicates_only() -> None:
 
 def test_batches_make_no_difference() -> None:
     texts = [TEXT, "x y z w v u", TEXT.upper(), TEXT]
-    whole = find_duplicates(prints(texts))
-    parts = find_duplicates(join([prints(texts[:1]), prints(texts[1:])]))
-    assert np.array_equal(whole.exact, parts.exact)
-    assert np.array_equal(whole.near, parts.near)
+    whole, parts = find_duplicates([prints(texts)]), find_duplicates([prints(texts[:1]), prints(texts[1:])])
+    assert len(whole.exact.row) == len(whole.near.row) == 1
+    for one, other in zip(whole, parts, strict=True):
+        assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize(("share", "low", "high"), [(0.0, -0.05, 0.05), (0.5, 0.2, 0.5), (1.0, 1.0, 1.0)])
@@ -60,7 +66,7 @@ def test_the_estimate_follows_the_overlap(share: float, low: float, high: float)
     cut = int(200 * share)
     texts = [" ".join(words[:200]), " ".join(words[:cut] + words[200 : 400 - cut])]
     found = prints(texts)
-    value = similarity(found.signatures, np.array([0]), np.array([1]))[0]
+    value = similarity(found.signatures[:1], found.signatures[1:])[0]
     assert low <= value <= high
 
 
@@ -69,9 +75,8 @@ def test_recall_on_planted_near_duplicates() -> None:
     words = ["".join(generator.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(3000)]
     rows = [generator.choices(words, k=60) for _ in range(300)]
     changed = [[*row[:30], "changed", *row[31:]] for row in rows]
-    found = find_duplicates(prints([" ".join(row) for row in (*rows, *changed)]))
-    assert np.array_equal(found.near[300:], np.arange(300))
-    assert (found.near[:300] == NOT_A_DUPLICATE).all()
+    _, near = _first([" ".join(row) for row in (*rows, *changed)])
+    assert near == [-1] * 300 + list(range(300))
 
 
 def test_all_turns_belong_to_a_record() -> None:

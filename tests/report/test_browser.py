@@ -121,6 +121,33 @@ def test_filter_search_sort_and_more(tab: Tab, page: Path, width: int) -> None:
     assert tab.messages == []
 
 
+@pytest.mark.parametrize(
+    ("language", "other"), [("english", "[가-힣]"), ("korean", "shown|by task|Radar|Bars|Scores|Coherence")]
+)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_one_language_at_a_time_figures_and_choices_included(
+    tab: Tab, tmp_path: Path, width: int, language: str, other: str
+) -> None:
+    """What the page itself says; names, answers and the names of the languages are as they are."""
+    folder = make_work_folder(tmp_path / "run", tasks=12, systems={"gpt-5.4": 0.8, "base": 0.4})
+    second = make_work_folder(tmp_path / "other", tasks=12, systems={"gpt-5.4": 0.8, "base": 0.4}, model="claude-5")
+    tab.open(write_report([folder, second / "verdicts.jsonl"], tmp_path / "report.html"), width)
+    tab.run(f"document.getElementById('{language}').click()")
+    seen = """(pattern => { const found = []; const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+      while (walk.nextNode()) { const node = walk.currentNode, around = document.createRange(); around.selectNodeContents(node);
+        const apart = node.parentElement.closest('script, style, .languages, .field, .raw, .origin, code, .settings');
+        const title = node.parentElement.closest('title, option'), shown = title || around.getClientRects().length;
+        if (!apart && shown && pattern.test(node.textContent)) found.push(node.textContent); }
+      for (const node of document.querySelectorAll('[aria-label]'))
+        if (pattern.test(node.getAttribute('aria-label'))) found.push(node.getAttribute('aria-label'));
+      for (const node of document.querySelectorAll('.stack td[data-label]'))
+        if (pattern.test(getComputedStyle(node, '::before').content)) found.push(getComputedStyle(node, '::before').content);
+      return found; })"""
+    assert [text for text in tab.run(f"{seen}(/{other}/)") if "<b>" not in text] == []  # a row's own words in the run
+    assert tab.run("document.documentElement.lang") == language[:2]
+    assert tab.run("document.querySelectorAll('svg text.label').length") > 20
+
+
 def test_the_embedded_font_draws_korean(tab: Tab, page: Path) -> None:
     tab.open(page, WIDTHS[0])
     tab.run("document.fonts.load('16px \"Kollm Gothic\"', '이해 가능성').then(() => true)")

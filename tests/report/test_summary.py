@@ -9,6 +9,7 @@ import pytest
 from kollm.core.errors import InputError
 from kollm.core.records import text_sha256
 from kollm.judge.pairwise import PairVerdict
+from kollm.judge.rubric_file import load_rubric
 from kollm.report import write_report
 from kollm.report.folder import gather, read_judged
 from kollm.report.published import PUBLISHED, SIX_AXES
@@ -238,3 +239,49 @@ def test_another_judge_of_the_same_answers_is_no_other_system(tmp_path: Path) ->
     read = [read_judged(folder), read_judged(other)]
     names = {s["system"] for j in summarize(read, gather(read))["judgings"] for s in j["systems"]}
     assert names == {"adapter (run)", "adapter (verdicts)", "base"}
+
+
+def test_a_panel_stands_beside_its_judges_and_their_families_are_told(tmp_path: Path) -> None:
+    systems = {"gpt-5.4-mini": 0.8, "base": 0.3}
+    texts = {(system, number): f"답 {number}" for system in systems for number in range(20)}
+    more: dict[str, Any] = {"tasks": 20, "systems": systems, "answers": texts}
+    folder = make_work_folder(tmp_path / "run", failures=0.1, **more)
+    other = make_work_folder(tmp_path / "other", model="claude-5", failures=0.0, **more)
+    summary = _summary(folder, other)
+    (panel,) = summary["panels"]
+    assert panel["panel"]["judges"] == ["gpt-5.5-2026-04-23", "claude-5"] and panel["published"] == []
+    assert [judging["own_family"] for judging in summary["judgings"]] == [["gpt-5.4-mini"], []]
+    one, two = (judging["systems"][0]["axes"]["overall_quality"] for judging in summary["judgings"])
+    mean = panel["systems"][0]["axes"]["overall_quality"]
+    assert mean["n_scored"] == one["n_scored"] < two["n_scored"] == 20
+    assert {row["axis"] for row in panel["panel"]["agreement"]} == {axis["key"] for axis in panel["axes"]}
+    assert panel["comparisons"] and panel["panel"]["self_preference"][0]["own"] == ("gpt-5.4-mini",)
+    write_report([folder, other / "verdicts.jsonl"], tmp_path / "report.html")
+    assert "gpt-5.5-2026-04-23 + claude-5" in (tmp_path / "report.md").read_text(encoding="utf-8").replace("\\", "")
+
+
+def test_bridged_means_are_marked(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=5)
+    judging = {"rubric": "kullm2023", "mode": "text", "rubric_sha256": load_rubric("kullm2023").sha256}
+    mean = {"axis": "overall_quality", "first": "old <i>", "bridged": 3.25, "ci95": [3.0, 3.5], "n": 252}
+    found = {"old": {**judging, "model": "gpt-4-0613"}, "new": {**judging, "model": "gpt-5.5-2026-04-23"}}
+    (folder / "bridge.json").write_text(json.dumps({**found, "means": [mean]}))
+    (row,) = _summary(folder)["judgings"][0]["bridged"]
+    assert (row["system"], row["judge"], row["axes"]["overall_quality"]["mean"]) == ("old <i>", "gpt-4-0613", 3.25)
+    page = write_report([folder]).read_text(encoding="utf-8")
+    assert "이어 붙인 값" in page and "old &lt;i&gt;" in page and "3.250" in page
+    assert "bridged from gpt-4-0613) | 252 |" in (folder / "report.md").read_text(encoding="utf-8").replace("\\", "")
+    (folder / "bridge.json").write_text('{"old": 1}')
+    with pytest.raises(InputError, match=r"bridge\.json"):
+        _summary(folder)
+
+
+def test_systems_of_two_snapshots_under_one_name_are_not_compared(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=12)
+    rows = _rows(folder / "verdicts.jsonl")
+    for row in rows:
+        row["model_returned"] = "gpt-5.5-2026-09-01" if row["system"] == "base" else row["model_returned"]
+    (folder / "verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (judging,) = _summary(folder)["judgings"]
+    assert judging["comparisons"] == [] and judging["across"]["judges"] == ("gpt-5.5-2026-04-23", "gpt-5.5-2026-09-01")
+    assert "was not the same for all systems" in write_report([folder]).read_text(encoding="utf-8")

@@ -1,5 +1,22 @@
 "use strict";
+// One language at a time where style cannot do it: options, titles, and what screen readers are told.
+const inLanguage = (korean, english) => {
+  const chosen = ["korean", "english"].find((id) => document.getElementById(id).checked);
+  return chosen === "korean" ? korean : chosen === "english" ? english : `${korean} / ${english}`;
+};
+const translate = () => {
+  document.documentElement.lang = document.getElementById("english").checked ? "en" : "ko";
+  for (const node of document.querySelectorAll("[data-ko]")) {
+    const words = inLanguage(node.dataset.ko, node.dataset.en);
+    if (["OPTION", "TITLE", "title"].includes(node.tagName)) node.textContent = words;
+    else node.setAttribute("aria-label", words);
+  }
+};
+document.querySelectorAll(".languages input").forEach((node) => node.addEventListener("change", translate));
+translate();
+
 (() => {
+  if (!document.getElementById("labels")) return;
   const SHOWN = 20;
   const KEPT_BLOCKS = 40;
   const byId = (id) => document.getElementById(id);
@@ -118,7 +135,7 @@
 
   const say = (found, all, done) => {
     const count = (value) => value.toLocaleString("ko-KR");
-    byId("count").textContent = `${labels.shown.join(" ")} ${count(found)} / ${count(all)}${done ? "" : " …"}`;
+    byId("count").replaceChildren(both(labels.shown), ` ${count(found)} / ${count(all)}${done ? "" : " …"}`);
   };
 
   // Walks the candidates, showing matches as they are found; stops after SHOWN until `more` is pressed.
@@ -157,10 +174,16 @@
     node.value = value;
     return node;
   };
+  const sorting = (value, name, axis, arrow) => {
+    const node = option(value, "");
+    node.dataset.ko = `${name}${axis[0]} ${arrow}`;
+    node.dataset.en = `${name}${axis[1]} ${arrow}`;
+    return node;
+  };
 
   const start = async () => {
     if (typeof DecompressionStream === "undefined") {
-      byId("count").textContent = labels.too_old.join(" ");
+      byId("count").replaceChildren(both(labels.too_old));
       return;
     }
     index = await unpack("index");
@@ -168,11 +191,12 @@
     let column = 0;
     labels.judgings.forEach((judging) => {
       judging.axes.forEach((axis) => {
-        const name = labels.judgings.length > 1 ? `${judging.name}: ${axis[0]}` : axis[0];
-        byId("sort").append(option(`${column}:up`, `${name} ↑`), option(`${column}:down`, `${name} ↓`));
+        const name = labels.judgings.length > 1 ? `${judging.name}: ` : "";
+        byId("sort").append(sorting(`${column}:up`, name, axis, "↑"), sorting(`${column}:down`, name, axis, "↓"));
         column += 1;
       });
     });
+    translate();
     let waiting;
     byId("query").addEventListener("input", () => {
       clearTimeout(waiting);

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -14,8 +16,8 @@ FIELDS = ("id", "system", "instruction", "input", "output", "history", "messages
 """What `--map FIELD=COLUMN` may name."""
 
 MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "items")
-QUESTIONS = ("instruction", "question", "query", "prompt", "user", "human", "problem")
-ANSWERS = ("output", "answer", "response", "completion", "assistant", "reply", "target")
+QUESTIONS = ("instruction", "question", "query", "prompt", "user", "human", "problem", "q")
+ANSWERS = ("output", "answer", "response", "completion", "assistant", "reply", "target", "a")
 CONTEXTS = ("input", "context", "passage")
 SYSTEMS = ("system", "system_prompt", "system_message")
 HISTORIES = ("history", "histories")
@@ -36,7 +38,7 @@ _KOREAN: dict[str, tuple[str, ...]] = {
     "messages": ("대화", "메시지"),
     "text": ("텍스트", "글", "문장", "내용"),
 }
-_ROLE_KEYS, _CONTENT_KEYS = (
+ROLE_KEYS, CONTENT_KEYS = (
     ("role", "from", "speaker", "author", "name"),
     ("content", "value", "text", "message", "utterance"),
 )
@@ -126,7 +128,7 @@ def find_form(
             f"The rows of '{where}' hold no values - name a file or folder of rows, or a dataset that kollm made."
         )
     raise InputError(
-        f"The columns of '{where}' are {_list(columns)}, and none of them {_wanted(asked)} - {_advice(columns, asked)}."
+        f"The columns of '{where}' are {_list(columns)}, and none of them {_wanted(asked)} - {_advice(columns, asked, _nested(rows))}."
     )
 
 
@@ -152,18 +154,18 @@ def is_turn(value: Any) -> bool:
     return (
         isinstance(value, Mapping)
         and role_of(value) is not None
-        and any(key in value for key in (*_CONTENT_KEYS, "tool_calls"))
+        and any(key in value for key in (*CONTENT_KEYS, "tool_calls"))
     )
 
 
 def role_of(turn: Mapping[str, Any]) -> Any:
     """Who speaks; None where it is not said."""
-    return next((turn[key] for key in _ROLE_KEYS if turn.get(key) is not None), None)
+    return next((turn[key] for key in ROLE_KEYS if turn.get(key) is not None), None)
 
 
 def content_of(turn: Mapping[str, Any]) -> Any:
     """What is said."""
-    return next((turn[key] for key in _CONTENT_KEYS if key in turn), None)
+    return next((turn[key] for key in CONTENT_KEYS if key in turn), None)
 
 
 def as_turns(value: Any) -> list[Any] | None:
@@ -285,7 +287,22 @@ def _options(form: Form) -> str:
     return " ".join(f"--map {field}={column}" for field, column in form.columns.items() if field != "id")
 
 
-def _advice(columns: Sequence[str], asked: bool) -> str:
+def _quoted(option: str) -> str:
+    """An option as it can be copied into a shell."""
+    return shlex.quote(option) if re.search(r"[^\w=,.:/@%+-]", option) else option
+
+
+def _nested(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Columns that hold objects, or lists of them."""
+    first = rows[0] if rows else {}
+    return [
+        name
+        for name, value in first.items()
+        if isinstance(value, Mapping) or (isinstance(value, list) and value and isinstance(value[0], Mapping))
+    ]
+
+
+def _advice(columns: Sequence[str], asked: bool, nested: Sequence[str]) -> str:
     guesses: list[Located] = []
     for field, words in _KOREAN.items():
         column = next(
@@ -296,8 +313,10 @@ def _advice(columns: Sequence[str], asked: bool) -> str:
             guesses.append(Located(field, column))
     if any(guess.field in ("instruction", "messages") for guess in guesses):
         return "say which they are: " + " ".join(
-            f"--map {guess.field}={guess.column}" for guess in guesses if guess.field != "text"
+            f"--map {_quoted(f'{guess.field}={guess.column}')}" for guess in guesses if guess.field != "text"
         )
+    if nested and len(nested) * 2 >= len(columns):
+        return f"{_list(nested)} hold{'s' * (len(nested) == 1)} objects: write what lies inside as rows, a question and its answer each"
     return "say which they are with --map instruction=COLUMN" + ("" if asked else " --map output=COLUMN")
 
 

@@ -124,7 +124,7 @@ def read_own_pairs(input: str | Path, options: OwnOptions | None = None, limit: 
 def _require_one_prompt(row: Mapping[str, Any], form: Form, chosen: Record, rejected: Record) -> None:
     """Refuse a pair whose answers answer different questions, or another question than its prompt says."""
     sides = [(item.system, item.history, item.instruction, item.input) for item in (chosen, rejected)]
-    prompt = row.get(form.columns.get("instruction", ""))
+    prompt = row.get(form.columns["instruction"]) if "instruction" in form.columns else None
     written = turn_text(prompt) if isinstance(prompt, str) and as_turns(prompt) is None else None
     asked = {text.strip() for text in (chosen.instruction, *(user for user, _ in chosen.history))}
     if sides[0] != sides[1] or (written is not None and written.strip() and normalise(written).strip() not in asked):

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from huggingface_hub import HfApi, HfFileSystem
+import yaml
+from huggingface_hub import DatasetCard, HfApi, HfFileSystem
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
@@ -60,7 +61,7 @@ def find_files(
     if path.is_file():
         return Place([_local(path)], file_sha256(path), [])
     if path.is_dir():
-        return _folder(path, split, asked)
+        return _folder(path, config, split, asked)
     name = str(input)
     if (
         path.suffix.lower() in {*READERS, *PACKED}
@@ -111,7 +112,7 @@ class _Spooled(NamedTuple):
         return OwnFile(self.name, self.open)
 
 
-def _folder(path: Path, split: str | None, asked: bool) -> Place:
+def _folder(path: Path, config: str | None, split: str | None, asked: bool) -> Place:
     found = sorted(
         item for item in path.rglob("*") if item.is_file() and _is_read(item.name) and not _is_hidden(item, path)
     )
@@ -121,13 +122,25 @@ def _folder(path: Path, split: str | None, asked: bool) -> Place:
     else:
         found = [item for item in found if item.name not in ("dataset_infos.json", "state.json", "dataset_info.json")]
     names = {item.relative_to(path).as_posix(): item for item in found}
-    chosen, notes = _of_split(list(names), split, asked, str(path))
+    chosen, notes = _of_config(str(path), list(names), _folder_configs(path), config, split, asked)
     if not chosen:
         raise InputError(
             f"The folder '{path}' holds no file that kollm reads ({', '.join(READERS)}) - name one that does."
         )
     pinned = content_id({name: file_sha256(names[name]) for name in chosen})
     return Place([_local(names[name]) for name in chosen], pinned, notes)
+
+
+def _folder_configs(path: Path) -> list[dict[str, Any]]:
+    """The configs in the card of a folder that is laid out for the Hub; none where it has no card that can be read."""
+    card = path / "README.md"
+    if not card.is_file():
+        return []
+    try:
+        data = DatasetCard.load(card, ignore_metadata_errors=True).data
+    except (ValueError, yaml.YAMLError, OSError):
+        return []
+    return _usable_configs(data.get("configs"))
 
 
 def _is_hidden(item: Path, root: Path) -> bool:
@@ -184,10 +197,12 @@ def _open_hub(path: str, repository: str) -> BinaryIO:
 
 def _configs(info: Any) -> list[dict[str, Any]]:
     data = getattr(info, "card_data", None)
-    configs = data.get("configs") if data is not None else None
-    return [
-        item for item in configs or () if isinstance(item, dict) and item.get("config_name") and item.get("data_files")
-    ]
+    return _usable_configs(data.get("configs") if data is not None else None)
+
+
+def _usable_configs(configs: Any) -> list[dict[str, Any]]:
+    listed = configs if isinstance(configs, list) else []
+    return [item for item in listed if isinstance(item, dict) and item.get("config_name") and item.get("data_files")]
 
 
 def _of_config(
@@ -200,7 +215,7 @@ def _of_config(
 ) -> tuple[list[str], list[str]]:
     if not configs:
         if config is not None:
-            raise InputError(f"The dataset '{repository}' names no configs - leave out --config {config}.")
+            raise InputError(f"'{repository}' names no configs - leave out --hub-config {config}.")
         return _of_split(names, split, asked, repository)
     known = {str(item["config_name"]): item for item in configs}
     if config is None:
@@ -210,7 +225,7 @@ def _of_config(
         config = defaults[0] if defaults else next(iter(known)) if len(known) == 1 else None
     if config is None or config not in known:
         what = f"no config '{config}'" if config else "several configs"
-        raise InputError(f"The dataset '{repository}' has {what} - name one with --config: {', '.join(known)}.")
+        raise InputError(f"'{repository}' has {what} - name one with --hub-config: {', '.join(known)}.")
     note = [f"config {config}"] if len(known) > 1 else []
     files = known[config]["data_files"]
     if isinstance(files, str) or all(isinstance(item, str) for item in files):

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePath
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kollm.core.errors import InputError
+from kollm.sources.own.forms import is_turn
 
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 """Suffix of a packed file -> pyarrow's name of the packing."""
@@ -217,6 +219,8 @@ def _unwrap(value: Any) -> list[Any]:
     """The rows of a file that is one object: the list that it holds, or its columns turned around."""
     if not isinstance(value, dict):
         return [value]
+    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):  # pandas, orient="split"
+        return [dict(zip(value["columns"], cells, strict=False)) for cells in value["data"] if isinstance(cells, list)]
     for key in _WRAPPERS:
         rows = value.get(key)
         if isinstance(rows, list) and rows and all(isinstance(row, dict | list) for row in rows):
@@ -227,8 +231,14 @@ def _unwrap(value: Any) -> list[Any]:
     alike = columns and all(isinstance(column, list) for column in columns) and len({len(c) for c in columns}) == 1
     if alike and not any(isinstance(cell, dict) for cell in columns[0]):
         return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
-    if columns and all(isinstance(column, dict) for column in columns) and len({tuple(c) for c in columns}) == 1:
-        return [{name: column[number] for name, column in value.items()} for number in columns[0]]
+    if len(columns) > 1 and all(isinstance(column, dict) for column in columns):
+        numbered = all(str(name).isdecimal() for column in columns for name in column)
+        if numbered and len({tuple(c) for c in columns}) == 1:  # pandas, orient="columns"
+            return [{name: column[number] for name, column in value.items()} for number in columns[0]]
+        return [{"id": name, **row} for name, row in value.items()]
+    lists = [rows for rows in columns if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)]
+    if len(lists) == 1 and not any(is_turn(row) for row in lists[0]):
+        return lists[0]
     return [value]
 
 
@@ -313,7 +323,7 @@ def _csv(file: OwnFile, said: Callable[[str], None]) -> Iterator[Located]:
         if head.strip().lower().startswith("sep=") and len(head.strip()) == 5:  # Excel's own first line
             delimiter, before = head.strip()[4], ""
         else:
-            delimiter, before = ("\t" if file.suffix == ".tsv" else _delimiter(head)), head
+            delimiter, before = ("\t" if file.suffix in (".tsv", ".txt") else _delimiter(head)), head
         rows = csv.reader(_lines_after(before, text), delimiter=delimiter)
         yield from _cells(file, rows)
 
@@ -358,6 +368,12 @@ def _delimiter(head: str) -> str:
 
 
 def _plain_lines(file: OwnFile, said: Callable[[str], None]) -> Iterator[Located]:
+    """A row a line; a table where the first two lines have as many tabs, as Excel saves its "Unicode text"."""
+    tabs = [line.count("\t") for _, line in islice(_lines(file, lambda _: None), 2)]
+    if len(tabs) == 2 and tabs[0] == tabs[1] > 0:
+        said("read as a table parted by tabs")
+        yield from _csv(file, said)
+        return
     for number, line in _lines(file, said):
         yield Located(f"line {number}", {"text": line.strip()}, "" if line else "line_too_long")
 

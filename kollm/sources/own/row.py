@@ -45,13 +45,13 @@ def canonical_row(row: Mapping[str, Any], form: Form, asked: bool) -> Row:
         return {**made, "instruction" if asked else "output": _text_of(row, form, "text"), "text": not asked}
     if form.kind == "instances":
         return {**made, **_instance(row, form)}
-    question, answer = row.get(form.columns["instruction"]), row.get(form.columns.get("output", ""))
+    question, answer = _value(row, form, "instruction"), _value(row, form, "output")
     if (before := as_turns(question)) is not None:  # a prompt that is a conversation, and its completion
         after = as_turns(answer) or ([{"role": "assistant", "content": turn_text(answer)}] if answer else [])
         return {**made, **_conversation([*before, *after], system, asked)}
     names = [name for name in ("instruction", "input", "output") if not (asked and form.columns.get(name) not in row)]
     made |= {name: _text_of(row, form, name) for name in names}
-    made["history"] = _history(row.get(form.columns.get("history", "")))
+    made["history"] = _history(_value(row, form, "history"))
     return made
 
 
@@ -104,6 +104,12 @@ def _history(value: Any) -> list[Turn]:
     return [(_text(user), _text(bot)) for user, bot in pairs]
 
 
+def _value(row: Mapping[str, Any], form: Form, name: str) -> Any:
+    """What the field's column holds; None where the form has no such field. A table may have a column without a name."""
+    column = form.columns.get(name)
+    return None if column is None else row.get(column)
+
+
 def _text_of(row: Mapping[str, Any], form: Form, name: str) -> str:
     column = form.columns.get(name)
     if column is None:
@@ -132,29 +138,3 @@ def own_id(row: Mapping[str, Any], form: Form) -> str | None:
         return None
     name = str(value).strip()
     return name if len(name) <= 200 and name.isprintable() else None
-
-
-def flat_row(row: Any) -> Any:
-    """A row without the wrapping of an export: Argilla's `fields` and `responses`, a bare list of turns."""
-    if isinstance(row, list) and row and all(is_turn(turn) for turn in row):
-        return {"messages": row}
-    if not isinstance(row, Mapping):
-        return row
-    if isinstance(row.get("fields"), Mapping):
-        answers = row.get("responses") or row.get("suggestions") or {}
-        named = {name: _first_value(value) for name, value in answers.items()} if isinstance(answers, Mapping) else {}
-        return {**{"id": row.get("id")}, **row["fields"], **named}
-    ends = (".responses", ".suggestion")
-    if any(str(name).endswith(ends) for name in row):
-        flat = dict(row)
-        for name in row:
-            for end in ends:
-                if str(name).endswith(end) and (bare := name.removesuffix(end)) not in flat:
-                    flat[bare] = _first_value(flat.pop(name))
-        return flat
-    return row
-
-
-def _first_value(value: Any) -> Any:
-    first = value[0] if isinstance(value, list) and value else value
-    return first.get("value", first) if isinstance(first, Mapping) else first

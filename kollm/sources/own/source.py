@@ -22,11 +22,12 @@ from kollm.core.progress import say
 from kollm.core.records import Record
 from kollm.core.text import language_of
 from kollm.sources.own.conversation import UnreadableError
+from kollm.sources.own.exports import refuse_exports, unwrapped
 from kollm.sources.own.forms import Form, find_form, parse_mapping
 from kollm.sources.own.places import Place as Files
 from kollm.sources.own.places import find_files
 from kollm.sources.own.reading import Located, read_rows
-from kollm.sources.own.row import canonical_row, flat_row, own_id
+from kollm.sources.own.row import canonical_row, own_id
 from kollm.sources.reading import adapt_row
 from kollm.sources.source import Adapted, Place, Rejected, Row, Source, as_json, check
 
@@ -129,7 +130,7 @@ class OwnRows:
         found = self._located()
         for located in found if limit is None else itertools.islice(found, limit):
             self.counts["read"] += 1
-            row = flat_row(located.row)
+            row = unwrapped(located.row)
             if located.error or not isinstance(row, Mapping):
                 yield located.row, located.error or "not_an_object"
                 continue
@@ -206,15 +207,15 @@ def read_own(input: str | Path, options: OwnOptions | None = None, revision: str
         if len(first) >= _PEEK:
             break
         for located in itertools.islice(read_rows(file, notes.append), _PEEK - len(first)):
-            row = flat_row(located.row)
+            row = unwrapped(located.row)
             if isinstance(row, Mapping):
                 first.append(located._replace(row=row))
     if not first:
         raise InputError(f"'{where}' holds no rows - check the file.")
     rows = [located.row for located in first]
-    _refuse_exports(rows[0], where)
     mapping = parse_mapping(options.mapping)
     if not mapping:
+        refuse_exports(rows, where)
         _refuse_change(first, where, options.asked)
     form = find_form(rows, mapping, where, asked=options.asked)
     return OwnRows(where, options, files, form, options.lang or _language(rows, form), notes)
@@ -308,13 +309,6 @@ def _changed(where: str, place: str, before: Form, after: Form) -> InputError:
     return InputError(
         f"{where}, {place}: the rows before are {before.title}, and this one is {after.title} - put them into two files."
     )
-
-
-def _refuse_exports(row: Mapping[str, Any], where: str) -> None:
-    if isinstance(row.get("data"), Mapping) and ("annotations" in row or "completions" in row or "predictions" in row):
-        raise InputError(
-            f"'{where}' is Label Studio's full export, whose answers lie inside of annotations - export it as JSON-MIN or CSV."
-        )
 
 
 def _language(rows: Sequence[Mapping[str, Any]], form: Form) -> str:

@@ -1,0 +1,196 @@
+"""Tasks on a Ray cluster, through datatrove; without a cluster, on a Ray that is started on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from kollm.core.errors import InputError, MissingExtraError, StateError
+from kollm.core.version import __version__
+from kollm.dataset.executors import Stage
+from kollm.dataset.executors.settings import RaySettings
+from kollm.dataset.executors.task import begin, forget_failure, raise_failed, record_lost
+
+try:
+    import ray
+    from datatrove.executor import ray as datatrove_ray
+
+    from kollm.dataset.executors.step import TaskStep, chunked, forget_running, lost, quiet_datatrove, watched
+except ModuleNotFoundError as error:
+    raise MissingExtraError(error.name or "ray", "ray") from error
+
+TRIES = 2
+"""How often a task is handed to datatrove, which itself repeats what a dead worker leaves, three times."""
+
+
+class RayExecutor:
+    """Runs tasks in Ray's workers.
+
+    Args:
+        workers: how many at once; None for as many as the cluster has room for.
+        settings: what Ray is told.
+    """
+
+    name = "ray"
+
+    def __init__(self, workers: int | None, settings: RaySettings) -> None:
+        self._wanted, self._settings = workers, settings
+        self._ours = False
+        quiet_datatrove()
+
+    def run(self, stage: Stage) -> None:
+        """As Executor."""
+        todo = begin(stage, self.name)
+        if not todo:
+            return
+        stage = Stage(stage.name, stage.tasks, stage.work, stage.folder.absolute())
+        for task in todo:
+            forget_failure(stage, task)
+        workers = self._connect(stage.folder)
+        with watched(stage, todo):
+            for attempt in range(TRIES):
+                if rest := lost(stage, todo):
+                    self._attempt(stage, chunked(rest, workers, single=attempt > 0), workers)
+        rest = lost(stage, todo)
+        for task in rest:
+            record_lost(
+                stage,
+                task,
+                "Ray's worker ended each time before its task - it most likely needs more memory (mem_per_cpu_gb in "
+                "--executor-settings).",
+            )
+        forget_running(stage, rest)
+        raise_failed(stage)
+
+    def close(self) -> None:
+        """As Executor."""
+        if self._ours:
+            ray.shutdown()
+            self._ours = False
+
+    def _connect(self, folder: Path) -> int:
+        """Join the cluster, or start one here; gives the workers that it has room for.
+
+        Raises:
+            InputError: it cannot be reached, or has no room.
+            StateError: a machine of it does not see the folder, or has another kollm.
+        """
+        if not ray.is_initialized():
+            address = self._settings.address or os.environ.get("RAY_ADDRESS")
+            started = {} if address else {"num_cpus": self._wanted and self._wanted * self._settings.cpus_per_task}
+            try:
+                with _importable():
+                    ray.init(
+                        address=address or "local",
+                        include_dashboard=False,
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                        **started,
+                    )
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise InputError(
+                    f"The Ray cluster '{address or 'of this machine'}' cannot be reached ({' '.join(str(error).split())[:200]}) - "
+                    "check the address in --executor-settings or in RAY_ADDRESS."
+                ) from error
+            self._ours = True
+        _check_machines(folder)
+        has, cores = ray.cluster_resources(), self._settings.cpus_per_task
+        room = min(has.get("CPU", 0) // cores, has.get("memory", 0) // (self._settings.mem_per_cpu_gb * cores * 2**30))
+        if room < 1:
+            raise InputError(
+                f"The Ray cluster has no room for a worker of {cores} cores with {self._settings.mem_per_cpu_gb} GB each - ask "
+                "for less (cpus_per_task, mem_per_cpu_gb in --executor-settings)."
+            )
+        return int(min(self._wanted or room, room))
+
+    def _attempt(self, stage: Stage, chunks: Sequence[Sequence[int]], workers: int) -> None:
+        executor = datatrove_ray.RayPipelineExecutor(
+            [TaskStep(stage, chunks)],
+            tasks=len(chunks),
+            workers=workers,
+            cpus_per_task=self._settings.cpus_per_task,
+            mem_per_cpu_gb=self._settings.mem_per_cpu_gb,
+            logging_dir=str(stage.folder / "engine" / stage.name),
+            skip_completed=False,  # the markers say what is done
+        )
+        with _without_pool():
+            executor.run()
+
+
+class TaskWorker(datatrove_ray.RankWorker):  # type: ignore[misc]
+    """An actor that runs its rank itself."""
+
+    def run_for_rank(self, executor_ref: Any, ranks: Sequence[int], node_ips: Sequence[str], _node: int) -> None:
+        """As datatrove's."""
+        os.environ["RAY_NODELIST"], os.environ["RAY_NODEID"] = ",".join(node_ips), "0"
+        for rank in ranks:
+            executor_ref._run_for_rank(rank, 1)
+
+
+@contextlib.contextmanager
+def _without_pool() -> Iterator[None]:
+    """Have datatrove's actors run their ranks themselves.
+
+    Those of datatrove 0.10.1 fork a `multiprocess.Pool` for them. When its process is killed, `starmap` waits for ever;
+    test_ray.py tells when that has changed.
+    """
+    before = datatrove_ray.RankWorker
+    datatrove_ray.RankWorker = TaskWorker
+    try:
+        yield
+    finally:
+        datatrove_ray.RankWorker = before
+
+
+@contextlib.contextmanager
+def _importable() -> Iterator[None]:
+    """Let the workers of a Ray that is started now import what this process can."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(place or os.getcwd() for place in sys.path)  # noqa: PTH109
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _check_machines(folder: Path) -> None:
+    """Ask every machine of the cluster for its kollm, and whether it sees the folder.
+
+    A machine without kollm would not fail: datatrove 0.10.1 waits for ever for an actor that cannot be made.
+    """
+
+    def look(path: str) -> tuple[str, str, bool]:
+        try:
+            from kollm.core.version import __version__ as version
+        except ModuleNotFoundError:
+            version = "none"
+        return socket.gethostname(), version, Path(path).is_dir()
+
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    remote = ray.remote(look)
+    asked = [
+        remote.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            str(folder)
+        )
+        for node in nodes
+    ]
+    for host, version, sees in ray.get(asked):
+        if version != __version__:
+            raise StateError(
+                f"The worker {host} has kollm {version}, and this process has {__version__} - install the same version everywhere."
+            )
+        if not sees:
+            raise StateError(
+                f"The worker {host} cannot see '{folder}' - name an output on a disk that all machines of the cluster share."
+            )

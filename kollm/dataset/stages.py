@@ -1,0 +1,150 @@
+"""The stages of a build over its shards, in their order:
+
+    prepare -> repeats -> near -> decide -> translate -> finish -> write
+
+Each is a list of tasks that an executor runs; a task reads what the stages before wrote and writes its own result whole.
+Before `translate` nothing is spent. What is bought is bought by the driving process, shard by shard; every other task
+(tasks.py, repeats.py, decide.py, parts.py) is a function of a Build and a number, and runs anywhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from kollm.core.errors import InputError
+from kollm.core.progress import Progress, say
+from kollm.dataset.build import Build
+from kollm.dataset.decide import Remaining, decide, summaries
+from kollm.dataset.executors import Executor, Stage
+from kollm.dataset.folder import Part
+from kollm.dataset.parts import list_files, part_of, write_file
+from kollm.dataset.repeats import find_near, find_repeats
+from kollm.dataset.settings import REJECTED_PART, Tally
+from kollm.dataset.tasks import KEPT, LEFT_OUT, REJECTED, finish_shard, prepare_shard, translate_shard
+from kollm.services.budget import Budget
+from kollm.services.ledger import Ledger
+from kollm.translate import Translator, translate_stream
+
+
+def run_before_spending(build: Build, executor: Executor, tally: Tally) -> list[Remaining]:
+    """Prepare all rows and decide which are not to be translated.
+
+    Returns:
+        What remains of each source.
+
+    Raises:
+        InputError: malformed input, or a leak that is to be refused.
+    """
+    _run(build, executor, "prepare", build.shards, prepare_shard)
+    _run(build, executor, "repeats", build.buckets, find_repeats)
+    if build.near <= 1:
+        _run(build, executor, "near", build.buckets, find_near)
+    _run(build, executor, "decide", build.shards, decide)
+    for plan in build.preparing:
+        tally.revisions[plan.source.name] = plan.place.revision
+    remaining, leaks = [Remaining()] * len(build.preparing), []
+    for number, (prepared, decided) in enumerate(
+        zip(summaries(build, "prepared"), summaries(build, "decided"), strict=True)
+    ):
+        source = build.shard(number).source
+        name = build.preparing[source].source.name
+        tally.read[name] += prepared["rows"]
+        tally.records[name] += prepared["records"] + prepared["left_out"]
+        tally.mended.update(prepared["notes"])
+        if decided["renamed"]:
+            tally.mended["double_id_renamed"] += decided["renamed"]
+        remaining[source] = remaining[source].plus(Remaining(*decided["remaining"]))
+        leaks += decided["leaks"]
+    _judge_leaks(build, leaks, tally)
+    return remaining
+
+
+def announce(build: Build, engines: Sequence[Translator | None], remaining: Sequence[Remaining]) -> None:
+    """Say what is about to be spent, and with whom."""
+    for plan, engine, left in zip(build.finishing, engines, remaining, strict=True):
+        if engine is not None and engine.kept and left.characters:
+            say(
+                f"{plan.source.name}: {left.rows:,} rows with {left.characters:,} characters go to "
+                f"{engine.name}, {getattr(engine, 'endpoint', engine.base_url)}; the text leaves this machine, unless the ledger has it."
+            )
+
+
+def run_translation(build: Build, engines: Sequence[Translator | None], budget: Budget, ledger: Ledger | None) -> None:
+    """Buy what is to be bought, shard by shard, in this process: a service's rate limit is the bound."""
+    bought = [n for n in range(build.shards) if build.finishing[build.shard(n).source].translation == "bought"]
+    with Progress("translate", len(bought), "shards") as progress:
+        for number in bought:
+            source = build.shard(number).source
+            engine = engines[source]
+            assert engine is not None, "what is bought has an engine"
+            buy = partial(
+                translate_stream,
+                translator=engine,
+                mode=build.finishing[source].mode,
+                ledger=ledger,
+                budget=budget,
+                router=build.preparing[source].router,
+            )
+            translate_shard(build, number, buy)
+            progress.advance()
+
+
+def run_finishing(build: Build, executor: Executor, tally: Tally) -> dict[Part, int]:
+    """Finish all rows and write the dataset's files.
+
+    Returns:
+        How many rows each part has.
+
+    Raises:
+        InputError: a leak that is to be refused.
+    """
+    _run(build, executor, "finish", build.shards, finish_shard)
+    known, leaks = set(tally.leaks), []
+    rows = Counter[Part]()
+    for number, finished in enumerate(summaries(build, "finished")):
+        part = part_of(build, number)
+        rows[part] += finished[KEPT]
+        rows[REJECTED_PART] += finished[REJECTED] + finished[LEFT_OUT]
+        tally.dropped.update(finished["reasons"])
+        tally.flags.update(finished["flags"])
+        tally.characters += finished["characters"]
+        leaks += [leak for leak in finished["leaks"] if leak not in known]
+        for where, licences in ((part, finished["licences"][0]), (REJECTED_PART, finished["licences"][1])):
+            tally.licences.setdefault(where, set()).update(licences)
+    if any(plan.leaks == "refuse" for plan in build.finishing) and leaks:
+        raise leak_error(leaks)
+    tally.leaks += leaks
+    _run(build, executor, "write", list_files(build), write_file)
+    return {part: count for part, count in rows.items() if count}
+
+
+def reasons_by_source(build: Build) -> dict[str, Counter[str]]:
+    """How many rows of each source are to be left out so far for each reason, without its detail."""
+    found: dict[str, Counter[str]] = {plan.source.name: Counter() for plan in build.preparing}
+    for number, decided in enumerate(summaries(build, "decided")):
+        found[build.preparing[build.shard(number).source].source.name].update(decided["reasons"])
+    return found
+
+
+def leak_error(leaks: Sequence[str]) -> InputError:
+    """The error of a build that found evaluation tasks among its rows."""
+    shown = "; ".join(leaks[:3]) + ("; ..." if len(leaks) > 3 else "")
+    return InputError(
+        f"{len(leaks)} rows hold a task of the evaluation set ({shown}) - drop them with --leaks drop (data.leaks in a recipe), "
+        "or keep them with --leaks keep; nothing was written."
+    )
+
+
+def _run(build: Build, executor: Executor, name: str, tasks: int, work: Callable[[Build, int], int | None]) -> None:
+    executor.run(Stage(name, tasks, partial(work, build), build.folder))
+
+
+def _judge_leaks(build: Build, leaks: Sequence[str], tally: Tally) -> None:
+    """Refuse, drop or keep what leaks in the source's own language, before it is translated."""
+    policies = {plan.leaks for plan in build.finishing}
+    if leaks and "refuse" in policies:
+        raise leak_error(leaks)
+    if "keep" in policies:
+        tally.leaks.extend(leaks)

@@ -1,0 +1,245 @@
+"""What a worker does to one shard: a function of a Build and the shard's number, which writes its result whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kollm.core.records import Record
+from kollm.dataset.build import Build
+from kollm.dataset.decide import read_decided, read_summary, write_summary
+from kollm.dataset.finish import Finished, Finishing, finish, finish_memory, reason_kind
+from kollm.dataset.memory_rows import read_memory
+from kollm.dataset.prepare import Prepared, prepare
+from kollm.dataset.repeats import ROWS, Ids, write_bands, write_keys
+from kollm.dataset.shards import read_shard
+from kollm.dataset.tables import REJECTED_SCHEMA, SCHEMA, to_records, to_table
+from kollm.dataset.work import arrow_batches, whole_arrow
+from kollm.quality.dedup import Prints
+from kollm.translate import MemoryTranslator, Outcome, translate_records
+
+BATCH_ROWS = 500
+"""Translated rows that are filtered together."""
+KEPT, REJECTED, LEFT_OUT = "kept", "rejected", "left_out"
+"""Where a finished row goes: into its source's config, or among the rejected, behind those that could not be used."""
+_TRANSLATED = SCHEMA.append(pa.field("reason", pa.string())).append(pa.field("untranslated", pa.list_(pa.string())))
+
+
+def prepare_shard(build: Build, number: int) -> int:
+    """Task: rows into Records, personal data masked, leaks found, duplicates made findable, characters counted.
+
+    Returns:
+        Rows read.
+    """
+    shard = build.shard(number)
+    plan, tasks = build.preparing[shard.source], build.evaluation_tasks()
+    found = _Found()
+    with whole_arrow(build.path("prepared", number), SCHEMA, sync=build.sync) as file:
+        for batch in read_shard(shard, plan.limit):
+            prepared = prepare(plan, batch, tasks)
+            file.write_table(prepared.table)
+            found.add(prepared)
+    if found.rejected:
+        with whole_arrow(build.path("prepared", number, "left_out.arrow"), REJECTED_SCHEMA, sync=build.sync) as file:
+            for table in found.rejected:
+                file.write_table(table)
+    ids = Ids(*(_strings(tables, "id") for tables in (found.ids, found.rejected)))
+    places = [*_places(found.ids), *_places(found.rejected)]
+    characters = [*found.characters, *[0] * len(ids.left_out)]
+    with whole_arrow(build.path("rows", number), ROWS, None, build.sync) as file:
+        file.write_table(pa.table([[*ids.used, *ids.left_out], places, characters], schema=ROWS))
+    write_keys(build, number, ids, np.concatenate(found.exact) if found.exact else None)
+    if found.prints:
+        write_bands(build, number, Prints(*(np.concatenate(column) for column in zip(*found.prints, strict=True))))
+    summary = {"rows": found.rows, "records": len(ids.used), "left_out": len(ids.left_out)}
+    write_summary(build, "prepared", number, {**summary, "leaks": found.leaks, "notes": found.notes})
+    return found.rows
+
+
+def finish_shard(build: Build, number: int) -> int:
+    """Task: what was decided taken out, the rest translated where that costs nothing, filtered and checked.
+
+    Returns:
+        Rows finished.
+    """
+    finishing = build.finishing_of(build.shard(number).source)
+    total = _Totals()
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(
+                whole_arrow(build.path("finished", number, f"{name}.arrow"), schema, sync=build.sync)
+            )
+            for name, schema in ((KEPT, SCHEMA), (REJECTED, REJECTED_SCHEMA), (LEFT_OUT, REJECTED_SCHEMA))
+        }
+        for table in _left_out(build, number):
+            files[LEFT_OUT].write_table(table)
+            total.reject(LEFT_OUT, table)
+        for dropped, finished in _finished(build, number, finishing):
+            files[REJECTED].write_table(dropped)
+            total.reject(REJECTED, dropped)
+            if finished is not None:
+                files[KEPT].write_table(finished.kept)
+                files[REJECTED].write_table(finished.rejected)
+                total.add(finished)
+    write_summary(build, "finished", number, total.summary())
+    return sum(total.rows.values())
+
+
+class _Found:
+    """What the batches of a shard gave, but for its rows."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.ids: list[pa.Table] = []
+        self.rejected: list[pa.Table] = []
+        self.characters: list[int] = []
+        self.exact: list[Any] = []
+        self.prints: list[Prints] = []
+        self.leaks: list[tuple[int, str]] = []
+        self.notes = Counter[str]()
+
+    def add(self, prepared: Prepared) -> None:
+        self.leaks += [(len(self.characters) + leak.row, leak.task) for leak in prepared.leaks]
+        self.rows += prepared.rows
+        self.ids.append(prepared.table.select(["id", "provenance"]))
+        self.characters += prepared.characters.tolist()
+        if prepared.rejected.num_rows:
+            self.rejected.append(prepared.rejected)
+        if prepared.exact is not None:
+            self.exact.append(prepared.exact)
+        if prepared.prints is not None:
+            self.prints.append(prepared.prints)
+        self.notes.update(prepared.notes)
+
+
+def _strings(tables: Sequence[pa.Table], name: str) -> list[str]:
+    return [value for table in tables for value in table.column(name).to_pylist()]
+
+
+def _places(tables: Sequence[pa.Table]) -> list[int]:
+    chunks = (chunk for table in tables for chunk in table.column("provenance").chunks)
+    return [place for chunk in chunks for place in pc.struct_field(chunk, "index").to_pylist()]
+
+
+class _Totals:
+    """What the rows of a shard came to."""
+
+    def __init__(self) -> None:
+        self.rows = Counter[str]()
+        self.reasons, self.flags = Counter[str](), Counter[str]()
+        self.licences: tuple[set[str], set[str]] = (set(), set())
+        self.characters = 0
+        self.leaks: list[str] = []
+
+    def reject(self, where: str, table: pa.Table) -> None:
+        self.rows[where] += table.num_rows
+        self.reasons.update(reason_kind(reason) for reason in table.column("reason").to_pylist())
+        self.licences[1].update(pc.unique(table.column("licence")).to_pylist())
+
+    def add(self, finished: Finished) -> None:
+        self.rows[KEPT] += finished.kept.num_rows
+        self.rows[REJECTED] += finished.rejected.num_rows
+        self.reasons.update(finished.reasons)
+        self.flags.update(finished.flags)
+        for mine, theirs in zip(self.licences, finished.licences, strict=True):
+            mine.update(theirs)
+        self.characters += finished.characters
+        self.leaks += finished.leaks
+
+    def summary(self) -> dict[str, Any]:
+        counts = {name: self.rows[name] for name in (KEPT, REJECTED, LEFT_OUT)}
+        licences = [sorted(names) for names in self.licences]
+        more = {"reasons": self.reasons, "flags": self.flags, "licences": licences}
+        return {**counts, **more, "characters": self.characters, "leaks": self.leaks}
+
+
+def _decided(build: Build, number: int) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """The rows of a shard that are kept so far, and those that are not with their reasons, batch by batch."""
+    decided = read_decided(build, number)
+    start = 0
+    for batch in arrow_batches(build.path("prepared", number)):
+        table, end = pa.Table.from_batches([batch]), start + batch.num_rows
+        table = _named(table, decided.names, start)
+        reasons = pa.array([decided.reasons.get(row) for row in range(start, end)], pa.string())
+        dropped = pc.is_valid(reasons)
+        yield table.filter(pc.invert(dropped)), table.filter(dropped).append_column("reason", reasons.drop_null())
+        start = end
+
+
+def _left_out(build: Build, number: int) -> Iterator[pa.Table]:
+    """The rows of a shard that cannot be used."""
+    path = build.path("prepared", number, "left_out.arrow")
+    if not path.is_file():
+        return
+    names = read_decided(build, number).names
+    start = read_summary(build, "prepared", number)["records"]
+    for batch in arrow_batches(path):
+        yield _named(pa.Table.from_batches([batch]), names, start)
+        start += batch.num_rows
+
+
+def _named(table: pa.Table, names: dict[int, str], start: int) -> pa.Table:
+    """The rows of a table under the ids that were settled."""
+    if not any(start <= row < start + table.num_rows for row in names):
+        return table
+    ids = [names.get(row, name) for row, name in enumerate(table.column("id").to_pylist(), start=start)]
+    return table.set_column(table.schema.get_field_index("id"), "id", pa.array(ids, pa.string()))
+
+
+def _finished(build: Build, number: int, finishing: Finishing) -> Iterator[tuple[pa.Table, Finished | None]]:
+    """What was decided to be left out, and the rest, finished, batch by batch."""
+    if finishing.plan.translation == "bought":
+        for _, dropped in _decided(build, number):
+            yield dropped, None
+        none = REJECTED_SCHEMA.empty_table()
+        for batch in arrow_batches(build.path("translated", number)):
+            yield none, finish(finishing, _outcomes(batch))
+        return
+    for kept, dropped in _decided(build, number):
+        yield dropped, _finish_here(build, number, finishing, to_records(kept))
+
+
+def _finish_here(build: Build, number: int, finishing: Finishing, records: list[Record]) -> Finished:
+    plan = finishing.plan
+    if plan.translation == "memory":
+        path = build.path("memory", build.shard(number).source)
+        return finish_memory(finishing, records, read_memory(path, records, plan.by_place))
+    if plan.engine is None:
+        return finish(finishing, [Outcome(record, None, "") for record in records])
+    if isinstance(plan.engine, MemoryTranslator):
+        return finish_memory(finishing, records, plan.engine)
+    return finish(finishing, translate_records(records, plan.engine, mode=plan.mode))
+
+
+def translate_shard(build: Build, number: int, buy: Callable[[Iterator[Record]], Iterator[Outcome]]) -> None:
+    records = (record for kept, _ in _decided(build, number) for record in to_records(kept))
+    with whole_arrow(build.path("translated", number), _TRANSLATED, sync=build.sync) as file:
+        waiting: list[Outcome] = []
+        for outcome in buy(records):
+            waiting.append(outcome)
+            if len(waiting) == BATCH_ROWS:
+                file.write_table(_translated(waiting))
+                waiting = []
+        if waiting:
+            file.write_table(_translated(waiting))
+
+
+def _translated(outcomes: Sequence[Outcome]) -> pa.Table:
+    table = to_table([outcome.record for outcome in outcomes])
+    table = table.append_column("reason", pa.array([outcome.reason for outcome in outcomes], pa.string()))
+    untranslated = pa.array([outcome.untranslated for outcome in outcomes], pa.list_(pa.string()))
+    return table.append_column("untranslated", untranslated)
+
+
+def _outcomes(batch: pa.RecordBatch) -> list[Outcome]:
+    columns = (batch.column("reason").to_pylist(), batch.column("untranslated").to_pylist())
+    return [
+        Outcome(record, reason, record.provenance.route, tuple(untranslated))
+        for record, reason, untranslated in zip(to_records(batch), *columns, strict=True)
+    ]
