@@ -269,7 +269,7 @@ class PreferenceStep(Section):
         preset: by which the samples are drawn.
         max_new_tokens: of a sample; None for the recipe's own.
         judge: who judges the samples; None for the judge of the answers. Another one keeps the evaluation apart.
-        axis, margin, agreement, max_length_ratio, balance_length, take: which pairs are made, as `kollm data pairs` has them.
+        axis, margin, agreement, max_length_ratio, balance_length, take, allow_cut: which pairs are made, as `kollm data pairs` has them.
         method: what is trained on the pairs; the adapter is its start and its reference.
         trainer: keys of that training.
         global_batch_size: pairs of a step.
@@ -286,6 +286,7 @@ class PreferenceStep(Section):
     max_length_ratio: float | None = Field(None, gt=1.0, allow_inf_nan=False)
     balance_length: bool = False
     take: Literal["best", "all"] = "best"
+    allow_cut: bool = False
     method: Literal["dpo", "kto", "orpo", "simpo"] = "dpo"
     trainer: dict[str, Any] = Field(default_factory=dict)
     global_batch_size: int = Field(64, ge=1)

@@ -26,7 +26,7 @@ RECIPE = "preferred.recipe.yaml"
 """The recipe that training on the pairs is launched with."""
 PAIRS = "pairs"
 _SAMPLE_KEYS = ("samples", "prompts", "preset", "max_new_tokens")
-_PAIR_KEYS = ("axis", "margin", "agreement", "max_length_ratio", "balance_length", "take")
+_PAIR_KEYS = ("axis", "margin", "agreement", "max_length_ratio", "balance_length", "take", "allow_cut")
 _TRAINED_KEYS = ("method", "trainer", "global_batch_size")
 
 
@@ -110,7 +110,7 @@ def pair_samples(run: Run) -> StageResult:
     step = step_of(run.recipe)
     licences = {record.id: record.licence for record in training_prompts(run)}
     settings = PairSettings(
-        limits=Limits(step.margin, step.agreement, step.max_length_ratio, step.take),
+        limits=Limits(step.margin, step.agreement, step.max_length_ratio, step.take, step.allow_cut),
         axis=step.axis,
         balance=step.balance_length,
         against=(*run.recipe.data.against, *tasks_to_look_for(run)),
