@@ -2,7 +2,7 @@
 
     python dataset_scripts/ko_dolly.py --translator deepl -o ko-dolly
 
-Options after the script's name go to `kollm data build`; --dry-run shows what it would cost.
+Options after the script's name go to `kollm data build`, --push ORG/NAME (publish it) among them; --dry-run shows what it would cost.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python dataset_scripts/ko_gpt4_llm.py --translator deepl -o ko-gpt4-llm
 
-Options after the script's name go to `kollm data build`; --dry-run shows what it would cost. The Hub's newest commit is
+Options after the script's name go to `kollm data build`, --push ORG/NAME (publish it) among them; --dry-run shows what it would cost. The Hub's newest commit is
 read and written into manifest.json; --revision COMMIT builds that one again.
 """
 

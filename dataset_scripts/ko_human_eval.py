@@ -2,7 +2,7 @@
 
     python dataset_scripts/ko_human_eval.py --translator deepl -o ko-human-eval
 
-Every task is kept, in the split `test`. Options after the script's name go to `kollm data build`; --input FILE reads the
+Every task is kept, in the split `test`. Options after the script's name go to `kollm data build`, --push ORG/NAME (publish it) among them; --input FILE reads the
 tasks from a local copy of the authors' JSONL.
 """
 

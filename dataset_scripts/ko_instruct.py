@@ -2,7 +2,7 @@
 
     python dataset_scripts/ko_instruct.py --translator deepl -o ko-instruct
 
-Duplicates are told across the three. Options after the script's name go to `kollm data build`; --dry-run shows what it
+Duplicates are told across the three. Options after the script's name go to `kollm data build`, --push ORG/NAME (publish it) among them; --dry-run shows what it
 would cost. The newest commit of GPT-4-LLM is read and written into manifest.json.
 """
 

@@ -2,7 +2,7 @@
 
     python dataset_scripts/ko_sharegpt.py --translator deepl -o ko-sharegpt
 
-Options after the script's name go to `kollm data build`: --turns pairs makes a row of each pair, --filters paper drops what
+Options after the script's name go to `kollm data build`, --push ORG/NAME (publish it) among them: --turns pairs makes a row of each pair, --filters paper drops what
 the paper dropped; --dry-run shows what it would cost.
 """
 

@@ -91,6 +91,8 @@ def plan(sources: tuple[str, ...], translator: str, price: float | None, **optio
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Cap on their price in USD.")
 @click.option("--processes", type=click.IntRange(min=0), help="Worker processes; chosen by the input's size.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@click.option("--push", "repository", metavar="ORG/NAME", help="Check it and publish it on the Hub, once it is built.")
+@click.option("--private", is_flag=True, help="With --push: only you and your organisation may see it.")
 @click.option("-o", "--output", required=True, type=click.Path(), help="Folder of the dataset.")
 def build(
     sources: tuple[str, ...],
@@ -101,18 +103,28 @@ def build(
     max_cost: float | None,
     processes: int | None,
     dry_run: bool,
+    repository: str | None,
+    private: bool,
     output: str,
     **options: Any,
 ) -> None:
-    """Build a dataset folder: read, translate, filter, write."""
+    """Build a dataset folder: read, translate, filter, write; with --push, publish it.
+
+    Stopped anywhere, the same command goes on: what was translated is not bought again, and what the Hub has is not sent again.
+    """
     from kollm.dataset.pipeline import build_dataset
     from kollm.dataset.plan import plan_build
 
     names = ("mode", "leaks", "corrections", "keep_english", "fresh_answers")
     settings = _settings(options, filters=filters, **{name: options[name] for name in names})
     inputs = _inputs(sources, options)
+    if private and repository is None:
+        raise click.UsageError("--private is for --push - leave it out.")
     if dry_run:
         _show_plan(plan_build(inputs, translator=translator, settings=settings, processes=processes))
+    if repository is not None:
+        _require_pushable(repository, private, inputs)
+    if dry_run:
         return
     report = build_dataset(
         inputs,
@@ -141,6 +153,23 @@ def build(
     if report.bill:
         click.echo(report.bill)
     click.echo(f"{report.folder}")
+    if repository is not None:
+        from kollm.cli.hub import publish_folder
+
+        publish_folder("dataset", report.folder, repository, private=private)
+
+
+def _require_pushable(repository: str, private: bool, inputs: list[SourceInput]) -> None:
+    """Refuse what the Hub would not take, before anything is translated for it."""
+    from kollm.core.errors import InputError
+    from kollm.hub.publish import find_target
+
+    for item in inputs:
+        if item.own is not None and not item.own.options.licence:
+            raise InputError(
+                f"The rows '{item.own.where}' name no licence, which a push needs - name it with --licence, e.g. --licence CC-BY-4.0."
+            )
+    find_target("dataset", repository, private)
 
 
 @data.command()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from kollm.hub.preparation import Names
 
 
 @click.command()
@@ -46,17 +50,11 @@ def push(
     All files go in one commit, which is then tagged; cut off, the same command is run again. HF_TOKEN must have write
     access. FOLDER is demo/dataset, demo/adapter, a merged model, or the folder of the metric (`kollm.metric_path()`).
     """
-    import sys
-
     from huggingface_hub import get_token
-    from huggingface_hub.utils import disable_progress_bars
 
     from kollm.hub import listing, plan_offline, plan_push
-    from kollm.hub import push as publish
     from kollm.hub.preparation import Names
 
-    if not sys.stderr.isatty():
-        disable_progress_bars()
     names = Names(base, dataset, evaluation, report, unjudged, allow)
     if dry_run:
         if get_token():
@@ -66,6 +64,21 @@ def push(
         for line in listing(plans):
             click.echo(line)
         return
+    publish_folder(kind, folder, repository, private=private, tag=tag, names=names)
+
+
+def publish_folder(
+    kind: str, folder: Path, repository: str, *, private: bool, tag: str | None = None, names: Names | None = None
+) -> None:
+    """Publish a folder, and print revision, tag and the lines that use it."""
+    import sys
+
+    from huggingface_hub.utils import disable_progress_bars
+
+    from kollm.hub import push as publish
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     for published in publish(kind, folder, repository, private=private, tag=tag, names=names):
         state = f"{len(published.sent)} files sent" if published.sent else "nothing had changed"
         click.echo(f"{published.repository}: revision {published.commit}, tag {published.tag} ({state})\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,22 +140,33 @@ class Engines:
 
     def memory_rows(self, item: SourceInput, turns: Turns) -> Iterator[Record]:
         """The Korean rows of a source's memory."""
+        if item.own is not None:
+            return (row for row in self._own_memory(item).records(turns=turns) if isinstance(row, Record))
         return (row for row in read_source(item.name, self._memory(item), turns=turns) if isinstance(row, Record))
 
     def by_place(self, item: SourceInput) -> bool:
         """Whether a memory's rows are found by their places: one side has no ids of its own."""
+        if item.own is not None:
+            return not (item.own.has_ids() and self._own_memory(item).has_ids())
         own = has_own_ids(item.name, item.input, item.revision) and has_own_ids(item.name, self._memory(item))
         return not own
 
     def about(self, item: SourceInput) -> dict[str, Any]:
         """What decides the Korean of a source."""
         if self.translation(item) == "memory":
+            if item.own is not None:
+                return {"memory": self._own_memory(item).revision}
             opened = open_source(item.source, self._memory(item))
             return {"memory": opened.place.revision}
         engine = self.of(item)
         if engine is None:
             return {}
         return {"name": engine.name, "url": engine.base_url, "model": engine.model, "options": dict(engine.options)}
+
+    def _own_memory(self, item: SourceInput) -> OwnRows:
+        """The Korean rows of rows of a user's own, read as these are, under their name, by which ids are made."""
+        assert item.own is not None
+        return read_own(self._memory(item), replace(item.own.options, lang="ko"))
 
     def _memory(self, item: SourceInput) -> str | Path:
         memory = item.memory

@@ -74,3 +74,48 @@ def test_a_memory_that_joins_lines(tmp_path: Path) -> None:
     ]
     report = build(tmp_path, rows, joins)
     assert report.rows == {"gpt4-llm": COUNT // 2} and report.dropped == {"line_structure": COUNT // 2}
+
+
+def own_build(tmp_path: Path, rows: list[Any], memory: list[Any], *extra: str) -> Any:
+    from click.testing import CliRunner
+
+    from kollm.cli import cli
+
+    for name, content in (("en.jsonl", rows), ("ko.jsonl", memory)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
+    line = ["data", "build", "own", "--input", str(tmp_path / "en.jsonl"), "--memory", str(tmp_path / "ko.jsonl")]
+    options = ["--translator", "memory", "--source-name", "mine", "--against", "none", "--near", "1.01"]
+    return CliRunner().invoke(cli, [*line, *options, "-o", str(tmp_path / "out"), *extra])
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+def test_own_rows_are_found_in_a_memory_by_id_else_by_place(with_ids: bool, tmp_path: Path) -> None:
+    named = [{"id": f"r{n}"} if with_ids else {} for n in range(COUNT)]
+    rows = [{**named[n], **english(n)} for n in range(COUNT)]
+    memory = [{**named[n], **korean(n)} for n in range(COUNT)]
+    result = own_build(tmp_path, rows, memory[::-1] if with_ids else memory)
+    assert result.exit_code == 0, result.output
+    by_id = {record.id: record for record in read_records(tmp_path / "out")}
+    assert len(by_id) == COUNT
+    found = by_id["mine-r7" if with_ids else "mine-7"]
+    assert (found.instruction, found.output) == (korean(7)["instruction"], korean(7)["output"])
+    assert found.original is not None and found.original.instruction == english(7)["instruction"]
+    assert (found.lang, found.provenance.engine) == ("ko", "memory")
+
+
+def test_own_conversations_are_found_turn_by_turn(tmp_path: Path) -> None:
+    def talk(make: Any, number: int) -> dict[str, Any]:
+        turns = [make(number), make(number + 1)]
+        return {"messages": [{"role": role, "content": turn[key]} for turn in turns for role, key in (("user", "instruction"), ("assistant", "output"))]}  # fmt: skip
+
+    rows, memory = ([talk(make, n) for n in range(COUNT)] for make in (english, korean))
+    result = own_build(tmp_path, rows, memory, "--turns", "pairs")
+    assert result.exit_code == 0, result.output
+    by_id = {record.id: record for record in read_records(tmp_path / "out")}
+    assert by_id["mine-3-t2"].output == korean(4)["output"]
+
+
+def test_own_rows_without_a_memory_are_one_sentence(tmp_path: Path) -> None:
+    result = own_build(tmp_path, [english(0)], [], "--limit", "1")
+    assert isinstance(result.exception, InputError)
+    assert "ko.jsonl' holds no rows" in str(result.exception)

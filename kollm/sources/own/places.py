@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import sys
@@ -22,6 +23,7 @@ from kollm.services.repository import Reference, hub_errors, parse_reference
 from kollm.sources.own.reading import PACKED, READERS, OwnFile
 
 STANDARD_INPUT = "-"
+_BUFFER = 1 << 20
 _SPLIT = re.compile(r"(?:^|[/_.-])(train|validation|valid|val|dev|test|eval)(?=[/_.-]|$)", re.IGNORECASE)
 _TRAINING, _CHECKING = ("train",), ("test", "eval", "validation", "valid", "val", "dev")
 
@@ -191,8 +193,39 @@ def _hub(name: str, revision: str | None, config: str | None, split: str | None,
 
 
 def _open_hub(path: str, repository: str) -> BinaryIO:
-    with hub_errors("dataset", Reference(repository)):
-        return cast(BinaryIO, HfFileSystem().open(path, "rb"))
+    reference = Reference(repository)
+    with hub_errors("dataset", reference):
+        opened = HfFileSystem().open(path, "rb")
+    return cast(BinaryIO, io.BufferedReader(_OnHub(opened, reference), _BUFFER))
+
+
+class _OnHub(io.RawIOBase):
+    """A file on the Hub, which is asked for only when it is read: what the Hub objects to is said in one sentence then."""
+
+    def __init__(self, file: Any, reference: Reference) -> None:
+        self._file, self._reference = file, reference
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def readinto(self, buffer: Any) -> int:
+        with hub_errors("dataset", self._reference):
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _configs(info: Any) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from kollm.sources.own.places import find_files
 from kollm.sources.own.reading import Located, read_rows
 from kollm.sources.own.row import canonical_row, own_id
 from kollm.sources.reading import adapt_row
-from kollm.sources.source import Adapted, Place, Rejected, Row, Source, as_json, check
+from kollm.sources.source import Adapted, Place, Rejected, Row, Source, Turns, as_json, check
 
 OWN = "own"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -139,10 +139,14 @@ class OwnRows:
                 self._check_form(row, located.where)
             yield row, ""
 
-    def records(self, limit: int | None = None) -> Iterator[Record | Rejected]:
+    def has_ids(self) -> bool:
+        """Whether the rows have ids of their own, told by the first of them."""
+        return any(not reason and own_id(row, self.form) is not None for row, reason in self.raw(_PEEK))
+
+    def records(self, limit: int | None = None, turns: Turns = "conversation") -> Iterator[Record | Rejected]:
         """The rows as Records, and those that cannot be used."""
         source = self.source()
-        place = Place(source.name, source.licence, source.lang, self.revision)
+        place = Place(source.name, source.licence, source.lang, self.revision, turns=turns)
         for index, row in enumerate(self.rows(limit)):
             adapted = adapt_row(source, row, replace(place, index=index))
             yield from adapted.records
