@@ -22,6 +22,7 @@ from kollm.dataset.preferences import read_preferences
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
 from kollm.run import checks, preferences
+from kollm.run.answers import PREFERRED
 from kollm.run.checks import check_run
 from kollm.run.journal import planned, run_recipe
 from kollm.run.stage import Run, RunOptions
@@ -60,7 +61,7 @@ def train_here(command: list[str]) -> None:
 
 def train_pairs_here(run: Run, recipe_file: Path, base: Path | None) -> None:
     """The adapter with its weights halved."""
-    there, output = run.folder / "adapter", run.folder / preferences.PREFERRED
+    there, output = run.folder / "adapter", run.folder / PREFERRED
     shutil.copytree(there, output, dirs_exist_ok=True, ignore=shutil.ignore_patterns("training.json", ".kollm.lock"))
     weights = {name: tensor * 0.5 for name, tensor in load_file(there / "adapter_model.safetensors").items()}
     save_file(weights, output / "adapter_model.safetensors", {"format": "pt"})
