@@ -127,7 +127,7 @@ def test_llama_factory_entries(hub: LoopbackHub, dataset: Path) -> None:
 def make_preferences(folder: Path, instruction: str = "인사해 줘") -> Path:
     rows = folder.with_suffix(".jsonl")
     rows.write_text(json.dumps({"prompt": instruction, "chosen": "안녕하세요.", "rejected": "뭐"}), encoding="utf-8")
-    make_pairs([rows], folder, PairSettings(own=OwnOptions(licence="CC0-1.0"), against=()))
+    make_pairs([rows], folder, PairSettings(own=OwnOptions(licence="CC-BY-4.0"), against=()))
     return folder
 
 
@@ -144,7 +144,7 @@ def test_preferences_are_pushed_and_read_back(hub: LoopbackHub, tmp_path: Path) 
 def test_preferences_with_an_evaluation_task_are_refused(hub: LoopbackHub, tmp_path: Path) -> None:
     task = next(iter(read_source("human_eval", "sample")))
     assert isinstance(task, Record)
-    with pytest.raises(InputError, match="1 training rows of .* hold an evaluation task"):
+    with pytest.raises(InputError, match=r"1 training rows of .* hold an evaluation task"):
         push("dataset", make_preferences(tmp_path / "prefs", f"{task.instruction}\n{task.input}"), REPO)
 
 
