@@ -141,9 +141,11 @@ def test_preferences_are_pushed_and_read_back(hub: LoopbackHub, tmp_path: Path) 
     assert all(column in row for column in entries["ko-demo"]["columns"].values())
 
 
-def test_preferences_with_an_evaluation_task_are_refused(hub: LoopbackHub, tmp_path: Path) -> None:
-    task = next(iter(read_source("human_eval", "sample")))
-    assert isinstance(task, Record)
+def test_preferences_with_an_evaluation_task_are_refused(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kollm.hub.preparation.load_references", lambda names: load_references(["sample"]))
+    task = next(row for row in read_source("human_eval", "sample") if isinstance(row, Record) and row.input)
     with pytest.raises(InputError, match=r"1 training rows of .* hold an evaluation task"):
         push("dataset", make_preferences(tmp_path / "prefs", f"{task.instruction}\n{task.input}"), REPO)
 
