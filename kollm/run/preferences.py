@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, file_sha256
 from kollm.core.ownership import write_sealed
 from kollm.core.reading import validated
@@ -45,10 +44,6 @@ def preferring(recipe: Recipe) -> Recipe:
     """
     values = recipe.model_dump(mode="json", exclude={"origins", "early_stopping"})
     step = step_of(recipe).model_dump(mode="json", include=set(_TRAINED_KEYS))
-    if "method" not in Recipe.model_fields:
-        raise InputError(
-            "this version of kollm makes the pairs and does not train on them - train with the dataset of kollm data pairs"
-        )
     what_to_do = "see `kollm recipe show`"
     return validated(Recipe, {**values, **step, "preference": None}, f"Recipe {recipe.name}: preference", what_to_do)
 
