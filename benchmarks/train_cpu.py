@@ -37,7 +37,7 @@ from kollm.services.local_model import LocalModel
 from kollm.train.data import tokenise
 from kollm.train.job import make_trainer
 from kollm.train.model import load_model
-from kollm.train.sft import trainer_config
+from kollm.train.sft import TrainingRows, trainer_config
 from kollm.train.toy import make_base
 
 STEP, DEVICE, LENGTH = 64, 8, 1024
@@ -119,7 +119,7 @@ def kollm(base: Path, tokenizer: Any, examples: Sequence[Any], work: Path, packe
     )
     config = trainer_config(recipe, work / "kollm")
     model = load_model(recipe, LocalModel(base, str(base)), tokenizer)
-    return make_trainer(recipe, config, model, tokenizer, examples, [], 1)
+    return make_trainer(recipe, config, model, TrainingRows(examples, [], tokenizer), 1)
 
 
 def trl_defaults(

@@ -35,10 +35,11 @@ from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
 from kollm.services.local_model import LocalModel
 from kollm.train.data import Example
+from kollm.train.gpus import GIB, GPUS
 from kollm.train.job import make_trainer
 from kollm.train.model import load_model
-from kollm.train.plan import GIB, GPUS, Setup, flop_per_token, memory_of
-from kollm.train.sft import trainer_config
+from kollm.train.plan import Setup, flop_per_token, memory_of
+from kollm.train.sft import TrainingRows, trainer_config
 
 LENGTH, MEAN = 2048, 350
 MODELS = {"5.8b": "EleutherAI/polyglot-ko-5.8b", "12.8b": "EleutherAI/polyglot-ko-12.8b"}
@@ -173,7 +174,7 @@ def measure(recipe: Recipe, base: Path, examples: Sequence[Example], options: ar
     with tempfile.TemporaryDirectory() as folder:
         config = trainer_config(recipe, Path(folder))
         model = load_model(recipe, LocalModel(base, str(base)), tokenizer)
-        trainer = make_trainer(recipe, config, model, tokenizer, examples, [], 1)
+        trainer = make_trainer(recipe, config, model, TrainingRows(examples, [], tokenizer), 1)
         clock = StepClock(options.profile)
         trainer.add_callback(clock)
         torch.cuda.reset_peak_memory_stats()

@@ -18,6 +18,8 @@ class _Option(NamedTuple):
 
 
 _OPTIONS = (
+    _Option("--method", "method", click.Choice(["sft", "dpo", "kto", "orpo", "simpo"]), "How to train."),
+    _Option("--beta", "trainer.beta", float, "Strength of a preference method."),
     _Option("--learning-rate", "trainer.learning_rate", float, "Peak learning rate."),
     _Option("--num-train-epochs", "trainer.num_train_epochs", float, "Epochs."),
     _Option("--max-steps", "trainer.max_steps", int, "Steps, in place of epochs."),

@@ -15,8 +15,13 @@ from kollm.cli.overrides import TRL_NAMES, trl_options, trl_overrides
 from kollm.cli.own import DATASET, own_from, own_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kollm.core.records import Record
     from kollm.hub.checkpoints import Pushes
+    from kollm.recipe.methods import MethodName
     from kollm.recipe.schema import GivenDataset, Recipe
+    from kollm.sources.own import OwnOptions
 _SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the recipe.")
 
 
@@ -46,7 +51,8 @@ def plan(
     """
     from kollm.recipe.load import load_recipe
     from kollm.train.check import check_recipe, sharding_of
-    from kollm.train.plan import GPUS, ROWS, TOKENS_PER_ROW, make_plan
+    from kollm.train.gpus import GPUS
+    from kollm.train.plan import ROWS, TOKENS_PER_ROW, make_plan
 
     loaded = load_recipe(recipe, overrides) if recipe else _made(model, overrides)
     check_recipe(loaded, config)
@@ -66,12 +72,18 @@ def plan(
         click.echo(f"  {part:<12}{size / gib:8.1f} GiB")
     verdict = "fits" if made.fits else "does not fit"
     click.echo(
-        f"  {'total':<12}{made.memory.total / gib:8.1f} of {GPUS[gpu].memory / gib:.1f} GiB: {verdict} (estimate)"
+        f"  {'total':<12}{made.memory.total / gib:8.1f} of {GPUS[gpu].memory / gib:.1f} GiB: {verdict} ({made.basis[0]})"
     )
     if not made.fits:
         click.echo(f"  to make it fit: {made.fix or 'no single change does - use a larger card, or a smaller base'}")
-    click.echo(f"  {made.flop_per_token / 1e9:.1f} GFLOP a token, about {made.tokens_per_second:,.0f} tokens a second")
+    click.echo(
+        f"  {made.flop_per_token / 1e9:.1f} GFLOP a token, about {made.tokens_per_second:,.0f} tokens a second ({made.basis[1]})"
+    )
     click.echo(f"  about {made.hours:.1f} hours for {rows or ROWS:,} rows of {tokens_per_row or TOKENS_PER_ROW} tokens")
+    if made.compile_hours:
+        click.echo(
+            f"  trainer.torch_compile=true would save about {made.compile_hours:.1f} of them, its start included"
+        )
 
 
 @click.command()
@@ -151,6 +163,7 @@ def _marks() -> tuple[str, str]:
 )
 @click.option("--processes", type=click.IntRange(1), help="Number of processes, if not the config's.")
 @click.option("--base", "model", help="Base model: a folder or ORG/NAME; with a recipe, the folder of its base.")
+@click.option("--start", metavar="ADAPTER", help="Adapter that training starts from, and that preferences are held to.")
 @click.option("--sweep", metavar="KEY=A,B,C", help="Train once for each value, into OUTPUT/KEY-VALUE.")
 @click.option("--dry-run", is_flag=True, help="Print the command and stop.")
 @click.option(
@@ -168,6 +181,7 @@ def train(
     config: str,
     processes: int | None,
     model: str | None,
+    start: str | None,
     sweep: str | None,
     dry_run: bool,
     push_to: str | None,
@@ -197,15 +211,19 @@ def train(
         _smoke(load_recipe(recipe, overrides) if recipe else _made(model, overrides), output)
         return
     given, seed = _given(recipe, datasets, overrides, model)
+    method = _method(recipe, overrides)
     if not given or output is None:
         raise click.UsageError("Missing option '--dataset' or '-o': both are needed, except with --smoke.")
     said = own_from(options)
     base = Path(model) if recipe and model else None
     dataset = given[0].dataset
     if not dry_run or recipe is None or len(given) > 1 or given[0].amount:
-        dataset = given_datasets(given, output.absolute().parent, said, seed)
+        if method == "sft":
+            dataset = given_datasets(given, output.absolute().parent, said, seed)
+        else:
+            dataset = _given_pairs(given, output, said, method)
     if recipe is None:
-        recipe = _new_recipe(model, dataset, output)
+        recipe = _new_recipe(model, dataset, output, method)
     for values, folder in _sweep(sweep, output):
         chosen = (*overrides, *values)
         loaded = load_recipe(recipe, chosen)
@@ -216,6 +234,8 @@ def train(
         command = launch_command(
             recipe, dataset, folder, config=config, processes=processes, base=base, overrides=chosen
         )
+        if start is not None:
+            command += ["--start", start]
         if push_to is not None:
             command.append("--outbox")
         click.echo(shlex.join(["accelerate", "launch", *command[3:]]))
@@ -270,6 +290,28 @@ def _given(
     return [*data.datasets, *([GivenDataset(dataset=data.dataset)] if data.dataset else [])], data.seed
 
 
+def _method(recipe: str | None, overrides: tuple[str, ...]) -> MethodName:
+    """How is trained, as said here, else in the recipe."""
+    from kollm.recipe.load import load_recipe, override
+    from kollm.recipe.schema import Base, Recipe
+
+    if recipe:
+        return load_recipe(recipe, overrides).method
+    said = tuple(text for text in overrides if text.startswith("method="))
+    return override(Recipe(base=Base(model="")), said).method
+
+
+def _given_pairs(given: list[GivenDataset], output: Path, said: OwnOptions, method: str) -> str:
+    from kollm.core.errors import InputError
+    from kollm.dataset.pairs.dataset import given_pairs
+
+    if len(given) > 1 or given[0].amount:
+        raise InputError(
+            f"The method {method} trains on one dataset of pairs - put several together with: kollm data pairs A B -o PAIRS."
+        )
+    return given_pairs(given[0].dataset, output.absolute().parent, said)
+
+
 def _made(model: str | None, overrides: tuple[str, ...]) -> Recipe:
     """A recipe for a base, before its rows are known."""
     from kollm.recipe.load import override
@@ -279,12 +321,13 @@ def _made(model: str | None, overrides: tuple[str, ...]) -> Recipe:
         raise click.UsageError(
             "Missing argument 'RECIPE' - name a recipe (kollm recipe list), or a base with --base MODEL."
         )
-    return override(new_recipe(model), overrides)
+    return override(new_recipe(model, method=_method(None, overrides)), overrides)
 
 
-def _new_recipe(model: str | None, dataset: str, output: Path) -> str:
+def _new_recipe(model: str | None, dataset: str, output: Path, method: MethodName) -> str:
     """Make a recipe for a base and its rows, print it, and keep it beside the output; the file's name."""
     from kollm.dataset.folder import read_records
+    from kollm.dataset.preferences import read_preferences
     from kollm.train.new_recipe import new_recipe, recipe_text, save_recipe
 
     if model is None:
@@ -292,7 +335,10 @@ def _new_recipe(model: str | None, dataset: str, output: Path) -> str:
             "Missing argument 'RECIPE' - name a recipe (kollm recipe list), or a base with --base MODEL."
         )
     path = output.with_name(f"{output.name}.yaml")
-    made = new_recipe(model, read_records(dataset, split="train"))
+    records: Iterable[Record] = read_records(dataset, split="train")
+    if method != "sft":
+        records = (pair.record(side) for pair in read_preferences(dataset, "train") for side in ("chosen", "rejected"))
+    made = new_recipe(model, records, method=method)
     click.echo(recipe_text(made))
     save_recipe(made, path)
     click.echo(f"recipe: {path}")

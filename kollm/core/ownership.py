@@ -124,7 +124,7 @@ def update_listed(folder: Path, name: str, value: Mapping[str, Any]) -> None:
     if ours and name != marker:
         about = read_json(folder / marker)
         about["files"][name] = file_sha256(folder / name)
-        write_sealed(folder / marker, {key: item for key, item in about.items() if key != "sha256"})
+        write_sealed(folder / marker, about)
 
 
 def _is_as_listed(path: Path, checksum: str) -> bool:
@@ -302,6 +302,7 @@ def write_sealed(path: Path, content: str | Mapping[str, Any]) -> None:
     require_sealed(path)
     if not isinstance(content, str):
         plain = json.loads(json_text(content, path))
+        plain.pop("sha256", None)  # of what it was made from
         write_json(path, {**plain, "sha256": content_id(plain)})
         return
     before, after = _SEALS[path.suffix.lower()]

@@ -36,8 +36,7 @@ def _write(folder: Path, found: ErrorRate) -> None:
         raise InputError(f"The card of '{folder}' has no part '{_BEFORE.strip()}' - build the dataset again.")
     before, _, after = card.partition(_BEFORE)
     write_atomic(folder / CARD, before + _section(found) + _BEFORE + after)
-    about = {name: value for name, value in manifest.items() if name != "sha256"}
-    write_sealed(folder / MANIFEST, {**about, KEY: found._asdict(), "card": file_sha256(folder / CARD)})
+    write_sealed(folder / MANIFEST, {**manifest, KEY: found._asdict(), "card": file_sha256(folder / CARD)})
 
 
 def _section(found: ErrorRate) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from kollm.core.address import check_address
 from kollm.core.errors import InputError
 from kollm.core.records import content_id
 from kollm.recipe.engines import TranslatorName
+from kollm.recipe.methods import MethodName
 from kollm.recipe.trainer_keys import check_trainer
 
 TOY_PREFIX = "toy:"
@@ -184,6 +185,7 @@ class Data(BuildSettings):
 
 
 TRAINED_KEYS = (
+    "method",
     "base",
     "prompt",
     "enable_thinking",
@@ -265,6 +267,7 @@ class Recipe(Section):
 
     name: str = ""
     description: str = ""
+    method: MethodName = "sft"
     base: Base
     data: Data = Data()
     prompt: str = "auto"
@@ -282,8 +285,8 @@ class Recipe(Section):
 
     @field_validator("trainer")
     @classmethod
-    def _trainer_keys(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return check_trainer(value)
+    def _trainer_keys(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return check_trainer(value, info.data.get("method", "sft"))
 
     @model_validator(mode="after")
     def _origins_name_real_keys(self) -> Recipe:

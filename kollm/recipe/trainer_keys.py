@@ -1,4 +1,4 @@
-"""The keys of a recipe's section `trainer`: those of TRL's SFTConfig, less what kollm decides itself."""
+"""The keys of a recipe's section `trainer`: those of TRL's SFTConfig, less what kollm decides itself, and the method's own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from kollm.core.errors import did_you_mean
 from kollm.core.resources import PACKAGE
+from kollm.recipe.methods import METHODS, MethodName, check_method_key
 
 
 @functools.cache
@@ -148,8 +149,12 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 _CHOICES = {"save_strategy": ("steps", "epoch", "no")}
 
 
-def check_trainer(values: Mapping[str, Any]) -> dict[str, Any]:
+def check_trainer(values: Mapping[str, Any], method: MethodName = "sft") -> dict[str, Any]:
     """The `trainer` section with its numbers coerced (YAML reads `3e-4` as text).
+
+    Args:
+        values: of a recipe.
+        method: whose keys are taken beside SFTConfig's.
 
     Raises:
         ValueError: a key that SFTConfig has not, one that kollm sets itself or never reads, or a value of the wrong type or
@@ -158,6 +163,11 @@ def check_trainer(values: Mapping[str, Any]) -> dict[str, Any]:
     known = trainer_keys()
     checked: dict[str, Any] = {}
     for key, value in values.items():
+        if key in METHODS[method].keys:
+            checked[key] = check_method_key(method, key, value)
+            continue
+        if elsewhere := [name for name, other in METHODS.items() if key in other.keys and key not in known]:
+            raise ValueError(f"trainer.{key} is for the method {' or '.join(elsewhere)}, and this one is {method}")
         if key in _OURS:
             raise ValueError(f"trainer.{key} is set by kollm - use {_OURS[key]} instead")
         if key in _UNUSED:

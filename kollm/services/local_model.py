@@ -148,8 +148,8 @@ def load_network(model: LocalModel, dtype: Any, family: Family = "causal", **opt
     return network
 
 
-def load_adapter(network: Any, adapter: LocalModel) -> Any:
-    """A network with an adapter's weights on it, in the form of PEFT's model, for answering.
+def load_adapter(network: Any, adapter: LocalModel, *, trainable: bool = False) -> Any:
+    """A network with an adapter's weights on it, in the form of PEFT's model, for answering or for training on.
 
     Raises:
         InputError: no weights, pickled ones, or an adapter that does not fit or that loads more than itself.
@@ -160,7 +160,7 @@ def load_adapter(network: Any, adapter: LocalModel) -> Any:
     check_weights(adapter.complete().folder, adapter.name)
     try:
         with _library_errors():
-            return PeftModel.from_pretrained(network, str(adapter.folder))
+            return PeftModel.from_pretrained(network, str(adapter.folder), is_trainable=trainable)
     except _UnreadableError as error:
         raise InputError(
             f"The adapter '{adapter.name}' does not fit the model '{network.name_or_path}' ({error}) - name the model that "

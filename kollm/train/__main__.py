@@ -24,6 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", required=True, help="dataset folder or Hub id")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the adapter")
     parser.add_argument("--base", type=Path, help="folder of the base model, instead of the recipe's")
+    parser.add_argument("--start", help="adapter that training starts from, and that preferences are held to")
     parser.add_argument("--outbox", action="store_true", help="set checkpoints aside to be published")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe's key")
     return parser
@@ -39,14 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Microbatches differ in size. Blocks that cannot grow left 3 to 10 GiB of an H100 unusable, these 1.
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     try:
-        from kollm.train.job import run
+        from kollm.recipe.load import load_recipe
+        from kollm.train.job import train_recipe
 
-        run(
-            options.recipe,
+        train_recipe(
+            load_recipe(options.recipe, options.set),
             options.dataset,
             options.output,
             base=options.base,
-            overrides=options.set,
+            start=options.start,
             outbox=options.outbox,
         )
     except Exception as error:

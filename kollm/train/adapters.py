@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import AdaptionPromptConfig, IA3Config, LoraConfig, PeftConfig, TaskType
 from peft.tuners.lora import LoraLayer
 
-from kollm.core.errors import RecipeError
-from kollm.recipe.schema import Recipe
+from kollm.core.errors import InputError, RecipeError
+from kollm.core.results import read_training_file
+from kollm.recipe.schema import Adapter, Recipe
+from kollm.recipe.tokens import PromptEncoder
+from kollm.services.adapter_base import find_adapter_base
+from kollm.services.local_model import LocalModel, adapter_config, find_model
 from kollm.train import adaption_prompt
 
 FUSED = "query_key_value"
@@ -165,3 +170,50 @@ def _embeddings(model: Any) -> list[str]:
     """Last names of the input embedding and the head, which new tokens need trained."""
     wanted = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
     return sorted(name.rsplit(".", 1)[-1] for name, module in model.named_modules() if id(module) in wanted)
+
+
+def find_start(start: str | Path, base: LocalModel, encoder: PromptEncoder) -> LocalModel:
+    """The adapter that training starts from, found to be one of this base and this prompt.
+
+    Raises:
+        InputError: it is no adapter, or of a kind that cannot be trained on, of another base, or trained with another prompt.
+    """
+    found = find_model(start)
+    if not found.is_adapter:
+        raise InputError(
+            f"'{found.name}' is no adapter (no adapter_config.json) - --start takes one; a base is --base."
+        )
+    config = adapter_config(found.folder)
+    if config.get("peft_type") != "LORA":
+        raise InputError(
+            f"The adapter '{found.name}' is of the kind {config.get('peft_type')} - training starts from a LoRA or DoRA alone."
+        )
+    under = find_adapter_base(found)
+    if under.content() != base.content():
+        raise InputError(
+            f"The adapter '{found.name}' belongs to the base '{under.name}', and the recipe's base is '{base.name}' - start from "
+            "an adapter of the same base."
+        )
+    marker = found.folder / "training.json"
+    trained = read_training_file(marker) if marker.is_file() else {}
+    if trained.get("prompt_sha256") not in (None, encoder.sha256):
+        raise InputError(
+            f"The adapter '{found.name}' was trained with the prompt '{trained.get('prompt')}', and the recipe's is "
+            f"'{encoder.name}' - set prompt to the adapter's."
+        )
+    return found.complete()
+
+
+def adapter_of(start: LocalModel, wanted: Adapter) -> Adapter:
+    """The settings of an adapter that training starts from; they take the place of the recipe's, as its weights do."""
+    config = adapter_config(start.folder)
+    targets = config.get("target_modules")
+    return wanted.model_copy(
+        update={
+            "method": "dora" if config.get("use_dora") else "lora",
+            "r": config["r"],
+            "alpha": config["lora_alpha"],
+            "dropout": config.get("lora_dropout", 0.0),
+            "targets": tuple(sorted(targets)) if isinstance(targets, list) else (str(targets),),
+        }
+    )

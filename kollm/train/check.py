@@ -75,6 +75,7 @@ def check_recipe(recipe: Recipe, config: str | Path | None = None, base: Path | 
     """
     _check_numbers(recipe)
     _check_adapter(recipe)
+    _check_preferences(recipe)
     context = context_of(recipe, base)
     if context is not None:
         check_length(recipe, context)
@@ -231,6 +232,26 @@ def _check_adapter(recipe: Recipe) -> None:
             trainable_parameters(facts, adapter)
         except InputError as error:
             raise RecipeError(str(error)) from error
+
+
+def _check_preferences(recipe: Recipe) -> None:
+    """Refuse what a loss over pairs of answers cannot be combined with."""
+    if recipe.method == "sft":
+        return
+    if recipe.trainer.get("packing"):
+        raise RecipeError(
+            f"trainer.packing is true, and the method {recipe.method} compares whole answers, a row each - leave it out."
+        )
+    if recipe.loss != "completion":
+        raise RecipeError(
+            f"loss is '{recipe.loss}', and the method {recipe.method} is of answers alone - leave it out."
+        )
+    if recipe.trainer.get("neftune_noise_alpha"):
+        raise RecipeError(
+            f"trainer.neftune_noise_alpha is set, and the method {recipe.method} compares with a reference without noise - leave it out."
+        )
+    if recipe.trainer.get("label_smoothing") and recipe.trainer.get("loss_type", "sigmoid") != "robust":
+        raise RecipeError("trainer.label_smoothing is for loss_type robust alone - set loss_type too, or leave it out.")
 
 
 def _check_sharding(recipe: Recipe, config: str | Path) -> None:

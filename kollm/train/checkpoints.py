@@ -31,6 +31,8 @@ FINAL = "final"
 IDENTITY = "identity.json"
 """What the training is of; a resumed one must agree with it."""
 BEFORE = "heldout_before.json"
+REFERENCE = "reference.safetensors"
+"""What the model said of the pairs before its first step."""
 EVALUATIONS = "evaluations.jsonl"
 SAMPLES = "samples.jsonl"
 """What the adapter answered while it was trained; metrics.json has it at the end."""
@@ -44,7 +46,7 @@ SENT = "sent.json"
 RUNS = "runs.json"
 """The trackers' ids of their runs."""
 _SET_ASIDE = (SENT, MARKER, RECIPE, "metrics.json")
-_WHILE_TRAINING = (IDENTITY, BEFORE, EVALUATIONS, SAMPLES, RUNS, OUT_OF_MEMORY)
+_WHILE_TRAINING = (IDENTITY, BEFORE, REFERENCE, EVALUATIONS, SAMPLES, RUNS, OUT_OF_MEMORY)
 _UNWRITTEN = re.compile(r"inline_container|PytorchStreamWriter|iostream|file write failed")
 """What torch says where a file of its own cannot be written."""
 _SAVED = re.compile(

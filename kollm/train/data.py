@@ -42,6 +42,15 @@ class Example(NamedTuple):
     input_ids: Ids
     labels: Ids
 
+    @property
+    def length(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def supervised(self) -> int:
+        """Tokens that are predicted under the loss; the first token has no context and is not among them."""
+        return int((self.labels[1:] != IGNORED).sum())
+
 
 class Split(NamedTuple):
     """Rows to train on, and rows kept out by conversation."""
@@ -76,7 +85,7 @@ class Tokenised:
 
     @property
     def tokens(self) -> int:
-        return sum(len(example.input_ids) for example in self.examples)
+        return sum(example.length for example in self.examples)
 
     def moved(self) -> list[str]:
         """What has another place in the prompt than in the row, one line each."""
@@ -89,8 +98,7 @@ class Tokenised:
 
     @property
     def supervised(self) -> int:
-        """Tokens that are predicted under the loss; a row's first token has no context and is not among them."""
-        return sum(int((example.labels[1:] != IGNORED).sum()) for example in self.examples)
+        return sum(example.supervised for example in self.examples)
 
     def add(self, name: str, part: Tokenised) -> None:
         """Append the rows of a part."""
@@ -171,7 +179,7 @@ def tokenise(
                 counts["turn_by_turn"] += 1
             for row in rows:
                 counts["boundary_merge"] += row.merged
-                fitting = _shorten(row, encoder, max_length, counts) if row.length > max_length else row
+                fitting = shorten(row, encoder, max_length, counts) if row.length > max_length else row
                 if fitting is None:
                     counts["dropped"] += 1
                 else:
@@ -207,7 +215,7 @@ def _example(name: str, spans: Sequence[Span], loss: Loss) -> Example:
     return Example(name, np.asarray(ids, dtype=np.int32), np.asarray(labels, dtype=np.int32))
 
 
-def _shorten(row: Row, encoder: PromptEncoder, room: int, counts: Counter[str]) -> Row | None:
+def shorten(row: Row, encoder: PromptEncoder, room: int, counts: Counter[str]) -> Row | None:
     """The row cut to `room` tokens; None where no answer token fits."""
     record = row.record
     if record.history and row.length > room:

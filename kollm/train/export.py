@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gc
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from kollm.core.errors import InputError, StateError
-from kollm.core.ownership import Replacement, list_files, require_own, write_sealed
+from kollm.core.files import read_object
+from kollm.core.ownership import Replacement, foreign_files, list_files, own_files, require_own, write_sealed
+from kollm.core.progress import say
 from kollm.core.results import read_training_file
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
@@ -23,6 +26,7 @@ from kollm.services.local_model import (
     load_network,
     load_tokenizer,
 )
+from kollm.services.weights import content_hash
 from kollm.train.adapters import finish_adapter
 from kollm.train.model import load_model
 
@@ -62,7 +66,8 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
 
     Args:
         adapter: folder or Hub id of an adapter of kollm's.
-        output: new folder for the merged model; whole or absent, `training.json` is written last.
+        output: new folder for the merged model; whole or absent, `training.json` is written last. The same merge in it is
+            not made again.
         base: where the base is, if not where the adapter says.
         tolerance: largest mean difference, in nats.
 
@@ -74,8 +79,14 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
     folder = trained.folder
     _check_mergeable(trained)
     recipe = load_recipe(folder / "recipe.yaml")
-    require_own(output, None, "the merged model")
+    if own_files(output) is None:
+        require_own(output, None, "the merged model")
     under = find_adapter_base(trained, base)
+    made_of = {**written_base(under, output), "adapter_content": content_hash(folder)}
+    if (parity := _merged_before(output, made_of)) is not None and parity.mean <= tolerance:
+        say(f"merge: {output} is merged already")
+        return parity
+    require_own(output, None, "the merged model")
     tokenizer = load_tokenizer(trained)
     trained_on = None
     if recipe.quantization != "none":
@@ -104,10 +115,21 @@ def merge(adapter: str | Path, output: Path, *, base: str | None = None, toleran
             )
         for name in COPIED:
             shutil.copyfile(folder / name, work / name)
-        about = {**written_base(under, output), "merge": {**parity._asdict(), "tolerance": tolerance}}
+        about = {**made_of, "merge": {**parity._asdict(), "tolerance": tolerance}}
         write_sealed(work / TRAINING, {**read_training_file(folder / TRAINING), **about, "files": list_files(work)})
         place.publish({})
     return parity
+
+
+def _merged_before(output: Path, made_of: Mapping[str, Any]) -> Parity | None:
+    """What the same merge found that is whole in the folder, say because a kill came after its end; None for no such."""
+    listed = own_files(output)
+    if listed is None or TRAINING not in listed or foreign_files(output, listed):
+        return None
+    about = read_object(output / TRAINING)
+    if any(about.get(key) != value for key, value in made_of.items()) or "merge" not in about:
+        return None
+    return Parity(**{name: about["merge"][name] for name in Parity._fields})
 
 
 def _check_mergeable(trained: LocalModel) -> None:

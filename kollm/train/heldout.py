@@ -18,6 +18,11 @@ class TokenLoss(NamedTuple):
     loss: float
     tokens: int
 
+    @property
+    def over(self) -> int:
+        """What the loss is a mean over."""
+        return self.tokens
+
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def token_loss(model: Any, accelerator: Any, examples: Sequence[Example], pad_token_id: int, rows: int) -> TokenLoss:
@@ -42,7 +47,7 @@ def token_loss(model: Any, accelerator: Any, examples: Sequence[Example], pad_to
     )
     was_training = model.training
     model.eval()
-    _keep_weight_layout(model)
+    keep_weight_layout(model)
     for turn in range(count):
         index = turn * accelerator.num_processes + accelerator.process_index
         batch = collate(batches[index] if index < len(batches) else [])
@@ -56,7 +61,7 @@ def token_loss(model: Any, accelerator: Any, examples: Sequence[Example], pad_to
     return TokenLoss(float(total[0] / total[1].clamp(min=1)), int(total[1]))
 
 
-def _keep_weight_layout(model: Any) -> None:
+def keep_weight_layout(model: Any) -> None:
     """Leave bitsandbytes' 4-bit layers in training mode; nothing random is in them.
 
     In evaluation mode on a processor they repack their weights for a kernel without gradients, and training after it

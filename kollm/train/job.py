@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 from accelerate import PartialState
+from peft import PeftModel
 from safetensors import safe_open
 from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
@@ -31,16 +32,15 @@ from kollm.core.reading import as_object
 from kollm.core.records import Record
 from kollm.core.results import read_training_file
 from kollm.core.version import __version__
-from kollm.dataset.folder import dataset_fingerprint, read_manifest, training_parts
-from kollm.recipe.bases import facts_from_config, written_out
-from kollm.recipe.load import load_recipe
+from kollm.dataset.folder import dataset_fingerprint, read_manifest
+from kollm.recipe.bases import BaseFacts, facts_from_config, written_out
 from kollm.recipe.prompt import QUESTION
 from kollm.recipe.schema import TRAINED_KEYS, Recipe
 from kollm.recipe.tokens import PromptEncoder
 from kollm.services.adapter_base import written_base
-from kollm.services.local_model import LocalModel, find_whole_model, load_config
+from kollm.services.local_model import LocalModel, find_whole_model, load_adapter, load_config
 from kollm.services.repository import locate
-from kollm.train.adapters import finish_adapter, peft_config
+from kollm.train.adapters import adapter_of, find_start, finish_adapter, peft_config
 from kollm.train.attention import implementation
 from kollm.train.check import base_location, check_length, check_recipe
 from kollm.train.checkpoints import (
@@ -54,15 +54,19 @@ from kollm.train.checkpoints import (
     remove_checkpoints,
     saving,
 )
-from kollm.train.data import Example, Tokenised, conversations, part_lines, split_parts, tokenise, tokenise_parts
 from kollm.train.evaluation import Evaluations
+from kollm.train.forecast import Forecast, promise
+from kollm.train.gpus import gpu_named
+from kollm.train.material import material
 from kollm.train.model import add_tokens, load_base_tokenizer, load_model
 from kollm.train.outbox import Outbox
-from kollm.train.plan import checkpointing, flop_per_token, gpu_named
+from kollm.train.plan import checkpointing, flop_per_token
 from kollm.train.precision import Watchdog, check_precision
+from kollm.train.preference import PreferenceTrainer, Reference
 from kollm.train.prompts import make_encoder, prove
 from kollm.train.sft import (
     StepTrainer,
+    TrainingRows,
     compile_layers,
     layout,
     refused,
@@ -87,6 +91,8 @@ WITHOUT_EFFECT = (
     "run_name",
 )
 """Trainer keys that may change between a checkpoint and its resumption: the steps stay the same."""
+_BEFORE = {"method": "sft"}
+"""What trainings of earlier versions do not say, since there was nothing else."""
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
 
@@ -104,6 +110,7 @@ class Job:
         identity: what a checkpoint must agree with, see `_identity`.
         state: of this process among the training's.
         outbox: whether checkpoints are set aside to be published.
+        start: the adapter that training starts from, and preferences are held to; None for a fresh one.
     """
 
     recipe: Recipe
@@ -115,27 +122,31 @@ class Job:
     identity: dict[str, Any]
     state: PartialState
     outbox: bool = False
+    start: LocalModel | None = None
 
 
-def run(
-    recipe_name: str,
+def train_recipe(
+    recipe: Recipe,
     dataset: str,
     output: Path,
     *,
     base: Path | None = None,
-    overrides: Sequence[str] = (),
+    start: str | Path | None = None,
     outbox: bool = False,
 ) -> None:
-    """Train, or say that it is done already; with `outbox`, checkpoints are set aside to be published.
+    """Train, or say that it is done already.
+
+    Args:
+        recipe: what is trained how.
+        dataset: folder or Hub id.
+        output: folder for the adapter.
+        base: folder of the base, if not the recipe's.
+        start: adapter that training starts from, a folder or Hub id; preferences are held to it.
+        outbox: whether checkpoints are set aside to be published.
 
     Raises:
         KollmError: input that cannot be trained on; said before any weight is loaded where that is possible.
     """
-    train_recipe(load_recipe(recipe_name, overrides), dataset, output, base=base, outbox=outbox)
-
-
-def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | None = None, outbox: bool = False) -> None:
-    """As `run`, for a recipe in memory."""
     # Without `cpu`, accelerate takes each process of a machine without a GPU for the only one.
     cpu = bool(recipe.trainer.get("use_cpu", not torch.cuda.is_available()))
     seconds = recipe.trainer.get("ddp_timeout")
@@ -154,8 +165,11 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
     if recipe.base.new_tokens:
         add_tokens(tokenizer, Path(recipe.base.new_tokens))
     encoder = make_encoder(recipe.prompt, tokenizer, enable_thinking=recipe.enable_thinking)
+    first = None if start is None else find_start(start, under, encoder)
+    if first is not None:
+        recipe = recipe.model_copy(update={"adapter": adapter_of(first, recipe.adapter)})
     recipe = _with_true_origins(recipe, dataset, base).model_copy(update={"prompt": encoder.name})
-    identity = _identity(recipe, dataset, encoder.sha256)
+    identity = _identity(recipe, dataset, encoder.sha256, first)
     if _is_done(output, identity):
         say(f"train: {output} is trained already")
         return
@@ -164,7 +178,7 @@ def train_recipe(recipe: Recipe, dataset: str, output: Path, *, base: Path | Non
         check_length(recipe, context)
     if implementation(recipe, config.model_type) == "eager" and recipe.attention == "auto" and state.is_main_process:
         say(f"train: attention is eager, the only one that transformers has for '{config.model_type}'")
-    job = Job(recipe, dataset, output, under, config, encoder, identity, state, outbox)
+    job = Job(recipe, dataset, output, under, config, encoder, identity, state, outbox, first)
     with folder_lock(ensure_folder(output)) if state.is_main_process else nullcontext(), full_disk(output):
         _train(job)
 
@@ -183,9 +197,13 @@ def _train(job: Job) -> None:
         ) from error
     if job.outbox:
         trainer.add_callback(Outbox(output, lambda folder: _about(job, trainer, folder), metrics))
+    length = trainer.args.max_length
+    forecast = Forecast(trainer.batches, promise(job.recipe, _facts(job.config), trainer.accelerator, length))
+    trainer.add_callback(forecast)
     watched = bool(job.recipe.trainer.get("eval_steps"))
     evaluations = Evaluations(trainer, job.recipe, output, job.encoder.ends, asked) if watched else None
     metrics = {**train(trainer, output, evaluations), **metrics, "model": _work(trainer, job.config, job.recipe)}
+    metrics |= {"forecast": forecast.said} if forecast.said else {}
     metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
     with saving(output / CHECKPOINTS / FINAL):
         trainer.save_model(str(output / CHECKPOINTS / FINAL))
@@ -222,14 +240,6 @@ class _Prepared(NamedTuple):
     questions: dict[str, str]
 
 
-class _Data(NamedTuple):
-    """The rows to train on, those that are held out, and the held-out conversations."""
-
-    rows: Tokenised
-    heldout: Tokenised
-    records: list[Record]
-
-
 def _prepare(job: Job) -> _Prepared:
     """Everything that training needs; the data is read and checked before the weights are loaded."""
     recipe, state = job.recipe, job.state
@@ -238,67 +248,48 @@ def _prepare(job: Job) -> _Prepared:
         config.max_length = min(config.max_length, _context(job.config) or config.max_length)
     encoder, tokenizer = job.encoder, job.encoder.tokenizer
     proof = prove(encoder)
-    rows, heldout, records = _rows(recipe, job.dataset, encoder, config.max_length)
+    data = material(recipe, job.dataset, encoder, config.max_length)
     if state.is_main_process:
-        say(f"train: {proof.sentence(encoder.name)}")
-        for line in rows.moved():
-            say(f"train: {line}")
-        say(f"train: {len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss")
-        for line in part_lines(rows):
+        for line in (proof.sentence(encoder.name), *data.lines):
             say(f"train: {line}")
     model = load_model(recipe, job.base, tokenizer, encoder.ends)
+    if job.start is not None:
+        model = load_adapter(model, job.start, trainable=True)
     try:
         callbacks = [Watchdog(), Tracker(job.output), Trackers(recipe, job.output)]
-        trainer = make_trainer(
-            recipe, config, model, tokenizer, rows.examples, heldout.examples, state.num_processes, callbacks
-        )
+        rows = TrainingRows(data.examples, data.heldout, tokenizer)
+        trainer = make_trainer(recipe, config, model, rows, state.num_processes, callbacks)
     except (torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except (ValueError, ImportError, RuntimeError) as error:  # a tracker that is not installed, say
         raise refused(recipe, error) from error
-    metrics = {
-        "rows": {"train": len(rows.examples), "heldout": len(heldout.examples), **rows.counts},
-        "tokens": {"total": rows.tokens, "supervised": rows.supervised},
-        "shares": {name: share._asdict() for name, share in rows.shares.items()},
-        "heldout_conversations": conversations(records),
-    }
-    asked = heldout.examples[: recipe.generation.during_training]
-    wanted = {example.id for example in asked}
-    return _Prepared(trainer, metrics, {row.id: row.instruction for row in records if row.id in wanted})
+    if isinstance(trainer, PreferenceTrainer):
+        trainer.add_callback(Reference(trainer, job.output))
+    return _Prepared(trainer, data.metrics, data.questions)
 
 
 def make_trainer(
     recipe: Recipe,
     config: SFTConfig,
     model: Any,
-    tokenizer: Any,
-    examples: Sequence[Example],
-    heldout: Sequence[Example],
+    rows: TrainingRows,
     processes: int,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> StepTrainer:
     """The recipe's trainer for a base in memory, its adapter in place."""
     steps = layout(recipe, config, processes)
-    trainer = StepTrainer(model, config, examples, heldout, tokenizer, steps, peft_config(recipe, model), callbacks)
+    fresh = None if isinstance(model, PeftModel) else peft_config(recipe, model)
+    if recipe.method == "sft":
+        trainer = StepTrainer(model, config, rows, steps, fresh, callbacks)
+    else:
+        trainer = PreferenceTrainer(recipe, model, config, rows, steps, fresh, callbacks)
     finish_adapter(trainer.model, recipe)
     if recipe.trainer.get("torch_compile"):
         compile_layers(trainer.model)
     return trainer
 
 
-def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int) -> _Data:
-    split, parts = split_parts(training_parts(dataset), recipe.data.holdout, recipe.data.holdout_seed)
-    rows = tokenise_parts(parts, split.train, encoder, max_length=max_length, loss=recipe.loss)
-    if not rows.examples:
-        raise InputError(
-            f"None of the {len(split.train)} rows of '{dataset}' has room for an answer in {max_length} tokens - "
-            "raise trainer.max_length."
-        )
-    heldout = tokenise(split.heldout, encoder, max_length=max_length)
-    return _Data(rows, heldout, split.heldout)
-
-
-def _identity(recipe: Recipe, dataset: str, prompt_sha256: str) -> dict[str, Any]:
+def _identity(recipe: Recipe, dataset: str, prompt_sha256: str, start: LocalModel | None = None) -> dict[str, Any]:
     """What a checkpoint or a finished adapter must agree with, key by key."""
     values = recipe.model_dump(mode="json")
     keys = {key: values[key] for key in TRAINED_KEYS}
@@ -306,6 +297,8 @@ def _identity(recipe: Recipe, dataset: str, prompt_sha256: str) -> dict[str, Any
         keys["base"]["new_tokens"] = file_sha256(require_file(Path(recipe.base.new_tokens), "The file of new tokens"))
     keys["trainer"] = {key: value for key, value in keys["trainer"].items() if key not in WITHOUT_EFFECT}
     keys["data.holdout"] = [recipe.data.holdout, recipe.data.holdout_seed]
+    if start is not None:
+        keys["start"] = start.content()
     return {
         "recipe": keys,
         "recipe_fingerprint": _portable(recipe).fingerprint(),
@@ -358,7 +351,8 @@ def _with_true_origins(recipe: Recipe, dataset: str, base: Path | None) -> Recip
 
 def _compare(there: dict[str, Any], wanted: dict[str, Any], output: Path) -> None:
     before = as_object(there.get("recipe"), output)
-    changed = [key for key, value in wanted["recipe"].items() if before.get(key) != value]
+    changed = [key for key, value in wanted["recipe"].items() if before.get(key, _BEFORE.get(key)) != value]
+    changed += [key for key in ("start",) if key in before and key not in wanted["recipe"]]
     changed += [key for key in ("dataset", "prompt_sha256") if there.get(key) != wanted[key]]
     if changed:
         raise StateError(
@@ -366,14 +360,17 @@ def _compare(there: dict[str, Any], wanted: dict[str, Any], output: Path) -> Non
         )
 
 
+def _facts(config: Any) -> BaseFacts:
+    if written_out(config.model_type):
+        return facts_from_config(config.name_or_path, config.to_dict())
+    return count(config, config.name_or_path)
+
+
 def _work(trainer: StepTrainer, config: Any, recipe: Recipe) -> dict[str, Any]:
     """Parameters, and the work of a token counted for frozen weights; with a known GPU, its share of the peak (MFU)."""
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     about: dict[str, Any] = {"trainable_parameters": trainable}
-    if written_out(config.model_type):
-        facts = facts_from_config(config.name_or_path, config.to_dict())
-    else:
-        facts = count(config, config.name_or_path)
+    facts = _facts(config)
     mean = sum(trainer.batches.lengths) / len(trainer.batches.lengths)
     flop = flop_per_token(facts, recipe.adapter, checkpointing(recipe), int(mean))
     about |= {"parameters": facts.parameters, "flop_per_token": flop}

@@ -16,6 +16,7 @@ from kollm.core.lock import folder_lock
 from kollm.core.processes import run_module
 from kollm.core.progress import say
 from kollm.dataset.folder import read_records
+from kollm.dataset.preferences import read_preferences
 from kollm.recipe.schema import Recipe
 from kollm.train.check import accelerate_settings, base_location, check_recipe, config_file
 from kollm.train.checkpoints import CHECKPOINTS, OUT_OF_MEMORY, check_output
@@ -99,7 +100,10 @@ def check_launch(
             "pip install deepspeed."
         )
     base_location(recipe, base)
-    next(read_records(dataset, split="train"), None)
+    if recipe.method == "sft":
+        next(read_records(dataset, split="train"), None)
+    else:
+        next(read_preferences(dataset, "train"), None)
 
 
 def launch(command: Sequence[str]) -> None:

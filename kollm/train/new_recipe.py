@@ -20,11 +20,13 @@ from kollm.core.files import write_atomic
 from kollm.core.records import Record
 from kollm.recipe.bases import BaseFacts
 from kollm.recipe.load import parse_recipe
+from kollm.recipe.methods import METHODS, MethodName, method_settings
 from kollm.recipe.schema import Recipe
 from kollm.services.local_model import find_whole_model, load_config
+from kollm.train.gpus import gpu_named
 from kollm.train.model import load_base_tokenizer
 from kollm.train.packing import PACKABLE
-from kollm.train.plan import Setup, gpu_named, memory_of
+from kollm.train.plan import Setup, memory_of
 from kollm.train.prompts import make_encoder, prompt_name
 from kollm.train.shapes import base_facts_of, count, linear_targets, meta_model
 
@@ -45,7 +47,14 @@ class _Lengths:
     rows: int
 
 
-def new_recipe(base: str, records: Iterable[Record] = (), *, name: str = "", revision: str | None = None) -> Recipe:
+def new_recipe(
+    base: str,
+    records: Iterable[Record] = (),
+    *,
+    name: str = "",
+    revision: str | None = None,
+    method: MethodName = "sft",
+) -> Recipe:
     """Make a recipe.
 
     Args:
@@ -53,6 +62,7 @@ def new_recipe(base: str, records: Iterable[Record] = (), *, name: str = "", rev
         records: the rows that are to be trained on; none to assume their lengths.
         name: of the recipe; by default the base's.
         revision: commit of the base.
+        method: how is trained; the records of a preference method are those of both answers.
 
     Raises:
         InputError: there is no such base, or it is no language model.
@@ -67,12 +77,14 @@ def new_recipe(base: str, records: Iterable[Record] = (), *, name: str = "", rev
     context = facts.context or 2048
     lengths = _lengths(list(itertools.islice(records, 100_000)), tokenizer, prompt)
     length = min(context, LONGEST, max(256, 64 * math.ceil(lengths.long / 64)))
-    packing = config.model_type in PACKABLE
+    preferring = method != "sft"
+    packing = config.model_type in PACKABLE and not preferring
     card, quantization, batch = _fitting(facts, length)
     global_batch = 64 if lengths.rows >= 4_000 else 16
     values: dict[str, Any] = {
         "name": name or _name_of(base),
         "description": f"{base} on rows of one's own; made by kollm.",
+        **({"method": method} if preferring else {}),
         "base": {
             "model": under.repository or str(Path(base)),
             "revision": under.commit,
@@ -89,19 +101,20 @@ def new_recipe(base: str, records: Iterable[Record] = (), *, name: str = "", rev
         },
         "quantization": quantization,
         "trainer": {
-            "learning_rate": LEARNING_RATE,
+            "learning_rate": METHODS[method].learning_rate if preferring else LEARNING_RATE,
             "lr_scheduler_type": "cosine",
             "warmup_steps": 0.05,
-            "num_train_epochs": 3 if lengths.rows < 20_000 else 1,
+            "num_train_epochs": 1 if preferring or lengths.rows >= 20_000 else 3,
             "max_length": length,
             "packing": packing,
             "per_device_train_batch_size": min(batch, global_batch),
             "gradient_checkpointing": torch.cuda.is_available(),
             "logging_steps": 10,
+            **method_settings(method, {}),
         },
         "generation": {"preset": "greedy"},
         "global_batch_size": global_batch,
-        "origins": _origins(lengths, card, context, packing),
+        "origins": {**_origins(lengths, card, context, packing), **_method_origins(method)},
     }
     return parse_recipe(values, values["name"])
 
@@ -168,6 +181,21 @@ def _origins(lengths: _Lengths, card: str, context: int, packing: bool) -> dict[
         else "not known to keep rows apart in this architecture",
         "trainer.per_device_train_batch_size": f"what fits here ({card}); without effect on the result",
         "global_batch_size": f"kollm's default for {rows}",
+    }
+
+
+def _method_origins(method: MethodName) -> dict[str, str]:
+    """Where the settings of a preference method come from."""
+    if method == "sft":
+        return {}
+    known = METHODS[method]
+    trl = f"TRL's {known.config}" + (", which it keeps among its experiments" if known.experimental else "")
+    return {
+        "method": f"{known.title} ({known.paper}); keys of {trl}",
+        "trainer.learning_rate": f"kollm's default for {method} with LoRA; papers train all weights at 5e-7 to 8e-6",
+        "trainer.num_train_epochs": "kollm's default for preferences",
+        "trainer.packing": f"the method {method} compares whole answers",
+        **{f"trainer.{name}": key.origin for name, key in known.keys.items()},
     }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
-from peft import PeftConfig
+from peft import PeftConfig, PeftModel
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
@@ -19,6 +19,7 @@ from trl import SFTConfig, SFTTrainer
 from kollm.core.errors import RecipeError, StateError
 from kollm.core.files import read_json, write_json
 from kollm.core.progress import say
+from kollm.recipe.methods import METHODS
 from kollm.recipe.schema import Recipe
 from kollm.train.adapters import computes_in_base_type
 from kollm.train.batches import Collator, Layout, RunLength, StepBatches
@@ -31,7 +32,7 @@ from kollm.train.checkpoints import (
     last_checkpoint,
     saving,
 )
-from kollm.train.data import IGNORED, Example
+from kollm.train.data import Example
 from kollm.train.evaluation import Evaluations
 from kollm.train.head import add_compact_head
 from kollm.train.heldout import TokenLoss, token_loss
@@ -50,16 +51,24 @@ DEFAULTS: dict[str, Any] = {
 """What kollm trains with where a recipe says nothing and TRL's default is another."""
 
 
+class TrainingRows(NamedTuple):
+    """What a trainer learns from, tokens already: examples of one method, those that are held out, and their tokenizer."""
+
+    examples: Sequence[Any]
+    heldout: Sequence[Any]
+    tokenizer: Any
+
+
 class Examples(torch.utils.data.Dataset):  # type: ignore[misc]
     """The training rows as torch's DataLoader reads them."""
 
-    def __init__(self, examples: Sequence[Example]) -> None:
+    def __init__(self, examples: Sequence[Any]) -> None:
         self.examples = examples
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> Any:
         return self.examples[index]
 
 
@@ -70,6 +79,8 @@ def trainer_config(recipe: Recipe, output: Path) -> SFTConfig:
         RecipeError: a value that SFTConfig or the schedule of the learning rate refuses, or that this machine cannot do.
     """
     values = {**DEFAULTS, **recipe.trainer}
+    for key in METHODS[recipe.method].keys:  # its loss is kollm's own, see preference_losses.py
+        values.pop(key, None)
     for key in ("eval_steps", "load_best_model_at_end"):  # kollm measures the held-out loss itself, see evaluation.py
         values.pop(key, None)
     values.pop("packing", None)  # kollm packs by step, see batches.py
@@ -143,32 +154,34 @@ def _check_warmup(config: SFTConfig, steps: int) -> None:
 class StepTrainer(SFTTrainer):  # type: ignore[misc]
     """SFTTrainer on rows that are tokens already, in the order and the microbatches of `StepBatches`.
 
+    `measurement` is the kind of what `heldout_loss` returns, `unit` what its loss is a mean over.
+
     Args:
         model: the base model.
         config: its gradient accumulation is set from the layout.
-        examples: rows to train on.
-        heldout: rows whose loss is measured before the first step and after the last.
-        tokenizer: saved beside the weights.
+        rows: to train on, and those whose loss is measured before the first step and after the last; the tokenizer is saved
+            beside the weights.
         step_layout: see `layout`.
-        peft_config: the adapter; None for full fine-tuning.
+        peft_config: the adapter; None for full fine-tuning, and where the model has one already.
         callbacks: more of transformers' callbacks.
     """
+
+    measurement: Any = TokenLoss
+    unit = "tokens"
 
     def __init__(
         self,
         model: Any,
         config: SFTConfig,
-        examples: Sequence[Example],
-        heldout: Sequence[Example],
-        tokenizer: Any,
+        rows: TrainingRows,
         step_layout: Layout,
         peft_config: PeftConfig | None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        self.heldout = heldout
+        examples, self.heldout, tokenizer = rows
         self.step_layout = step_layout
-        lengths = [len(example.input_ids) for example in examples]
-        supervised = [int((example.labels[1:] != IGNORED).sum()) for example in examples]
+        lengths = [example.length for example in examples]
+        supervised = [example.supervised for example in examples]
         length = RunLength(config.num_train_epochs, config.max_steps)
         self.batches = StepBatches(lengths, step_layout, length, supervised)
         _check_warmup(config, length.steps_of(self.batches.steps))
@@ -178,17 +191,25 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
             model=model,
             args=config,
             train_dataset=Dataset.from_dict(first),  # a sample for TRL's checks; the rows follow below
-            data_collator=Collator(tokenizer.pad_token_id, step_layout.packed),
+            data_collator=self.collator(tokenizer.pad_token_id),
             processing_class=tokenizer,
             peft_config=peft_config,
             callbacks=[EpochStart(self.batches), Lines(), Clock(), *callbacks],
         )
-        self.train_dataset = Examples(examples)
+        self.train_dataset = self.dataset(examples)
         self.data_collator.masks_padding = self.aux_loss_enabled
         if self.accelerator.device.type == "cpu":
-            add_compact_head(self.model.get_base_model() if peft_config else self.model)
+            add_compact_head(self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
+
+    def collator(self, pad_token_id: int) -> Any:
+        """What makes a microbatch of examples."""
+        return Collator(pad_token_id, self.step_layout.packed)
+
+    def dataset(self, examples: Sequence[Any]) -> Examples:
+        """The examples as the collator takes them."""
+        return Examples(examples)
 
     def get_train_dataloader(self) -> DataLoader[Example]:
         loader = DataLoader(
@@ -222,12 +243,16 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         # num_items_in_batch counts all processes' tokens, and DDP averages the gradients over the processes.
         return loss * self.accelerator.num_processes
 
-    def heldout_loss(self) -> TokenLoss:
+    def heldout_loss(self) -> Any:
         """The held-out rows' loss, over all processes."""
         rows = self.args.per_device_train_batch_size
         pad = self.processing_class.pad_token_id
         measured: TokenLoss = token_loss(self.model_wrapped, self.accelerator, self.heldout, pad, rows)
         return measured
+
+    def compared(self, before: Any, after: Any) -> dict[str, Any]:
+        """What metrics.json holds of the held-out rows beside their loss."""
+        return {}
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         limit, self.args.save_total_limit = self.args.save_total_limit, None  # transformers removes whole folders
@@ -293,13 +318,13 @@ class Before(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, trainer: StepTrainer, file: Path) -> None:
         self._trainer, self._file = trainer, file
-        self.measured: TokenLoss | None = None
+        self.measured: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self._trainer.heldout:
             return
         if state.global_step > 0 and self._file.is_file():
-            self.measured = TokenLoss(**read_json(self._file))
+            self.measured = self._trainer.measurement(**read_json(self._file))
             return
         self.measured = self._trainer.heldout_loss()
         if state.is_world_process_zero:
@@ -337,7 +362,7 @@ def train(trainer: StepTrainer, output: Path, evaluations: Evaluations | None = 
         ) from error
     if before.measured and after and main:
         say(
-            f"train: held-out loss {before.measured.loss:.4f} before, {after.loss:.4f} after, over {after.tokens:,} tokens"
+            f"train: held-out loss {before.measured.loss:.4f} before, {after.loss:.4f} after, over {after.over:,} {trainer.unit}"
         )
     return {
         "history": [entry for entry in trainer.state.log_history if "loss" in entry],
@@ -346,6 +371,7 @@ def train(trainer: StepTrainer, output: Path, evaluations: Evaluations | None = 
             "tokens": after.tokens if after else 0,
             "before": before.measured.loss if before.measured else None,
             "after": after.loss if after else None,
+            **(trainer.compared(before.measured, after) if before.measured and after else {}),
         },
         **({**evaluations.about(), "best_step": best} if evaluations is not None else {}),
         "throughput": throughput(trainer),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -146,14 +145,16 @@ def test_a_copied_work_folder_answers_with_its_own_base(whole: Path, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_at_five_random_moments_it_ends_the_same(whole: Path, tmp_path: Path) -> None:
-    folder, moments = tmp_path / "demo", random.Random(20231101)
-    expected = sum(stage["seconds"] for stage in read_json(whole / "run.json")["stages"].values())
-    for _ in range(5):
+def test_killed_in_training_and_in_answering_it_ends_the_same(whole: Path, tmp_path: Path) -> None:
+    """`benchmarks/kills.py` does it at a hundred random moments, to one process or to all of them."""
+    folder = tmp_path / "demo"
+    for begun in ("adapter/checkpoints/checkpoint-1/complete.json", "generations.jsonl.*.part-0"):
         process = subprocess.Popen(
             command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        time.sleep(moments.uniform(1.0, max(2.0, expected / 2)))
+        while not any(path.stat().st_size for path in folder.glob(begun)):
+            assert process.poll() is None
+            time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     run(folder)
@@ -210,3 +211,30 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(StateError, match="holds a run of the recipe 'other'"):
         run_recipe(tiny(), RunOptions(folder=tmp_path))
+
+
+def test_only_a_toy_that_nobody_asked_to_launch_trains_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = {"dataset": StageResult(str(tmp_path), ""), "base": StageResult(str(tmp_path), "")}
+    here: list[str] = []
+
+    def note(how: str) -> None:
+        here.append(how)
+        raise StateError("enough")
+
+    monkeypatch.setattr("kollm.run.training.check_launch", lambda *_, **__: None)
+    monkeypatch.setattr("kollm.run.training.launch", lambda _: note("launched"))
+    monkeypatch.setattr("kollm.train.job.train_recipe", lambda *_, **__: note("here"))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    adapter = next(stage for stage in STAGES if stage.name == "adapter")
+    real = tiny("base.model=EleutherAI/polyglot-ko-1.3b", "base.toy=null")
+    for recipe, options in (
+        (tiny(), RunOptions(tmp_path)),
+        (tiny(), RunOptions(tmp_path, config="cpu")),
+        (tiny(), RunOptions(tmp_path, processes=2)),
+        (real, RunOptions(tmp_path)),
+    ):
+        with pytest.raises(StateError, match="enough"):
+            adapter.work(Run(recipe, options, results))
+    assert here == ["here", "launched", "launched", "launched"]

@@ -1,7 +1,8 @@
-"""What reads other people's text takes linear time: twice the text costs about twice the processor time."""
+"""What reads other people's text takes linear time: eight times the text costs about eight times the processor time."""
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import time
@@ -29,9 +30,10 @@ from kollm.translate.lines import changed_lines
 from kollm.translate.masking import make_document, mask
 from tests.security.hostile import SHAPES
 
-MOST = 3.0
-"""Processor time for twice the text, as a multiple: linear is 2, quadratic 4."""
-NOISE = 0.1
+SHORT, LONG = 8_000, 64_000
+MOST = 14.0
+"""Processor time for eight times the text, as a multiple: linear is 8, quadratic 64."""
+NOISE = 0.04
 """Seconds that say nothing on a machine that does other things too."""
 TOO_LONG = 5.0
 
@@ -102,31 +104,35 @@ def _seconds(read: Callable[[str], object], text: str) -> float:
     return time.process_time() - start
 
 
-def _slow_shapes(read: Callable[[str], object], lengths: tuple[int, int]) -> dict[str, tuple[float, float]]:
+def _slow_shapes(read: Callable[[str], object]) -> dict[str, tuple[float, float]]:
+    """Shapes of text that cost more than their length, with the seconds of both lengths."""
     slow = {}
     for name, shape in SHAPES.items():
-        short, long = shape(lengths[0]), shape(lengths[1])
+        once, long = 0.0, shape(LONG)
         for _ in range(3):  # a neighbour's work can double a time, hardly three times in a row
-            once, twice = _seconds(read, short), _seconds(read, long)
-            if twice <= MOST * once + NOISE and twice < TOO_LONG:
+            many = _seconds(read, long)
+            if many > NOISE:
+                once = _seconds(read, shape(SHORT))
+            if many <= MOST * once + NOISE and many < TOO_LONG:
                 break
         else:
-            slow[name] = (once, twice)
+            slow[name] = (once, many)
     return slow
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a timer of processor time")
 @pytest.mark.parametrize("reader", READERS)
 def test_long_texts_cost_linear_time(reader: str) -> None:
-    assert _slow_shapes(READERS[reader], (10_000, 20_000)) == {}
+    assert _slow_shapes(READERS[reader]) == {}
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a timer of processor time")
-@pytest.mark.parametrize("reader", READERS)
-def test_very_long_texts_cost_linear_time(reader: str) -> None:
-    for length in (50_000, 100_000):
-        assert _slow_shapes(READERS[reader], (length, 2 * length)) == {}
+def test_a_careless_reader_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {name: SHAPES[name] for name in ("long word", "DNA")}
+    for name, value in {"SHAPES": few, "TOO_LONG": 0.5}.items():
+        monkeypatch.setattr(sys.modules[__name__], name, value)
+    careless = re.compile(r"a*b")
+    assert set(_slow_shapes(careless.findall)) == {"long word"}
 
 
 def test_every_shape_has_the_length_that_was_asked_for() -> None:

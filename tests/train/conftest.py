@@ -45,10 +45,13 @@ def row(number: int, **changes: object) -> Record:
     return Record(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def write_dataset(folder: Path, rows: list[Record]) -> Path:
+CARD = "---\nlicense: cc-by-sa-3.0\n---\n# Rows of a test\n"
+
+
+def write_dataset(folder: Path, rows: list[Record], card: str = CARD) -> Path:
     with DatasetWriter(folder) as writer:
         writer.write(Part("dolly", "train"), to_table(rows))
-        writer.publish({"sources": ["dolly"]}, "---\nlicense: cc-by-sa-3.0\n---\n# Rows of a test\n")
+        writer.publish({"sources": ["dolly"]}, card)
     return folder
 
 

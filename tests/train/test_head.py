@@ -12,7 +12,7 @@ import torch
 from kollm.train.batches import Collator, Layout
 from kollm.train.data import IGNORED, Example
 from kollm.train.head import add_compact_head
-from kollm.train.sft import StepTrainer
+from kollm.train.sft import StepTrainer, TrainingRows
 from tests.train.tiny import tiny_model, trainer_arguments, word_tokenizer
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -83,7 +83,7 @@ def test_training_adds_the_auxiliary_loss_of_experts_and_leaves_padding_out_of_i
     model = tiny_model("mixtral", router_aux_loss_coef=0.5)
     layout = Layout(2, 1, 2, 128, packed, seed=0)
     arguments = trainer_arguments(tmp_path)
-    trainer = StepTrainer(model, arguments, rows, [], word_tokenizer(63), layout, None)
+    trainer = StepTrainer(model, arguments, TrainingRows(rows, [], word_tokenizer(63)), layout, None)
     inputs = trainer.data_collator(rows)
     supervised = (inputs["labels"][:, 1:] != IGNORED).sum()
     loss = trainer.compute_loss(model.eval(), dict(inputs), num_items_in_batch=supervised)

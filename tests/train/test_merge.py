@@ -94,13 +94,22 @@ def test_the_folder_is_whole_and_carries_its_history(adapter_of, tmp_path: Path)
     for name in ("recipe.yaml", "metrics.json", "chat_template.jinja"):
         assert (output / name).read_bytes() == (adapter / name).read_bytes()
     about = read_json(output / "training.json")
-    own = {"merge", "files", "sha256", "location"}
+    own = {"merge", "files", "sha256", "location", "adapter_content"}
     before = read_json(adapter / "training.json")
     assert {key: about[key] for key in about if key not in own} == {
         key: before[key] for key in before if key not in own
     }
     assert set(about["files"]) == {path.name for path in output.iterdir()} - {"training.json"}
     assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+    times = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+    again = CliRunner().invoke(cli, ["merge", str(adapter), "-o", str(output)], catch_exceptions=False)
+    assert again.exit_code == 0 and again.stdout == shown.stdout, "as after a kill at its end"
+    assert {path.name: path.stat().st_mtime_ns for path in output.iterdir()} == times
+    with pytest.raises(InputError, match="is in use"):
+        merge(adapter_of("dora"), output)
+    (output / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="is in use"):
+        merge(adapter, output)
 
 
 @pytest.mark.slow
@@ -143,3 +152,20 @@ def test_what_cannot_be_merged_is_one_sentence(adapter_of, base: Path, tmp_path:
     with pytest.raises(InputError, match=r"has no training\.json: its training was cut off"):
         merge(copy, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("size", [0, 700, 60_000])
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(adapter_of, size: int, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    import resource
+
+    adapter, output = adapter_of("lora"), tmp_path / "merged"
+    before = {path.name: path.read_bytes() for path in adapter.iterdir() if path.is_file()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))  # which programs meet as they meet a full disk
+    try:
+        with pytest.raises(StateError, match=rf"^'{output}.* cannot be (used|written) \(.*File too large"):
+            merge(adapter, output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+    assert {path.name: path.read_bytes() for path in adapter.iterdir() if path.is_file()} == before

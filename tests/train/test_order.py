@@ -19,7 +19,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from kollm.train.batches import Layout
 from kollm.train.data import Example
-from kollm.train.sft import StepTrainer
+from kollm.train.sft import StepTrainer, TrainingRows
 from tests.train.tiny import trainer_arguments, word_tokenizer
 
 ROWS, GLOBAL_BATCH, EPOCHS, MAX_LENGTH = 22, 6, 5, 16
@@ -75,7 +75,7 @@ def processes(request: Any, examples: list[Example], tmp_path: Path) -> list[One
         arguments = trainer_arguments(tmp_path, num_train_epochs=EPOCHS)
         layout = Layout(GLOBAL_BATCH, count, 2, MAX_LENGTH, packed, seed=3)
         tokenizer = word_tokenizer(ROWS)
-        trainer = OneProcess(model, arguments, examples, [], tokenizer, layout, None)
+        trainer = OneProcess(model, arguments, TrainingRows(examples, [], tokenizer), layout, None)
         trainer.rank = rank
         trainers.append(trainer)
     return trainers

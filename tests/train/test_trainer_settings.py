@@ -19,7 +19,7 @@ from kollm.recipe.schema import Recipe
 from kollm.recipe.trainer_keys import trainer_keys, working_keys
 from kollm.train.data import Example
 from kollm.train.job import make_trainer
-from kollm.train.sft import trainer_config
+from kollm.train.sft import TrainingRows, trainer_config
 from kollm.train.tracker import Tracker
 from tests.train.tiny import tiny_model, word_tokenizer
 
@@ -44,7 +44,7 @@ def made(output: Path, changes: dict[str, Any], architecture: str = "llama") -> 
     recipe = recipe_with(changes)
     config = trainer_config(recipe, output)
     model = tiny_model(architecture)
-    return make_trainer(recipe, config, model, word_tokenizer(63), examples(), [], 1)
+    return make_trainer(recipe, config, model, TrainingRows(examples(), [], word_tokenizer(63)), 1)
 
 
 def trained(output: Path, changes: dict[str, Any], architecture: str = "llama") -> SimpleNamespace:

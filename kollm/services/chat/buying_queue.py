@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from kollm.core.errors import StateError
 from kollm.services.buying import Buying, Leases
 from kollm.services.ledger import Answer, Charge, Purchase
 
@@ -70,6 +71,14 @@ class BuyingQueue:
         self._writer = None
 
     def _commit(self, work: _Work) -> Leases:
+        try:
+            return self._commit_all(work)
+        except StateError:
+            if work.settled:  # what was paid for is kept also where there is no room to buy more
+                self._buying.settle(work.settled)
+            raise
+
+    def _commit_all(self, work: _Work) -> Leases:
         with self._buying.ledger.transaction():
             if work.settled:
                 self._buying.settle(work.settled)

@@ -25,6 +25,7 @@ import platformdirs
 from kollm.core.errors import StateError
 from kollm.core.files import ensure_folder
 from kollm.services.ledger.owner import is_gone
+from kollm.services.ledger.reserve import Reserve
 from kollm.services.ledger.row import charge_fault, compact_json, content_fault
 from kollm.services.purchase import Answer, Charge, Expense, InFlight, Purchase, Stats
 
@@ -103,6 +104,7 @@ class Ledger:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self.path = connection, path
         self._lock = threading.RLock()
+        self._reserve = Reserve(path)
 
     @classmethod
     def open(cls, path: Path | None = None) -> Self:
@@ -142,6 +144,10 @@ class Ledger:
         """The answers of those keys that have one."""
         return {key: entry.answer for key, entry in self.look(keys).items() if entry.answer is not None}
 
+    def answered(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys that have an answer, which is not read."""
+        return {key for (key,) in self._select("key", "content IS NOT NULL", keys)}
+
     def look(self, keys: Iterable[str]) -> dict[str, Entry]:
         """How those of the keys stand that the ledger knows.
 
@@ -160,7 +166,12 @@ class Ledger:
             items: key -> what will be sent, and what it may be charged.
             owner: who sends it.
             seconds: how long nobody else may send it; None for no lease.
+
+        Raises:
+            StateError: the disk has no room for it, or for the answers.
         """
+        if items:
+            self._reserve.fill()
         until = None if seconds is None else time.time() + seconds
         with self._transaction() as connection:
             change = self._next_change()
@@ -181,11 +192,21 @@ class Ledger:
     def answer_all(self, answers: Mapping[str, Answer], owner: str = "") -> None:
         """Write the answers of one request in one transaction; call it before using them.
 
-        Should two processes have bought the same text, the first answer stays and both are counted as paid.
+        Should two processes have bought the same text, the first answer stays and both are counted as paid. Where the disk
+        is full, they take the room that was set aside for them.
 
         Raises:
             StateError: a purchase that was never begun, or an answer that is none; nothing is written then.
         """
+        try:
+            self._answer_all(answers, owner)
+        except StateError as error:
+            refused = isinstance(error.__cause__, sqlite3.OperationalError) and not self._connection.in_transaction
+            if not refused or not self._reserve.give():
+                raise
+            self._answer_all(answers, owner)
+
+    def _answer_all(self, answers: Mapping[str, Answer], owner: str) -> None:
         with self._transaction() as connection:
             change = self._next_change()
             for key, answer in answers.items():

@@ -1,0 +1,45 @@
+"""What `--dataset` names where preferences are trained on: a dataset folder of kollm with pairs, or pairs of a user's own."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from kollm.core.errors import InputError
+from kollm.core.progress import say
+from kollm.core.records import content_id
+from kollm.dataset.folder import MANIFEST, read_manifest
+from kollm.dataset.given import FOLDER, is_own
+from kollm.dataset.pairs.make import make_pairs
+from kollm.dataset.pairs.settings import PairSettings
+from kollm.sources.own import OwnOptions
+from kollm.sources.own.pairs import read_own_pairs
+
+
+def given_pairs(name: str | Path, work: Path, options: OwnOptions | None = None) -> str:
+    """The dataset folder or Hub name of pairs to train on; pairs of a user's own are made one first.
+
+    Args:
+        name: what `--dataset` names.
+        work: folder beside which the dataset is kept.
+        options: what the user says of pairs of their own.
+
+    Raises:
+        InputError: there is no such dataset, it holds no pairs, or an evaluation task is among them.
+        ServiceError: the Hub cannot be reached.
+    """
+    if not is_own(name):
+        return str(name)
+    if str(name) == "-":
+        raise InputError("Pairs are not read from standard input here - write them to a file, and name that.")
+    options = options or OwnOptions()
+    own = read_own_pairs(name, options)
+    key = content_id({"pairs": own.rows.revision, **asdict(options)})
+    folder = work / FOLDER / f"pairs-{key.removeprefix('sha256:')[:12]}"
+    if (folder / MANIFEST).is_file():
+        rows = sum(read_manifest(folder)["rows"].values())
+        say(f"{own.rows.where}: {rows:,} pairs, as they were read before ({folder})")
+        return str(folder)
+    report = make_pairs([name], folder, PairSettings(own=options))
+    say(f"{own.rows.where}: {sum(report.rows.values()):,} pairs; {report.length.sentence()}")
+    return str(folder)
