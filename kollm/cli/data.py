@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -112,6 +113,7 @@ def build(
 
     Stopped anywhere, the same command goes on: what was translated is not bought again, and what the Hub has is not sent again.
     """
+    from kollm.dataset.folder import said_place
     from kollm.dataset.pipeline import build_dataset
     from kollm.dataset.plan import plan_build
 
@@ -121,7 +123,9 @@ def build(
     if private and repository is None:
         raise click.UsageError("--private is for --push - leave it out.")
     if dry_run:
+        place = said_place(Path(output))
         _show_plan(plan_build(inputs, translator=translator, settings=settings, processes=processes))
+        click.echo(place)
     if repository is not None:
         _require_pushable(repository, private, inputs)
     if dry_run:
