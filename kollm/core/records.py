@@ -172,15 +172,19 @@ class Record:
         source = self.original
         if source is None or not self.translated:
             return self
-        whole = replace(
-            self,
-            instruction=source.instruction,
-            input=source.input,
-            output=source.output,
-            history=source.history,
-            system=source.system,
+        return type(self)(
+            id=self.id,
+            source=self.source,
+            instruction=normalise(source.instruction),
+            input=normalise(source.input),
+            output=normalise(source.output),
+            history=tuple((normalise(user), normalise(assistant)) for user, assistant in source.history),
+            system=normalise(source.system),
+            lang=self.lang,
+            licence=self.licence,
+            original=source,
+            provenance=self.provenance,
         )
-        return whole.map_texts(normalise)
 
     def messages(self) -> list[dict[str, str]]:
         """The chat form: `role` and `content`, and on the last user turn `input` where there is one.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from kollm.core.records import Record
+from kollm.core.records import Original, Record
+from kollm.core.text import normalise
 
 _READ = 2_000
 _URL = re.compile(r"(?:https?://|www\.)[^\s<>\"']{1,2000}", re.IGNORECASE)
@@ -37,8 +38,9 @@ def asks_about_unseen(record: Record) -> bool:
     The input is an address or a file's name and nothing else, though the question is not about the address itself; or
     the question speaks of a picture that is given, and no text is.
     """
-    asked = record.english() if record.translated else record
-    question, given = asked.instruction[:_READ], asked.input[:_READ].strip()
+    # what `record.english()` would give, without its long fields
+    asked: Record | Original = record.original if record.translated and record.original is not None else record
+    question, given = normalise(asked.instruction)[:_READ], normalise(asked.input)[:_READ].strip()
     rest = _URL.sub(" ", given).strip(" \t\n.,;:-()[]<>\"'`")
     if given and (not rest or _FILE.fullmatch(rest) or _ATTACHED.fullmatch(rest)):
         return not _ABOUT_ADDRESSES.search(question)
