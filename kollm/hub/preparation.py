@@ -191,7 +191,7 @@ def _adapter(plain: Publication, folder: Path, names: Names, base_commit: str | 
         **plain.files,
         "adapter_config.json": _json({**config, "base_model_name_or_path": base.repository, "revision": base.revision}),
         TRAINING: _json({**training, "location": str(base)}),
-        RECIPE: _public_recipe(folder),
+        RECIPE: _public_recipe(folder, base),
     }
     made = replace(plain, files=files, needs=needs)
     return _with_card(made, trained_card("adapter", folder, plain.repository, lineage))
@@ -204,7 +204,7 @@ def _model(plain: Publication, folder: Path, names: Names) -> Publication:
     _check_end_of_text(folder)
     base, base_folder = _base(folder, training, names)
     lineage = _lineage(folder, training, base, base_folder, names)
-    files = {**plain.files, TRAINING: _json({**training, "location": str(base)}), RECIPE: _public_recipe(folder)}
+    files = {**plain.files, TRAINING: _json({**training, "location": str(base)}), RECIPE: _public_recipe(folder, base)}
     return _with_card(replace(plain, files=files), trained_card("model", folder, plain.repository, lineage))
 
 
@@ -315,6 +315,7 @@ def _lineage(
         licence=joined_licence(parts),
         licence_parts=parts,
         report=find_report(folder, names.report, names.unjudged),
+        translated=read_manifest(files).get("translator", {}).get("name", "") not in ("none", ""),
     )
 
 
@@ -340,9 +341,9 @@ def _portable(publication: Publication) -> Publication:
     return replace(publication, files={**publication.files, name: _json(config)})
 
 
-def _public_recipe(folder: Path) -> bytes:
+def _public_recipe(folder: Path, base: Reference) -> bytes:
     """The recipe with the names of local files in place of their paths, which mean nothing elsewhere."""
-    return to_yaml(public_recipe(folder)).encode("utf-8") + b"\n"
+    return to_yaml(public_recipe(folder, base)).encode("utf-8") + b"\n"
 
 
 def _with_card(publication: Publication, card: Card) -> Publication:
