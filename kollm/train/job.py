@@ -54,6 +54,7 @@ from kollm.train.checkpoints import (
     remove_checkpoints,
     saving,
 )
+from kollm.train.divergence import kl_to_reference
 from kollm.train.evaluation import Evaluations
 from kollm.train.material import material
 from kollm.train.model import add_tokens, load_base_tokenizer, load_model
@@ -199,6 +200,9 @@ def _train(job: Job) -> None:
     evaluations = Evaluations(trainer, job.recipe, output, job.encoder.ends, asked) if watched else None
     metrics = {**train(trainer, output, evaluations), **metrics, "model": _work(trainer, job.config, job.recipe)}
     metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
+    if isinstance(trainer, PreferenceTrainer) and state.is_main_process:
+        metrics["kl_to_reference"] = kl_to_reference(trainer, job.start, job.encoder.ends)
+    state.wait_for_everyone()
     with saving(output / CHECKPOINTS / FINAL):
         trainer.save_model(str(output / CHECKPOINTS / FINAL))
     state.wait_for_everyone()
