@@ -1,6 +1,6 @@
 """Rows a second and peak memory of a dataset build, from 100 thousand to 1.5 million rows.
 
-    python benchmarks/build.py ../shared/data/alpaca_gpt4_en_1000.json --rows 100000 --rows 1500000
+    python -m benchmarks.build ../shared/data/alpaca_gpt4_en_1000.json --rows 100000 --rows 1500000
 
 Rows are made from the sentences of a real file in Alpaca's form: an instruction, and as many random sentences as the
 answer of a random row has. Of every 100 rows 3 are copies of an earlier row and 3 are copies with one word changed.
@@ -20,59 +20,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from benchmarks.pseudo_korean import PseudoKorean
 from kollm.dataset.folder import read_records
 from kollm.dataset.pipeline import build_dataset
 from kollm.dataset.settings import SourceInput
 from kollm.quality.filters import FILTERS, drop_reason
 from kollm.quality.view import View
-from kollm.translate import Segment, Translation
-from kollm.translate.masking import mask, unmask
-from kollm.translate.translator import Limits, Usage
 
 COPIES, CHANGED = 0.03, 0.03
-_MARKUP = re.compile(r"(<[^>]*>|&\w+;)")
-_CONSONANTS = "bcdfghjklmnpqrstvwxyz"
-_SYLLABLES = {letter: chr(0xAC00 + 441 * number) for number, letter in enumerate(_CONSONANTS)}
-_KOREAN = str.maketrans(
-    {
-        **_SYLLABLES,
-        **{letter.upper(): syllable for letter, syllable in _SYLLABLES.items()},
-        **dict.fromkeys("aeiouAEIOU"),
-    }
-)
-
-
-class PseudoKorean:
-    """A translator as fast as Python can be: a syllable for each consonant, none for a vowel; structure stays, masked."""
-
-    name = "pseudo"
-    base_url = ""
-    model = ""
-    kept = False
-    markup = False
-    pure = True
-    limits = Limits()
-    options: Mapping[str, Any] = {}
-
-    def translate(self, batch: Sequence[Segment]) -> list[Translation]:
-        return [Translation(self._text(segment.text)) for segment in batch]
-
-    def price(self, text: str) -> tuple[int, float]:
-        return 0, 0.0
-
-    def usage(self) -> Usage | None:
-        return None
-
-    def _text(self, text: str) -> str:
-        masked = mask(text)
-        parts = _MARKUP.split(masked.markup)
-        # A word of vowels alone stays, so that no line comes back empty.
-        parts[::2] = [changed if (changed := part.translate(_KOREAN)).strip() else part for part in parts[::2]]
-        return unmask(masked, "".join(parts))
 
 
 def make_rows(path: Path, count: int, seed: int = 0) -> Iterator[dict[str, str]]:

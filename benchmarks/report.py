@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument(
         "--tasks",
         type=Path,
-        default=resource_folder("sample") / "human_eval.ko.jsonl",
+        default=resource_folder("sources/sample_rows") / "human_eval.ko.jsonl",
         help="Korean tasks in Self-Instruct's user-oriented schema [default: the bundled sample]",
     )
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)

@@ -35,9 +35,10 @@ from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
 from kollm.services.local_model import LocalModel
 from kollm.train.data import Example
+from kollm.train.gpus import GIB, GPUS
 from kollm.train.job import make_trainer
 from kollm.train.model import load_model
-from kollm.train.plan import GIB, GPUS, Setup, flop_per_token, memory_of
+from kollm.train.plan import Setup, flop_per_token, memory_of
 from kollm.train.sft import TrainingRows, trainer_config
 
 LENGTH, MEAN = 2048, 350

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kollm.cli.corpus import corpus
+from kollm.cli.executors import executor_from, executor_options, settings_from, shared_place, status
 from kollm.cli.mix import mix
 from kollm.cli.own import own_from, own_options
 from kollm.cli.pairs import pairs
@@ -33,6 +35,7 @@ data.add_command(judge)
 data.add_command(mix)
 data.add_command(pairs)
 data.add_command(review)
+data.add_command(status)
 data.add_command(synthesize)
 
 
@@ -66,12 +69,21 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 @_options
 @click.option("--translator", type=click.Choice(TRANSLATORS), default="deepl", show_default=True)
 @click.option("--price", type=click.FloatRange(min=0), help="USD for a million characters, in place of the engine's.")
+@executor_options
 def plan(sources: tuple[str, ...], translator: str, price: float | None, **options: Any) -> None:
     """Rows, characters, cost and time of a build, before anything is spent."""
     from kollm.dataset.plan import plan_build
 
+    where = settings_from(options)
     settings = _settings(options, leaks="drop")
-    result = plan_build(_inputs(sources, options), translator=translator, settings=settings, price=price)
+    result = plan_build(
+        _inputs(sources, options),
+        translator=translator,
+        settings=settings,
+        price=price,
+        executor=executor_from(where),
+        place=shared_place(where),
+    )
     _show_plan(result)
 
 
@@ -90,7 +102,7 @@ def plan(sources: tuple[str, ...], translator: str, price: float | None, **optio
 @click.option("--fresh-answers", is_flag=True, help="Translate questions alone; answers come from `synthesize regenerate`.")  # fmt: skip
 @click.option("--max-characters", type=click.IntRange(min=0), help="Cap on the characters billed.")
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Cap on their price in USD.")
-@click.option("--processes", type=click.IntRange(min=0), help="Worker processes; chosen by the input's size.")
+@executor_options
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @click.option("--push", "repository", metavar="ORG/NAME", help="Check it and publish it on the Hub, once it is built.")
 @click.option("--private", is_flag=True, help="With --push: only you and your organisation may see it.")
@@ -102,7 +114,6 @@ def build(
     filters: str,
     max_characters: int | None,
     max_cost: float | None,
-    processes: int | None,
     dry_run: bool,
     repository: str | None,
     private: bool,
@@ -118,14 +129,17 @@ def build(
     from kollm.dataset.plan import plan_build
 
     names = ("mode", "leaks", "corrections", "keep_english", "fresh_answers")
+    where = settings_from(options)
     settings = _settings(options, filters=filters, **{name: options[name] for name in names})
     inputs = _inputs(sources, options)
     if private and repository is None:
         raise click.UsageError("--private is for --push - leave it out.")
+    executor = executor_from(where)
     if dry_run:
-        place = said_place(Path(output))
-        _show_plan(plan_build(inputs, translator=translator, settings=settings, processes=processes))
-        click.echo(place)
+        what_becomes = said_place(Path(output))
+        place = shared_place(where)
+        _show_plan(plan_build(inputs, translator=translator, settings=settings, executor=executor, place=place))
+        click.echo(what_becomes)
     if repository is not None:
         _require_pushable(repository, private, inputs)
     if dry_run:
@@ -137,7 +151,7 @@ def build(
         output=output,
         max_characters=max_characters,
         max_cost=max_cost,
-        processes=processes,
+        executor=executor,
         settings=settings,
     )
     for config, rows in report.rows.items():
@@ -181,13 +195,23 @@ def _require_pushable(repository: str, private: bool, inputs: list[SourceInput])
 @own_options
 @click.option("--against", multiple=True, default=("human_eval",), show_default=True, metavar="SET", help="human_eval, sample, a file, folder or Hub id.")  # fmt: skip
 @click.option("--show", type=click.IntRange(min=0), default=20, show_default=True, help="Leaks to list.")
-def leaks(folder: str, against: tuple[str, ...], show: int, **own: Any) -> None:
+@executor_options
+def leaks(folder: str, against: tuple[str, ...], show: int, **options: Any) -> None:
     """Overlap of a dataset, or of rows of yours, with evaluation sets, in Korean and in English. Exit code 1 if there is any."""
-    from kollm.dataset.given import given_records
+    from kollm.dataset.given import given_records, is_own
     from kollm.dataset.leak_check import find_leaks, load_references
+    from kollm.dataset.leak_stage import find_leaks_by
 
+    where = settings_from(options)
+    executor = executor_from(where)
     tasks = load_references(against)
-    found = list(find_leaks(given_records(folder, own_from(own), split="train"), tasks))
+    records = given_records(folder, own_from(options), split="train")
+    if executor is None:
+        found = list(find_leaks(records, tasks))
+    else:
+        with closing(executor):
+            rows = Path(folder) if Path(folder).is_dir() and not is_own(folder) else records
+            found = find_leaks_by(executor, rows, tasks, shared_place(where))
     click.echo(f"{len(found):,} rows hold one of the {len(set(tasks.ids)):,} tasks of {', '.join(against)}")
     for leak in found[:show]:
         click.echo(f"{leak.row}: {leak.task} ({leak.share:.0%})")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from kollm.cli.tables import p_value
+
 if TYPE_CHECKING:
     from kollm.core.records import Generation
     from kollm.judge.agreement import PositionBias
@@ -246,13 +248,15 @@ def _pairs(answers: Sequence[Generation], others: Sequence[Generation], output: 
     statuses = Counter(status for verdict in result.verdicts for status in verdict.statuses if status != "ok")
     failed = "".join(f", {status} {count}" for status, count in sorted(statuses.items()))
     cost = sum(verdict.cost for verdict in result.verdicts)
+    if len(result.summaries) > 1:
+        click.echo(f"p-values are corrected over these {len(result.summaries)} pairs of systems (Holm)")
     click.echo(f"{len(result.verdicts)} pairs in {output}, each asked twice{failed}; they cost USD {cost:.4f} in all")
     if len(result.summaries) > 1:
         _say_ranking(result.verdicts)
 
 
 def _say_pair(first: str, second: str, summary: PositionBias, output: Path) -> None:
-    if summary.win_rate is None or summary.consistent is None or summary.p_value is None:
+    if summary.win_rate is None or summary.consistent is None or summary.p_holm is None:
         click.echo(
             f"{first} against {second}: no pair of {summary.n_failed} has a choice in both orders; see {output}."
         )
@@ -261,7 +265,7 @@ def _say_pair(first: str, second: str, summary: PositionBias, output: Path) -> N
     click.echo(
         f"{first} against {second}: {summary.wins} won, {summary.ties} tied, {summary.losses} lost, of {summary.n}"
     )
-    click.echo(f"win rate of {first}: {summary.win_rate:.3f}{interval}, p {summary.p_value:.4f}")
+    click.echo(f"win rate of {first}: {summary.win_rate:.3f}{interval}, p {p_value(summary.p_holm)}")
     click.echo(
         f"same choice in both orders: {summary.consistent:.3f}; always the first shown: {summary.first_preferred:.3f}, "
         f"always the second: {summary.second_preferred:.3f}; without a choice: {summary.n_failed}"
@@ -272,6 +276,8 @@ def _say_ranking(verdicts: Sequence[PairVerdict]) -> None:
     from kollm.judge.ranking import rank
 
     click.echo("Bradley-Terry strength, logarithm, ties as half a win (95 % interval):")
-    for row in rank(verdicts):
+    ranking = rank(verdicts)
+    for row in ranking.rows:
         interval = "" if row.ci95 is None else f" ({row.ci95.low:+.2f} to {row.ci95.high:+.2f})"
         click.echo(f"  {row.system.ljust(24)} {row.strength:+.2f}{interval}  {row.wins}/{row.ties}/{row.losses}")
+    click.echo(f"All equally strong (Wald test by cluster): p {p_value(ranking.p_equal)}")

@@ -51,7 +51,8 @@ def plan(
     """
     from kollm.recipe.load import load_recipe
     from kollm.train.check import check_recipe, sharding_of
-    from kollm.train.plan import GPUS, ROWS, TOKENS_PER_ROW, make_plan
+    from kollm.train.gpus import GPUS
+    from kollm.train.plan import ROWS, TOKENS_PER_ROW, make_plan
 
     loaded = load_recipe(recipe, overrides) if recipe else _made(model, overrides)
     check_recipe(loaded, config)
@@ -71,12 +72,18 @@ def plan(
         click.echo(f"  {part:<12}{size / gib:8.1f} GiB")
     verdict = "fits" if made.fits else "does not fit"
     click.echo(
-        f"  {'total':<12}{made.memory.total / gib:8.1f} of {GPUS[gpu].memory / gib:.1f} GiB: {verdict} (estimate)"
+        f"  {'total':<12}{made.memory.total / gib:8.1f} of {GPUS[gpu].memory / gib:.1f} GiB: {verdict} ({made.basis[0]})"
     )
     if not made.fits:
         click.echo(f"  to make it fit: {made.fix or 'no single change does - use a larger card, or a smaller base'}")
-    click.echo(f"  {made.flop_per_token / 1e9:.1f} GFLOP a token, about {made.tokens_per_second:,.0f} tokens a second")
+    click.echo(
+        f"  {made.flop_per_token / 1e9:.1f} GFLOP a token, about {made.tokens_per_second:,.0f} tokens a second ({made.basis[1]})"
+    )
     click.echo(f"  about {made.hours:.1f} hours for {rows or ROWS:,} rows of {tokens_per_row or TOKENS_PER_ROW} tokens")
+    if made.compile_hours:
+        click.echo(
+            f"  trainer.torch_compile=true would save about {made.compile_hours:.1f} of them, its start included"
+        )
 
 
 @click.command()

@@ -19,7 +19,11 @@ MOST_GROUP_BYTES = 8 << 30
 
 
 def parquet_batches(
-    file: Path | BinaryIO, name: object, rows: int, columns: Sequence[str] | None = None
+    file: Path | BinaryIO,
+    name: object,
+    rows: int,
+    columns: Sequence[str] | None = None,
+    groups: Sequence[int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a parquet file in batches.
 
@@ -28,13 +32,14 @@ def parquet_batches(
         name: of the file, for messages.
         rows: most of a batch.
         columns: to read; None for all.
+        groups: row groups to read; None for all.
 
     Raises:
         InputError: it is no whole parquet file, or its groups would take all memory.
     """
     opened = open_parquet(file, name)
     what = f"The parquet file '{name}'"
-    batches = opened.iter_batches(batch_size=rows, columns=columns)
+    batches = opened.iter_batches(batch_size=rows, columns=columns, row_groups=groups)
     while True:
         with foreign_errors(what, AGAIN):
             batch = next(batches, None)

@@ -28,10 +28,11 @@ from kollm.sources import Opened, Place, Source, open_source, read_source
 from kollm.sources.rows import row_batches
 from kollm.translate import Translator
 from kollm.translate.routing import Router, fresh_answer_rules
+from kollm.translate.translator import Identity
 
-BUCKET_ROWS = 1 << 18
+BUCKET_ROWS = 1 << 17
 """Rows whose prints one task compares: the memory that this takes does not grow with the build."""
-FOLDERS = ("read", "memory", "prepared", "rows", "keys", "bands", "signatures", "repeats", "names", "near", "decided", "translated", "finished", "dataset", "written")  # fmt: skip
+FOLDERS = ("read", "memory", "prepared", "rows", "keys", "bands", "signatures", "repeats", "names", "near", "decided", "translated", "bills", "repaid", "finished", "dataset", "written")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Build:
     shards: how many there are.
     buckets: tasks among which the prints are divided.
     code: fingerprint of the code.
+    ledger: where answers that were bought before may be looked up by any worker; None where only the driving process may.
     """
 
     folder: Path
@@ -55,6 +57,7 @@ class Build:
     shards: int = 0
     buckets: int = 1
     code: str = field(default_factory=code_fingerprint)
+    ledger: Path | None = None
 
     @property
     def sync(self) -> bool:
@@ -200,6 +203,7 @@ def make_build(folder: Path, inputs: Inputs, settings: BuildSettings, engines: E
                 inputs.rival,
                 translation,
                 engine if translation == "here" else None,
+                Identity.of(engine) if engine and engine.kept and not engine.books_itself else None,
                 translation == "memory" and engines is not None and engines.by_place(item),
                 str(Path(settings.corrections).absolute()) if settings.corrections else "",
                 settings.keep_english and training,

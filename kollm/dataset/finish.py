@@ -23,6 +23,7 @@ from kollm.sources import Rejected, Source
 from kollm.translate import MemoryTranslator, Outcome, Translator, translate_records
 from kollm.translate.alignment import LEAST_ROWS, misaligned
 from kollm.translate.english import english_record
+from kollm.translate.translator import Identity
 
 LeakPolicy = Literal["refuse", "drop", "keep"]
 """What becomes of a build whose rows hold evaluation tasks: it stops, drops those rows, or keeps them, counted."""
@@ -53,6 +54,7 @@ class FinishPlan:
         rival: the filter set whose differences are counted, `paper-all` or `default`; empty for none.
         translation: where its Korean comes from.
         engine: the translator that is asked `here`.
+        purchases: whose answers the ledger holds of what is `bought`; None for an engine that keeps books of its own.
         by_place: whether a memory's rows are found by their places.
         corrections: file of what people corrected or dropped in reviews of earlier builds; empty for none.
         english: whether each kept row is followed by its English original as a row of its own.
@@ -66,6 +68,7 @@ class FinishPlan:
     rival: str
     translation: Translation = "none"
     engine: Translator | None = None
+    purchases: Identity | None = None
     by_place: bool = False
     corrections: str = ""
     english: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -267,6 +267,16 @@ def _normalised(record: Record) -> Record:
 
 
 def _folder_records(folder: Path, config: str | None, split: str | None) -> Iterator[Record]:
+    for path in parquet_files(folder, config, split):
+        yield from read_part(path)
+
+
+def parquet_files(folder: Path, config: str | None, split: str | None) -> list[Path]:
+    """The files of a dataset folder that hold the rows of a config and a split.
+
+    Raises:
+        InputError: there are none.
+    """
     manifest = read_manifest(folder)
     names = [name for name in manifest["files"] if _wanted(name, config, split)]
     if not names:
@@ -279,16 +289,27 @@ def _folder_records(folder: Path, config: str | None, split: str | None) -> Iter
         raise InputError(
             f"'{folder}' has no rows of config '{config or 'all'}', split '{split or 'any'}' - it has {there}."
         )
-    for name in names:
-        path = folder / name
-        schema = open_parquet(path, path).schema_arrow
-        check_schema(schema, path)
-        columns = [column for column in SCHEMA.names if column in schema.names]
-        for batch in parquet_batches(path, path, 1000, columns):
-            check_batch(batch, path)
-            with foreign_errors(f"The parquet file '{path}'", AGAIN):  # text that is no UTF-8 is found here alone
-                records = to_records(batch)
-            yield from map(_normalised, records)
+    return [folder / name for name in names]
+
+
+def read_part(path: Path, groups: Sequence[int] | None = None) -> Iterator[Record]:
+    """The Records of a file of a dataset folder.
+
+    Args:
+        path: the file.
+        groups: its row groups to read; None for all.
+
+    Raises:
+        InputError: it is no parquet file, or lacks a column.
+    """
+    schema = open_parquet(path, path).schema_arrow
+    check_schema(schema, path)
+    columns = [column for column in SCHEMA.names if column in schema.names]
+    for batch in parquet_batches(path, path, 1000, columns, groups):
+        check_batch(batch, path)
+        with foreign_errors(f"The parquet file '{path}'", AGAIN):  # text that is no UTF-8 is found here alone
+            records = to_records(batch)
+        yield from map(_normalised, records)
 
 
 def _wanted(name: str, config: str | None, split: str | None) -> bool:

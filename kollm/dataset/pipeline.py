@@ -32,7 +32,7 @@ from kollm.dataset.work import work_folder
 from kollm.quality.leaks import save_tasks
 from kollm.recipe.schema import BuildSettings
 from kollm.services.budget import Budget
-from kollm.services.ledger import Ledger
+from kollm.services.ledger import Ledger, default_path
 from kollm.sources import SAMPLE
 from kollm.translate import Translator
 
@@ -142,7 +142,8 @@ def build_dataset(
         build = prepare_build(work, opened, chosen, engines)
         remaining = run_before_spending(build, runs, tally)
         announce(build, opened.engines, remaining)
-        run_translation(build, opened.engines, budget, ledger)
+        build = replace(build, ledger=_shared_ledger(runs, ledger))
+        cost = run_translation(build, opened.engines, runs, budget, ledger)
         rows = run_finishing(build, runs, tally)
         if not rows:
             raise InputError(
@@ -164,7 +165,7 @@ def build_dataset(
         kept,
         dict(sorted(tally.dropped.items())),
         tally.characters,
-        budget.spending().cost,
+        cost,
         tuple(tally.leaks),
         {
             name.removeprefix(UNTRANSLATED): count
@@ -175,6 +176,12 @@ def build_dataset(
         budget.spending().reconciliation() if budget.spending().requests else "",
         file_sha256(folder / MANIFEST),
     )
+
+
+def _shared_ledger(executor: Executor, ledger: Ledger | None) -> Path | None:
+    """The ledger's file where all workers may read it: SQLite is never read over a network's disk."""
+    path = ledger.path if ledger is not None else default_path()
+    return path.absolute() if executor.name == "local" and path.is_file() else None
 
 
 def prepare_build(

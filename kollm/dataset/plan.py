@@ -89,6 +89,7 @@ def plan_build(
     price: float | None = None,
     processes: int | None = None,
     executor: Executor | None = None,
+    place: Path | None = None,
 ) -> DataPlan:
     """Count what a build would send and cost.
 
@@ -99,6 +100,7 @@ def plan_build(
         price: USD for a million characters, in place of the engine's.
         processes: as for the build.
         executor: as for the build.
+        place: folder for the shards, which all workers see; None for this machine's temporary one.
 
     Raises:
         InputError: a source, file or option that cannot be used, or no row at all.
@@ -110,7 +112,10 @@ def plan_build(
     opened = open_inputs(inputs, chosen, None)
     tally = Tally()
     workers = find_processes(inputs) if processes is None else processes
-    with closing(executor or LocalExecutor(workers)) as runs, tempfile.TemporaryDirectory() as folder:
+    with (
+        closing(executor or LocalExecutor(workers)) as runs,
+        tempfile.TemporaryDirectory(prefix=".kollm-plan-", dir=place) as folder,
+    ):
         build = prepare_build(Path(folder), opened, chosen, None, billed=bool(engine.service))
         remaining = run_before_spending(build, runs, tally)
         reasons = reasons_by_source(build)

@@ -63,8 +63,13 @@ def write_keys(build: Build, shard: int, ids: Ids, exact: Hashes | None) -> None
         keys.append(exact)
         numbers.append(np.arange(len(exact)))
     key = np.concatenate(keys)
-    buckets = ((key >> np.uint64(32)) * np.uint64(build.buckets)) >> np.uint64(32)
-    _write_buckets(build, "keys", shard, _KEYS, buckets, [np.concatenate(kinds), key, np.concatenate(numbers)])
+    buckets = bucket_of(build, key)
+    write_buckets(build, "keys", shard, _KEYS, buckets, [np.concatenate(kinds), key, np.concatenate(numbers)])
+
+
+def bucket_of(build: Build, keys: Hashes) -> Hashes:
+    """The bucket of each 64-bit hash."""
+    return ((keys >> np.uint64(32)) * np.uint64(build.buckets)) >> np.uint64(32)
 
 
 def write_bands(build: Build, shard: int, found: Prints) -> None:
@@ -74,7 +79,7 @@ def write_bands(build: Build, shard: int, found: Prints) -> None:
     key = found.buckets[rows].T.ravel()
     buckets = (key.astype(np.uint64) * np.uint64(build.buckets)) >> np.uint64(32)
     columns: list[npt.NDArray[Any]] = [np.repeat(np.arange(bands), len(rows)), key, np.tile(rows, bands)]
-    _write_buckets(build, "bands", shard, _BANDS, buckets, columns)
+    write_buckets(build, "bands", shard, _BANDS, buckets, columns)
     with whole_file(build.path("signatures", shard, "npy"), build.sync) as file:
         np.save(file, found.signatures)
 
@@ -130,7 +135,7 @@ class Names:
         """The rows of a shard that got another id, with that."""
         found: dict[int, str] = {}
         for table in self._tables:
-            part = _slice(table, shard)
+            part = of_shard(table, shard)
             rows = part.column("row").to_numpy() & 0xFFFFFFFF
             found |= zip(rows.tolist(), part.column("id").to_pylist(), strict=True)
         return found
@@ -149,9 +154,10 @@ def _hashes(source: int, names: Sequence[str]) -> Hashes:
     return np.fromiter((int.from_bytes(digest, "little") for digest in digests), dtype=np.uint64, count=len(names))
 
 
-def _write_buckets(
+def write_buckets(
     build: Build, folder: str, shard: int, schema: pa.Schema, buckets: npt.NDArray[Any], columns: list[npt.NDArray[Any]]
 ) -> None:
+    """Write entries of a shard, one batch a bucket."""
     order = np.argsort(buckets, kind="stable")
     table = pa.table(
         [pa.array(column[order]).cast(field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
@@ -174,7 +180,7 @@ def _read_bucket(build: Build, folder: str, bucket: int) -> _Entries:
         path = build.path(folder, shard)
         if not path.is_file():
             continue  # an evaluation set has no bands
-        with pa.memory_map(str(path)) as file:
+        with pa.OSFile(str(path)) as file:  # not mapped: pages of thousands of files would stay in memory
             batch = pa.ipc.open_file(file).get_batch(bucket)
         rows = batch.column(2).to_numpy().astype(np.int64) | row_number(shard, 0)
         parts.append(_Entries(batch.column(0).to_numpy(), batch.column(1).to_numpy(), rows))
@@ -259,10 +265,10 @@ def _column(build: Build, folder: str, bucket: int, name: str) -> Numbers:
 
 
 def _of_shard(build: Build, folder: str, bucket: int, shard: int) -> Repeats:
-    return Repeats(*(column.to_numpy() for column in _slice(arrow_table(build.path(folder, bucket)), shard).columns))
+    return Repeats(*(column.to_numpy() for column in of_shard(arrow_table(build.path(folder, bucket)), shard).columns))
 
 
-def _slice(table: pa.Table, shard: int) -> pa.Table:
+def of_shard(table: pa.Table, shard: int) -> pa.Table:
     """The part of a table, sorted by its column `row`, that is of a shard."""
     start, end = np.searchsorted(table.column("row").to_numpy(), [row_number(shard, 0), row_number(shard + 1, 0)])
     return table.slice(start, end - start)

@@ -1,28 +1,30 @@
 """The stages of a build over its shards, in their order:
 
-    prepare -> repeats -> near -> decide -> translate -> finish -> write
+    prepare -> repeats -> near -> decide -> recall -> (buy) -> bills -> finish -> write
 
 Each is a list of tasks that an executor runs; a task reads what the stages before wrote and writes its own result whole.
-Before `translate` nothing is spent. What is bought is bought by the driving process, shard by shard; every other task
-(tasks.py, repeats.py, decide.py, parts.py) is a function of a Build and a number, and runs anywhere.
+Before buying nothing is spent. What is bought is bought by the driving process, shard by shard; every other task
+(tasks.py, repeats.py, decide.py, bills.py, parts.py) is a function of a Build and a number, and runs anywhere.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 from kollm.core.errors import InputError
 from kollm.core.progress import Progress, say
+from kollm.dataset.bills import recall_bills, settle_bills
 from kollm.dataset.build import Build
-from kollm.dataset.decide import Remaining, decide, summaries
+from kollm.dataset.decide import Remaining, decide, read_summary, summaries
 from kollm.dataset.executors import Executor, Stage
 from kollm.dataset.folder import Part
 from kollm.dataset.parts import list_files, part_of, write_file
 from kollm.dataset.repeats import find_near, find_repeats
 from kollm.dataset.settings import REJECTED_PART, Tally
-from kollm.dataset.tasks import KEPT, LEFT_OUT, REJECTED, finish_shard, prepare_shard, translate_shard
+from kollm.dataset.tasks import KEPT, LEFT_OUT, REJECTED, finish_shard, prepare_shard, recall_shard, translate_shard
 from kollm.services.budget import Budget
 from kollm.services.ledger import Ledger
 from kollm.translate import Translator, translate_stream
@@ -71,22 +73,41 @@ def announce(build: Build, engines: Sequence[Translator | None], remaining: Sequ
             )
 
 
-def run_translation(build: Build, engines: Sequence[Translator | None], budget: Budget, ledger: Ledger | None) -> None:
-    """Buy what is to be bought, shard by shard, in this process: a service's rate limit is the bound."""
+def run_translation(
+    build: Build, engines: Sequence[Translator | None], executor: Executor, budget: Budget, ledger: Ledger | None
+) -> float:
+    """Translate what is bought: in workers what was bought before, and the rest in this process, shard by shard.
+
+    One process buys, since a service's rate limit is the bound.
+
+    Returns:
+        USD that the translation of all rows has cost, whoever bought it.
+    """
     bought = [n for n in range(build.shards) if build.finishing[build.shard(n).source].translation == "bought"]
-    with Progress("translate", len(bought), "shards") as progress:
-        for number in bought:
+    if not bought:
+        return 0.0
+    if build.ledger is not None:
+        _run(build, executor, "recall", build.shards, recall_shard)
+    done = [number for number in bought if build.path("translated", number).is_file()]
+    if len(done) < len(bought):
+        if budget.capped and done:
+            with nullcontext(ledger) if ledger is not None else Ledger.open() as book:
+                recall_bills(build, done, budget, book)
+        _buy(build, engines, sorted({*bought} - {*done}), budget, ledger)
+    _run(build, executor, "bills", build.buckets, settle_bills)
+    return sum(float(read_summary(build, "repaid", bucket)["cost"]) for bucket in range(build.buckets))
+
+
+def _buy(
+    build: Build, engines: Sequence[Translator | None], shards: Sequence[int], budget: Budget, ledger: Ledger | None
+) -> None:
+    with Progress("translate", len(shards), "shards") as progress:
+        for number in shards:
             source = build.shard(number).source
-            engine = engines[source]
+            engine, router = engines[source], build.preparing[source].router
             assert engine is not None, "what is bought has an engine"
-            buy = partial(
-                translate_stream,
-                translator=engine,
-                mode=build.finishing[source].mode,
-                ledger=ledger,
-                budget=budget,
-                router=build.preparing[source].router,
-            )
+            mode = build.finishing[source].mode
+            buy = partial(translate_stream, translator=engine, mode=mode, ledger=ledger, budget=budget, router=router)
             translate_shard(build, number, buy)
             progress.advance()
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kollm.core.records import Record
+from kollm.dataset.bills import repaid_of, write_bills
 from kollm.dataset.build import Build
 from kollm.dataset.decide import read_decided, read_summary, write_summary
 from kollm.dataset.finish import Finished, Finishing, finish, finish_memory, reason_kind
@@ -22,7 +26,10 @@ from kollm.dataset.shards import read_shard
 from kollm.dataset.tables import REJECTED_SCHEMA, SCHEMA, to_records, to_table
 from kollm.dataset.work import arrow_batches, whole_arrow
 from kollm.quality.dedup import Prints
+from kollm.services.ledger import Ledger
 from kollm.translate import MemoryTranslator, Outcome, translate_records
+from kollm.translate.parts import Paid
+from kollm.translate.rows import NotBoughtError, recall_stream
 
 BATCH_ROWS = 500
 """Translated rows that are filtered together."""
@@ -198,8 +205,11 @@ def _finished(build: Build, number: int, finishing: Finishing) -> Iterator[tuple
         for _, dropped in _decided(build, number):
             yield dropped, None
         none = REJECTED_SCHEMA.empty_table()
+        repaid, start = repaid_of(build, number), 0
         for batch in arrow_batches(build.path("translated", number)):
-            yield none, finish(finishing, _outcomes(batch))
+            outcomes = [_less(item, repaid.get(row, 0)) for row, item in enumerate(_outcomes(batch), start=start)]
+            yield none, finish(finishing, outcomes)
+            start += len(outcomes)
         return
     for kept, dropped in _decided(build, number):
         yield dropped, _finish_here(build, number, finishing, to_records(kept))
@@ -217,17 +227,47 @@ def _finish_here(build: Build, number: int, finishing: Finishing, records: list[
     return finish(finishing, translate_records(records, plan.engine, mode=plan.mode))
 
 
-def translate_shard(build: Build, number: int, buy: Callable[[Iterator[Record]], Iterator[Outcome]]) -> None:
+def recall_shard(build: Build, number: int) -> int:
+    """Task: a shard translated by what was bought before; nothing where an answer is missing, which is bought later.
+
+    Returns:
+        Rows translated.
+    """
+    source = build.shard(number).source
+    plan = build.finishing[source]
+    if plan.purchases is None or build.ledger is None or build.path("translated", number).is_file():
+        return 0
+    with Ledger.open(build.ledger) as ledger:
+        recall = partial(
+            recall_stream, engine=plan.purchases, ledger=ledger, mode=plan.mode, router=build.preparing[source].router
+        )
+        try:
+            return translate_shard(build, number, recall)
+        except NotBoughtError:
+            return 0
+
+
+def translate_shard(build: Build, number: int, buy: Callable[[Iterator[Record]], Iterator[Outcome]]) -> int:
+    """Translate the rows of a shard that are kept so far; the file `translated` is the mark that it is done.
+
+    Args:
+        build: the build.
+        number: number of the shard.
+        buy: makes Outcomes of Records, in their order.
+
+    Returns:
+        Rows translated.
+    """
+    rows, paid = 0, list[tuple[int, tuple[Paid, ...]]]()
     records = (record for kept, _ in _decided(build, number) for record in to_records(kept))
     with whole_arrow(build.path("translated", number), _TRANSLATED, sync=build.sync) as file:
-        waiting: list[Outcome] = []
-        for outcome in buy(records):
-            waiting.append(outcome)
-            if len(waiting) == BATCH_ROWS:
-                file.write_table(_translated(waiting))
-                waiting = []
-        if waiting:
-            file.write_table(_translated(waiting))
+        outcomes = buy(records)
+        while batch := list(islice(outcomes, BATCH_ROWS)):
+            file.write_table(_translated(batch))
+            paid += [(row, part) for row, outcome in enumerate(batch, start=rows) for part in outcome.paid if part]
+            rows += len(batch)
+        write_bills(build, number, paid)
+    return rows
 
 
 def _translated(outcomes: Sequence[Outcome]) -> pa.Table:
@@ -235,6 +275,15 @@ def _translated(outcomes: Sequence[Outcome]) -> pa.Table:
     table = table.append_column("reason", pa.array([outcome.reason for outcome in outcomes], pa.string()))
     untranslated = pa.array([outcome.untranslated for outcome in outcomes], pa.list_(pa.string()))
     return table.append_column("untranslated", untranslated)
+
+
+def _less(outcome: Outcome, characters: int) -> Outcome:
+    """The outcome without characters that another row's text is billed with."""
+    if not characters:
+        return outcome
+    known = outcome.record.provenance
+    provenance = replace(known, characters=known.characters - characters)
+    return outcome._replace(record=replace(outcome.record, provenance=provenance))
 
 
 def _outcomes(batch: pa.RecordBatch) -> list[Outcome]:

@@ -129,6 +129,7 @@ class PositionBias:
         win_rate: (wins + ties / 2) / n.
         ci95: interval of the win rate, by cluster.
         p_value: two-sided sign-flip test of wins against losses, by cluster; None for no pair.
+        p_holm: the same after Holm's correction over the pairs of systems that one judge compared; None for no pair.
     """
 
     n: int
@@ -142,6 +143,7 @@ class PositionBias:
     win_rate: float | None
     ci95: Interval | None
     p_value: float | None = None
+    p_holm: float | None = None
 
     def to_row(self) -> dict[str, Any]:
         return asdict(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -16,6 +16,7 @@ from kollm.judge.choices import Choice, read_choice
 from kollm.judge.rubric import Context, encodable, fence_token, fill, turns_text
 from kollm.judge.rubric_file import RUBRICS
 from kollm.judge.served import ReplyBudget
+from kollm.judge.stats import holm
 from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 
 TEMPLATE = RUBRICS / "pairwise.txt"
@@ -173,11 +174,11 @@ def read_pairs(path: Path) -> list[PairVerdict]:
 
 
 def summarize_pairs(verdicts: Sequence[PairVerdict]) -> dict[tuple[str, str], PositionBias]:
-    """Wins and position bias of each two systems."""
+    """Wins and position bias of each two systems; p-values corrected by Holm over all of them."""
     grouped: dict[tuple[str, str], list[PairVerdict]] = {}
     for verdict in verdicts:
         grouped.setdefault((verdict.system_a, verdict.system_b), []).append(verdict)
-    return {
+    found = {
         systems: position_bias(
             [v.forward for v in of_two],
             [v.backward for v in of_two],
@@ -185,6 +186,9 @@ def summarize_pairs(verdicts: Sequence[PairVerdict]) -> dict[tuple[str, str], Po
         )
         for systems, of_two in grouped.items()
     }
+    tested = [systems for systems, summary in found.items() if summary.p_value is not None]
+    corrected = holm([found[systems].p_value or 0.0 for systems in tested])
+    return found | {systems: replace(found[systems], p_holm=p) for systems, p in zip(tested, corrected, strict=True)}
 
 
 def pair_requests(pairs: Sequence[Pair], client: ChatClient, budget: ReplyBudget | None = None) -> list[ChatRequest]:

@@ -28,6 +28,8 @@ from kollm.judge.rubric_file import load_rubric
 
 _TAIL = 200
 """Characters after a word like 점수 in which its score stands."""
+REMEMBERED = 1000
+"""Characters of a reply that is remembered: of 1,512 recorded replies of KULLM3's judge 319 are different."""
 LINES_BELOW = 12
 """Lines below a label in which its score may stand, after a rationale."""
 _FULL_WIDTH = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
@@ -126,12 +128,21 @@ def parse_verdict(text: str, rubric: str | Path | Rubric) -> dict[str, float | N
     rubric = load_rubric(rubric)
     if not rubric.scored:
         return rubric.none_scores()
+    scores = _remembered(text, rubric) if len(text) <= REMEMBERED else _parsed(text, rubric)
+    return rubric.none_scores() | scores
+
+
+@lru_cache(maxsize=4096)
+def _remembered(text: str, rubric: Rubric) -> dict[str, float | None]:
+    return _parsed(text, rubric)
+
+
+def _parsed(text: str, rubric: Rubric) -> dict[str, float | None]:
     readings: dict[str, list[_Reading]] = {axis.key: [] for axis in rubric.scored}
     for reading in _readings(text[reasoning_end(text) :], rubric):
         readings[reading.axis.key].append(reading)
     in_brackets = any(_decided_by_bracket(found) for found in readings.values())
-    decided = {axis.key: _decide(axis, readings[axis.key], in_brackets) for axis in rubric.scored}
-    return rubric.none_scores() | decided
+    return {axis.key: _decide(axis, readings[axis.key], in_brackets) for axis in rubric.scored}
 
 
 def score_places(text: str, rubric: Rubric) -> dict[str, int]:

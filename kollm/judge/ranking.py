@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from kollm.core.errors import MissingExtraError
 from kollm.judge.intervals import Interval
@@ -15,6 +17,8 @@ from kollm.judge.pairwise import PairVerdict
 PRIOR = 0.5
 """A tie of this weight between each two systems that met: a system that won all would else be infinitely strong."""
 RESAMPLES = 200
+FEWEST = 10
+"""Clusters below which nothing is tested."""
 OUTCOMES = ("a", "b", "tie")
 
 
@@ -36,13 +40,28 @@ class Ranked:
     losses: int
 
 
-def rank(verdicts: Sequence[PairVerdict], *, seed: int = 0) -> list[Ranked]:
-    """Systems by strength, the strongest first; pairs without an outcome do not count.
+class Ranking(NamedTuple):
+    """Systems by strength, the strongest first.
+
+    Attributes:
+        p_equal: Wald test that all are equally strong: s' C⁻ s of the strengths s against chi-squared with one degree of freedom
+            less than there are systems, where C is their covariance over the bootstrap, so that clusters count as one; None
+            for fewer than ten clusters or two systems.
+    """
+
+    rows: list[Ranked]
+    p_equal: float | None
+
+
+def rank(verdicts: Sequence[PairVerdict], *, seed: int = 0) -> Ranking:
+    """Rank systems; pairs without an outcome do not count.
 
     Raises:
         MissingExtraError: evalica is not installed.
     """
     decided = [v for v in verdicts if v.outcome is not None]
+    if not decided:
+        return Ranking([], None)
     systems = sorted({name for v in decided for name in (v.system_a, v.system_b)})
     clusters = sorted({v.cluster or v.id for v in decided})
     met = sorted({(v.system_a, v.system_b) for v in decided})
@@ -69,7 +88,14 @@ def rank(verdicts: Sequence[PairVerdict], *, seed: int = 0) -> list[Ranked]:
         )
         for number, system in enumerate(systems)
     ]
-    return sorted(ranked, key=lambda row: -row.strength)
+    p_equal = _equal_p(strengths, np.array(drawn)) if len(clusters) >= FEWEST and len(systems) > 1 else None
+    return Ranking(sorted(ranked, key=lambda row: -row.strength), p_equal)
+
+
+def _equal_p(strengths: np.ndarray, drawn: np.ndarray) -> float:
+    covariance = np.cov(drawn, rowvar=False)
+    statistic = float(strengths @ np.linalg.pinv(covariance, rcond=1e-10) @ strengths)
+    return float(special.chdtrc(len(strengths) - 1, statistic))
 
 
 def _record(system: str, met: Sequence[tuple[str, str]], counts: np.ndarray) -> tuple[int, int, int]:
@@ -95,7 +121,7 @@ def _strengths(systems: Sequence[str], met: Sequence[tuple[str, str]], counts: n
         for winner, weight in zip(winners, (*outcomes[:2], outcomes[2] + PRIOR), strict=True)
         if weight > 0
     ]
-    first, second, outcome, weight = zip(*rows, strict=True)
+    first, second, outcome, weight = map(list, zip(*rows, strict=True))
     result = evalica.bradley_terry(first, second, outcome, weights=weight, tolerance=1e-8, limit=10_000)
     logarithms = np.array([math.log(result.scores[system]) for system in systems])
     centred: np.ndarray = logarithms - logarithms.mean()

@@ -96,6 +96,9 @@ class Rubric:
     fenced: bool
     reply_tokens: int | None = None
 
+    def __hash__(self) -> int:
+        return hash(self.sha256)  # computed once, where a hash of all fields would be computed for each reply
+
     @cached_property
     def sha256(self) -> str:
         """Hash of the axes and texts: equal hashes ask the same question."""

@@ -212,7 +212,10 @@ def _answers(verdict: Verdict, questions: Mapping[Any, Question]) -> bool:
 
 
 def _key(judge: Judge, question: Question) -> tuple[Any, ...]:
-    return verdict_of(judge, question, Outcome({}, "ok")).key()
+    """`Verdict.key` of the verdict that this question gets."""
+    answer = question.generation
+    of_judge = judge.rubric.name, judge.rubric.sha256, judge.mode
+    return (answer.id, answer.system, text_sha256(answer.response), *of_judge, question.sample, judge.name)
 
 
 def _report(judge: Judge, found: Mapping[Any, Verdict], reused: int, output: Path) -> JudgeReport:

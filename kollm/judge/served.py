@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kollm.core.errors import InputError, ServiceError
-from kollm.core.records import Status, Verdict
+from kollm.core.records import Generation, Status, Verdict
 from kollm.core.replies import read_json_object, reasoning_end, without_reasoning
 from kollm.judge.checklist import read_answers, share
 from kollm.judge.expectation import expected_scores
@@ -137,10 +137,17 @@ class ChatJudge:
             raise InputError(f"Rubric '{self.rubric.name}' asks a checklist - use --mode text or structured.")
         self.keep_going = keep_going
         self._read_replies: Counter[bool] = Counter()
+        self._requests: dict[tuple[int, int], tuple[Generation, ChatRequest]] = {}
         self._options(None)  # a model without log-probabilities is refused here, before any row
 
     def request(self, question: Question) -> ChatRequest:
-        """What the service is asked about one answer."""
+        """What the service is asked about one answer; the estimate and the run ask for the same, which is made once."""
+        key = id(question.generation), question.sample
+        if key not in self._requests:  # the answer is kept with its request, so that its id stays its own
+            self._requests[key] = question.generation, self._request(question)
+        return self._requests[key][1]
+
+    def _request(self, question: Question) -> ChatRequest:
         answer = question.generation
         ask = self.rubric.prompt if self.mode in ("text", "logprob") else self.rubric.question
         content = ask(answer.instruction, answer.input, answer.response, Context.of(answer))

@@ -41,6 +41,8 @@ class Method:
         config: TRL's configuration class that has its keys.
         paper: where its loss comes from.
         reference: whether its loss compares with the model that training starts from.
+        diverges: whether its loss needs the divergence on mismatched answers.
+        by_token: whether it compares answers by their mean log-probability a token.
         keys: what it takes beyond SFTConfig's keys.
         experimental: whether TRL keeps its own trainer of it among experiments.
         learning_rate: of a LoRA, where a recipe is made for rows of one's own.
@@ -50,6 +52,8 @@ class Method:
     config: str
     paper: str
     reference: bool = True
+    diverges: bool = False
+    by_token: bool = False
     keys: Mapping[str, MethodKey] = field(default_factory=dict)
     experimental: bool = False
     learning_rate: float = 5e-6
@@ -73,6 +77,7 @@ METHODS: dict[MethodName, Method] = {
         "Kahneman-Tversky optimization",
         "KTOConfig",
         "arXiv 2402.01306",
+        diverges=True,
         keys={
             "beta": MethodKey(0.1, "paper", least=1e-12),
             "desirable_weight": MethodKey(1.0, "paper"),
@@ -84,6 +89,7 @@ METHODS: dict[MethodName, Method] = {
         "ORPOConfig",
         "arXiv 2403.07691",
         reference=False,
+        by_token=True,
         keys={"beta": MethodKey(0.1, "paper, where it is called lambda")},
         experimental=True,
         learning_rate=8e-6,
@@ -93,6 +99,7 @@ METHODS: dict[MethodName, Method] = {
         "CPOConfig",
         "arXiv 2405.14734",
         reference=False,
+        by_token=True,
         keys={
             "beta": MethodKey(2.0, "paper", least=1e-12),
             "simpo_gamma": MethodKey(1.0, "paper: half of beta"),

@@ -9,6 +9,7 @@ from kollm.core.files import file_sha256, require_file
 from kollm.core.ownership import write_sealed
 from kollm.core.results import read_metrics_file
 from kollm.dataset.folder import read_records
+from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import TRAINED_KEYS, Recipe
 from kollm.run.stage import Run, RunOptions, StageResult
 from kollm.train.launch import check_launch, launch, launch_command
@@ -47,10 +48,10 @@ def _make_toy_base(run: Run) -> None:
 
 def adapter_inputs(run: Run) -> dict[str, Any]:
     values = run.recipe.model_dump(mode="json", include=set(TRAINED_KEYS) - {"base"})
-    later = ("enable_thinking", "early_stopping")  # keys that the run folders of earlier versions do not name
+    later = ("method", "enable_thinking", "early_stopping")  # keys that the run folders of earlier versions do not name
     tokens = run.recipe.base.new_tokens
     return {
-        **{key: value for key, value in values.items() if key not in later or value is not None},
+        **{key: value for key, value in values.items() if key not in later or value not in (None, "sft")},
         **({"base.new_tokens": file_sha256(require_file(Path(tokens), "The file of new tokens"))} if tokens else {}),
         "dataset": run.results["dataset"].fingerprint,
         "data.holdout": run.recipe.data.holdout,
@@ -63,17 +64,31 @@ def train_adapter(run: Run) -> StageResult:
     write_sealed(recipe_file, recipe_yaml(run.recipe))
     config, processes = machine(run.options)
     dataset, base = str(run.location("dataset")), Path(run.location("base")) if run.recipe.base.is_toy else None
-    check_launch(run.recipe, dataset, config=config, base=base, output=run.folder / "adapter")
-    launch(launch_command(recipe_file, dataset, run.folder / "adapter", config=config, processes=processes, base=base))
-    metrics = read_metrics_file(run.folder / "adapter" / "metrics.json")
+    output = run.folder / "adapter"
+    check_launch(run.recipe, dataset, config=config, base=base, output=output)
+    if _is_small(run, config, processes):
+        from kollm.train.job import train_recipe
+
+        train_recipe(load_recipe(str(recipe_file)), dataset, output, base=base)
+    else:
+        launch(launch_command(recipe_file, dataset, output, config=config, processes=processes, base=base))
+    metrics = read_metrics_file(output / "metrics.json")
     held = metrics["heldout"]
     loss = f"held-out loss {held['before']:.3f} -> {held['after']:.3f}" if held["rows"] else "no held-out rows"
     return StageResult(
         location="adapter",
         summary=f"{run.recipe.adapter.method} adapter, {loss}",
-        fingerprint=file_sha256(run.folder / "adapter" / "training.json"),
+        fingerprint=file_sha256(output / "training.json"),
         details={"heldout": held},
     )
+
+
+def _is_small(run: Run, config: str, processes: int | None) -> bool:
+    """Whether to train in this process, which has torch loaded already: a launcher and its child would load it twice more.
+
+    A real base gets a process of its own, whose end for want of memory this one outlives and explains.
+    """
+    return run.recipe.base.is_toy and run.options.config is None and config == "cpu" and processes in (None, 1)
 
 
 def machine(options: RunOptions) -> tuple[str, int | None]:

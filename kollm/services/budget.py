@@ -115,7 +115,7 @@ class Budget:
 
     def claim(self, key: str) -> bool:
         """Make a purchase one of this run's; True the first time."""
-        short = _short(key)
+        short = short_key(key)
         with self._lock:
             if short in self._own:
                 return False
@@ -125,7 +125,7 @@ class Budget:
     def has(self, key: str) -> bool:
         """Whether a purchase is one of this run's."""
         with self._lock:
-            return _short(key) in self._own
+            return short_key(key) in self._own
 
     def note(self, key: str, expense: Expense, *, answered: bool = False, own: bool = True) -> None:
         """Take in what a purchase has cost so far, in place of what was known of it.
@@ -136,9 +136,15 @@ class Budget:
             answered: True where nothing more will come.
             own: whether it is one of this run's; else one of another process that works at the same.
         """
-        short = _short(key)
+        short = short_key(key)
         with self._lock:
             self._note(short, expense, answered, own or short in self._own)
+
+    def recall(self, answered: Mapping[int, Expense]) -> None:
+        """Take in purchases of this run that were answered before, by `short_key`."""
+        with self._lock:
+            for short, expense in answered.items():
+                self._note(short, expense, True, True)
 
     def count_request(self) -> None:
         """One request is sent."""
@@ -157,18 +163,18 @@ class Budget:
             )
             self._check(extra)
             for key, price in prices.items():
-                known = self._own.get(_short(key), _NOTHING)
+                known = self._own.get(short_key(key), _NOTHING)
                 known = _NOTHING if known is _CLOSED else known
-                self._note(_short(key), known._replace(open=price, lost=known.lost.plus(known.open)), False, True)
+                self._note(short_key(key), known._replace(open=price, lost=known.lost.plus(known.open)), False, True)
             self._own_open = self._own_open.plus(extra)
 
     def settle(self, paid: Mapping[str, Charge]) -> None:
         """Purchases that room was reserved for were answered, at these charges."""
         with self._lock:
             for key, charge in paid.items():
-                known = self._own.get(_short(key), _NOTHING)
+                known = self._own.get(short_key(key), _NOTHING)
                 self._own_open = self._own_open.minus(known.open)
-                self._note(_short(key), Expense(known.paid.plus(charge), known.lost), True, True)
+                self._note(short_key(key), Expense(known.paid.plus(charge), known.lost), True, True)
                 self._bought += charge.characters
 
     def release(self, keys: Iterable[str], charged: bool) -> None:
@@ -180,10 +186,10 @@ class Budget:
         """
         with self._lock:
             for key in keys:
-                known = self._own.get(_short(key), _NOTHING)
+                known = self._own.get(short_key(key), _NOTHING)
                 self._own_open = self._own_open.minus(known.open)
                 lost = known.lost.plus(known.open) if charged else known.lost
-                self._note(_short(key), Expense(known.paid, lost), False, True)
+                self._note(short_key(key), Expense(known.paid, lost), False, True)
 
     def spending(self) -> Spending:
         """What was spent so far; what other processes have under way counts as lost until it is answered."""
@@ -241,5 +247,6 @@ def _usd(amount: float) -> str:
     return f"USD {amount:.2f}" if amount == round(amount, 2) else f"USD {amount:.4g}"
 
 
-def _short(key: str) -> int:
+def short_key(key: str) -> int:
+    """What a purchase's key is counted by."""
     return int(key[-16:], 16)

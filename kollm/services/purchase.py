@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from kollm.core.records import content_id
@@ -34,15 +34,22 @@ class Purchase:
     text: str
     attempt: int = 1
     sample: int = 0
+    _key: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def key(self) -> str:
-        """Content id of all fields."""
-        return content_id(self.to_row())
+        """Content id of all fields, computed once."""
+        if not self._key:
+            object.__setattr__(self, "_key", content_id(self.to_row()))
+        return self._key
 
     def to_row(self) -> dict[str, Any]:
         """All fields by name; `dataclasses.asdict` would copy the options deeply, for each text anew."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in FIELDS}
+
+
+FIELDS = tuple(item.name for item in fields(Purchase) if item.init)
+"""What makes a purchase, in the order of its key."""
 
 
 class Answer(NamedTuple):

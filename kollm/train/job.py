@@ -33,7 +33,7 @@ from kollm.core.records import Record
 from kollm.core.results import read_training_file
 from kollm.core.version import __version__
 from kollm.dataset.folder import dataset_fingerprint, read_manifest
-from kollm.recipe.bases import facts_from_config, written_out
+from kollm.recipe.bases import BaseFacts, facts_from_config, written_out
 from kollm.recipe.prompt import QUESTION
 from kollm.recipe.schema import TRAINED_KEYS, Recipe
 from kollm.recipe.tokens import PromptEncoder
@@ -54,11 +54,14 @@ from kollm.train.checkpoints import (
     remove_checkpoints,
     saving,
 )
+from kollm.train.divergence import kl_to_reference
 from kollm.train.evaluation import Evaluations
+from kollm.train.forecast import Forecast, promise
+from kollm.train.gpus import gpu_named
 from kollm.train.material import material
 from kollm.train.model import add_tokens, load_base_tokenizer, load_model
 from kollm.train.outbox import Outbox
-from kollm.train.plan import checkpointing, flop_per_token, gpu_named
+from kollm.train.plan import checkpointing, flop_per_token
 from kollm.train.precision import Watchdog, check_precision
 from kollm.train.preference import PreferenceTrainer, Reference
 from kollm.train.prompts import make_encoder, prove
@@ -195,10 +198,17 @@ def _train(job: Job) -> None:
         ) from error
     if job.outbox:
         trainer.add_callback(Outbox(output, lambda folder: _about(job, trainer, folder), metrics))
+    length = trainer.args.max_length
+    forecast = Forecast(trainer.batches, promise(job.recipe, _facts(job.config), trainer.accelerator, length))
+    trainer.add_callback(forecast)
     watched = bool(job.recipe.trainer.get("eval_steps"))
     evaluations = Evaluations(trainer, job.recipe, output, job.encoder.ends, asked) if watched else None
     metrics = {**train(trainer, output, evaluations), **metrics, "model": _work(trainer, job.config, job.recipe)}
+    metrics |= {"forecast": forecast.said} if forecast.said else {}
     metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
+    if isinstance(trainer, PreferenceTrainer) and state.is_main_process:
+        metrics["kl_to_reference"] = kl_to_reference(trainer, job.start, job.encoder.ends)
+    state.wait_for_everyone()
     with saving(output / CHECKPOINTS / FINAL):
         trainer.save_model(str(output / CHECKPOINTS / FINAL))
     state.wait_for_everyone()
@@ -354,14 +364,17 @@ def _compare(there: dict[str, Any], wanted: dict[str, Any], output: Path) -> Non
         )
 
 
+def _facts(config: Any) -> BaseFacts:
+    if written_out(config.model_type):
+        return facts_from_config(config.name_or_path, config.to_dict())
+    return count(config, config.name_or_path)
+
+
 def _work(trainer: StepTrainer, config: Any, recipe: Recipe) -> dict[str, Any]:
     """Parameters, and the work of a token counted for frozen weights; with a known GPU, its share of the peak (MFU)."""
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     about: dict[str, Any] = {"trainable_parameters": trainable}
-    if written_out(config.model_type):
-        facts = facts_from_config(config.name_or_path, config.to_dict())
-    else:
-        facts = count(config, config.name_or_path)
+    facts = _facts(config)
     mean = sum(trainer.batches.lengths) / len(trainer.batches.lengths)
     flop = flop_per_token(facts, recipe.adapter, checkpointing(recipe), int(mean))
     about |= {"parameters": facts.parameters, "flop_per_token": flop}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from kollm.core.errors import InputError
 from kollm.dataset.folder import training_parts
 from kollm.dataset.preferences import read_preferences
+from kollm.recipe.methods import METHODS
 from kollm.recipe.schema import Recipe
 from kollm.recipe.tokens import PromptEncoder
 from kollm.train.data import conversations, part_lines, split_parts, tokenise, tokenise_parts
@@ -78,7 +79,7 @@ def _pairs(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int
             "trainer.max_length."
         )
     heldout = tokenise_pairs(split.heldout, encoder, max_length=max_length)
-    if recipe.method == "kto":
+    if METHODS[recipe.method].diverges:
         train.examples = with_mismatched(train.examples, max_length)
         heldout.examples = with_mismatched(heldout.examples, max_length) if heldout.examples else []
     cut = train.counts["completion_cut"]

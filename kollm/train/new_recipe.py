@@ -23,9 +23,10 @@ from kollm.recipe.load import parse_recipe
 from kollm.recipe.methods import METHODS, MethodName, method_settings
 from kollm.recipe.schema import Recipe
 from kollm.services.local_model import find_whole_model, load_config
+from kollm.train.gpus import gpu_named
 from kollm.train.model import load_base_tokenizer
 from kollm.train.packing import PACKABLE
-from kollm.train.plan import Setup, gpu_named, memory_of
+from kollm.train.plan import Setup, memory_of
 from kollm.train.prompts import make_encoder, prompt_name
 from kollm.train.shapes import base_facts_of, count, linear_targets, meta_model
 

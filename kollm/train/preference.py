@@ -80,8 +80,6 @@ class PreferenceTrainer(StepTrainer):
     def __init__(self, recipe: Recipe, *arguments: Any) -> None:
         self.method = METHODS[recipe.method]
         self._loss, self._settings = LOSSES[recipe.method], method_settings(recipe.method, recipe.trainer)
-        self._diverges = recipe.method == "kto"
-        self._by_token = recipe.method in ("orpo", "simpo")
         self.reference: dict[str, Words] = {}
         self._step_pairs = self._step_tokens = 1
         self._divergence = torch.zeros(())
@@ -103,7 +101,7 @@ class PreferenceTrainer(StepTrainer):
         tokens = sum(int((batch["labels"][: len(batch["places"]), 1:] != IGNORED).sum()) for batch in samples)
         counted = torch.tensor([pairs, tokens], dtype=torch.long, device=self.accelerator.device)
         self._step_pairs, self._step_tokens = self.accelerator.reduce(counted, reduction="sum").clamp(min=1).tolist()
-        if self._diverges:
+        if self.method.diverges:
             self._divergence = self._measure_divergence(samples)
         return samples, items
 
@@ -129,8 +127,8 @@ class PreferenceTrainer(StepTrainer):
 
     def measure(self, examples: Sequence[PairExample]) -> Words:
         """What the model says of each pair now, in evaluation; the same numbers on any number of processes."""
-        columns = 4 if self._diverges else 2
-        words = torch.zeros(len(examples), columns, dtype=torch.float64, device=self.accelerator.device)
+        columns = 4 if self.method.diverges else 2
+        words = torch.zeros(len(examples), columns, dtype=torch.float64, device=_exact(self.accelerator.device))
         rows = self.args.per_device_train_batch_size
         ordered = sorted(range(len(examples)), key=lambda place: (-examples[place].length, place))
         batches = [ordered[start : start + rows] for start in range(0, len(ordered), rows)]
@@ -143,11 +141,11 @@ class PreferenceTrainer(StepTrainer):
                 index = turn * processes + self.accelerator.process_index
                 places = batches[index] if index < len(batches) else []
                 batch = self._on_device(self.data_collator([(place, examples[place]) for place in places]))
-                for column, prefix in enumerate(("", "kl_") if self._diverges else ("",)):
+                for column, prefix in enumerate(("", "kl_") if self.method.diverges else ("",)):
                     found = self._words(batch, prefix)
                     if places:
-                        words[places, 2 * column] = found.chosen.double()
-                        words[places, 2 * column + 1] = found.rejected.double()
+                        words[places, 2 * column] = found.chosen.to(words.device).double()
+                        words[places, 2 * column + 1] = found.rejected.to(words.device).double()
         self.model_wrapped.train(was_training)
         total: torch.Tensor = self.accelerator.reduce(words, reduction="sum")
         measured: Words = total.cpu().numpy()
@@ -162,7 +160,7 @@ class PreferenceTrainer(StepTrainer):
         tokens = np.array([[pair.chosen.supervised, pair.rejected.supervised] for pair in pairs])
         if found.likelihood:
             loss -= float(words[:, 0].sum() / tokens[:, 0].sum())
-        likelier = words[:, :2] / tokens if self._by_token else words[:, :2]
+        likelier = words[:, :2] / tokens if self.method.by_token else words[:, :2]
         return PairLoss(
             loss=loss,
             tokens=int(tokens.sum()),
@@ -186,24 +184,26 @@ class PreferenceTrainer(StepTrainer):
         tensors = [torch.from_numpy(column) for column in words.T]
         counts = [torch.tensor([getattr(pair, side).supervised for pair in pairs]) for side in ("chosen", "rejected")]
         divergence = torch.zeros(())
-        if self._diverges:
+        if self.method.diverges:
             divergence = torch.as_tensor(max(float((words[:, 2:] - reference[:, 2:]).mean()), 0.0))
         base = (torch.from_numpy(reference[:, 0]), torch.from_numpy(reference[:, 1]))
         return self._loss(Given(Said(tensors[0], tensors[1], *counts), base, divergence), self._settings)
 
     def _measure_divergence(self, samples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
         """Mean of log policy - log reference over the mismatched answers of the whole step, not below 0."""
-        total = torch.zeros(2, dtype=torch.float64, device=self.accelerator.device)
+        total = torch.zeros(2, dtype=torch.float64, device=_exact(self.accelerator.device))
         with torch.no_grad():
             for batch in samples:
                 places = batch["places"]
                 found = self._words(self._on_device(batch), "kl_")
                 if len(places):
                     words = torch.as_tensor(self.reference["train"][places.cpu().numpy(), 2:]).to(total.device)
-                    total[0] += (torch.stack([found.chosen, found.rejected], dim=1).double() - words).sum()
+                    total[0] += (
+                        torch.stack([found.chosen, found.rejected], dim=1).to(total.device).double() - words
+                    ).sum()
                     total[1] += 2 * len(places)
         total = self.accelerator.reduce(total, reduction="sum")
-        return (total[0] / total[1].clamp(min=1)).clamp(min=0).float()
+        return (total[0] / total[1].clamp(min=1)).clamp(min=0).float().to(self.accelerator.device)
 
     def _words(self, batch: Mapping[str, Any], prefix: str) -> Said:
         with self.accelerator.autocast():
@@ -232,7 +232,7 @@ class Reference(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self._trainer
         parts = {"train": trainer.train_dataset.examples, "heldout": trainer.heldout}
-        columns = 4 if trainer._diverges else 2
+        columns = 4 if trainer.method.diverges else 2
         if not trainer.method.reference:
             trainer.reference = {name: np.zeros((len(examples), columns)) for name, examples in parts.items()}
             return
@@ -255,6 +255,11 @@ class Reference(TrainerCallback):  # type: ignore[misc]
                 "folder and train again."
             )
         return dict(found)
+
+
+def _exact(device: torch.device) -> torch.device:
+    """Where float64 can be summed: Apple's GPUs have none."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _of_rows(batch: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -217,7 +217,9 @@ def _pretrain(model: Any, tokenizer: Any, documents: list[str], spec: ToyBase) -
     if spec.pretrain_steps == 0:
         return
     blocks = _blocks(tokenizer, documents, spec.pretrain_block)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, weight_decay=0.1, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=spec.learning_rate, weight_decay=0.1, betas=(0.9, 0.95), fused=True
+    )
     warm_up = min(0.6, max(0.1, 1.1 / spec.pretrain_steps))  # of one step, torch's schedule divides by zero
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=spec.learning_rate, total_steps=spec.pretrain_steps, pct_start=warm_up, cycle_momentum=False

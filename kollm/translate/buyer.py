@@ -344,6 +344,19 @@ class Buyer:
 _NOT_CHARGED = (RefusedError, KollmError)
 
 
+def recall_parts(parts: Sequence[Part], ledger: Ledger) -> bool:
+    """Answer parts from the ledger alone; False where it lacks an answer, of which attempt ever."""
+    waiting = list(parts)
+    while waiting:
+        answers = ledger.find(part.key for part in waiting)
+        if any(part.key not in answers for part in waiting):
+            return False
+        waiting = [part for part in waiting if not _accept(part, _translation(answers[part.key]))]
+        for part in waiting:
+            part.escalate()
+    return True
+
+
 def _accept(part: Part, translation: Translation) -> bool:
     return part.accept(translation.text, translation.reason, translation.characters, translation.cost)
 

@@ -17,7 +17,7 @@ from kollm.core.records import Record, content_id
 from kollm.services.ledger import Ledger
 from kollm.translate.parts import Paid
 from kollm.translate.routing import Router
-from kollm.translate.translator import Translator
+from kollm.translate.translator import Identified
 
 
 class Finished(NamedTuple):
@@ -48,7 +48,7 @@ class RowMemo:
         router: the rules; None for none.
     """
 
-    def __init__(self, ledger: Ledger, translator: Translator, mode: str, router: Router | None) -> None:
+    def __init__(self, ledger: Ledger, translator: Identified, mode: str, router: Router | None) -> None:
         self._ledger = ledger
         rules = router.fingerprint if router is not None else ""
         limits = [translator.limits.batch_bytes, translator.limits.text_bytes]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from kollm.services.ledger import Purchase
 from kollm.translate.masking import Document, make_document
-from kollm.translate.translator import Segment, Translator, encoded_size
+from kollm.translate.translator import Identified, Segment, encoded_size
 
 ATTEMPTS = 2
 
@@ -54,7 +54,7 @@ class Part:
         translator: the engine that it is for.
     """
 
-    def __init__(self, record: str, document: Document, fields: Mapping[str, str], translator: Translator) -> None:
+    def __init__(self, record: str, document: Document, fields: Mapping[str, str], translator: Identified) -> None:
         self.record = record
         self.fields = {name: fields[name] for name in document.fields}
         self.future: Future[PartResult] = Future()
@@ -110,7 +110,7 @@ class Part:
         self.size = encoded_size(self.segment.text)
 
 
-def make_parts(record: str, fields: Mapping[str, str], translator: Translator, mode: str) -> list[Part] | str:
+def make_parts(record: str, fields: Mapping[str, str], translator: Identified, mode: str) -> list[Part] | str:
     """The parts of one row: as few as fit into requests in mode `row`, one a field in mode `field`.
 
     Returns:

@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 from kollm.core.errors import InputError
 from kollm.core.records import Record
-from kollm.services.budget import Budget
+from kollm.services.budget import Budget, short_key
 from kollm.services.ledger import Charge, Expense, Ledger
-from kollm.translate.buyer import Buyer
+from kollm.translate.buyer import Buyer, recall_parts
 from kollm.translate.fields import untranslated_fields
 from kollm.translate.memo import Finished, RowMemo
 from kollm.translate.memory import place_of
 from kollm.translate.parts import Paid, Part, make_parts
 from kollm.translate.routing import Decision, Router
-from kollm.translate.translator import Segment, Translator
+from kollm.translate.translator import Identified, Segment, Translator
 
 MODES = ("row", "field")
 _GROUP_ROWS = 200
@@ -33,12 +33,14 @@ class Outcome(NamedTuple):
         reason: None for a translated record; else why not, as `what: detail`.
         route: `translate`, `keep`, `regenerate` or `drop`.
         untranslated: fields whose Korean side is identical to the English although they hold words.
+        paid: what its texts cost, a list a text; those that a row before it in the stream needed too are that row's.
     """
 
     record: Record
     reason: str | None
     route: str
     untranslated: tuple[str, ...] = ()
+    paid: tuple[tuple[Paid, ...], ...] = ()
 
 
 def translate_records(
@@ -92,6 +94,38 @@ def translate_stream(
     return _marked_up_stream(records, translator, mode, ledger, budget or Budget(), router)
 
 
+class NotBoughtError(Exception):
+    """The ledger lacks an answer that is to be recalled."""
+
+
+def recall_stream(
+    records: Iterable[Record], engine: Identified, ledger: Ledger, *, mode: str = "row", router: Router | None = None
+) -> Iterator[Outcome]:
+    """What `translate_stream` gives for records that the ledger holds every answer for; nothing is sent or written.
+
+    Args:
+        records: English records.
+        engine: whose purchases they are; one that writes the ledger through Buyer.
+        ledger: where its answers are.
+        mode: as for the stream.
+        router: as for the stream.
+
+    Yields:
+        One Outcome a record.
+
+    Raises:
+        NotBoughtError: an answer is missing.
+    """
+    planner = _Planner(engine, mode, RowMemo(ledger, engine, mode, router), router)
+    source = iter(records)
+    while group := list(islice(source, _GROUP_ROWS)):
+        rows = planner.plan(group)
+        if not recall_parts([part for row in rows for part, _ in row.parts], ledger):
+            raise NotBoughtError
+        for row in rows:
+            yield planner.outcome(row)[0]
+
+
 def _marked_up_stream(
     records: Iterable[Record],
     translator: Translator,
@@ -119,6 +153,7 @@ class _Row(NamedTuple):
         finished: what became of it, where that is known already.
         route: what routing decided.
         parts: its parts, each with whether this row is the first with that text in this run.
+        counted: likewise of what is known already, for each part.
     """
 
     record: Record
@@ -126,7 +161,60 @@ class _Row(NamedTuple):
     finished: Finished | None
     route: str
     parts: list[tuple[Part, bool]]
-    characters: int = 0
+    counted: tuple[bool, ...] = ()
+
+
+class _Planner:
+    """What a record needs and what becomes of it, without a word of how its parts are answered."""
+
+    def __init__(self, engine: Identified, mode: str, memo: RowMemo | None, router: Router | None) -> None:
+        self._engine, self._mode, self._memo, self._router = engine, mode, memo, router
+        self._claimed: set[int] = set()
+
+    def plan(self, group: Sequence[Record]) -> list[_Row]:
+        keys = self._memo.keys(group) if self._memo is not None else [b""] * len(group)
+        known = self._memo.find(keys) if self._memo is not None else {}
+        return [
+            self._recall(record, key, known[key]) if key in known else self._plan(record, key)
+            for record, key in zip(group, keys, strict=True)
+        ]
+
+    def outcome(self, row: _Row) -> tuple[Outcome, Finished]:
+        """The outcome of a row whose parts are all answered, and what it is remembered by."""
+        finished = row.finished
+        if finished is None:
+            results = [part.future.result() for part, _ in row.parts]
+            finished = Finished(
+                {name: text for result in results for name, text in result.texts.items()},
+                next((result.reason for result in results if result.reason), None),
+                row.route,
+                max((result.attempt for result in results), default=0),
+                tuple(result.paid for result in results),
+            )
+        counted = row.counted if row.finished is not None else tuple(counts for _, counts in row.parts)
+        paid = tuple(part for part, counts in zip(finished.paid, counted, strict=True) if counts)
+        return _translated(row.record, finished, paid, self._engine.name, self._mode), finished
+
+    def claim(self, key: str) -> bool:
+        """Make a text one of this stream's; True the first time."""
+        short = short_key(key)
+        first = short not in self._claimed
+        self._claimed.add(short)
+        return first
+
+    def _recall(self, record: Record, key: bytes, known: Finished) -> _Row:
+        counted = tuple(bool(paid) and self.claim(paid[0].key) for paid in known.paid)
+        return _Row(record, key, known, known.route, [], counted)
+
+    def _plan(self, record: Record, key: bytes) -> _Row:
+        decision = self._router.decide(record) if self._router is not None else Decision("translate")
+        made: list[Part] | str = f"route: {decision.reason}"
+        if decision.route != "drop":
+            fields = {name: text for name, text in record.texts().items() if name not in decision.leave}
+            made = make_parts(record.id, fields, self._engine, self._mode)
+        if isinstance(made, str):
+            return _Row(record, key, Finished({}, made, decision.route, 0, ()), decision.route, [])
+        return _Row(record, key, None, decision.route, [(part, self.claim(part.key)) for part in made])
 
 
 class _Stream:
@@ -135,9 +223,10 @@ class _Stream:
     def __init__(
         self, translator: Translator, mode: str, book: Ledger | None, budget: Budget, router: Router | None
     ) -> None:
-        self._translator, self._mode, self._book, self._budget, self._router = translator, mode, book, budget, router
+        self._translator, self._book, self._budget = translator, book, budget
         # An engine that keeps its own books counts each answer itself, so that it must see each one.
         self._memo = None if book is None or translator.books_itself else RowMemo(book, translator, mode, router)
+        self._planner = _Planner(translator, mode, self._memo, router)
         self._buyer = Buyer(translator, None if translator.books_itself else book, budget)
 
     def run(self, records: Iterable[Record]) -> Iterator[Outcome]:
@@ -166,13 +255,10 @@ class _Stream:
                     return
 
     def _begin(self, group: Sequence[Record], send: bool) -> list[_Row]:
-        keys = self._memo.keys(group) if self._memo is not None else [b""] * len(group)
-        known = self._memo.find(keys) if self._memo is not None else {}
-        earlier: list[Paid] = []
-        rows = [
-            self._recall(record, key, known[key], earlier) if key in known else self._plan(record, key)
-            for record, key in zip(group, keys, strict=True)
-        ]
+        rows = self._planner.plan(group)
+        earlier = [item for row in rows if row.finished is not None for paid in row.finished.paid for item in paid]
+        for key in (*(item.key for item in earlier), *(part.key for row in rows for part, _ in row.parts)):
+            self._budget.claim(key)
         if earlier and self._book is not None:
             lost = self._book.lost(item.key for item in earlier)
             for item in earlier:
@@ -181,59 +267,32 @@ class _Stream:
         chosen = iter(self._buyer.add([part for row in rows for part, _ in row.parts], send))
         return [row._replace(parts=[(next(chosen), counted) for _, counted in row.parts]) for row in rows]
 
-    def _recall(self, record: Record, key: bytes, known: Finished, earlier: list[Paid]) -> _Row:
-        counted = [bool(paid) and self._budget.claim(paid[0].key) for paid in known.paid]
-        earlier += [item for paid in known.paid for item in paid]
-        return _Row(record, key, known, known.route, [], _characters(known.paid, counted))
-
-    def _plan(self, record: Record, key: bytes) -> _Row:
-        decision = self._router.decide(record) if self._router is not None else Decision("translate")
-        made: list[Part] | str = f"route: {decision.reason}"
-        if decision.route != "drop":
-            fields = {name: text for name, text in record.texts().items() if name not in decision.leave}
-            made = make_parts(record.id, fields, self._translator, self._mode)
-        if isinstance(made, str):
-            return _Row(record, key, Finished({}, made, decision.route, 0, ()), decision.route, [])
-        return _Row(record, key, None, decision.route, [(part, self._budget.claim(part.key)) for part in made])
-
     def _outcome(self, row: _Row) -> Outcome:
-        if row.finished is not None:
-            return _translated(row.record, row.finished, row.characters, self._translator.name, self._mode)
-        results = [part.future.result() for part, _ in row.parts]
-        finished = Finished(
-            {name: text for result in results for name, text in result.texts.items()},
-            next((result.reason for result in results if result.reason), None),
-            row.route,
-            max((result.attempt for result in results), default=0),
-            tuple(result.paid for result in results),
-        )
-        if self._memo is not None and all(finished.paid):  # what was refused is asked again by the next run
+        outcome, finished = self._planner.outcome(row)
+        # what was refused is asked again by the next run
+        if self._memo is not None and row.finished is None and all(finished.paid):
             self._memo.add(row.key, finished)
-        characters = _characters(finished.paid, [counted for _, counted in row.parts])
-        return _translated(row.record, finished, characters, self._translator.name, self._mode)
+        return outcome
 
 
 def _is_finished(row: _Row) -> bool:
     return all(part.future.done() for part, _ in row.parts)
 
 
-def _characters(paid: Sequence[Sequence[Paid]], counted: Sequence[bool]) -> int:
-    """Characters of the parts that count: a text that a row before brought along was its expense."""
-    return sum(item.characters for part, counts in zip(paid, counted, strict=True) if counts for item in part)
-
-
-def _translated(record: Record, finished: Finished, characters: int, engine: str, mode: str) -> Outcome:
+def _translated(
+    record: Record, finished: Finished, paid: tuple[tuple[Paid, ...], ...], engine: str, mode: str, characters: int = 0
+) -> Outcome:
     provenance = replace(
         record.provenance,
         route=finished.route,
         engine=engine,
         mode=mode,
         attempt=finished.attempt,
-        characters=characters,
+        characters=characters + sum(item.characters for part in paid for item in part),
     )
     lang = "ko" if finished.reason is None else record.lang
     changed = record.with_texts(finished.texts, original=record.as_original(), provenance=provenance, lang=lang)
-    return Outcome(changed, finished.reason, finished.route, untranslated_fields(changed))
+    return Outcome(changed, finished.reason, finished.route, untranslated_fields(changed), paid)
 
 
 def _plain_stream(records: Iterable[Record], translator: Translator, mode: str) -> Iterator[Outcome]:
@@ -245,4 +304,5 @@ def _plain_stream(records: Iterable[Record], translator: Translator, mode: str) 
         texts = {name: answer.text for name, answer in zip(fields, answers, strict=True) if answer.text is not None}
         reason = next((answer.reason for answer in answers if answer.text is None), None)
         characters = sum(answer.characters for answer in answers)
-        yield _translated(record, Finished(texts, reason, "translate", 1, ()), characters, translator.name, mode)
+        finished = Finished(texts, reason, "translate", 1, ())
+        yield _translated(record, finished, (), translator.name, mode, characters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from kollm.services.budget import Budget, Usage
 from kollm.services.ledger import Ledger
@@ -67,6 +67,41 @@ class Limits:
     texts_apart: bool = False
     requests_per_second: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+class Identified(Protocol):
+    """What tells the purchases of one engine from those of another: its name, where, which model, how."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def base_url(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def options(self) -> Mapping[str, Any]: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An engine without the engine, so that its purchases can be found where it is not loaded; see Identified."""
+
+    name: str
+    base_url: str
+    model: str
+    options: Mapping[str, Any]
+    limits: Limits
+
+    @classmethod
+    def of(cls, engine: Identified) -> Self:
+        """That of an engine."""
+        return cls(engine.name, engine.base_url, engine.model, dict(engine.options), engine.limits)
 
 
 class Translator(Protocol):

@@ -267,3 +267,39 @@ def test_what_was_bought_before_a_cap_is_kept(tmp_path: Path, deepl: tuple[DeepL
     assert asked > before > 0
     assert _build(path, tmp_path / "again", **paid) == went_on
     assert len(server.state.requests) == asked
+
+
+def test_what_was_bought_is_put_in_by_workers(tmp_path: Path, deepl: tuple[DeepLServer, Ledger]) -> None:
+    """Whoever translates a shard, and however the input is cut, a text is billed once, to the first row that needs it."""
+    server, ledger = deepl
+    fields = {"translator": "deepl", "ledger": ledger, "mode": "field", "near": 1.1}
+    rows = [
+        {"instruction": f"Say it in a few words, number {number % 4}.", "input": "", "output": f"It is {number}."}
+        for number in range(30)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    bought = _build(path, tmp_path / "bought", **fields)
+    asked = len(server.state.requests)
+    with ledger.transaction():
+        ledger._connection.execute("DELETE FROM rows")  # the finished rows, so that the purchases alone are left
+    assert _build(path, tmp_path / "again", processes=2, **fields) == bought
+    assert len(server.state.requests) == asked
+    records = pq.read_table(tmp_path / "bought" / "gpt4-llm").to_pylist()
+    billed = [row["provenance"]["characters"] for row in records]
+    assert sum(billed) == sum(length for (length,) in ledger._connection.execute("SELECT characters FROM purchases"))
+    assert billed[0] > billed[4] > 0  # the fifth row shares its instruction with the first
+
+
+def test_a_cap_counts_what_earlier_builds_bought(tmp_path: Path, deepl: tuple[DeepLServer, Ledger]) -> None:
+    path, (server, ledger) = _input(tmp_path, 60), deepl
+    paid = {"translator": "deepl", "ledger": ledger}
+    for _ in range(2):  # the second goes on with shards that are translated
+        with pytest.raises(
+            QuotaError, match=r"cap of 5,?000 characters: with the next request it would be [5-9],?\d{3}"
+        ):
+            _build(path, tmp_path / "out", max_characters=5000, **paid)
+        asked = len(server.state.requests)
+    with pytest.raises(QuotaError):
+        _build(path, tmp_path / "out", max_characters=5000, **paid)
+    assert len(server.state.requests) == asked

@@ -277,3 +277,14 @@ def test_a_panel_of_judges_in_one_file_under_one_cap(
     for more, words in ((["--batch"], "are for one --model"), (["--against", generations], "give one --model")):
         assert kollm(generations, "-o", output, *models, *more) == 1
         assert words in capsys.readouterr().err
+
+
+def test_several_systems_are_ranked_and_their_tests_corrected(
+    llmock: LLMock, generations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llmock.reply("판정: 무승부", times=None)
+    others = write(tmp_path / "other.jsonl", answers(5, "base", "다른 답") + answers(5, "third", "또 다른 답"))
+    assert kollm(generations, "--against", others, "-o", tmp_path / "pairs.jsonl") == 0
+    out = capsys.readouterr().out
+    assert "corrected over these 2 pairs of systems (Holm)" in out and "Bradley-Terry strength" in out
+    assert "All equally strong (Wald test by cluster): p -" in out

@@ -12,7 +12,7 @@ import pytest
 from kollm.core.errors import InputError
 from kollm.core.records import Generation, Status, Verdict
 from kollm.judge.rubric_file import load_rubric
-from kollm.judge.run import Outcome, Question, judge_generations, mean_scores, verdict_of
+from kollm.judge.run import Outcome, Question, _key, judge_generations, mean_scores, questions_on, verdict_of
 from kollm.judge.verdicts import read_verdicts
 
 
@@ -109,3 +109,9 @@ def test_a_name_that_no_report_can_show_is_refused_before_anything_is_asked(tmp_
     with pytest.raises(InputError, match=r"the id 'a\\nb' cannot be shown"):
         judge_generations([*answers(2), replace(answers(1)[0], id="a\nb")], judge, tmp_path / "verdicts.jsonl")
     assert not judge.asked and not (tmp_path / "verdicts.jsonl").exists()
+
+
+def test_the_key_of_a_question_is_that_of_its_verdict() -> None:
+    judge = StubJudge()
+    (question, *_) = questions_on(answers(1), 1)
+    assert _key(judge, question) == verdict_of(judge, question, Outcome({}, "ok")).key()

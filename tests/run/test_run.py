@@ -102,7 +102,7 @@ def test_restart_begins_again_from_a_stage(whole: Path, tmp_path: Path) -> None:
     copy = tmp_path / "demo"
     shutil.copytree(whole, copy)
     options = RunOptions(folder=copy, limit=LIMIT)
-    states = [state for _, state in planned(options, "verdicts")]
+    states = [state for _, state in planned(tiny(), options, "verdicts")]
     assert states == ["done"] * 5 + ["to do"] * 2
     run_recipe(tiny("judge.rubric=kullm2023-fixed"), options, restart="verdicts")
     verdicts = list(read_jsonl(copy / "verdicts.jsonl"))
@@ -211,3 +211,30 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(StateError, match="holds a run of the recipe 'other'"):
         run_recipe(tiny(), RunOptions(folder=tmp_path))
+
+
+def test_only_a_toy_that_nobody_asked_to_launch_trains_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = {"dataset": StageResult(str(tmp_path), ""), "base": StageResult(str(tmp_path), "")}
+    here: list[str] = []
+
+    def note(how: str) -> None:
+        here.append(how)
+        raise StateError("enough")
+
+    monkeypatch.setattr("kollm.run.training.check_launch", lambda *_, **__: None)
+    monkeypatch.setattr("kollm.run.training.launch", lambda _: note("launched"))
+    monkeypatch.setattr("kollm.train.job.train_recipe", lambda *_, **__: note("here"))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    adapter = next(stage for stage in STAGES if stage.name == "adapter")
+    real = tiny("base.model=EleutherAI/polyglot-ko-1.3b", "base.toy=null")
+    for recipe, options in (
+        (tiny(), RunOptions(tmp_path)),
+        (tiny(), RunOptions(tmp_path, config="cpu")),
+        (tiny(), RunOptions(tmp_path, processes=2)),
+        (real, RunOptions(tmp_path)),
+    ):
+        with pytest.raises(StateError, match="enough"):
+            adapter.work(Run(recipe, options, results))
+    assert here == ["here", "launched", "launched", "launched"]

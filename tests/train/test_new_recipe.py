@@ -116,7 +116,7 @@ def test_mixtures_of_experts_multiply_a_token_with_few(base: Path) -> None:
 def test_plan_and_recipe_new_take_any_base(base: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["plan", "--base", str(base)])
     assert result.exit_code == 0, result.output
-    assert "fits (estimate)" in result.output
+    assert "fits (counted)" in result.output
     (tmp_path / "my.csv").write_text("question,answer\n질문,답\n", encoding="utf-8")
     file = tmp_path / "new.yaml"
     command = ["recipe", "new", "--base", str(base), "--dataset", str(tmp_path / "my.csv"), "-o", str(file)]

@@ -14,6 +14,7 @@ from typing import Any
 from kollm.core.errors import InputError, MissingExtraError, StateError
 from kollm.core.version import __version__
 from kollm.dataset.executors import Stage
+from kollm.dataset.executors.local import LocalExecutor
 from kollm.dataset.executors.settings import RaySettings
 from kollm.dataset.executors.task import begin, forget_failure, raise_failed, record_lost
 
@@ -45,10 +46,14 @@ class RayExecutor:
         quiet_datatrove()
 
     def run(self, stage: Stage) -> None:
-        """As Executor."""
+        """As Executor; a stage of one task runs here, since a job takes longer to start."""
         todo = begin(stage, self.name)
-        if not todo:
-            return
+        if stage.tasks == 1:
+            LocalExecutor().run(stage)
+        elif todo:
+            self._run(stage, todo)
+
+    def _run(self, stage: Stage, todo: list[int]) -> None:
         stage = Stage(stage.name, stage.tasks, stage.work, stage.folder.absolute())
         for task in todo:
             forget_failure(stage, task)

@@ -16,6 +16,7 @@ from typing import Any
 from kollm.core.errors import InputError, MissingExtraError, StateError
 from kollm.core.progress import say
 from kollm.dataset.executors import Stage
+from kollm.dataset.executors.local import LocalExecutor
 from kollm.dataset.executors.settings import SlurmSettings
 from kollm.dataset.executors.task import begin, forget_failure, missing, raise_failed, record_lost
 
@@ -74,10 +75,14 @@ class SlurmExecutor:
         quiet_datatrove()
 
     def run(self, stage: Stage) -> None:
-        """As Executor."""
+        """As Executor; a stage of one task runs here, since a job takes longer to start."""
         todo = begin(stage, self.name)
-        if not todo:
-            return
+        if stage.tasks == 1:
+            LocalExecutor().run(stage)
+        elif todo:
+            self._run(stage, todo)
+
+    def _run(self, stage: Stage, todo: list[int]) -> None:
         stage = Stage(stage.name, stage.tasks, stage.work, stage.folder.absolute())
         name = job_name_of(stage)
         try:

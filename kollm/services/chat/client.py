@@ -123,6 +123,12 @@ class ChatClient:
 
     def purchase(self, request: ChatRequest) -> Purchase:
         """How the ledger files a request."""
+        who = self.kind, self.base_url, self.model
+        if who not in request.filed:
+            request.filed[who] = self._purchase(request)
+        return request.filed[who]
+
+    def _purchase(self, request: ChatRequest) -> Purchase:
         return Purchase(
             kind=self.kind,
             engine="openai",
@@ -138,7 +144,7 @@ class ChatClient:
     def estimate(self, requests: Sequence[ChatRequest]) -> ChatEstimate:
         """What asking would cost at most; asks nobody."""
         by_key = {self.purchase(request).key: request for request in requests}
-        answered = self.ledger.find(by_key)
+        answered = self.ledger.answered(by_key)
         missing = [request for key, request in by_key.items() if key not in answered]
         prompt, completion = sum(map(prompt_tokens, missing)), sum(map(answer_tokens, missing))
         cost = self.facts.cost(prompt, completion) if self.facts.priced else None

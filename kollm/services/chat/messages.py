@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kollm.core.records import Status
+from kollm.services.purchase import Purchase
 
 MOST_TOKENS = 100_000_000
 """Tokens that no request has: a larger count is a fault of the service."""
@@ -23,6 +24,7 @@ class ChatRequest:
         context: kept with the purchase and not sent; part of its key.
         sample: number of the sample, from 0, where the same request is made several times.
         attempt: number of the attempt, from 1, where an answer was no use.
+        filed: how each client files it, since the estimate, the budget and the run ask for the same.
     """
 
     messages: Sequence[Mapping[str, str]]
@@ -30,6 +32,7 @@ class ChatRequest:
     context: str = ""
     sample: int = 0
     attempt: int = 1
+    filed: dict[tuple[str, str, str], Purchase] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kollm.services.purchase import Answer, Purchase
+from kollm.services.purchase import FIELDS, Answer, Purchase
 
 EXPORTED = ("key", "request", "sends", "sent_characters", "sent_cost", "content", "characters", "cost")
 MOST_CHARACTERS = 1_000_000_000
@@ -40,7 +40,7 @@ def row_fault(row: Mapping[str, Any]) -> str | None:
 
 def read_purchase(values: Any) -> Purchase | None:
     """The purchase that a row's request describes; None where it describes none."""
-    if not isinstance(values, Mapping) or values.keys() != set(Purchase.__slots__):
+    if not isinstance(values, Mapping) or values.keys() != set(FIELDS):
         return None
     texts = all(isinstance(values[name], str) for name in ("kind", "engine", "base_url", "model", "context", "text"))
     counts = _is_count(values["attempt"], MOST_SENDS) and _is_count(values["sample"], MOST_SENDS)

@@ -144,6 +144,10 @@ class Ledger:
         """The answers of those keys that have one."""
         return {key: entry.answer for key, entry in self.look(keys).items() if entry.answer is not None}
 
+    def answered(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys that have an answer, which is not read."""
+        return {key for (key,) in self._select("key", "content IS NOT NULL", keys)}
+
     def look(self, keys: Iterable[str]) -> dict[str, Entry]:
         """How those of the keys stand that the ledger knows.
 

@@ -36,20 +36,14 @@ def jobs(slurm, stage) -> str:
     return slurm.ask("squeue", "-h", "-n", job_name_of(stage), "-o", "%T")
 
 
-def test_tasks_run_once_and_those_without_a_marker_again(on_slurm, tmp_path):
-    run(toy.stage(tmp_path))
-    assert toy.results(tmp_path) == toy.EXPECTED
-    assert toy.runs(tmp_path) == list(range(6))
-    (tmp_path / "done" / "toy" / "3").unlink()
-    run(toy.stage(tmp_path))
-    assert toy.runs(tmp_path) == [0, 1, 2, 3, 3, 4, 5]
-
-
-def test_the_others_are_finished_when_some_fail(on_slurm, tmp_path):
+def test_the_others_are_finished_when_some_fail_and_only_these_run_again(on_slurm, tmp_path):
     with pytest.raises(InputError) as caught:
         run(toy.stage(tmp_path, toy.fail_some))
     assert str(caught.value) == "Row 2 is empty - fill it. (stage 'toy': tasks 2, 5 of 6 failed)"
     assert sorted(toy.results(tmp_path)) == [0, 1, 3, 4]
+    run(toy.stage(tmp_path))
+    assert toy.results(tmp_path) == toy.EXPECTED
+    assert toy.runs(tmp_path) == list(range(6))
 
 
 def test_a_killed_worker_is_replaced_and_a_task_that_kills_twice_fails_alone(on_slurm, tmp_path):
@@ -108,13 +102,13 @@ def test_workers_that_do_not_see_the_folder(on_slurm):
     with pytest.raises(
         StateError, match=r"nothing of them is to be seen in '.*hidden/build' - name an output on a disk"
     ):
-        run(toy.stage(on_slurm.hidden / "build", tasks=1))
+        run(toy.stage(on_slurm.hidden / "build", tasks=2))
 
 
 def test_workers_with_another_kollm(on_slurm, tmp_path, monkeypatch):
     monkeypatch.setattr(step, "__version__", "9.9.9")
     with pytest.raises(StateError, match=r"The worker \S+ has kollm 0\S+, and the build was started with 9.9.9"):
-        run(toy.stage(tmp_path, tasks=1))
+        run(toy.stage(tmp_path, tasks=2))
     assert toy.results(tmp_path) == {}
 
 

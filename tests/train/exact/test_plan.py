@@ -8,7 +8,8 @@ import pytest
 from kollm.core.errors import InputError
 from kollm.recipe.bases import BASES, base_facts
 from kollm.recipe.load import load_recipe
-from kollm.train.plan import GIB, GPUS, Setup, flop_per_token, gpu_named, make_plan, memory_of, trainable_parameters
+from kollm.train.gpus import GIB, GPUS, gpu_named
+from kollm.train.plan import Setup, compiling_saves, flop_per_token, make_plan, memory_of, trainable_parameters
 
 # Parameters as the model cards state them. The card of Polyglot-Ko 12.8B states 12,898,631,680, where a model of the shape
 # that it also states has 12,893,603,840: its number is left out.
@@ -126,7 +127,7 @@ def test_sharding_divides_the_weights():
 
 
 def test_unknown_cards_and_bases_list_the_known():
-    with pytest.raises(InputError, match="'abacus' is unknown - use one of a100-40gb"):
+    with pytest.raises(InputError, match="'abacus' is unknown - use one of b200"):
         make_plan(load_recipe("kullm-polyglot-5.8b"), "abacus", 1)
     with pytest.raises(InputError, match="or use one of EleutherAI/polyglot-ko"):
         base_facts("nobody/nothing")
@@ -147,9 +148,63 @@ def test_planning_imports_no_torch():
         ("NVIDIA L40S", "l40s"),
         ("NVIDIA GeForce RTX 3090", "rtx3090"),
         ("NVIDIA RTX A6000", "rtx-a6000"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA B200", "b200"),
+        ("NVIDIA GeForce RTX 5090", "rtx5090"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000"),
+        ("Tesla T4", "t4"),
         ("NVIDIA RTX 6000 Ada Generation", None),
     ],
 )
 def test_a_device_is_measured_by_its_own_peak(device, key):
     named = gpu_named(device)
     assert (named and named.tflops) == (key and GPUS[key].tflops)
+
+
+def test_the_table_has_the_cards_that_are_rented_each_with_its_source():
+    rented = {
+        "b200",
+        "h200",
+        "h100-80gb",
+        "a100-80gb",
+        "l40s",
+        "rtx-pro-6000",
+        "rtx5090",
+        "rtx4090",
+        "rtx3090",
+        "l4",
+        "t4",
+    }
+    assert set(GPUS) >= rented
+    for gpu in GPUS.values():
+        assert (
+            gpu.source and 10 * GIB < gpu.memory < 200 * GIB and 60 < gpu.tflops < 2500 and 300 <= gpu.bandwidth <= 8000
+        )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "gpu", "sharding", "basis"),
+    [
+        ("kullm-polyglot-5.8b-fast", [], "h100-80gb", "ddp", ("measured", "measured")),
+        ("kullm-polyglot-5.8b-fast", ["quantization=nf4"], "h100-80gb", "ddp", ("measured", "measured")),
+        ("kullm-polyglot-5.8b-fast", ["adapter.method=dora"], "h100-80gb", "ddp", ("measured", "counted")),
+        ("kullm-polyglot-5.8b-fast", [], "b200", "ddp", ("measured", "counted")),
+        ("kullm-polyglot-5.8b-fast", ["trainer.packing=false"], "h100-80gb", "ddp", ("measured", "counted")),
+        ("kullm-polyglot-5.8b-fast", [], "h100-80gb", "fsdp", ("counted", "counted")),
+        ("kullm-polyglot-5.8b-fast", ["adapter.method=full"], "h100-80gb", "ddp", ("counted", "counted")),
+        ("llama-2-ko-7b", [], "h100-80gb", "ddp", ("counted", "counted")),
+    ],
+)
+def test_a_plan_says_what_was_measured_and_what_is_counted(recipe, settings, gpu, sharding, basis):
+    assert make_plan(load_recipe(recipe, settings), gpu, 1, sharding=sharding).basis == basis
+
+
+def test_compiled_layers_pay_once_a_run_is_longer_than_what_they_cost():
+    assert compiling_saves(0.15) == 0 and compiling_saves(0.2) > 0
+    assert compiling_saves(10) == pytest.approx(10 * (1 - 19_314 / 21_509), rel=0.05)
+    fast = load_recipe("kullm-polyglot-5.8b-fast")
+    assert make_plan(fast, "h100-80gb", 1).compile_hours > 0.2
+    assert make_plan(fast, "h100-80gb", 1, rows=100).compile_hours == 0
+    compiled = make_plan(load_recipe("kullm-polyglot-5.8b-fast", ["trainer.torch_compile=true"]), "h100-80gb", 1)
+    assert compiled.compile_hours == 0
+    assert compiled.tokens_per_second == pytest.approx(21_509, rel=0.1)
