@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kollm.core.errors import InputError
+from kollm.core.errors import InputError, QuotaError
 from kollm.core.progress import say
 from kollm.dataset.build import Build
 from kollm.dataset.decide import read_summary, write_summary
@@ -30,6 +30,10 @@ LEDGERS = "ledgers"
 """Folder of the workers' ledgers, one a shard, in the work folder."""
 _KNOWN = "known.copy"
 """There too: what the user's ledger had when the buying began."""
+
+
+_FEWER = 4
+"""By so much fewer shards buy where no part of the cap was large enough for a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +90,31 @@ def buy_in_workers(build: Build, buyers: Buyers, executor: Executor, budget: Bud
         ledger: the user's; None for the default one.
 
     Raises:
-        KollmError: a server or a task failed; what was answered is in the ledger.
+        QuotaError: a cap leaves no room for the rest.
+        KollmError: a server or a task failed. In every case what was answered is in the ledger.
     """
     folder = build.folder / LEDGERS
     folder.mkdir(exist_ok=True)
     engine = make_translator(buyers.engine, **buyers.engine_options())
     with nullcontext(ledger) if ledger is not None else Ledger.open() as book:
         copy_ledger(book, ("translate", engine.name, engine.model), folder / _KNOWN)
-    turn = 1
+    turn, most = 1, build.shards
     while todo := _unfinished(build):
-        share = _share(build, budget, len(todo))
         while _ended(build, turn):
             turn += 1
-        before = _spent(build)
-        stage = Stage(f"buy-{turn}", build.shards, partial(_buy_shard, build, buyers, share), build.folder)
+        shares, before = _shares(build, budget, todo[:most]), _spent(build)
         try:
-            executor.run(stage)
+            executor.run(Stage(f"buy-{turn}", build.shards, partial(_buy_shard, build, buyers, shares), build.folder))
         finally:
             merge_bought(build.folder, ledger)
-        if not budget.capped or _spent(build) == before:
-            return
+        if _spent(build) == before:
+            if most == 1 and _unfinished(build):
+                raise QuotaError(
+                    f"Stopped before the cap: workers have bought for USD {before[1]:.4g}, {before[0]:,} characters, and the "
+                    "next request may pass it - raise --max-cost or --max-characters and run the same command again; what was "
+                    "answered is kept and is not paid for again."
+                )
+            most = max(1, min(most, len(todo)) // _FEWER)  # a part of the cap may be too small for one request
 
 
 def merge_bought(folder: Path, ledger: Ledger | None) -> None:
@@ -127,11 +136,11 @@ def merge_bought(folder: Path, ledger: Ledger | None) -> None:
         say(f"{added:,} answers that workers bought are in the ledger now.")
 
 
-def _buy_shard(build: Build, buyers: Buyers, share: _Share, number: int) -> int:
+def _buy_shard(build: Build, buyers: Buyers, shares: Mapping[int, _Share], number: int) -> int:
     """Task: what a shard needs, bought into the shard's ledger, as far as its share goes."""
-    source = build.shard(number).source
-    if number not in _unfinished(build, [number]):
+    if number not in shares:
         return 0
+    source, share = build.shard(number).source, shares[number]
     engine = make_translator(buyers.engine, **buyers.engine_options(number))
     budget, rows, finished = Budget(share.characters, share.cost), 0, True
     folder = build.folder / LEDGERS
@@ -159,19 +168,21 @@ def _buy_shard(build: Build, buyers: Buyers, share: _Share, number: int) -> int:
     return rows
 
 
-def _bought(build: Build) -> list[int]:
-    return [number for number in range(build.shards) if build.path("bought", number, "json").is_file()]
+def _bought(build: Build, number: int) -> dict[str, Any]:
+    """What a shard has cost, and whether it is bought whole."""
+    if not build.path("bought", number, "json").is_file():
+        return {"finished": False, "cost": 0.0, "characters": 0}
+    return read_summary(build, "bought", number)
 
 
-def _unfinished(build: Build, among: Sequence[int] | None = None) -> list[int]:
+def _unfinished(build: Build) -> list[int]:
     """The shards that are to be bought and are not bought whole."""
-    numbers = range(build.shards) if among is None else among
     return [
         number
-        for number in numbers
+        for number in range(build.shards)
         if build.finishing[build.shard(number).source].translation == "bought"
         and not build.path("translated", number).is_file()
-        and not (build.path("bought", number, "json").is_file() and read_summary(build, "bought", number)["finished"])
+        and not _bought(build, number)["finished"]
     ]
 
 
@@ -181,17 +192,20 @@ def _ended(build: Build, turn: int) -> bool:
 
 
 def _spent(build: Build) -> tuple[int, float]:
-    summaries = [read_summary(build, "bought", number) for number in _bought(build)]
-    return sum(item["characters"] for item in summaries), sum(item["cost"] for item in summaries)
+    found = [_bought(build, number) for number in range(build.shards)]
+    return sum(item["characters"] for item in found), sum(item["cost"] for item in found)
 
 
-def _share(build: Build, budget: Budget, shards: int) -> _Share:
-    """An equal part, for each shard that is not bought whole, of what the others leave of the caps."""
-    unfinished = set(_unfinished(build))
-    whole = [read_summary(build, "bought", number) for number in _bought(build) if number not in unfinished]
-    characters, cost = budget.max_characters, budget.max_cost
-    if characters is not None:
-        characters = max(0, characters - sum(item["characters"] for item in whole)) // shards
-    if cost is not None:
-        cost = max(0.0, cost - sum(item["cost"] for item in whole)) / shards
-    return _Share(characters, cost)
+def _shares(build: Build, budget: Budget, shards: Sequence[int]) -> dict[int, _Share]:
+    """For each of these shards what it has spent, and an equal part of what is left of the caps."""
+    characters, cost = _spent(build)
+    more_characters = None if budget.max_characters is None else max(0, budget.max_characters - characters)
+    more_cost = None if budget.max_cost is None else max(0.0, budget.max_cost - cost)
+    shares = {}
+    for number in shards:
+        own = _bought(build, number)
+        shares[number] = _Share(
+            None if more_characters is None else own["characters"] + more_characters // len(shards),
+            None if more_cost is None else own["cost"] + more_cost / len(shards),
+        )
+    return shares
