@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kollm.core.errors import InputError
 from kollm.core.records import Record
+from kollm.core.text import normalise
 from kollm.recipe.prompt import cut_at_heading
 from kollm.services.endpoint import chat_endpoint
 
@@ -38,8 +39,9 @@ class Talk:
     exchanges: list[Exchange] = field(default_factory=list)
 
     def record(self, message: str) -> Record:
-        """The conversation with one more message that waits for its answer."""
-        return Record("talk", "talk", message, "", "", tuple(map(tuple, self.exchanges)), self.system, lang="ko")  # type: ignore[arg-type]
+        """The conversation with one more message that waits for its answer, normalised as what the model was trained on."""
+        history = tuple((user, answer) for user, answer in self.exchanges)
+        return Record("talk", "talk", message, "", "", history, self.system, lang="ko").map_texts(normalise)
 
     def take_back(self) -> str:
         """Remove the last exchange; what the user said in it.

@@ -227,11 +227,12 @@ def _write(made: Made, output: Path) -> None:
 def _topics(name: str) -> list[str]:
     from kollm.core.errors import InputError
     from kollm.core.files import read_text
+    from kollm.core.text import normalise
     from kollm.dataset.folder import read_records
 
     path = Path(name)
     if path.is_file():
-        topics = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        topics = [line.strip() for line in normalise(read_text(path)).splitlines() if line.strip()]
     else:
         topics = list(dict.fromkeys(_first_question(record) for record in read_records(name)))
     if not topics:

@@ -50,7 +50,7 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
         MissingExtraError: matplotlib is not installed.
     """
     training, metrics = read_training_file(folder / TRAINING, whole=True), read_metrics_file(folder / METRICS)
-    recipe = public_recipe(folder)
+    recipe = public_recipe(folder, lineage.base)
     prompt = _trained_prompt(folder, training)
     report = None if lineage.report is None else _public_report(lineage.report, training, lineage)
     eos = end_of_text(folder)
@@ -67,6 +67,7 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
         settings=list(_settings(recipe)),
         training=training,
         metrics=metrics,
+        translated=lineage.translated,
         shares=_shares(metrics),
         learning=_learning(metrics),
         dataset=f"`{lineage.dataset}`"
@@ -136,9 +137,12 @@ def _public_report(report: Mapping[str, Any], training: Mapping[str, Any], linea
     return public
 
 
-def public_recipe(folder: Path) -> dict[str, Any]:
-    """The recipe of a trained folder, with the names of local files in place of their paths."""
-    return public_values(load_recipe(folder / RECIPE))
+def public_recipe(folder: Path, base: Reference) -> dict[str, Any]:
+    """The recipe of a trained folder, with the names of local files in place of their paths, and the base that was trained on."""
+    recipe = public_values(load_recipe(folder / RECIPE))
+    if not recipe["base"]["model"].startswith(TOY_PREFIX):
+        recipe["base"] |= {"model": base.repository, "revision": base.revision}
+    return recipe
 
 
 def toy_base_card(folder: Path, repository: str, licence: str) -> Card:

@@ -37,6 +37,7 @@ class Lineage:
         licence: as the Hub's cards write it; never freer than the dataset's or the base's.
         licence_parts: what it was made of, for the card: a name and its licence.
         report: the run's report.json; None for one that was not judged.
+        translated: whether its rows were put into Korean by a translator.
     """
 
     base: Reference
@@ -47,6 +48,7 @@ class Lineage:
     licence: str
     licence_parts: Mapping[str, str]
     report: Mapping[str, Any] | None
+    translated: bool = True
 
 
 def find_base(folder: Path, training: Mapping[str, Any]) -> tuple[Reference | None, Path | None]:

@@ -13,7 +13,7 @@ from typing import Any
 from kollm.core.errors import InputError
 from kollm.core.files import read_jsonl, require_file
 from kollm.core.records import check_shown
-from kollm.core.text import normalise
+from kollm.core.text import normalise, normalise_values
 
 Answer = tuple[str, str, int]
 """Task id, system, and number of the answer."""
@@ -84,7 +84,7 @@ def read_labels(path: Path, limits: Limits | None = None) -> Labels:
     """
     if path.suffix.lower() == ".csv":
         return _read_table(path, limits)
-    rows = list(read_jsonl(path))
+    rows = [normalise_values(row) for row in read_jsonl(path)]
     judgings = {tuple(str(row.get(key, "")) for key in JUDGING): None for row in rows}
     if len(judgings) > 1:
         raise InputError(

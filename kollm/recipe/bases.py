@@ -168,6 +168,9 @@ CURRENT: dict[str, str] = {
     "kakaocorp/kanana-2-30b-a3b-base-2601": "deepseek_v3",
 }
 """Current base with a recipe -> transformers' model type, so that a smoke run needs no network; shapes come from the config."""
+DIFFERENT: dict[str, dict[str, object]] = {"kakaocorp/kanana-2-30b-a3b-base-2601": {"q_lora_rank": None}}
+"""What the configuration of a current base says otherwise than transformers' default of its type (assumed), where that
+decides which matrices there are."""
 MIXTURES = ("deepseek_v3", "exaone_moe", "glm4_moe", "gpt_oss", "qwen3_moe", "solar_open")
 """Model types whose experts are one tensor each: no matrices that an adapter could take one by one."""
 _WRITTEN_OUT = {"gpt_neox": "gpt_neox", "bloom": "bloom", "llama": "llama", "mistral": "llama"}

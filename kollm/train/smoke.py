@@ -18,6 +18,7 @@ from kollm.core.ownership import require_own
 from kollm.core.records import Record
 from kollm.dataset.folder import DatasetWriter, Part
 from kollm.dataset.tables import to_table
+from kollm.recipe.bases import DIFFERENT
 from kollm.recipe.chat import CHAT
 from kollm.recipe.load import parse_recipe
 from kollm.recipe.prompt import PromptTemplate
@@ -89,7 +90,7 @@ def _is_chat(recipe: Recipe) -> bool:
 def _config(recipe: Recipe, architecture: str | None) -> Any:
     """The configuration whose architecture is trained in small: the base's, or transformers' default of its type."""
     if architecture is not None and not (Path(recipe.base.model) / "config.json").is_file():
-        return AutoConfig.for_model(architecture)
+        return AutoConfig.for_model(architecture, **DIFFERENT.get(recipe.base.model, {}))
     return whole_config(recipe.base.model, recipe.base.revision)
 
 

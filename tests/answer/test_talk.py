@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ def test_the_pieces_are_the_answer_that_generate_gives(base: Path, tmp_path: Pat
     (whole,) = read_generations(tmp_path / "g.jsonl")
     pieces = list(LocalSpeaker(system, {"max_new_tokens": 20, "do_sample": False}).answer(record))
     assert "".join(pieces).strip() == whole.response
+
+
+def test_what_is_said_is_normalised_as_rows_are() -> None:
+    decomposed = unicodedata.normalize("NFD", "서울은?")
+    record = Talk(f"\ufeff{decomposed}", [Exchange(decomposed, "네.")]).record(f"{decomposed}\u200b\r\n둘")
+    assert (record.instruction, record.system) == ("서울은?\n둘", "서울은?")
+    assert record.history == (("서울은?", "네."),)
 
 
 def test_who_stops_reading_stops_the_model(base: Path) -> None:

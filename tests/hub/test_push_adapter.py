@@ -176,6 +176,7 @@ def test_the_card_says_what_the_files_say(hub: LoopbackHub, spoilable: Path) -> 
         "3 were cut off",
     ):
         assert figure in card
+    assert "English data put into Korean by machine" in card
     assert "| `sharegpt` | 5 | 25.0% | 2,100 | 70.0% |" in card
     assert "| 수도는? | 5 | \\<b\\>서울\\| 부산\\</b\\> |" in card
     assert f"`maker/ko-toy@{dataset.commit}`" in card
@@ -294,8 +295,14 @@ def test_a_base_on_the_hub_is_named_and_not_copied(hub: LoopbackHub, spoilable: 
     values = json.loads(training.read_text())
     values["recipe"]["base"] |= {"model": "maker/some-base", "revision": base.commit}
     training.write_text(json.dumps({**values, "location": "maker/some-base"}))
+    recipe = yaml.safe_load((spoilable / "adapter" / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe["base"] = {"model": "maker/what-the-recipe-says"}  # --base named another in its place
+    recipe["origins"] = {}
+    (spoilable / "adapter" / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     published = push("adapter", spoilable / "adapter", REPO, names=UNJUDGED)
     assert [item.repository for item in published] == [REPO]
+    for name in ("README.md", "recipe.yaml"):
+        assert "maker/some-base" in fetched(name) and "what-the-recipe-says" not in fetched(name)
     config = json.loads(fetched("adapter_config.json"))
     assert (config["base_model_name_or_path"], config["revision"]) == ("maker/some-base", base.commit)
     assert "dataset: apache-2.0; base: other" in fetched("README.md")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from transformers import AutoConfig
 
 from kollm.core.errors import RecipeError
-from kollm.recipe.bases import CURRENT
+from kollm.recipe.bases import CURRENT, DIFFERENT
 from kollm.recipe.load import load_recipe, override, recipe_names
 from kollm.train.check import check_recipe
+from kollm.train.data import IGNORED, Tokenised, tokenise_parts
 from kollm.train.shapes import linear_targets, meta_model
 from kollm.train.smoke import smoke
 
@@ -26,19 +29,44 @@ def test_its_targets_are_matrices_of_its_architecture(name: str) -> None:
     check_recipe(recipe)
     assert recipe.prompt == "chat"
     assert "2026-11" in recipe.origins["base.model"]
-    config = AutoConfig.for_model(CURRENT[recipe.base.model])
-    if config.model_type == "deepseek_v3":
-        config.q_lora_rank = None  # Kanana 2 has no rank of queries (assumed)
+    config = AutoConfig.for_model(CURRENT[recipe.base.model], **DIFFERENT.get(recipe.base.model, {}))
     assert set(recipe.adapter.targets) <= set(linear_targets(meta_model(config)))
 
 
+def chatml_mask(ids: list[int], tokenizer: Any) -> list[bool]:
+    """Which tokens of a ChatML text answer: those after `<|im_start|>assistant` and a line break, to the next turn."""
+    start = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    mask, answering, head = [], False, ""
+    for token in ids:
+        if token == start:
+            head, answering = "", False
+        mask.append(answering)
+        if not answering and token != start:
+            head += tokenizer.decode([token])
+            answering = head == "assistant\n"
+    return mask
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["exaone-4.0-1.2b", "hyperclovax-seed-think-14b"])
-def test_it_trains_in_small(name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_in_small_on_the_right_tokens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Tokenised, Any]] = []
+
+    def tokenise(parts: Any, records: Any, encoder: Any, **options: Any) -> Tokenised:
+        seen.append((tokenise_parts(parts, records, encoder, **options), encoder.tokenizer))
+        return seen[-1][0]
+
+    monkeypatch.setattr("kollm.train.job.tokenise_parts", tokenise)
     recipe = override(load_recipe(name), ["quantization=none", "base.dtype=float32"])
     metrics = smoke(recipe)
     assert metrics["steps"] == 5
     assert metrics["model"]["trainable_parameters"] > 0
+    ((rows, tokenizer),) = seen
+    assert len(rows.examples) > 50
+    for example in rows.examples[:20]:
+        ids, learned = example.input_ids.tolist(), [label != IGNORED for label in example.labels.tolist()]
+        if len(ids) < 512:  # not cut
+            assert learned == chatml_mask(ids, tokenizer)
 
 
 def test_adapters_that_mean_nothing_for_a_base_are_refused() -> None:
