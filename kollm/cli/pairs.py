@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--balance-length", is_flag=True, help="Leave pairs out until longer answers are chosen as often as shorter ones."
 )
+@click.option("--allow-cut", is_flag=True, help="Let answers that were cut at the token limit be chosen.")
 @click.option("--test", default=0.0, show_default=True, help="Share of the prompts that are held out, as split `test`.")
 @click.option("--rubric", help="Rubric whose verdicts count, where there are several.")
 @click.option("--judge", help="Judge whose verdicts count, where there are several.")
@@ -108,7 +109,9 @@ def _settings(options: dict[str, Any]) -> PairSettings:
     from kollm.dataset.pairs.settings import PairSettings
 
     return PairSettings(
-        limits=Limits(options["margin"], options["agreement"], options["max_length_ratio"], options["take"]),
+        limits=Limits(
+            options["margin"], options["agreement"], options["max_length_ratio"], options["take"], options["allow_cut"]
+        ),
         axis=options["axis"],
         rubric=options["rubric"],
         judge=options["judge"],

@@ -68,8 +68,8 @@ def run(
         max_cost=max_cost,
     )
     if dry_run:
-        for stage, state in planned(options, restart):
-            click.echo(f"{stage:<12} {state}")
+        for stage, state in planned(loaded, options, restart):
+            click.echo(f"{stage:<16} {state}")
         require_runnable(loaded, options, restart)
         for line in destinations(loaded, bool(dataset or loaded.data.is_given)):
             click.echo(line)
@@ -79,9 +79,13 @@ def run(
     for stage, text in (
         ("dataset", "the Korean dataset: load_dataset reads it"),
         ("adapter", "the adapter, its tokenizer, recipe and metrics"),
+        ("pairs", "preference pairs of its samples"),
+        ("preferred", "the adapter that was trained on them"),
         ("answers", "what each system answered"),
         ("verdicts", "what the judge said of each answer"),
         ("report", "open this one in a browser"),
     ):
+        if stage not in results:
+            continue
         location = folder / results[stage].location
         click.echo(f"  {location if location.exists() else results[stage].location!s:<40}  {text}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from kollm.core.errors import InputError, StateError
 from kollm.core.files import file_sha256, read_json, read_object, read_text, require_file
 from kollm.core.licences import common_licence
 from kollm.core.reading import as_object, decode, parse_json, validated
+from kollm.core.records import Record
 from kollm.core.results import read_training_file
-from kollm.dataset.folder import CARD, MANIFEST, REJECTED, read_manifest, read_records
+from kollm.dataset.folder import CARD, MANIFEST, PREFERENCES, REJECTED, read_manifest, read_records
 from kollm.dataset.leak_check import EVALUATION, find_leaks, load_references
+from kollm.dataset.preferences import read_preferences
 from kollm.hub.cards import Card, end_of_text, public_recipe, toy_base_card, trained_card
 from kollm.hub.lineage import (
     METRICS,
@@ -146,7 +148,12 @@ def _check_leaks(folder: Path, names: list[str]) -> None:
     """
     if not any(name.split("/")[1].startswith("train-") and not name.startswith(f"{REJECTED}/") for name in names):
         return
-    leaks = list(find_leaks(read_records(folder, split="train"), load_references([EVALUATION])))
+    rows: Iterator[Record] = (
+        (replace(pair.record(), input=f"{pair.input}\n{pair.rejected}") for pair in read_preferences(folder, "train"))
+        if _holds_preferences(names)
+        else read_records(folder, split="train")
+    )
+    leaks = list(find_leaks(rows, load_references([EVALUATION])))
     if leaks:
         raise InputError(
             f"{len(leaks)} training rows of '{folder}' hold an evaluation task, e.g. {leaks[0].row} holds {leaks[0].task} - see `kollm data leaks {folder}`, "
@@ -154,9 +161,18 @@ def _check_leaks(folder: Path, names: list[str]) -> None:
         )
 
 
+def _holds_preferences(names: list[str]) -> bool:
+    return any(name.startswith(f"{PREFERENCES}/") for name in names)
+
+
 def _llama_factory(repository: str, names: list[str]) -> bytes:
     """`dataset_info.json` as LLaMA-Factory reads it with `dataset_dir: REMOTE:ORG/NAME`: an entry for each config."""
     columns = {"prompt": "instruction", "query": "input", "response": "output", "history": "history"}
+    pairs = _holds_preferences(names)
+    ranking: dict[str, Any] = {"ranking": True} if pairs else {}
+    if pairs:
+        columns = {key: value for key, value in columns.items() if key != "response"}
+        columns |= {"chosen": "chosen", "rejected": "rejected"}
     parts = sorted({(name.split("/")[0], re.split(r"[-.]", name.split("/")[1])[0]) for name in names})
     short = repository.partition("/")[2]
     entries: dict[str, Any] = {}
@@ -166,10 +182,14 @@ def _llama_factory(repository: str, names: list[str]) -> bytes:
                 "hf_hub_url": repository,
                 "subset": config,
                 "split": split,
+                **ranking,
                 "columns": columns,
             }
     for split in sorted({split for config, split in parts if config != REJECTED}, reverse=True):
-        entries.setdefault(short, {"hf_hub_url": repository, "subset": "all", "split": split, "columns": columns})
+        subset = PREFERENCES if pairs else "all"
+        entries.setdefault(
+            short, {"hf_hub_url": repository, "subset": subset, "split": split, **ranking, "columns": columns}
+        )
     return (json.dumps(entries, indent=2) + "\n").encode("utf-8")
 
 

@@ -263,6 +263,38 @@ class Judge(Section):
         return self
 
 
+class PreferenceStep(Section):
+    """What follows the adapter: samples of training prompts, their verdicts, pairs, and another training on the pairs.
+
+    Attributes:
+        samples: answers to each prompt.
+        prompts: how many training prompts are answered, drawn by their ids; None for all.
+        preset: by which the samples are drawn.
+        max_new_tokens: of a sample; None for the recipe's own.
+        judge: who judges the samples; None for the judge of the answers. Another one keeps the evaluation apart.
+        axis, margin, agreement, max_length_ratio, balance_length, take, allow_cut: which pairs are made, as `kollm data pairs` has them.
+        method: what is trained on the pairs; the adapter is its start and its reference.
+        trainer: keys of that training.
+        global_batch_size: pairs of a step.
+    """
+
+    samples: int = Field(4, ge=2)
+    prompts: int | None = Field(None, ge=1)
+    preset: Literal["sample", "beam-sample"] = "sample"
+    max_new_tokens: int | None = Field(None, ge=1)
+    judge: Judge | None = None
+    axis: str | None = None
+    margin: float = Field(0.0, ge=0.0, allow_inf_nan=False)
+    agreement: float = Field(0.75, ge=0.5, le=1.0)
+    max_length_ratio: float | None = Field(None, gt=1.0, allow_inf_nan=False)
+    balance_length: bool = False
+    take: Literal["best", "all"] = "best"
+    allow_cut: bool = False
+    method: Literal["dpo", "kto", "orpo", "simpo"] = "dpo"
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    global_batch_size: int = Field(64, ge=1)
+
+
 class Recipe(Section):
     """Everything that makes one system. Frozen; `fingerprint()` names its content."""
 
@@ -279,6 +311,7 @@ class Recipe(Section):
     trainer: dict[str, Any] = Field(default_factory=dict)
     generation: GenerationSettings = GenerationSettings()
     judge: Judge = Judge()
+    preference: PreferenceStep | None = None
     global_batch_size: int = Field(256, ge=1)
     loss: Literal["completion", "all"] = "completion"
     learn_tool_calls: bool = False
@@ -294,7 +327,7 @@ class Recipe(Section):
     def _origins_name_real_keys(self) -> Recipe:
         known = set(dotted_keys(self.model_dump(exclude={"origins"})))
         for key in self.origins:
-            if key not in known and key.split(".")[0] != "trainer":
+            if key not in known and key.removeprefix("preference.").split(".")[0] != "trainer":
                 raise ValueError(f"origins names '{key}', which is no key of a recipe")
         return self
 

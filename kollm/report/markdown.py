@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kollm.report.words import LOW_MASS, TOY, axis_words, low_mass
+from kollm.report.words import LOW_MASS, STEP_WARNINGS, TOY, axis_words, low_mass
 
 UNSCORED: Mapping[str, Any] = {"mean": None, "ci95": None}
 
@@ -14,6 +14,7 @@ def markdown_tables(summary: Mapping[str, Any]) -> str:
     """One table for each way of judging: means with 95 % intervals, then the published rows."""
     parts = [f"> **{TOY.ko}** {TOY.en}\n"] if summary["toy"] else []
     parts += [_table(judging) for judging in (*summary["judgings"], *summary.get("panels", ()))]
+    parts += [_steps(run) for run in summary.get("steps", ())]
     parts += [_benchmarks(summary["benchmarks"])] if summary.get("benchmarks") else []  # none in older reports
     return "\n".join(parts) or "No verdicts. 판정이 없습니다.\n"
 
@@ -46,6 +47,38 @@ def _table(judging: Mapping[str, Any]) -> str:
     ]
     lines = [_line(head), _line([":--", *["--:"] * (len(head) - 1)]), *map(_line, rows)]
     return f"{_caption(judging)}\n\n" + "\n".join(lines) + "\n"
+
+
+def _steps(run: Mapping[str, Any]) -> str:
+    """What each training did: score, length, truncation, Hangul and divergence, and what is to be doubted."""
+    head = [
+        "단계 / Step",
+        table_cell(run["axis"]) or "-",
+        "차이 / gain",
+        "글자 / characters",
+        "잘림 / truncated",
+        "한글 / Hangul",
+        "KL",
+        "",
+    ]
+    lines = [_line(head), _line([":--", *["--:"] * 6, ":--"])]
+    for row in run["steps"]:
+        gain, hangul, kl = row["gain"], row["hangul"], row["kl"]
+        lines.append(
+            _line(
+                [
+                    table_cell(row["step"]),
+                    _score(row["score"] or UNSCORED),
+                    "-" if gain is None else f"{gain['difference']:+.3f} (p {gain['p_holm']:.4f})",
+                    f"{row['characters']:.0f}",
+                    f"{row['truncated']:.1%}",
+                    "-" if hangul is None else f"{hangul:.1%}",
+                    "-" if kl is None else f"{kl:.3f}",
+                    "; ".join(f"{STEP_WARNINGS[name].ko} / {STEP_WARNINGS[name].en}" for name in row["warnings"]),
+                ]
+            )
+        )
+    return f"{table_cell(run['run'])}: {table_cell(run['method'])}\n\n" + "\n".join(lines) + "\n"
 
 
 def _benchmarks(rows: Sequence[Mapping[str, Any]]) -> str:

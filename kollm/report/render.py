@@ -82,6 +82,8 @@ def _sections(summary: Mapping[str, Any]) -> list[tuple[str, words.Words]]:
     found = [("scores", words.Words("점수", "Scores"))]
     if summary["panels"]:
         found.append(("panels", words.Words("판정자 패널", "Panel")))
+    if summary["steps"]:
+        found.append(("steps", words.Words("학습 단계", "Steps")))
     if summary["benchmarks"]:
         found.append(("benchmarks", words.Words("공개 벤치마크", "Public benchmarks")))
     if summary["answers"]:

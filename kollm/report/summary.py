@@ -17,6 +17,7 @@ from kollm.quality.flags import FLAGS
 from kollm.report.benchmarks import benchmark_rows
 from kollm.report.folder import Answered, Material, WorkFolder
 from kollm.report.judging import Shown, judging_row, pairwise_rows, panel_row
+from kollm.report.steps import step_rows
 from kollm.report.words import INTERVAL, STAGES, TEST
 
 
@@ -30,7 +31,7 @@ def summarize(folders: Sequence[WorkFolder], material: Material, rubrics: Iterab
     """
     tables = score_tables(material.verdicts)
     shown = Shown(material, tuple(rubrics), [folder.bridge for folder in folders if folder.bridge])
-    return {
+    summary = {
         "kollm": __version__,
         "toy": any(folder.toy for folder in folders),
         "method": {"interval": INTERVAL.en, "level": LEVEL, "test": TEST.en},
@@ -44,6 +45,7 @@ def summarize(folders: Sequence[WorkFolder], material: Material, rubrics: Iterab
         "judgings": [judging_row(table, shown) for table in tables],
         "panels": [panel_row(panel, shown) for panel in panels(tables)],
     }
+    return {**summary, "steps": step_rows(folders, material, summary)}
 
 
 def _run(folder: WorkFolder) -> dict[str, Any]:

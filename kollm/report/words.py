@@ -37,9 +37,24 @@ STAGES = {
     "evaluation": Words("평가 과제", "Evaluation tasks"),
     "base": Words("기반 모델", "Base model"),
     "adapter": Words("어댑터 학습", "Adapter"),
+    "samples": Words("학습 질문의 답변", "Samples"),
+    "sample_verdicts": Words("그 답변의 판정", "Verdicts on samples"),
+    "pairs": Words("선호 쌍", "Pairs"),
+    "preferred": Words("선호 학습", "Preferred adapter"),
     "answers": Words("답변 생성", "Answers"),
     "verdicts": Words("판정", "Verdicts"),
+    "compared": Words("맞대결 판정", "Pairwise verdicts"),
 }
+STEP_WARNINGS = {
+    "doubt": Words("판정자가 구별하지 못하는 차이입니다", "the difference is within the judge's doubt"),
+    "worse": Words("점수가 내려갔습니다", "the score fell"),
+    "length": Words(
+        "길이로 설명되는 차이입니다. 같은 길이에서는 남는 것이 없습니다",
+        "the gain is explained by length: at equal length none is left that the judge could tell",
+    ),
+    "truncated": Words("토큰 한도에서 잘린 답변이 늘었습니다", "more answers are cut at the token limit"),
+}
+"""What a step's row warns of."""
 DATASET = {
     "translator": Words("번역", "translator"),
     "filters": Words("거르기", "filters"),

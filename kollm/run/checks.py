@@ -27,10 +27,11 @@ from kollm.quality.filters import FILTERS
 from kollm.recipe.bases import BASES, facts_from_config
 from kollm.recipe.engines import ENGINES
 from kollm.recipe.prompt import PromptTemplate
-from kollm.recipe.schema import Recipe, Source
+from kollm.recipe.schema import Judge, Recipe, Source
 from kollm.run.destinations import destinations
+from kollm.run.preferences import preferring
 from kollm.run.stage import RunOptions
-from kollm.run.stages import STAGES
+from kollm.run.stages import stages_of
 from kollm.services.ledger import default_path
 from kollm.services.repository import RepoType, find_on_hub
 from kollm.sources import SAMPLE, find_source, is_local, sample_file
@@ -96,7 +97,7 @@ def check_run(recipe: Recipe, options: RunOptions | None = None, restart: str | 
         restart: the stage that is to begin again.
     """
     found, hub = Findings(), _Hub()
-    todo = _to_do(options, restart, found)
+    todo = _to_do(recipe, options, restart, found)
     data, given = recipe.data, (options.dataset if options else None) or recipe.data.dataset
     tasks = options.evaluation if options else None
     with found.of():
@@ -115,16 +116,18 @@ def check_run(recipe: Recipe, options: RunOptions | None = None, restart: str | 
                 )
     if todo & {"base", "adapter", "answers"}:
         _check_training(recipe, options, found, hub)
-    if "verdicts" in todo:
-        _check_judge(recipe, options, found, hub)
+    if recipe.preference is not None:
+        _check_preference(recipe, todo, found)
+    for settings in _judges(recipe, todo):
+        _check_judge(recipe, settings, options, found, hub)
     if options is not None and todo:
         _check_disk(recipe, options, found)
     hub.ask(found)
     return found
 
 
-def _to_do(options: RunOptions | None, restart: str | None, found: Findings) -> set[str]:
-    names = [stage.name for stage in STAGES]
+def _to_do(recipe: Recipe, options: RunOptions | None, restart: str | None, found: Findings) -> set[str]:
+    names = [stage.name for stage in stages_of(recipe)]
     if restart is not None and restart not in names:
         with found.of():
             raise InputError(f"There is no stage '{restart}' - use one of {', '.join(names)}.")
@@ -315,10 +318,34 @@ def _check_prompt(recipe: Recipe, folder: Path, found: Findings) -> None:
         make_encoder(recipe.prompt, load_tokenizer(model), enable_thinking=recipe.enable_thinking)
 
 
-def _check_judge(recipe: Recipe, options: RunOptions | None, found: Findings, hub: _Hub) -> None:
+def _judges(recipe: Recipe, todo: set[str]) -> list[Judge]:
+    """Who judges in the stages that are to be done, each once."""
+    step = recipe.preference
+    found = [recipe.judge] if todo & {"verdicts", "compared"} else []
+    if step is not None and "sample_verdicts" in todo and (step.judge or recipe.judge) not in found:
+        found.append(step.judge or recipe.judge)
+    return found
+
+
+def _check_preference(recipe: Recipe, todo: set[str], found: Findings) -> None:
+    """What would stop the stages of preferences."""
+    with found.of(f"Recipe {recipe.name}"):
+        if "pairs" in todo and recipe.data.leaks == "keep":
+            raise InputError(
+                "data.leaks is keep, and pairs that hold an evaluation task are refused - let them be dropped: data.leaks=drop."
+            )
+    with found.of(f"Recipe {recipe.name}: preference"):
+        if todo & {"samples", "preferred"} and recipe.adapter.method == "full":
+            raise InputError(
+                "adapter.method is full, and the adapter is the start and the reference of training on pairs - use lora or dora."
+            )
+        if "preferred" in todo:
+            check_recipe(preferring(recipe))
+
+
+def _check_judge(recipe: Recipe, settings: Judge, options: RunOptions | None, found: Findings, hub: _Hub) -> None:
     from kollm.judge.rubric_file import load_rubric
 
-    settings = recipe.judge
     rubric = None
     with found.of(f"Recipe {recipe.name}: judge.rubric"):
         rubric = load_rubric(settings.rubric)
@@ -330,6 +357,12 @@ def _check_judge(recipe: Recipe, options: RunOptions | None, found: Findings, hu
                 hub.exists(settings.model, "model")
         return
     from kollm.judge.make import JudgeOptions, make_judge
+
+    if settings.engine == "rules":
+        with found.of(f"Recipe {recipe.name}: judge"):
+            if rubric is not None:
+                make_judge(rubric, JudgeOptions("rules"))
+        return
     from kollm.services.endpoint import chat_endpoint
     from kollm.services.ledger import Ledger
 

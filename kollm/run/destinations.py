@@ -21,7 +21,12 @@ def destinations(recipe: Recipe, dataset_given: bool) -> Iterator[str]:
     translator = None if dataset_given else translator_endpoint(recipe.data.translator)
     if translator is not None:
         yield f"rows to translate go to {translator}"
-    if recipe.judge.engine == "openai":
-        if recipe.judge.base_url is not None:
-            check_recipe_address(recipe.judge.base_url, f"Recipe {recipe.name}: judge.base_url")
-        yield f"answers to judge go to {chat_endpoint(recipe.judge.base_url)}"
+    step = recipe.preference
+    own = step.judge if step is not None else None
+    for key, what, judge in (("judge", "answers", recipe.judge), ("preference.judge", "samples", own)):
+        if judge is None or judge.engine != "openai":
+            continue
+        if judge.base_url is not None:
+            check_recipe_address(judge.base_url, f"Recipe {recipe.name}: {key}.base_url")
+        shown = "samples and answers" if step is not None and own is None else what
+        yield f"{shown} to judge go to {chat_endpoint(judge.base_url)}"

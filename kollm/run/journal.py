@@ -8,7 +8,7 @@ after it. Each stage resumes by itself from whatever a kill left of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from kollm.run.checks import require_runnable
 from kollm.run.clearing import clear, require_clearable
 from kollm.run.destinations import destinations
 from kollm.run.stage import Run, RunOptions, Stage, StageResult
-from kollm.run.stages import STAGES
+from kollm.run.stages import stages_of
 from kollm.services.adapter_base import mend_moved
 
 CLEARING = "clearing"
@@ -48,12 +48,13 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
         journal = _open_journal(options.folder, recipe, restart)
         run = Run(recipe, options, {})
         _require_unwritten(run, journal)
-        for number, stage in enumerate(STAGES, start=1):
+        stages = stages_of(recipe)
+        for number, stage in enumerate(stages, start=1):
             inputs = _flat(stage.inputs(run))
             entry = journal["stages"].get(stage.name)
             if entry is not None:
                 _require_same(stage.name, entry["inputs"], inputs, options.folder)
-            label = f"[{number}/{len(STAGES)}] {stage.name}"
+            label = f"[{number}/{len(stages)}] {stage.name}"
             if entry is not None and entry["status"] == "done":
                 say(f"{label}: done before, skipped ({entry['result']['summary']})")
             else:
@@ -64,11 +65,11 @@ def run_recipe(recipe: Recipe, options: RunOptions, restart: str | None = None) 
         return run.results
 
 
-def planned(options: RunOptions, restart: str | None = None) -> list[tuple[str, str]]:
+def planned(recipe: Recipe, options: RunOptions, restart: str | None = None) -> list[tuple[str, str]]:
     """Stage and state, `done` or `to do`, without doing or writing anything."""
     path = options.folder / "run.json"
     stages = read_run_file(path)["stages"] if path.is_file() else {}
-    names = [stage.name for stage in STAGES]
+    names = [stage.name for stage in stages_of(recipe)]
     begin = names.index(restart) if restart in names else len(names)
     done = [stages.get(name, {}).get("status") == "done" and names.index(name) < begin for name in names]
     return [(name, "done" if is_done else "to do") for name, is_done in zip(names, done, strict=True)]
@@ -97,14 +98,13 @@ def _open_journal(folder: Path, recipe: Recipe, restart: str | None) -> dict[str
             f"'{folder}' holds a run of the recipe '{journal.get('recipe', {}).get('name')}', not of '{recipe.name}' - use another folder."
         )
     if restart is not None:
-        _mark_from(folder, journal, restart)
+        _mark_from(folder, journal, restart, [stage.name for stage in stages_of(recipe)])
     _clear_marked(folder, journal)
     journal.update(kollm=__version__, recipe=recipe.model_dump(mode="json"), toy=recipe.base.is_toy)
     return journal
 
 
-def _mark_from(folder: Path, journal: dict[str, Any], restart: str) -> None:
-    names = [stage.name for stage in STAGES]
+def _mark_from(folder: Path, journal: dict[str, Any], restart: str, names: Sequence[str]) -> None:
     if restart not in names:
         raise InputError(f"There is no stage '{restart}' - use one of {', '.join(names)}.")
     entries = [journal["stages"][name] for name in names[names.index(restart) :] if name in journal["stages"]]
@@ -131,7 +131,7 @@ def _require_unwritten(run: Run, journal: Mapping[str, Any]) -> None:
     Raises:
         StateError: there are some.
     """
-    for stage in STAGES:
+    for stage in stages_of(run.recipe):
         there = [name for name in stage.writes(run) if (run.folder / name).exists()]
         if stage.name not in journal["stages"] and there:
             raise StateError(

@@ -16,11 +16,15 @@ from kollm.core.errors import InputError, KollmError, MissingKeyError, ServiceEr
 from kollm.core.records import Record
 from kollm.dataset.folder import read_records
 from kollm.dataset.leak_check import load_references
+from kollm.dataset.pairs.make import make_pairs
+from kollm.dataset.pairs.settings import PairSettings
 from kollm.dataset.pipeline import build_dataset
+from kollm.dataset.preferences import read_preferences
 from kollm.dataset.settings import SourceInput
 from kollm.hub import plan_push, push
 from kollm.hub.preparation import Names
 from kollm.sources import read_source
+from kollm.sources.own import OwnOptions
 from tests.hub.conftest import FINE, READER, STRANGER, Client
 from tests.hub.folders import make_dataset, make_dataset_with_rejects
 from tests.servers.hub import Fault, LoopbackHub
@@ -118,6 +122,32 @@ def test_llama_factory_entries(hub: LoopbackHub, dataset: Path) -> None:
     for entry in entries.values():
         assert entry["hf_hub_url"] == REPO
         assert all(column in row for column in entry["columns"].values())
+
+
+def make_preferences(folder: Path, instruction: str = "인사해 줘") -> Path:
+    rows = folder.with_suffix(".jsonl")
+    rows.write_text(json.dumps({"prompt": instruction, "chosen": "안녕하세요.", "rejected": "뭐"}), encoding="utf-8")
+    make_pairs([rows], folder, PairSettings(own=OwnOptions(licence="CC-BY-4.0"), against=()))
+    return folder
+
+
+def test_preferences_are_pushed_and_read_back(hub: LoopbackHub, tmp_path: Path) -> None:
+    folder = make_preferences(tmp_path / "prefs")
+    push("dataset", folder, REPO)
+    assert list(read_preferences(REPO)) == list(read_preferences(folder))
+    entries = json.loads(files_at("main")["dataset_info.json"])
+    assert entries["ko-demo"]["ranking"] is True and entries["ko-demo"]["subset"] == "preferences"
+    row = next(read_preferences(folder)).to_row()
+    assert all(column in row for column in entries["ko-demo"]["columns"].values())
+
+
+def test_preferences_with_an_evaluation_task_are_refused(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kollm.hub.preparation.load_references", lambda names: load_references(["sample"]))
+    task = next(row for row in read_source("human_eval", "sample") if isinstance(row, Record) and row.input)
+    with pytest.raises(InputError, match=r"1 training rows of .* hold an evaluation task"):
+        push("dataset", make_preferences(tmp_path / "prefs", f"{task.instruction}\n{task.input}"), REPO)
 
 
 def test_dry_run_sends_nothing(hub: LoopbackHub, dataset: Path) -> None:

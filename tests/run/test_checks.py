@@ -147,7 +147,7 @@ def test_the_evaluation_set_of_a_run_is_looked_for_in_its_training_data(tmp_path
 def test_what_training_depends_on_is_an_input_of_its_stage(key: str) -> None:
     """A changed value of it trains anew, naming the key."""
     changed: dict[str, Any] = {
-        "prompt": "plain", "enable_thinking": True, "early_stopping": 2, "adapter": {"r": 3}, "quantization": "nf4",
+        "method": "dpo", "prompt": "plain", "enable_thinking": True, "early_stopping": 2, "adapter": {"r": 3}, "quantization": "nf4",
         "trainer": {"seed": 7}, "global_batch_size": 3, "loss": "all", "attention": "eager",
     }  # fmt: skip
     recipe = load_recipe("demo")

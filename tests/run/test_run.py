@@ -102,7 +102,7 @@ def test_restart_begins_again_from_a_stage(whole: Path, tmp_path: Path) -> None:
     copy = tmp_path / "demo"
     shutil.copytree(whole, copy)
     options = RunOptions(folder=copy, limit=LIMIT)
-    states = [state for _, state in planned(options, "verdicts")]
+    states = [state for _, state in planned(tiny(), options, "verdicts")]
     assert states == ["done"] * 5 + ["to do"] * 2
     run_recipe(tiny("judge.rubric=kullm2023-fixed"), options, restart="verdicts")
     verdicts = list(read_jsonl(copy / "verdicts.jsonl"))

@@ -30,6 +30,7 @@ class Limits:
         agreement: least share of the verdicts that prefer the chosen answer, where anything was repeated.
         length_ratio: most that one answer may be longer than the other, in characters; None for no limit.
         take: `best`, the pair of a task with the largest margin, or `all`.
+        cut: whether an answer that was cut at the token limit may be chosen; a model learns from it not to come to an end.
 
     Raises:
         InputError: a value that makes no sense.
@@ -39,6 +40,7 @@ class Limits:
     agreement: float = 0.75
     length_ratio: float | None = None
     take: Take = "best"
+    cut: bool = False
 
     def __post_init__(self) -> None:
         if not (self.margin >= 0 and math.isfinite(self.margin)):
@@ -157,7 +159,7 @@ class Choosing:
             return DOUBT
         if vote in ("second", "tie"):
             return OTHERWISE
-        if pair.chosen.answer.finish_reason == "length":
+        if pair.chosen.answer.finish_reason == "length" and not self.limits.cut:
             return CUT
         if self.limits.length_ratio is not None and abs(_log_ratio(pair)) > math.log(self.limits.length_ratio):
             return LENGTH

@@ -278,7 +278,7 @@ def _nothing_left(made: Made) -> str:
     read = sum(source["rows"] for source in made.sources)
     reasons = "; ".join(f"{count:,} {REASONS.get(reason, reason)}" for reason, count in made.left_out.most_common(4))
     advice = (
-        "lower --margin or --agreement, or let more samples be drawn and judged"
+        "lower --margin or --agreement, or let more and longer samples be drawn and judged"
         if made.judged is not None
         else "see the reasons, and check which columns are read (--map)"
     )
@@ -317,6 +317,7 @@ def _manifest(made: Made, settings: PairSettings, translation: PairTranslation |
             "agreement": limits.agreement,
             "max_length_ratio": limits.length_ratio,
             "take": limits.take,
+            "allow_cut": limits.cut,
             "balance_length": settings.balance,
             "test": settings.test,
             "leaks": settings.leaks,
