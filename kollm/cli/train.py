@@ -80,6 +80,10 @@ def plan(
         f"  {made.flop_per_token / 1e9:.1f} GFLOP a token, about {made.tokens_per_second:,.0f} tokens a second ({made.basis[1]})"
     )
     click.echo(f"  about {made.hours:.1f} hours for {rows or ROWS:,} rows of {tokens_per_row or TOKENS_PER_ROW} tokens")
+    if loaded.method != "sft":
+        click.echo(
+            f"  method {loaded.method}: a row is a pair, two such sequences; passes without a gradient are counted in"
+        )
     if made.compile_hours:
         click.echo(
             f"  trainer.torch_compile=true would save about {made.compile_hours:.1f} of them, its start included"
