@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from kollm.answer import local as generate
+from kollm.answer.engines import transformers as generate
 from kollm.answer.file import read_generations
 from kollm.answer.local import System, generate_answers, load_system
 from kollm.core.progress import quiet_libraries

@@ -13,11 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from accelerate import PartialState
-from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
-from kollm.answer.beam_search import BeamSettings, beam_search, supports_beam_search
+from kollm.answer.engines import Asked, Engine, Weights, load_engine
 from kollm.answer.file import check_same_way, read_generations, write_generations
 from kollm.answer.presets import decoding
 from kollm.core.errors import InputError
@@ -29,15 +27,7 @@ from kollm.recipe.chat import CHAT
 from kollm.recipe.prompt import PromptTemplate, cut_at_heading
 from kollm.recipe.tokens import PromptEncoder, plain_ids
 from kollm.services.adapter_base import find_adapter_base
-from kollm.services.local_model import (
-    LocalModel,
-    find_model,
-    inference_dtype,
-    load_adapter,
-    load_network,
-    load_tokenizer,
-)
-from kollm.train import adaption_prompt  # noqa: F401 - teaches PEFT to load LLaMA-Adapter on GPT-NeoX
+from kollm.services.local_model import LocalModel, find_model, load_tokenizer
 from kollm.train.prompts import make_encoder
 
 
@@ -51,14 +41,20 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A loaded model that answers: its name in reports, what it is made of, and what makes its prompts."""
+    """A loaded model that answers: its name in reports, what it is made of, what decodes, and what makes its prompts."""
 
     name: str
     model: str
     adapter: str
-    network: Any
+    engine: Engine
+    engine_name: str
     encoder: PromptEncoder
     weights: str
+
+    @property
+    def network(self) -> Any:
+        """The torch module, of the engine transformers alone."""
+        return self.engine.network  # type: ignore[attr-defined]
 
     @property
     def tokenizer(self) -> Any:
@@ -75,6 +71,7 @@ def load_system(
     enable_thinking: bool | None = None,
     dtype: str = "bfloat16",
     revision: str | None = None,
+    engine: str = "transformers",
 ) -> System:
     """Load an adapter with its base, or a whole model, on this process's device.
 
@@ -85,15 +82,17 @@ def load_system(
         prompt: template name, or the path of one; an adapter of kollm brings its own, and a base may have one.
         enable_thinking: the chat template's variable of that name; None for what the model was trained with.
         dtype: weights' type on a GPU; a CPU decodes in float32.
+        engine: what decodes, one of `kollm.answer.engines.ENGINES`.
 
     Raises:
-        InputError: nothing is there, it cannot be read, it does not fit its base, or no prompt template is known for it.
+        InputError: nothing is there, it cannot be read, it does not fit its base, no prompt template is known for it, or the
+            engine is not installed.
     """
     found = find_model(model_or_adapter, revision)
     under = find_adapter_base(found, base) if found.is_adapter else found
     if found.is_adapter and under.is_adapter:
         raise InputError(f"The base '{under.name}' is an adapter itself - name the model under it: --base MODEL.")
-    state = PartialState()
+    PartialState()  # before torch's threads, and so that each process has its device
     tokenizer = load_tokenizer(_with_tokenizer(found, under), padding_side="left")
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
@@ -101,18 +100,13 @@ def load_system(
                 f"The tokenizer of '{found.name}' has neither a padding token nor an end of text - mend its tokenizer_config.json."
             )
         tokenizer.pad_token = tokenizer.eos_token
-    network = load_network(under, inference_dtype(state.device.type, dtype))
-    network.generation_config = GenerationConfig()  # the preset alone decides, not what lies beside the weights
-    if found.is_adapter:
-        if len(tokenizer) > network.get_input_embeddings().num_embeddings:
-            network.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)  # as training did for new tokens
-        network = load_adapter(network, found)
-    network = network.to(state.device).eval()
+    weights = Weights(under, found if found.is_adapter else None, len(tokenizer), dtype)
     return System(
         name=name or _default_name(found),
         model=under.name,
         adapter=found.name if found.is_adapter else "",
-        network=network,
+        engine=load_engine(engine, weights),
+        engine_name=engine,
         encoder=_encoder(found, tokenizer, prompt, enable_thinking),
         weights=content_id([found.content(), under.content()]) if found.is_adapter else found.content(),
     )
@@ -201,6 +195,7 @@ def generate_answers(
         "prompt_sha256": system.encoder.sha256,
         "weights": system.weights,
         "shots": [shot.id for shot in shots],
+        **({} if system.engine_name == "transformers" else {"engine": system.engine_name}),
     }
     kept = _finished(output, system, params, {record.id: record for record in records})
     once = _encode(records, system, params["max_new_tokens"], shots)
@@ -213,7 +208,7 @@ def generate_answers(
     with JsonlAppender(part) as writer, Progress(f"generate ({system.name})", len(prompts), "answers") as progress:
         progress.advance(len(prompts) - sum(len(batch) for batch in todo))
         for batch in mine:
-            for prompt, answer in zip(batch, _fitting(batch, system, params), strict=True):
+            for prompt, answer in zip(batch, _decode(batch, system, params), strict=True):
                 generation = _generation(prompt, answer, system, params)
                 writer.append(generation.to_row())
                 progress.advance(state.num_processes)
@@ -237,7 +232,7 @@ class _Prompt(NamedTuple):
 
 def _encode(records: Sequence[Record], system: System, max_new_tokens: int, shots: Sequence[Record]) -> list[_Prompt]:
     """Token ids of every prompt, longest first, so that memory runs out at once or never."""
-    context = getattr(system.network.config, "max_position_embeddings", None) or 2048
+    context = system.engine.context
     room = context - max_new_tokens
     tokenizer = system.tokenizer
     before = [
@@ -269,63 +264,14 @@ def _encode(records: Sequence[Record], system: System, max_new_tokens: int, shot
     return sorted(prompts, key=lambda prompt: (-len(prompt.tokens), prompt.record.id))
 
 
-def _fitting(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any]) -> list[Answer]:
-    try:
-        return list(_decode(batch, system, params))
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"The memory of {system.network.device} does not hold {len(batch)} prompts of up to {len(batch[0].tokens)} tokens "
-            "at once - lower --batch-size and run the same command again; what was answered is kept."
-        ) from error
-
-
 def _decode(batch: Sequence[_Prompt], system: System, params: Mapping[str, Any]) -> Iterator[Answer]:
-    tokenizer, network = system.tokenizer, system.network
-    padded = tokenizer.pad({"input_ids": [prompt.tokens for prompt in batch]}, padding_side="left", return_tensors="pt")
-    padded = padded.to(network.device)
-    ends = set(system.encoder.ends)
-    searched = params["num_beams"] > 1 and not params["do_sample"] and len(ends) == 1
-    with torch.inference_mode():
-        if searched and supports_beam_search(network):
-            answers = beam_search(
-                network,
-                padded["input_ids"],
-                padded["attention_mask"],
-                BeamSettings(params["num_beams"], params["max_new_tokens"], params["repetition_penalty"], min(ends)),
-            )
-        else:
-            answers = _generate(batch, padded, system, params)
-    for new in answers.tolist():
+    keys = [list(prompt.key) if "samples" in params else prompt.record.id for prompt in batch]
+    ends = system.encoder.ends
+    asked = Asked([prompt.tokens for prompt in batch], keys, params, ends, system.tokenizer)
+    for new in system.engine.answer(asked):
         end = next((place for place, token in enumerate(new) if token in ends), None)
-        text = tokenizer.decode(new[:end], skip_special_tokens=True)
+        text = system.tokenizer.decode(new[:end], skip_special_tokens=True)
         yield _cut_at_heading(text, system.encoder.stop, end is not None)
-
-
-def _generate(
-    batch: Sequence[_Prompt], padded: Mapping[str, torch.Tensor], system: System, params: Mapping[str, Any]
-) -> torch.Tensor:
-    """(rows, tokens) ids that transformers' own `generate` puts after the prompts."""
-    config = GenerationConfig(
-        **{key: params[key] for key in ("num_beams", "do_sample", "max_new_tokens")},
-        **({key: params[key] for key in ("temperature", "top_k", "top_p")} if params["do_sample"] else {}),
-        eos_token_id=list(system.encoder.ends) or None,
-        pad_token_id=system.tokenizer.pad_token_id,
-    )
-    if params["do_sample"]:
-        # Seeded by content, so that a batch samples the same answers after a resume.
-        names = [list(prompt.key) if "samples" in params else prompt.record.id for prompt in batch]
-        torch.manual_seed(int(content_id(names)[7:15], 16))
-    # transformers 5.23 counts padding as tokens already said, so that with pad = EOS an answer depends on its
-    # neighbours in the batch; its own processor can be told to skip the padding, but not through GenerationConfig.
-    padding = (padded["attention_mask"] == 0).sum(dim=1).repeat_interleave(params["num_beams"])
-    penalty = RepetitionPenaltyLogitsProcessor(float(params["repetition_penalty"]), prompt_ignore_length=padding)
-    sequences: torch.Tensor = system.network.generate(
-        input_ids=padded["input_ids"],
-        attention_mask=padded["attention_mask"],
-        generation_config=config,
-        logits_processor=LogitsProcessorList([penalty]),
-    )
-    return sequences[:, padded["input_ids"].shape[1] :]
 
 
 def _cut_at_heading(text: str, stops: Sequence[str], ended: bool) -> Answer:
@@ -380,7 +326,10 @@ def _finished(
             if generation.system != system.name:
                 continue
             check_same_way(
-                path, generation, params, ("weights", "preset", "max_new_tokens", "samples", "prompt_sha256", "shots")
+                path,
+                generation,
+                params,
+                ("weights", "preset", "max_new_tokens", "samples", "prompt_sha256", "shots", "engine"),
             )
             task = tasks.get(generation.id)
             if task is not None and (task.instruction, task.input) == (generation.instruction, generation.input):

@@ -36,7 +36,14 @@ from kollm.cli.own import own_from, own_options
     help="Answers to each task, to choose among (kollm data pairs); by a preset that samples.",
 )
 @click.option("--max-new-tokens", type=click.IntRange(1), help="[default: the preset's]")
-@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--engine",
+    default="transformers",
+    show_default=True,
+    type=click.Choice(["transformers", "vllm"]),
+    help="What decodes; a search with beams is always transformers'.",
+)
+@click.option("--batch-size", type=click.IntRange(1), help="Prompts at once [default: 16; 512 with vLLM].")
 @click.option(
     "--shots", default=0, show_default=True, type=click.IntRange(0), help="Solved examples before each prompt."
 )
@@ -68,7 +75,8 @@ def generate(
     prompt: str | None,
     preset: str,
     max_new_tokens: int | None,
-    batch_size: int,
+    engine: str,
+    batch_size: int | None,
     samples: int,
     shots: int,
     shots_from: str | None,
@@ -103,10 +111,15 @@ def generate(
         raise InputError(f"'{shots_from}' has {len(examples)} rows and --shots is {shots} - ask for fewer.")
     if shared := {record.id for record in examples} & {record.id for record in tasks}:
         raise InputError(f"The example '{min(shared)}' is one of the tasks - take the shots from another dataset.")
-    if dry_run and not api:
+    if not api:
+        from kollm.answer.engines import FACTS, engine_for
         from kollm.answer.presets import decoding
+        from kollm.core.progress import say
 
-        decoding(preset, max_new_tokens, samples)
+        engine, instead = engine_for(engine, decoding(preset, max_new_tokens, samples))
+        if instead:
+            say(f"generate: {instead}")
+    if dry_run and not api:
         each = f", {samples} times each" if samples > 1 else ""
         click.echo(f"{model} would answer {len(records)} tasks of {dataset} ({preset}{each}) into {output}.")
         return
@@ -134,14 +147,14 @@ def generate(
 
         from kollm.answer.local import generate_answers, load_system
 
-        loaded = load_system(model, name=system, base=base, prompt=prompt, dtype=dtype)
+        loaded = load_system(model, name=system, base=base, prompt=prompt, dtype=dtype, engine=engine)
         kept = generate_answers(
             records,
             loaded,
             output,
             preset=preset,
             max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
+            batch_size=batch_size or FACTS[engine].batch_size,
             shots=examples,
             samples=samples,
         )
@@ -153,7 +166,9 @@ def generate(
 def _refuse_options_without_effect(context: click.Context, api: bool) -> None:
     from kollm.core.errors import InputError
 
-    for name in ("base", "preset", "batch_size", "dtype") if api else ("base_url", "key_env", "price", "max_cost"):
+    for name in (
+        ("base", "preset", "engine", "batch_size", "dtype") if api else ("base_url", "key_env", "price", "max_cost")
+    ):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = f"--{name.replace('_', '-')}"
             where = "is the server's business" if api else "is for served models"

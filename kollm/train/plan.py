@@ -164,6 +164,11 @@ def compiling_saves(hours: float) -> float:
 
 def _facts(recipe: Recipe) -> BaseFacts:
     model = recipe.base.model
+    if recipe.base.is_toy:
+        raise InputError(
+            f"The base of '{recipe.name}' is a toy made on the spot, which fits anywhere - plan a recipe of a real base "
+            "(kollm recipe list), or --base MODEL."
+        )
     config = Path(model) / "config.json"
     if model in BASES or (config.is_file() and written_out(str(read_json(config).get("model_type")))):
         return base_facts(model)

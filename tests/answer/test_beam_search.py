@@ -16,7 +16,6 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
-import kollm.answer.local as generate
 from kollm.answer.beam_search import SWEEP, BeamSettings, beam_search, supports_beam_search
 from kollm.answer.file import read_generations
 from kollm.answer.local import generate_answers, load_system
@@ -197,6 +196,6 @@ def test_the_papers_decoding_is_the_same_either_way(
         return [(answer.response, answer.finish_reason) for answer in read_generations(tmp_path / name)]
 
     ours = answers("ours.jsonl")
-    monkeypatch.setattr(generate, "supports_beam_search", lambda network: False)
+    monkeypatch.setattr("kollm.answer.engines.transformers.supports_beam_search", lambda network: False)
     assert answers("theirs.jsonl") == ours
     assert any(response for response, _ in ours)

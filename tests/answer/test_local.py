@@ -307,7 +307,7 @@ def test_too_little_memory_is_one_sentence(system: System, tmp_path: Path, monke
     def full(*args: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(generate, "_decode", full)
+    monkeypatch.setattr(system.engine, "_decode", full)
     with pytest.raises(InputError, match=r"does not hold 3 prompts of up to .* lower --batch-size"):
         answers(tasks(3), system, tmp_path / "g.jsonl")
 

@@ -99,7 +99,7 @@ def test_recipe_show_tells_where_values_come_from(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["run", "demo", "-o", "x", "--dataset", "a", "--dataset", "b"],
+        ["run", "demo", "-o", "x", "--eval", "a", "--eval", "b"],
         ["run", "demo", "--output", "x", "-o", "y"],
         ["data", "build", "dolly", "--limit", "3", "--limit", "4", "-o", "x"],
         ["ledger", "stats", "--ledger", "a", "--ledger=b"],
