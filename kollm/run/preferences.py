@@ -80,7 +80,9 @@ def training_prompts(run: Run) -> list[Record]:
     ).train
     if most is None or most >= len(records):
         return records
-    drawn = set(sorted((text_sha256(f"{data.holdout_seed} {record.id}"), record.id) for record in records)[:most])
+    drawn = set(
+        sorted((text_sha256(f"prompts {data.holdout_seed} {record.id}"), record.id) for record in records)[:most]
+    )
     wanted = {id for _, id in drawn}
     return [record for record in records if record.id in wanted]
 
