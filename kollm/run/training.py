@@ -48,10 +48,11 @@ def _make_toy_base(run: Run) -> None:
 
 def adapter_inputs(run: Run) -> dict[str, Any]:
     values = run.recipe.model_dump(mode="json", include=set(TRAINED_KEYS) - {"base"})
-    later = ("method", "enable_thinking", "early_stopping")  # keys that the run folders of earlier versions do not name
+    # Keys that the run folders of earlier versions do not name.
+    later = ("method", "enable_thinking", "early_stopping", "learn_tool_calls")
     tokens = run.recipe.base.new_tokens
     return {
-        **{key: value for key, value in values.items() if key not in later or value not in (None, "sft")},
+        **{key: value for key, value in values.items() if key not in later or value not in (None, "sft", False)},
         **({"base.new_tokens": file_sha256(require_file(Path(tokens), "The file of new tokens"))} if tokens else {}),
         "dataset": run.results["dataset"].fingerprint,
         "data.holdout": run.recipe.data.holdout,
