@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(place or os.getcwd() for place in sys.path)  # noqa: PTH109
     with tempfile.TemporaryDirectory(prefix="ex", dir="/tmp") as name:
         folder = Path(name)
-        write_rows(given.rows_of, given.rows, folder / "rows.json")
+        write_rows(given.rows_of, given.rows, folder / "rows.jsonl")
         print(f"{given.rows:,} rows, {given.workers} workers\n\n| executor | seconds | manifest |\n|---|---:|---|")
         for executor in ("local", "ray", "slurm"):
             missing = missing_programs() if executor == "slurm" else []
@@ -51,7 +51,7 @@ def _measure(folder: Path, name: str, workers: int) -> None:
     begun = time.monotonic()
     try:
         report = build_dataset(
-            [SourceInput("gpt4_llm", folder / "rows.json")],
+            [SourceInput("gpt4_llm", folder / "rows.jsonl")],
             translator=PseudoKorean(),
             output=folder / name,
             executor=make_executor(read_settings(None, name, workers, slurm)),

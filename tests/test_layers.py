@@ -5,8 +5,10 @@ To draw it anew: python -m tests.test_layers
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +46,41 @@ def test_the_picture_is_that_of_the_contract() -> None:
 def test_every_wing_has_a_floor() -> None:
     wings = {path.parent.name for path in (ROOT / "kollm").glob("*/__init__.py")}
     assert wings == {wing for floor in layers() for wing in floor}
+
+
+MOST_PARAMETERS = 6
+LONGER = {
+    "kollm.build_dataset as it is documented": {"build_dataset", "plan_build"},
+    "transformers' interface of an attention function": {"varlen_attention", "_row_by_row"},
+    "what a user may name in translator_options": {"DeepLTranslator", "LocalTranslator", "OpenAITranslator"},
+    "options of the command line, all by name": {
+        *("load_system", "generate_answers", "answer_by_api", "make_speaker", "launch_command", "make_base"),
+    },
+}
+"""Functions of more than six parameters, with the reason; a command's parameters are its options."""
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Every function of the package but commands; a constructor by the name of its class."""
+    for path in sorted((ROOT / "kollm").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        owners = {item: node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for item in node.body}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_command(node):
+                yield owners[node] if node.name == "__init__" else node.name, node
+
+
+def is_command(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(ast.unparse(mark).partition("(")[0].endswith("command") for mark in node.decorator_list)
+
+
+def test_no_function_takes_more_than_six_parameters() -> None:
+    found = set()
+    for name, node in functions():
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        if len([argument for argument in arguments if argument.arg not in ("self", "cls")]) > MOST_PARAMETERS:
+            found.add(name)
+    assert found == set().union(*LONGER.values()), "give the parameters a dataclass, or shorten the list"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from kollm.cli.translation import judge
 from kollm.recipe.engines import TRANSLATORS
 
 if TYPE_CHECKING:
+    from kollm.dataset.buying import Buyers
     from kollm.dataset.plan import DataPlan
     from kollm.dataset.settings import SourceInput
     from kollm.recipe.schema import BuildSettings
@@ -103,6 +104,8 @@ def plan(sources: tuple[str, ...], translator: str, price: float | None, **optio
 @click.option("--max-characters", type=click.IntRange(min=0), help="Cap on the characters billed.")
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Cap on their price in USD.")
 @executor_options
+@click.option("--server", "servers", multiple=True, metavar="URL", help="OpenAI-compatible server of your own, for --translator openai; with one or several, each worker buys from one of them.")  # fmt: skip
+@click.option("--each-worker-buys", is_flag=True, help="Every worker loads the model of --translator local, or asks your --server, for its part.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @click.option("--push", "repository", metavar="ORG/NAME", help="Check it and publish it on the Hub, once it is built.")
 @click.option("--private", is_flag=True, help="With --push: only you and your organisation may see it.")
@@ -118,12 +121,15 @@ def build(
     repository: str | None,
     private: bool,
     output: str,
+    servers: tuple[str, ...],
+    each_worker_buys: bool,
     **options: Any,
 ) -> None:
     """Build a dataset folder: read, translate, filter, write; with --push, publish it.
 
     Stopped anywhere, the same command goes on: what was translated is not bought again, and what the Hub has is not sent again.
     """
+    from kollm.dataset.folder import said_place
     from kollm.dataset.pipeline import build_dataset
     from kollm.dataset.plan import plan_build
 
@@ -135,12 +141,15 @@ def build(
         raise click.UsageError("--private is for --push - leave it out.")
     executor = executor_from(where)
     if dry_run:
+        what_becomes = said_place(Path(output))
         place = shared_place(where)
         _show_plan(plan_build(inputs, translator=translator, settings=settings, executor=executor, place=place))
+        click.echo(what_becomes)
     if repository is not None:
         _require_pushable(repository, private, inputs)
     if dry_run:
         return
+    buyers = _buyers(translator, model, servers) if servers or each_worker_buys else None
     report = build_dataset(
         inputs,
         translator=translator,
@@ -149,6 +158,7 @@ def build(
         max_characters=max_characters,
         max_cost=max_cost,
         executor=executor,
+        buyers=buyers,
         settings=settings,
     )
     for config, rows in report.rows.items():
@@ -216,6 +226,13 @@ def leaks(folder: str, against: tuple[str, ...], show: int, **options: Any) -> N
         click.echo(f"... and {len(found) - show:,} more (--show)")
     if found:
         raise SystemExit(1)
+
+
+def _buyers(translator: str, model: str | None, servers: tuple[str, ...]) -> Buyers:
+    from kollm.dataset.buying import Buyers
+    from kollm.translate.engines import model_options
+
+    return Buyers(translator, model_options(translator, model), servers)
 
 
 def _settings(options: dict[str, Any], **more: Any) -> BuildSettings:

@@ -18,6 +18,7 @@ from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
 from kollm.core.progress import say
 from kollm.dataset.build import FOLDERS, Build, Inputs, find_buckets, make_build, open_inputs
+from kollm.dataset.buying import Buyers, buy_in_workers, merge_bought
 from kollm.dataset.executors import Executor
 from kollm.dataset.executors.local import LocalExecutor
 from kollm.dataset.finish import UNTRANSLATED
@@ -28,7 +29,7 @@ from kollm.dataset.parts import checksums
 from kollm.dataset.settings import Engines, SourceInput, Tally, make_settings
 from kollm.dataset.shards import Shard, copy_shards, cut_file, save_shards
 from kollm.dataset.stages import announce, run_before_spending, run_finishing, run_translation
-from kollm.dataset.work import work_folder
+from kollm.dataset.work import work_folder, work_place
 from kollm.quality.leaks import save_tasks
 from kollm.recipe.schema import BuildSettings
 from kollm.services.budget import Budget
@@ -102,6 +103,7 @@ def build_dataset(
     ledger: Ledger | None = None,
     processes: int | None = None,
     executor: Executor | None = None,
+    buyers: Buyers | None = None,
     **changes: Any,
 ) -> BuildReport:
     """Build a dataset folder from English sources.
@@ -119,6 +121,7 @@ def build_dataset(
         ledger: where answers of paid services are kept; None for the default ledger.
         processes: worker processes; None to choose by the size of the input, 0 for none.
         executor: who runs the tasks; None for processes of this machine.
+        buyers: how workers buy from servers of one's own, of the kind that `translator` names; None where this process buys.
         changes: single settings by name (see BuildSettings), in place of those in `settings`.
 
     Raises:
@@ -131,17 +134,21 @@ def build_dataset(
         raise InputError("No source was named - name one or more, e.g. dolly.")
     if len({item.name for item in inputs}) < len(inputs):
         raise InputError("A source was named twice - name each once.")
-    engines = Engines(translator, translator_model, translator_options)
+    options = buyers.engine_options() if buyers is not None else translator_options
+    engines = Engines(translator, translator_model, options)
     budget = Budget(max_characters, max_cost)
     require_place(Path(output))
     opened = open_inputs(inputs, chosen, engines)
     workers = find_processes(inputs) if processes is None else processes
     tally = Tally()
     about = describe(opened, engines, chosen)
+    merge_bought(work_place(Path(output)), ledger)
     with closing(executor or LocalExecutor(workers)) as runs, work_folder(Path(output), about) as work:
         build = prepare_build(work, opened, chosen, engines)
         remaining = run_before_spending(build, runs, tally)
         announce(build, opened.engines, remaining)
+        if buyers is not None:
+            buy_in_workers(build, buyers, runs, budget, ledger)
         build = replace(build, ledger=_shared_ledger(runs, ledger))
         cost = run_translation(build, opened.engines, runs, budget, ledger)
         rows = run_finishing(build, runs, tally)

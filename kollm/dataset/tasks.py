@@ -259,7 +259,7 @@ def translate_shard(build: Build, number: int, buy: Callable[[Iterator[Record]],
         Rows translated.
     """
     rows, paid = 0, list[tuple[int, tuple[Paid, ...]]]()
-    records = (record for kept, _ in _decided(build, number) for record in to_records(kept))
+    records = kept_records(build, number)
     with whole_arrow(build.path("translated", number), _TRANSLATED, sync=build.sync) as file:
         outcomes = buy(records)
         while batch := list(islice(outcomes, BATCH_ROWS)):
@@ -268,6 +268,11 @@ def translate_shard(build: Build, number: int, buy: Callable[[Iterator[Record]],
             rows += len(batch)
         write_bills(build, number, paid)
     return rows
+
+
+def kept_records(build: Build, number: int) -> Iterator[Record]:
+    """The rows of a shard that are kept so far."""
+    return (record for kept, _ in _decided(build, number) for record in to_records(kept))
 
 
 def _translated(outcomes: Sequence[Outcome]) -> pa.Table:

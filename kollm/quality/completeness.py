@@ -28,7 +28,7 @@ _VERB_ENDING = re.compile(
 _UNFINISHED = re.compile(
     r"(?:[을를은는의와과]|에서|에게|으로|까지|부터|처럼|보다|면서|지만|으며|하고|이며|이고|하며|되고|되며|거나|려고|도록|므로|니까|아서|어서|해서|하여|이나|하는|있는|없는|되는|위한|대한|같은|및|또는|그리고|,)\Z"
 )
-_MAY_LOSE = (
+_NAMES = (
     "inline code",
     "URL",
     "slot",
@@ -40,6 +40,7 @@ _MAY_LOSE = (
     "e-mail address",
     "fenced code",
 )
+_MAY_LOSE = tuple(structure for structure in STRUCTURES if structure.name in _NAMES)
 _FENCE_NAME = re.compile(r"```[ \t]*[^\n`]*[가-힣]")
 _ASCII_WORD = re.compile(r"[A-Za-z_]\w*")
 _MOST_LOOKED_UP = 100
@@ -83,8 +84,8 @@ def structure_lost(view: View) -> str | None:
     for name, english, text in view.compared():
         pieces = [
             piece
-            for structure in STRUCTURES
-            if structure.name in _MAY_LOSE and any(needle in english for needle in structure.needles)
+            for structure in _MAY_LOSE
+            if any(needle in english for needle in structure.needles)
             for piece in (english[start:end].strip() for start, end in structure.find(english))
         ]
         squeezed = "".join(text.split()) if pieces else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from kollm.core.records import Record
+from kollm.core.records import Original, Record
+from kollm.core.text import normalise
 
 _READ = 2_000
 _URL = re.compile(r"(?:https?://|www\.)[^\s<>\"']{1,2000}", re.IGNORECASE)
@@ -19,6 +20,8 @@ _ABOUT_ADDRESSES = re.compile(
     r"\b(?:urls?|uri|domains?|subdomains?|hyperlinks?|html|links? to|short(?:en|er)|parse|regex|protocol|web ?address|e-?mail|tweet|cite|citation)\b|주소|도메인|링크를 (?:거는|만드)",
     re.IGNORECASE,
 )
+_PICTURES = ("image", "picture", "photo", "painting", "drawing", "figure", "chart", "graph", "diagram", "map", "screenshot", "video", "clip", "audio", "recording", "song file", "사진", "그림", "이미지", "영상", "도표", "그래프", "스크린샷")  # fmt: skip
+"""One of these is in every question that speaks of something shown: most are told by this alone."""
 _PICTURE = r"(?:image|picture|photo(?:graph)?|painting|drawing|figure|chart|graph|diagram|map|screenshot|video|clip|audio|recording|song file)"
 _SHOWN = re.compile(
     rf"\b(?:(?:this|the|these|an?) )?(?:attached|following|given|provided|above|below) (?:\w+ )?{_PICTURE}s?\b"
@@ -35,9 +38,15 @@ def asks_about_unseen(record: Record) -> bool:
     The input is an address or a file's name and nothing else, though the question is not about the address itself; or
     the question speaks of a picture that is given, and no text is.
     """
-    asked = record.english() if record.translated else record
-    question, given = asked.instruction[:_READ], asked.input[:_READ].strip()
+    # what `record.english()` would give, without its long fields
+    asked: Record | Original = record.original if record.translated and record.original is not None else record
+    question, given = normalise(asked.instruction)[:_READ], normalise(asked.input)[:_READ].strip()
     rest = _URL.sub(" ", given).strip(" \t\n.,;:-()[]<>\"'`")
     if given and (not rest or _FILE.fullmatch(rest) or _ATTACHED.fullmatch(rest)):
         return not _ABOUT_ADDRESSES.search(question)
-    return not given and not asked.history and _SHOWN.search(question) is not None and len(question) < 400
+    return not given and not asked.history and len(question) < 400 and _shows_something(question)
+
+
+def _shows_something(question: str) -> bool:
+    folded = question.casefold()
+    return any(word in folded for word in _PICTURES) and _SHOWN.search(question) is not None

@@ -54,6 +54,7 @@ from kollm.train.checkpoints import (
     remove_checkpoints,
     saving,
 )
+from kollm.train.divergence import kl_to_reference
 from kollm.train.evaluation import Evaluations
 from kollm.train.forecast import Forecast, promise
 from kollm.train.gpus import gpu_named
@@ -91,7 +92,7 @@ WITHOUT_EFFECT = (
     "run_name",
 )
 """Trainer keys that may change between a checkpoint and its resumption: the steps stay the same."""
-_BEFORE = {"method": "sft"}
+_BEFORE = {"method": "sft", "learn_tool_calls": False}
 """What trainings of earlier versions do not say, since there was nothing else."""
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
@@ -205,6 +206,9 @@ def _train(job: Job) -> None:
     metrics = {**train(trainer, output, evaluations), **metrics, "model": _work(trainer, job.config, job.recipe)}
     metrics |= {"forecast": forecast.said} if forecast.said else {}
     metrics["heldout"]["conversations"] = metrics.pop("heldout_conversations")
+    if isinstance(trainer, PreferenceTrainer) and state.is_main_process:
+        metrics["kl_to_reference"] = kl_to_reference(trainer, job.start, job.encoder.ends)
+    state.wait_for_everyone()
     with saving(output / CHECKPOINTS / FINAL):
         trainer.save_model(str(output / CHECKPOINTS / FINAL))
     state.wait_for_everyone()

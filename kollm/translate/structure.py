@@ -240,6 +240,7 @@ FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff\ufffe\uffff]+")
 """What XML forbids or changes: \r is read back as \n; tabs, which are allowed, are collapsed by translators."""
 EXPONENT = re.compile(r"[0-9](?<![\w.,][0-9])[0-9]{0,19}(?:\.[0-9]{1,20})?[eE][+-]?[0-9]{1,3}(?!\w|[.,][0-9])")
 """`1e6`, `2.5E-3`. No row of STRUCTURES, whose needles would be twenty; a digit is sought first, which is four times as fast."""
+_MAYBE_EXPONENT = re.compile("[0-9][eE]")
 NUMBER = re.compile(r"[0-9]+(?:[.,:/][0-9]+)*")
 
 _NEEDLES = [needle for structure in STRUCTURES for needle in structure.needles]
@@ -296,10 +297,19 @@ def _found(text: str, numbers: bool) -> list[tuple[int, int, str]]:
         if found:
             spans += [(start, end, name) for start, end in found]
             rest = _blank(rest, found)
-    patterns = {"exponent": EXPONENT, "forbidden in XML": FORBIDDEN, **({"number": NUMBER} if numbers else {})}
-    for name, pattern in patterns.items():
+    for name, pattern in _searched(text, numbers):
         spans += [(*match.span(), name) for match in pattern.finditer(rest)]
     return spans
+
+
+def _searched(text: str, numbers: bool) -> Iterator[tuple[str, re.Pattern[str]]]:
+    """The patterns that a text may hold besides STRUCTURES, told by what is much faster than the pattern itself."""
+    if _MAYBE_EXPONENT.search(text):
+        yield "exponent", EXPONENT
+    if not text.replace("\n", " ").isprintable():
+        yield "forbidden in XML", FORBIDDEN
+    if numbers:
+        yield "number", NUMBER
 
 
 def _may_hold_structure(text: str) -> bool:

@@ -83,8 +83,9 @@ class ChatClient:
         self, service: ChatService, *, kind: str, ledger: Ledger | None = None, budget: Budget | None = None
     ) -> None:
         self.model, self.kind = service.model, kind
-        self.endpoint = chat_endpoint(service.base_url, service.key_env, given=service.key is not None)
-        self.base_url = self.endpoint.url
+        given = service.key is not None
+        self.base_url = chat_endpoint(service.base_url, service.key_env, given=given).url
+        self.endpoint = chat_endpoint(service.server or service.base_url, service.key_env, given=given)
         self.facts = model_facts(service.model, service.price)
         self.ledger = ledger if ledger is not None else Ledger.open()
         self.concurrency, self.timeout, self.retry = max(1, service.concurrency), service.timeout, service.retry

@@ -23,6 +23,7 @@ class ChatService:
         concurrency: requests under way at once.
         timeout: seconds that one request may take.
         retry: how often and how long a request that got no answer is sent again.
+        server: where the requests go, where several servers of one's own stand for `base_url`, by which the ledger knows them.
         key: for a program that serves several people, each with a key of their own. Kept nowhere.
 
     Raises:
@@ -37,6 +38,7 @@ class ChatService:
     concurrency: int = 32
     timeout: float = 180.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    server: str | None = None
     key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

@@ -107,11 +107,12 @@ class Ledger:
         self._reserve = Reserve(path)
 
     @classmethod
-    def open(cls, path: Path | None = None) -> Self:
+    def open(cls, path: Path | None = None, alone: bool = False) -> Self:
         """Open the ledger, making it if needed, readable by its user alone.
 
         Args:
             path: the file; None for `$KOLLM_LEDGER`, else `ledger.sqlite3` in the user's data directory.
+            alone: keep every other process out, which a file on a network's disk needs: SQLite's writers share memory.
 
         Raises:
             InputError: the folder cannot be written.
@@ -123,7 +124,7 @@ class Ledger:
         while True:
             try:
                 _make_private(path)
-                return cls(_connect(path), path)
+                return cls(_connect(path, alone), path)
             except (sqlite3.DatabaseError, OSError) as error:
                 # Another process that makes the same ledger holds it for a moment; SQLite's own wait leaves WAL out.
                 if "locked" in str(error) and time.monotonic() < deadline:
@@ -133,6 +134,12 @@ class Ledger:
                     f"'{path}' cannot be opened as a ledger ({error}) - set KOLLM_LEDGER to a ledger or to a new file; of a "
                     "damaged ledger `kollm ledger salvage` saves what is left."
                 ) from error
+
+    @classmethod
+    def open_copy(cls, path: Path) -> Self:
+        """Open a ledger that nobody writes any more, for reading; without a lock, so that a network's disk will do."""
+        uri = f"{path.absolute().as_uri()}?immutable=1"
+        return cls(sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None), path)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -330,16 +337,28 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self, of: tuple[str, str, str] | None = None) -> Iterator[dict[str, Any]]:
         """Every purchase in the form of an export, sorted by key.
+
+        Args:
+            of: kind, engine and model, of which alone they are to be.
 
         Raises:
             StateError: a damaged file.
         """
+        return self._rows("(kind, engine, model) = (?, ?, ?)" if of else "1", of or ())
+
+    def rows_of(self, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The purchases with these keys, as `rows`."""
+        for start in range(0, len(keys), _KEYS_A_QUERY):
+            part = keys[start : start + _KEYS_A_QUERY]
+            yield from self._rows(f"key IN ({', '.join('?' * len(part))})", part)
+
+    def _rows(self, condition: str, parameters: Sequence[str]) -> Iterator[dict[str, Any]]:
         columns = "key, request, sends, sent_characters, sent_cost, content, characters, cost"
-        query = f"SELECT {columns} FROM purchases WHERE sends > 0 OR content IS NOT NULL ORDER BY key"
+        query = f"SELECT {columns} FROM purchases WHERE (sends > 0 OR content IS NOT NULL) AND {condition} ORDER BY key"
         with self._reading() as connection:
-            for row in connection.execute(query):
+            for row in connection.execute(query, parameters):
                 values = dict(zip(columns.split(", "), row, strict=True))
                 for name in ("request", "content"):
                     values[name] = None if values[name] is None else self._json(values["key"], values[name])
@@ -458,9 +477,11 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, alone: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
     try:
+        if alone:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # an answer is money: it survives a power cut too
         if _version(connection, path) < SCHEMA_VERSION:
