@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from kollm.core.records import Record
     from kollm.hub.checkpoints import Pushes
-    from kollm.recipe.methods import MethodName
     from kollm.recipe.schema import GivenDataset, Recipe
     from kollm.sources.own import OwnOptions
 _SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the recipe.")
@@ -294,7 +293,7 @@ def _given(
     return [*data.datasets, *([GivenDataset(dataset=data.dataset)] if data.dataset else [])], data.seed
 
 
-def _method(recipe: str | None, overrides: tuple[str, ...]) -> MethodName:
+def _method(recipe: str | None, overrides: tuple[str, ...]) -> str:
     """How is trained, as said here, else in the recipe."""
     from kollm.recipe.load import load_recipe, override
     from kollm.recipe.schema import Base, Recipe
@@ -328,7 +327,7 @@ def _made(model: str | None, overrides: tuple[str, ...]) -> Recipe:
     return override(new_recipe(model, method=_method(None, overrides)), overrides)
 
 
-def _new_recipe(model: str | None, dataset: str, output: Path, method: MethodName) -> str:
+def _new_recipe(model: str | None, dataset: str, output: Path, method: str) -> str:
     """Make a recipe for a base and its rows, print it, and keep it beside the output; the file's name."""
     from kollm.dataset.folder import read_records
     from kollm.dataset.preferences import read_preferences

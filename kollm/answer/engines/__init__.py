@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from kollm.core.errors import InputError
 from kollm.services.local_model import LocalModel
 
+
 class EngineFacts(NamedTuple):
     """What is known of an engine before it is loaded.
 
