@@ -30,24 +30,49 @@ from transformers.utils import logging
 
 from kollm.core.files import read_json
 from kollm.core.progress import quiet_libraries
-from kollm.recipe.bases import BASES
+from kollm.recipe.bases import BASES, BaseFacts, base_facts
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
 from kollm.services.local_model import LocalModel
 from kollm.train.data import Example
-from kollm.train.gpus import GIB, GPUS
+from kollm.train.gpus import GIB, gpu_named
 from kollm.train.job import make_trainer
 from kollm.train.model import load_model
 from kollm.train.plan import Setup, flop_per_token, memory_of
 from kollm.train.sft import TrainingRows, trainer_config
 
 LENGTH, MEAN = 2048, 350
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
 MODELS = {"5.8b": "EleutherAI/polyglot-ko-5.8b", "12.8b": "EleutherAI/polyglot-ko-12.8b"}
 HEAD = (
     "| base | weights | rows | also | device batch | largest microbatch, tokens | tokens/s | padded tokens/s | MFU "
     "| of the ceiling | tensors GiB | on the card GiB | planned for it GiB |"
 )
 RULE = "|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+
+
+class Card(NamedTuple):
+    """The device: its name, the FLOP/s that a matrix product reaches on it, and what its data sheet says; 0 for none."""
+
+    name: str
+    ceiling: float
+    sheet: float
+
+    @classmethod
+    def here(cls) -> Card:
+        """Look at the GPU, or the processor where there is none."""
+        if not ON_GPU:
+            return cls("no GPU", matrix_rate(256, 20), 0.0)
+        name = torch.cuda.get_device_name()
+        known = gpu_named(name)
+        return cls(name, matrix_rate(), known.tflops * 1e12 if known else 0.0)
+
+    def sentence(self) -> str:
+        reached = (
+            f"{self.name}, torch {torch.__version__}: a bf16 matrix product reaches {self.ceiling / 1e12:,.3g} TFLOP/s"
+        )
+        return f"{reached}; MFU is of the data sheet's {self.sheet / 1e12:.0f}" if self.sheet else reached
 
 
 class Result(NamedTuple):
@@ -91,27 +116,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         raise SystemExit("No GPU here: this benchmark needs one - see benchmarks/train_cpu.py for a processor.")
-    quiet_libraries()
-    getLogger("bitsandbytes").setLevel("ERROR")  # a line for each matrix and step
-    logging.disable_progress_bar()
+    be_quiet()
     examples = make_examples(read_json(options.rows))
-    ceiling = matrix_rate()
-    sheet = next((gpu for gpu in GPUS if gpu.split("-")[0] in torch.cuda.get_device_name().lower()), "h100-80gb")
-    head = [
-        f"{torch.cuda.get_device_name()}, torch {torch.__version__}: a bf16 matrix product reaches "
-        f"{ceiling / 1e12:.0f} TFLOP/s; MFU is of the data sheet's {GPUS[sheet].tflops:.0f}",
-        "",
-        HEAD,
-        RULE,
-    ]
+    card = Card.here()
+    head = [card.sentence(), "", HEAD, RULE]
     lines = list(head)
     print("\n".join(head), flush=True)
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         for short in options.models:
-            base = make_base(MODELS[short], Path(scratch) / short)
+            base = make_base(BASES[MODELS[short]], Path(scratch) / short)
             for variant in options.variant or default_variants(short):
                 recipe = make_recipe(short, variant, options)
-                lines.append(line(short, variant, recipe, base, examples, options, ceiling, sheet))
+                lines.append(line(short, variant, recipe, base, examples, options, card))
                 print(lines[-1], flush=True)
                 if options.out:
                     options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -131,7 +147,7 @@ def make_recipe(short: str, variant: str, options: argparse.Namespace) -> Recipe
         f"global_batch_size={options.step_rows}",
         f"trainer.max_steps={options.warm_up + options.steps}",
         'trainer.save_strategy="no"',
-        'trainer.logging_strategy="no"',
+        "trainer.logging_steps=1000000",
         *variant.split(),
     ]
     return load_recipe(f"kullm-polyglot-{short}-fast", settings)
@@ -144,8 +160,7 @@ def line(
     base: Path,
     examples: Sequence[Example],
     options: argparse.Namespace,
-    ceiling: float,
-    sheet: str,
+    card: Card,
 ) -> str:
     """One line of the table; out of memory is a result too."""
     weights = "bf16" if recipe.quantization == "none" else recipe.quantization
@@ -158,12 +173,11 @@ def line(
     except torch.OutOfMemoryError:
         return f"{start} | out of memory | | | | | | |"
     finally:
-        gc.collect()
-        torch.cuda.empty_cache()
+        clean()
     work = result.real * result.flop
     return (
         f"{start} {result.largest:,} | {result.real:,.0f} | {result.computed:,.0f} "
-        f"| {work / GPUS[sheet].tflops / 1e12:.1%} | {work / ceiling:.1%} "
+        f"| {f'{work / card.sheet:.1%}' if card.sheet else ''} | {work / card.ceiling:.1%} "
         f"| {result.allocated / GIB:.1f} | {result.used / GIB:.1f} | {result.planned / GIB:.1f} |"
     )
 
@@ -177,15 +191,15 @@ def measure(recipe: Recipe, base: Path, examples: Sequence[Example], options: ar
         trainer = make_trainer(recipe, config, model, TrainingRows(examples, [], tokenizer), 1)
         clock = StepClock(options.profile)
         trainer.add_callback(clock)
-        torch.cuda.reset_peak_memory_stats()
+        if ON_GPU:
+            torch.cuda.reset_peak_memory_stats()
         trainer.train()
-    free, total = torch.cuda.mem_get_info()
-    context = total - free - torch.cuda.memory_reserved()
+    allocated, used = peak()
     seconds = clock.ends[-1] - clock.ends[options.warm_up - 1]
     tokens = trainer.batches.tokens(options.warm_up, options.warm_up + options.steps)
     lengths = trainer.batches.lengths
     attended = int((lengths**2).sum() / lengths.sum())  # the row length that a mean token finds itself in
-    facts, checkpointing = BASES[recipe.base.model], bool(config.gradient_checkpointing)
+    facts, checkpointing = base_facts(str(base)), bool(config.gradient_checkpointing)
     count = (options.warm_up + options.steps) * trainer.batches.accumulation
     largest = max(_size(lengths[part], trainer.step_layout.packed) for part in islice(trainer.batches, count) if part)
     setup = Setup(recipe.quantization, checkpointing, 1, "ddp")
@@ -194,10 +208,39 @@ def measure(recipe: Recipe, base: Path, examples: Sequence[Example], options: ar
         tokens.computed / seconds,
         flop_per_token(facts, recipe.adapter, checkpointing, attended),
         largest,
-        torch.cuda.max_memory_allocated(),
-        torch.cuda.max_memory_reserved() + context,
+        allocated,
+        used,
         memory_of(facts, recipe.adapter, setup, largest, 1).total,
     )
+
+
+def peak() -> tuple[int, int]:
+    """Bytes of tensors at the peak, and bytes taken on the card; zeros without one."""
+    if not ON_GPU:
+        return 0, 0
+    free, total = torch.cuda.mem_get_info()
+    context = total - free - torch.cuda.memory_reserved()
+    return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved() + context
+
+
+def clean() -> None:
+    """Give memory back that nobody uses."""
+    gc.collect()
+    if ON_GPU:
+        torch.cuda.empty_cache()
+
+
+def wait() -> None:
+    """Until the device has done what it was told."""
+    if ON_GPU:
+        torch.cuda.synchronize()
+
+
+def be_quiet() -> None:
+    """Progress bars and warnings of the libraries."""
+    quiet_libraries()
+    getLogger("bitsandbytes").setLevel("ERROR")  # a line for each matrix and step
+    logging.disable_progress_bar()
 
 
 def _size(lengths: Any, packed: bool) -> int:
@@ -216,7 +259,7 @@ class StepClock(TrainerCallback):  # type: ignore[misc]
             self._profiler.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        torch.cuda.synchronize()
+        wait()
         self.ends.append(time.perf_counter())
         if self._profiler is not None and state.global_step == state.max_steps:
             self._profiler.stop()
@@ -226,23 +269,24 @@ class StepClock(TrainerCallback):  # type: ignore[misc]
             print(table, flush=True)
 
 
-def make_base(name: str, folder: Path) -> Path:
-    """A GPT-NeoX of the base's shape with random bf16 weights, and a tokenizer that knows one word."""
-    facts = BASES[name]
+def make_base(facts: BaseFacts, folder: Path) -> Path:
+    """A model of a base's shape with random bf16 weights, and a tokenizer that knows one word."""
+    # Both Polyglot sizes rotate 64 of a head's values.
+    rotary = {"rotary_pct": min(64 * facts.heads / facts.hidden, 1.0)} if facts.architecture == "gpt_neox" else {}
     config = AutoConfig.for_model(
-        "gpt_neox",
+        facts.architecture,
         hidden_size=facts.hidden,
         num_hidden_layers=facts.layers,
         num_attention_heads=facts.heads,
         intermediate_size=facts.intermediate,
         vocab_size=facts.vocabulary,
         max_position_embeddings=facts.context,
-        rotary_pct=64 / (facts.hidden // facts.heads),  # both sizes rotate 64 of a head's values
+        **rotary,
         bos_token_id=0,
         eos_token_id=0,
     )
     started = time.perf_counter()
-    with torch.device("cuda"):
+    with torch.device(DEVICE):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder)
     words = Tokenizer(WordLevel({"<|endoftext|>": 0}, unk_token="<|endoftext|>"))
@@ -250,38 +294,37 @@ def make_base(name: str, folder: Path) -> Path:
         tokenizer_object=words, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
     ).save_pretrained(folder)
     del model
-    gc.collect()
-    torch.cuda.empty_cache()
-    print(f"{name}: {facts.parameters:,} random parameters in {time.perf_counter() - started:.0f} s", flush=True)
+    clean()
+    print(f"{folder.name}: {facts.parameters:,} random parameters in {time.perf_counter() - started:.0f} s", flush=True)
     return folder
 
 
-def make_examples(rows: Sequence[dict[str, str]]) -> list[Example]:
+def make_examples(rows: Sequence[dict[str, str]], mean: int = MEAN, words: int = 30_000) -> list[Example]:
     """Random tokens in rows as long as the file's, scaled to the mean; all under the loss but the first third."""
     characters = np.asarray([sum(len(row[key]) for key in ("instruction", "input", "output")) for row in rows])
-    lengths = np.clip(characters * MEAN / characters.mean(), 8, LENGTH).astype(int)
+    lengths = np.clip(characters * mean / characters.mean(), 8, LENGTH).astype(int)
     generator = np.random.default_rng(0)
     examples = []
     for index, length in enumerate(lengths):
-        ids = generator.integers(3, 30_000, length).astype(np.int32)
+        ids = generator.integers(3, words, length).astype(np.int32)
         labels = ids.copy()
         labels[: length // 3] = -100
         examples.append(Example(str(index), ids, labels))
     return examples
 
 
-def matrix_rate() -> float:
-    """FLOP/s of a large bf16 matrix product on random data, over about a second."""
-    left = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    right = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+def matrix_rate(size: int = 8192, times: int = 600) -> float:
+    """FLOP/s of a large bf16 matrix product on random data, over about a second on a GPU."""
+    left = torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16)
+    right = torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16)
     for _ in range(10):
         left @ right
-    torch.cuda.synchronize()
+    wait()
     started = time.perf_counter()
-    for _ in range(600):
+    for _ in range(times):
         left @ right
-    torch.cuda.synchronize()
-    return 600 * 2 * 8192**3 / (time.perf_counter() - started)
+    wait()
+    return times * 2 * size**3 / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

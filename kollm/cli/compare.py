@@ -81,7 +81,7 @@ def _of_systems(paths: Sequence[Path], choices: _Choices, as_json: bool) -> None
     for found in tables:
         found.scores = {axis: found.scores[axis] for axis in chosen(found.axes, choices.axes)}
     if choices.labels is not None:
-        _corrected(tables, choices, as_json)
+        _corrected(tables, material, choices, as_json)
     elif choices.bias:
         _bias(tables, files, material, choices, as_json)
     elif choices.panel:
@@ -190,10 +190,10 @@ def _panels(tables: Sequence[Any], material: Any, choices: _Choices, as_json: bo
                 _show(result)
 
 
-def _corrected(tables: Sequence[Any], choices: _Choices, as_json: bool) -> None:
+def _corrected(tables: Sequence[Any], material: Any, choices: _Choices, as_json: bool) -> None:
     from kollm.core.errors import InputError
     from kollm.judge.corrected import correct_table
-    from kollm.judge.labels import read_labels
+    from kollm.judge.labels import Labels, read_labels
     from kollm.judge.scores import axis_limits
 
     assert choices.labels is not None
@@ -204,7 +204,8 @@ def _corrected(tables: Sequence[Any], choices: _Choices, as_json: bool) -> None:
     limits = axis_limits(tables[0].judging, choices.rubrics)
     labels = read_labels(choices.labels, dict(limits) or None)
     say_unread(choices.labels, labels)
-    rows = [row.to_row() for row in correct_table(tables[0], labels, limits)]
+    judged = Labels({}, {(v.id, system, v.answer): v.response_sha256 for system, v in material.verdicts})
+    rows = [row.to_row() for row in correct_table(tables[0], labels.without_changed(judged), limits)]
     click.echo(json.dumps(rows, ensure_ascii=False, indent=2)) if as_json else show_corrected(rows)
 
 

@@ -129,6 +129,7 @@ def build(
 
     Stopped anywhere, the same command goes on: what was translated is not bought again, and what the Hub has is not sent again.
     """
+    from kollm.dataset.folder import said_place
     from kollm.dataset.pipeline import build_dataset
     from kollm.dataset.plan import plan_build
 
@@ -140,8 +141,10 @@ def build(
         raise click.UsageError("--private is for --push - leave it out.")
     executor = executor_from(where)
     if dry_run:
+        what_becomes = said_place(Path(output))
         place = shared_place(where)
         _show_plan(plan_build(inputs, translator=translator, settings=settings, executor=executor, place=place))
+        click.echo(what_becomes)
     if repository is not None:
         _require_pushable(repository, private, inputs)
     if dry_run:

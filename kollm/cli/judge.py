@@ -138,12 +138,24 @@ def _by_one_judge(
     chosen: Any = make_judge(rubric, given, budget=budget)
     for answer in answers:
         chosen.rubric.check(answer)
+    _say_family(chosen.name, answers)
     if given.engine == "rules" and dry_run:
         click.echo(f"The rules of {rubric} would be checked on {len(answers)} answers into {output}.")
         return
     if given.engine == "openai" and not _ask_service(chosen, answers, output, dry_run, batch):
         return
     _judge(chosen, answers, output)
+
+
+def _say_family(judge: str, answers: Sequence[Generation]) -> None:
+    """Warn of a judge whose own family is judged."""
+    from kollm.core.progress import say
+    from kollm.judge.families import of_judges_family
+
+    if own := of_judges_family(judge, {answer.system: answer.model for answer in answers}):
+        say(
+            f"Note: {', '.join(own)}: of the family of the judge {judge}, which may favour it - judge by another family's model too."
+        )
 
 
 def _answers(path: Path, mapping: tuple[str, ...]) -> list[Generation]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 from kollm.core.errors import InputError
+
+_HOST = re.compile(r"[\w.:-]+")
+"""Letters of any script and digits: what else stands in a host is read by each library in its own way."""
 
 
 def check_address(address: str, what: str = "The service's address") -> str:
@@ -23,7 +27,8 @@ def check_address(address: str, what: str = "The service's address") -> str:
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         raise InputError(f"{what} '{shown}' is no address - write https://HOST/v1.") from error
-    if parts.scheme not in ("http", "https") or not host:
+    odd = any(character.isspace() or not character.isprintable() for character in address.strip())
+    if parts.scheme not in ("http", "https") or not host or odd or not _HOST.fullmatch(host):
         raise InputError(f"{what} '{shown}' is no address - write https://HOST/v1.")
     if "@" in parts.netloc:
         raise InputError(

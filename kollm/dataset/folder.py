@@ -7,6 +7,7 @@ give the same bytes: no times, no random names, a fixed order of shards.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -184,6 +185,20 @@ def require_place(folder: Path) -> dict[str, str]:
     listed = own_files(folder)
     require_own(folder, listed, "the dataset")
     return listed or {}
+
+
+def said_place(folder: Path) -> str:
+    """What a build would do to a folder, in a sentence; nothing is touched.
+
+    Raises:
+        InputError: the place cannot be written, or holds anything but an earlier dataset, as kollm wrote it.
+    """
+    listed = own_files(folder)
+    require_own(folder, listed, "the dataset")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"The folder '{above}' cannot be written - choose another or change its permissions.")
+    return f"The dataset in '{folder}' would be replaced." if listed else f"The dataset would be made in '{folder}'."
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

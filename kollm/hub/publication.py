@@ -111,6 +111,8 @@ def gather(kind: Kind, folder: Path, repository: str) -> Publication:
     left_out = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if not name.isprintable():
+            raise InputError(f"'{folder}' holds {name!r}, a name that cannot be shown - rename it.")
         if path.is_symlink():
             raise InputError(
                 f"'{path}' is a link, and nothing outside the folder is published - put the file itself there, or remove it."

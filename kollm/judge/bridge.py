@@ -11,6 +11,7 @@ kollm.judge.corrected takes the new judge's scores as labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from scipy import special
 from scipy.optimize import isotonic_regression
 
 from kollm.core.errors import InputError
-from kollm.judge.intervals import Floats, Interval
+from kollm.judge.intervals import LEVEL, Floats, Interval
 from kollm.judge.scores import ScoreTable
 from kollm.judge.signflip import sign_flip_p
 from kollm.judge.stats import Groups, holm
@@ -165,15 +166,19 @@ class _Axis:
     def bridged(self, seed: int) -> list[Bridged]:
         """Each system of the old judge, and its difference from each of the new one."""
         whole, drawn = self._means(np.ones(len(self.places))), self._bootstrap(seed)
-        rows = []
+        rows, units = [], len(np.unique(self.groups))
         for system, tasks in self.old.items():
             mean, of_system = float(np.mean(list(tasks.values()))), drawn[OLD, system]
-            rows.append(Bridged(self.axis, system, "", mean, whole[OLD, system], _percentiles(of_system), len(tasks)))
+            rows.append(
+                Bridged(self.axis, system, "", mean, whole[OLD, system], _percentiles(of_system, units), len(tasks))
+            )
             for other in self.new:
                 value, less = whole[OLD, system] - whole[NEW, other], of_system - drawn[NEW, other]
                 error = float(np.nanstd(less))
                 p_value = 2 * float(special.ndtr(-abs(value) / error)) if error > 0 else float(value == 0)
-                rows.append(Bridged(self.axis, system, other, None, value, _percentiles(less), len(tasks), p_value))
+                rows.append(
+                    Bridged(self.axis, system, other, None, value, _percentiles(less, units), len(tasks), p_value)
+                )
         return rows
 
     def fits(self) -> list[Fit]:
@@ -221,8 +226,11 @@ def _average(values: Floats, weights: Floats) -> float:
     return float(np.average(values, weights=weights)) if weights.sum() > 0 else float("nan")
 
 
-def _percentiles(drawn: Floats) -> Interval:
-    return Interval(*map(float, np.nanquantile(drawn, [0.025, 0.975])))
+def _percentiles(drawn: Floats, units: int) -> Interval:
+    """Percentile interval, expanded for so few independent units (Hesterberg 2015)."""
+    student = float(special.stdtrit(units - 1, 0.5 + LEVEL / 2))
+    tail = float(special.ndtr(-student * math.sqrt(units / (units - 1))))
+    return Interval(*map(float, np.nanquantile(drawn, [tail, 1 - tail])))
 
 
 def _mapping(x: Floats, y: Floats, weights: Floats) -> Callable[[Floats], Floats]:

@@ -22,11 +22,20 @@ from kollm.core.errors import InputError, RecipeError
 from kollm.core.records import Record, text_sha256
 from kollm.recipe.prompt import headings
 from kollm.recipe.tokens import Row, Span
+from kollm.recipe.tools import call_turn, result_turn, structured
 
 CHAT = "chat"
 """The prompt that is the base's own chat template."""
 Message = Mapping[str, Any]
-_USER, _ANSWER, _NEXT, _SECOND, _SYSTEM, _INPUT = ("alphaq", "betaq", "gammaq", "deltaq", "epsilonq", "zetaq")
+_USER, _ANSWER, _NEXT, _SECOND, _SYSTEM, _INPUT, _TOLD = (
+    "alphaq",
+    "betaq",
+    "gammaq",
+    "deltaq",
+    "epsilonq",
+    "zetaq",
+    "kappaq",
+)
 """Words of the probes, which no template holds."""
 
 
@@ -49,6 +58,7 @@ class Grammar:
         end: id of the token that ends an answer.
         opened: tokens at the end of the template's prompt that rows without reasoning do not go on from.
         rewrites: it writes an earlier turn differently once another follows.
+        tools: it writes calls of tools and their results from `tool_calls` and messages of the role `tool`.
     """
 
     system: bool
@@ -58,6 +68,7 @@ class Grammar:
     end: int
     opened: int
     rewrites: bool
+    tools: bool = False
 
 
 class ChatEncoder:
@@ -274,6 +285,8 @@ class ChatEncoder:
         if record.system and not grammar.system:
             system = messages.pop(0)["content"]
             messages[0]["content"] = f"{system}\n\n{messages[0]['content']}"
+        if grammar.tools:
+            messages = structured(messages)
         if grammar.parts:
             for message in messages:
                 message["content"] = [{"type": "text", "text": message["content"]}]
@@ -303,7 +316,27 @@ class ChatEncoder:
                 f"The chat template '{self.name}' does not write a conversation of two turns"
                 f"{self._reason(double, grammar)} - use another template."
             )
-        return self._read_ends(single, double, grammar, closing)
+        grammar = self._read_ends(single, double, grammar, closing)
+        tools = replace(grammar, tools=True)
+        return tools if self._knows_tools(tools) else grammar
+
+    def _knows_tools(self, grammar: Grammar) -> bool:
+        """Whether the template writes all of a call, what was said with it and its result, and ends the call as an answer.
+
+        Where it does not, tool turns stay the text that rows have them as.
+        """
+        call = f"{_TOLD}\n{call_turn(_SYSTEM, _INPUT)}"
+        called = Record("probe", "", result_turn(_NEXT), "", _SECOND, ((_USER, call),))
+        if self._loses(called, grammar, _USER, _TOLD, _SYSTEM, _INPUT, _NEXT, _SECOND):
+            return False
+        before, self.grammar = self.grammar, grammar
+        try:
+            self.rows([called, replace(called, output=call)])
+        except InputError:
+            return False
+        finally:
+            self.grammar = before
+        return True
 
     def _read_ends(self, single: Record, double: Record, grammar: Grammar, closing: str) -> Grammar:
         """What ends an answer, and what becomes of an earlier one."""

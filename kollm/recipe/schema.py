@@ -195,6 +195,7 @@ TRAINED_KEYS = (
     "trainer",
     "global_batch_size",
     "loss",
+    "learn_tool_calls",
     "attention",
 )
 """The recipe's keys that decide what is trained; `data` is named by the dataset's fingerprint."""
@@ -313,6 +314,7 @@ class Recipe(Section):
     preference: PreferenceStep | None = None
     global_batch_size: int = Field(256, ge=1)
     loss: Literal["completion", "all"] = "completion"
+    learn_tool_calls: bool = False
     attention: Literal["auto", "sdpa", "eager", "varlen", "flash_attention_2"] = "auto"
     origins: dict[str, str] = Field(default_factory=dict)
 

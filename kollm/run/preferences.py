@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from kollm.core.files import ensure_folder, file_sha256
-from kollm.core.ownership import write_sealed
 from kollm.core.reading import validated
 from kollm.core.records import Record, text_sha256
 from kollm.core.results import read_metrics_file
@@ -19,7 +17,7 @@ from kollm.recipe.schema import PreferenceStep, Recipe
 from kollm.run.answers import PREFERRED, Decoding, answer, judge_file
 from kollm.run.data import tasks_to_look_for
 from kollm.run.stage import Run, StageResult
-from kollm.run.training import machine, recipe_yaml
+from kollm.run.training import Training, train_into
 from kollm.sources.own import OwnOptions
 
 RECIPE = "preferred.recipe.yaml"
@@ -82,7 +80,9 @@ def training_prompts(run: Run) -> list[Record]:
     ).train
     if most is None or most >= len(records):
         return records
-    drawn = set(sorted((text_sha256(f"{data.holdout_seed} {record.id}"), record.id) for record in records)[:most])
+    drawn = set(
+        sorted((text_sha256(f"prompts {data.holdout_seed} {record.id}"), record.id) for record in records)[:most]
+    )
     wanted = {id for _, id in drawn}
     return [record for record in records if record.id in wanted]
 
@@ -139,27 +139,15 @@ def preferred_inputs(run: Run) -> dict[str, Any]:
 
 def train_preferred(run: Run) -> StageResult:
     """Train on the pairs, from the adapter and with it as the reference."""
-    step, recipe_file = step_of(run.recipe), run.folder / RECIPE
-    write_sealed(recipe_file, recipe_yaml(preferring(run.recipe)))
-    base = Path(run.location("base")) if run.recipe.base.is_toy else None
-    train_on_pairs(run, recipe_file, base)
-    metrics = read_metrics_file(run.folder / PREFERRED / "metrics.json")
+    step, output = step_of(run.recipe), run.folder / PREFERRED
+    pairs, start = str(run.folder / PAIRS), run.folder / "adapter"
+    train_into(run, Training(preferring(run.recipe), run.folder / RECIPE, pairs, output, start))
+    metrics = read_metrics_file(output / "metrics.json")
     divergence = metrics.get("kl_to_reference")
     told = f", KL to the reference {divergence:.3f}" if isinstance(divergence, int | float) else ""
     return StageResult(
         location=PREFERRED,
         summary=f"{step.method} from the adapter{told}",
-        fingerprint=file_sha256(run.folder / PREFERRED / "training.json"),
+        fingerprint=file_sha256(output / "training.json"),
         details={"heldout": metrics["heldout"]},
     )
-
-
-def train_on_pairs(run: Run, recipe_file: Path, base: Path | None) -> None:
-    """Launch the training."""
-    from kollm.train.launch import launch, launch_command
-
-    config, processes = machine(run.options)
-    command = launch_command(
-        recipe_file, run.folder / PAIRS, run.folder / PREFERRED, config=config, processes=processes, base=base
-    )
-    launch([*command, "--start", str(run.folder / "adapter")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kollm.core.files import file_sha256, require_file
 from kollm.core.ownership import write_sealed
@@ -48,10 +48,11 @@ def _make_toy_base(run: Run) -> None:
 
 def adapter_inputs(run: Run) -> dict[str, Any]:
     values = run.recipe.model_dump(mode="json", include=set(TRAINED_KEYS) - {"base"})
-    later = ("method", "enable_thinking", "early_stopping")  # keys that the run folders of earlier versions do not name
+    # Keys that the run folders of earlier versions do not name.
+    later = ("method", "enable_thinking", "early_stopping", "learn_tool_calls")
     tokens = run.recipe.base.new_tokens
     return {
-        **{key: value for key, value in values.items() if key not in later or value not in (None, "sft")},
+        **{key: value for key, value in values.items() if key not in later or value not in (None, "sft", False)},
         **({"base.new_tokens": file_sha256(require_file(Path(tokens), "The file of new tokens"))} if tokens else {}),
         "dataset": run.results["dataset"].fingerprint,
         "data.holdout": run.recipe.data.holdout,
@@ -60,18 +61,8 @@ def adapter_inputs(run: Run) -> dict[str, Any]:
 
 
 def train_adapter(run: Run) -> StageResult:
-    recipe_file = run.folder / RECIPE
-    write_sealed(recipe_file, recipe_yaml(run.recipe))
-    config, processes = machine(run.options)
-    dataset, base = str(run.location("dataset")), Path(run.location("base")) if run.recipe.base.is_toy else None
     output = run.folder / "adapter"
-    check_launch(run.recipe, dataset, config=config, base=base, output=output)
-    if _is_small(run, config, processes):
-        from kollm.train.job import train_recipe
-
-        train_recipe(load_recipe(str(recipe_file)), dataset, output, base=base)
-    else:
-        launch(launch_command(recipe_file, dataset, output, config=config, processes=processes, base=base))
+    train_into(run, Training(run.recipe, run.folder / RECIPE, str(run.location("dataset")), output))
     metrics = read_metrics_file(output / "metrics.json")
     held = metrics["heldout"]
     loss = f"held-out loss {held['before']:.3f} -> {held['after']:.3f}" if held["rows"] else "no held-out rows"
@@ -81,6 +72,40 @@ def train_adapter(run: Run) -> StageResult:
         fingerprint=file_sha256(output / "training.json"),
         details={"heldout": held},
     )
+
+
+class Training(NamedTuple):
+    """One training of a run.
+
+    Attributes:
+        recipe: what is trained how.
+        file: where the recipe is written for the process that trains.
+        dataset: rows, or pairs.
+        output: folder of the adapter.
+        start: the adapter that training starts from, and that preferences are held to; None for a fresh one.
+    """
+
+    recipe: Recipe
+    file: Path
+    dataset: str
+    output: Path
+    start: Path | None = None
+
+
+def train_into(run: Run, training: Training) -> None:
+    """Train in a process of its own, or here what is small."""
+    recipe, file, dataset, output, start = training
+    write_sealed(file, recipe_yaml(recipe))
+    config, processes = machine(run.options)
+    base = Path(run.location("base")) if recipe.base.is_toy else None
+    check_launch(recipe, dataset, config=config, base=base, output=output)
+    if _is_small(run, config, processes):
+        from kollm.train.job import train_recipe
+
+        train_recipe(load_recipe(str(file)), dataset, output, base=base, start=start)
+        return
+    command = launch_command(file, dataset, output, config=config, processes=processes, base=base)
+    launch([*command, *(["--start", str(start)] if start is not None else [])])
 
 
 def _is_small(run: Run, config: str, processes: int | None) -> bool:

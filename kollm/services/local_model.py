@@ -20,6 +20,7 @@ from kollm.core.files import read_object
 from kollm.core.patterns import check_pattern
 from kollm.core.rendering import ForeignTemplate
 from kollm.services.repository import locate, parse_reference, pull
+from kollm.services.sizes import check_adapter_size, check_bytes, check_config_size, check_model_size
 from kollm.services.weights import ADAPTER_CONFIG, check_weights, content_hash
 
 Family = Literal["causal", "sequence-to-sequence"]
@@ -114,6 +115,7 @@ def load_tokenizer(model: LocalModel, **options: Any) -> Any:
     from transformers import AutoTokenizer
     from transformers.utils import chat_template_utils
 
+    check_bytes(model.folder)  # transformers reads the configuration too
     chat_template_utils._compile_jinja_template = ForeignTemplate  # every template of a tokenizer is somebody's program
     with readable(model):
         tokenizer = AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False, **options)
@@ -140,6 +142,7 @@ def load_network(model: LocalModel, dtype: Any, family: Family = "causal", **opt
         raise InputError(f"The model '{model.name}' is an adapter - name the whole model under it.")
     _check_config(model)
     check_weights(model.complete().folder, model.name, auto)
+    check_model_size(model.folder, model.name)
     with readable(model, family):
         network = getattr(transformers, auto).from_pretrained(
             model.folder, trust_remote_code=False, use_safetensors=True, dtype=dtype, **options
@@ -158,6 +161,7 @@ def load_adapter(network: Any, adapter: LocalModel, *, trainable: bool = False) 
 
     _check_adapter(adapter)
     check_weights(adapter.complete().folder, adapter.name)
+    check_adapter_size(adapter.folder, adapter.name)
     try:
         with _library_errors():
             return PeftModel.from_pretrained(network, str(adapter.folder), is_trainable=trainable)
@@ -231,6 +235,7 @@ def _check_config(model: LocalModel) -> None:
         raise InputError(
             f"The model '{model.name}' cannot be loaded (it has no config.json) - check its name and files."
         )
+    check_config_size(model.folder, model.name)
     for key, value in _leaves(read_object(path)):
         if "implementation" in key and isinstance(value, str) and "/" in value:
             raise InputError(
@@ -286,6 +291,7 @@ def adapter_config(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none, or it holds no keys and values.
     """
+    check_bytes(folder)
     config = read_object(folder / ADAPTER_CONFIG)
     if not isinstance(config.get("peft_type"), str):
         raise InputError(f"'{folder / ADAPTER_CONFIG}' is no configuration of an adapter - train it again.")

@@ -21,6 +21,7 @@ from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.dataset.mixture import share_lines
 from kollm.recipe.tokens import PromptEncoder, Row, Span, plain_ids
+from kollm.recipe.tools import is_call
 
 IGNORED = -100
 """Label of a token without loss, as torch's cross entropy takes it."""
@@ -75,7 +76,8 @@ class Tokenised:
         examples: the rows that carry loss.
         counts: rows by what happened: `history_cut`, `input_cut`, `completion_cut`, `dropped` (no answer token fits),
             `boundary_merge` (tokenised as one text, a token would span prompt and answer), `turn_by_turn` (conversations
-            that became a row an answer, since the template rewrites earlier turns), and the encoder's notes.
+            that became a row an answer, since the template rewrites earlier turns), `calls` (of tools, not learned),
+            `calls_alone` (rows without another answer, left out), and the encoder's notes.
         shares: part -> what it comes to, where the rows have parts.
     """
 
@@ -92,6 +94,8 @@ class Tokenised:
         said = {
             "system_before_instruction": "system messages went before the instruction, since the prompt has no place for them",
             "input_after_instruction": "inputs went after the instruction, since the prompt has no place for them",
+            "calls": "calls of tools are context and are not learned (learn_tool_calls: true learns them)",
+            "calls_alone": "rows were left out, whose only answers are calls of tools",
             "turn_by_turn": "conversations became a row an answer, since the prompt rewrites earlier turns",
         }
         return [f"{self.counts[name]:,} {words}" for name, words in said.items() if self.counts[name]]
@@ -161,9 +165,14 @@ def conversations(records: Sequence[Record]) -> int:
 
 
 def tokenise(
-    records: Iterable[Record], encoder: PromptEncoder, *, max_length: int, loss: Loss = "completion"
+    records: Iterable[Record],
+    encoder: PromptEncoder,
+    *,
+    max_length: int,
+    loss: Loss = "completion",
+    tool_calls: bool = False,
 ) -> Tokenised:
-    """Turn records into examples of at most `max_length` tokens.
+    """Turn records into examples of at most `max_length` tokens; calls of tools are learned with `tool_calls` alone.
 
     A row that is too long loses its oldest turns first, then the end of its input, then the end of its answer, with what
     ends the answer: EOS after a cut one would teach to stop in the middle. It is cut between two characters, though a
@@ -180,21 +189,43 @@ def tokenise(
             for row in rows:
                 counts["boundary_merge"] += row.merged
                 fitting = shorten(row, encoder, max_length, counts) if row.length > max_length else row
+                if fitting is not None and not tool_calls and loss == "completion":
+                    fitting = _without_calls(fitting, counts)
                 if fitting is None:
                     counts["dropped"] += 1
+                elif not any(span.learned for span in fitting.spans):
+                    counts["calls_alone"] += 1
                 else:
                     result.examples.append(_example(record.id, fitting.spans, loss))
     return result
 
 
+def _without_calls(row: Row, counts: Counter[str]) -> Row:
+    """The row with no loss on the answers that call a tool: they stay as what came before."""
+    answers = [row.record.output] if row.last_only else [*(bot for _, bot in row.record.history), row.record.output]
+    if not any(map(is_call, answers)):
+        return row
+    places = [place for place, span in enumerate(row.spans) if span.learned]
+    calls = {place for place, answer in zip(places, answers, strict=True) if is_call(answer)}
+    counts["calls"] += len(calls)
+    spans = [span._replace(learned=span.learned and place not in calls) for place, span in enumerate(row.spans)]
+    return row._replace(spans=spans)
+
+
 def tokenise_parts(
-    parts: Mapping[str, int], records: Sequence[Record], encoder: PromptEncoder, *, max_length: int, loss: Loss
+    parts: Mapping[str, int],
+    records: Sequence[Record],
+    encoder: PromptEncoder,
+    *,
+    max_length: int,
+    loss: Loss,
+    tool_calls: bool = False,
 ) -> Tokenised:
     """As `tokenise`, of rows that stand part by part, so many of each; the result tells the parts' shares."""
     whole = Tokenised()
     left = iter(records)
     for name, count in parts.items():
-        whole.add(name, tokenise(islice(left, count), encoder, max_length=max_length, loss=loss))
+        whole.add(name, tokenise(islice(left, count), encoder, max_length=max_length, loss=loss, tool_calls=tool_calls))
     return whole
 
 

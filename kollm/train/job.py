@@ -92,7 +92,7 @@ WITHOUT_EFFECT = (
     "run_name",
 )
 """Trainer keys that may change between a checkpoint and its resumption: the steps stay the same."""
-_BEFORE = {"method": "sft"}
+_BEFORE = {"method": "sft", "learn_tool_calls": False}
 """What trainings of earlier versions do not say, since there was nothing else."""
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers")
 

@@ -44,13 +44,14 @@ def material(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: i
 
 def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int) -> Material:
     split, parts = split_parts(training_parts(dataset), recipe.data.holdout, recipe.data.holdout_seed)
-    rows = tokenise_parts(parts, split.train, encoder, max_length=max_length, loss=recipe.loss)
+    calls = recipe.learn_tool_calls
+    rows = tokenise_parts(parts, split.train, encoder, max_length=max_length, loss=recipe.loss, tool_calls=calls)
     if not rows.examples:
         raise InputError(
             f"None of the {len(split.train)} rows of '{dataset}' has room for an answer in {max_length} tokens - "
             "raise trainer.max_length."
         )
-    heldout = tokenise(split.heldout, encoder, max_length=max_length)
+    heldout = tokenise(split.heldout, encoder, max_length=max_length, tool_calls=calls)
     asked = {example.id for example in heldout.examples[: recipe.generation.during_training]}
     return Material(
         rows.examples,

@@ -75,7 +75,8 @@ def make_preview(recipe: Recipe, parts: Mapping[str, Sequence[Record]], tokenize
     proof = prove(encoder)
     split, sizes = split_parts(parts.items(), recipe.data.holdout, recipe.data.holdout_seed)
     length = int(recipe.trainer.get("max_length") or 1024)
-    data = tokenise_parts(sizes, split.train, encoder, max_length=length, loss=recipe.loss)
+    calls = recipe.learn_tool_calls
+    data = tokenise_parts(sizes, split.train, encoder, max_length=length, loss=recipe.loss, tool_calls=calls)
     return Preview(
         {row.id: list(spans(row, tokenizer)) for row in data.examples[:rows]}, data, proof.sentence(encoder.name)
     )

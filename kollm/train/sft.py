@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -359,6 +360,11 @@ def train(trainer: StepTrainer, output: Path, evaluations: Evaluations | None = 
         raise StateError(
             f"The device's memory is full at trainer.per_device_train_batch_size={batch} - lower it, or set "
             "trainer.gradient_checkpointing=true; `kollm plan` tells what fits."
+        ) from error
+    except pickle.UnpicklingError as error:  # torch unpickles nothing but tensors and numbers
+        raise StateError(
+            f"'{checkpoint}' is damaged, or holds pickled code, which is never run - remove that folder; the training goes on "
+            "from the checkpoint before."
         ) from error
     if before.measured and after and main:
         say(

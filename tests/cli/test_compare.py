@@ -170,6 +170,18 @@ def test_labels_correct_the_judge(tmp_path: Path) -> None:
     assert 0.5 < found[0]["judged"] - found[0]["corrected"] <= 1.1 and found[0]["n_labels"] == 27
 
 
+def test_labels_of_an_answer_that_changed_do_not_count(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=30, failures=0.0)
+    rows = [json.loads(line) for line in (folder / "verdicts.jsonl").read_text().splitlines()]
+    labels = tmp_path / "labels.jsonl"
+    changed = [{**row, "model_requested": "people"} for row in rows]
+    for row in changed[:5]:
+        row["response_sha256"] = "sha256:of-another-text"
+    labels.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    found = json.loads(run(folder, "--labels", labels, "--axis", "overall_quality", "--json").output)
+    assert sum(row["n_labels"] for row in found if not row["second"]) == 55
+
+
 def test_biases_and_the_note_on_the_judges_family(tmp_path: Path) -> None:
     folder, other = two_judges(tmp_path, systems={"gpt-5.4-mini": 0.7, "base": 0.4})
     result = run(folder, other)

@@ -84,3 +84,23 @@ def test_what_another_process_writes_is_left_alone(
 def test_a_dry_run_waits_for_nobody(held: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["data", "build", "gpt4_llm", "--input", "sample", "--memory", "sample", "--dry-run", "-o", str(held / "d")])
     assert "Cost in all" in capsys.readouterr().out
+
+
+BUILD = ("data", "build", "gpt4_llm", "--input", "sample", "--memory", "sample")
+
+
+def test_a_dry_run_of_a_build_looks_at_its_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "deep" / "dataset"
+    main([*BUILD, "--dry-run", "-o", str(output)])
+    assert f"The dataset would be made in '{output}'." in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    main([*BUILD, "-o", str(output)])
+    main([*BUILD, "--dry-run", "-o", str(output)])
+    assert f"The dataset in '{output}' would be replaced." in capsys.readouterr().out
+    (output / "mine.txt").write_text("mine")
+    with pytest.raises(SystemExit):
+        main([*BUILD, "--dry-run", "-o", str(output)])
+    assert "holds what kollm did not write, or what was changed since (mine.txt)" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*BUILD, "--dry-run", "-o", str(output / "mine.txt" / "x")])
+    assert "cannot be written" in capsys.readouterr().err

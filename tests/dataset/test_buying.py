@@ -7,7 +7,9 @@ import os
 import signal
 
 import pytest
+from click.testing import CliRunner
 
+from kollm.cli import cli
 from kollm.core.errors import InputError, KollmError, QuotaError
 from kollm.dataset import shards
 from kollm.dataset.buying import Buyers
@@ -128,3 +130,19 @@ def test_a_server_that_is_down(rows, tmp_path):
 def test_engines_of_which_one_process_buys(engine, servers):
     with pytest.raises(InputError, match=r"one process buys|--server names an OpenAI-compatible server"):
         Buyers(engine, {}, servers)
+
+
+def test_the_command_refuses_a_server_for_another_engine(tmp_path):
+    asked = [
+        "data",
+        "build",
+        "dolly",
+        "--input",
+        "sample",
+        "--translator",
+        "memory",
+        "--server",
+        "http://127.0.0.1:1/v1",
+    ]
+    result = CliRunner().invoke(cli, [*asked, "-o", str(tmp_path / "out")])
+    assert "of 'memory' one process buys" in str(result.exception)

@@ -288,3 +288,11 @@ def test_several_systems_are_ranked_and_their_tests_corrected(
     out = capsys.readouterr().out
     assert "corrected over these 2 pairs of systems (Holm)" in out and "Bradley-Terry strength" in out
     assert "All equally strong (Wald test by cluster): p -" in out
+
+
+def test_a_judge_of_the_judged_family_is_warned_of(
+    llmock: LLMock, tmp_path: Path, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = write(tmp_path / "own.jsonl", answers(2, "gpt-5.4-mini"))
+    assert kollm(own, "-o", tmp_path / "v.jsonl", "--dry-run") == 0
+    assert "Note: gpt-5.4-mini: of the family of the judge gpt-5.5" in capsys.readouterr().err

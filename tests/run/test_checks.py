@@ -148,7 +148,7 @@ def test_what_training_depends_on_is_an_input_of_its_stage(key: str) -> None:
     """A changed value of it trains anew, naming the key."""
     changed: dict[str, Any] = {
         "method": "dpo", "prompt": "plain", "enable_thinking": True, "early_stopping": 2, "adapter": {"r": 3}, "quantization": "nf4",
-        "trainer": {"seed": 7}, "global_batch_size": 3, "loss": "all", "attention": "eager",
+        "trainer": {"seed": 7}, "global_batch_size": 3, "loss": "all", "attention": "eager", "learn_tool_calls": True,
     }  # fmt: skip
     recipe = load_recipe("demo")
     other = Recipe.model_validate({**recipe.model_dump(exclude={"origins"}), key: changed[key]})

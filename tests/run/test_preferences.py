@@ -1,31 +1,34 @@
 """The loop in small: samples of training prompts, their verdicts, pairs, another adapter, and three systems in one report.
 
-The trainings run in this process, and the one on pairs is a stand-in that changes the adapter a little: what is tested
-here is the way, not the loss.
+A base of one layer and two steps of each training: what is tested here is the way, not what is learned.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterator
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
+import torch
+import yaml
+from safetensors.torch import load_file
 
 from kollm.core.errors import RecipeError
-from kollm.core.files import file_sha256, read_json, read_jsonl, write_json
-from kollm.core.ownership import write_sealed
+from kollm.core.files import read_json, read_jsonl
 from kollm.dataset.preferences import read_preferences
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
-from kollm.run import checks, preferences
-from kollm.run.answers import PREFERRED
 from kollm.run.checks import check_run
 from kollm.run.journal import planned, run_recipe
-from kollm.run.stage import Run, RunOptions
+from kollm.run.stage import RunOptions
 
 LOOP = """
 extends: demo
@@ -33,7 +36,8 @@ base: {toy: {hidden_size: 32, layers: 1, heads: 2, vocab_size: 600, context: 204
 trainer: {max_steps: 2, save_steps: 1}
 generation: {max_new_tokens: 8}
 judge: {engine: rules, rubric: RUBRIC}
-preference: {samples: 3, prompts: 6, margin: 0.1, allow_cut: true}
+preference: {samples: 3, prompts: 12, margin: 0.1, allow_cut: true, trainer: {max_steps: 2, learning_rate: 1e-3, save_steps: 1}, global_batch_size: 4}
+data: {holdout: 0.2}
 """
 RUBRIC = """
 name: short
@@ -52,40 +56,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     return load_recipe(folder / "loop.yaml")
 
 
-def train_here(command: list[str]) -> None:
-    from kollm.train.job import train_recipe
-
-    values = {name: command[command.index(name) + 1] for name in ("--recipe", "--dataset", "-o", "--base")}
-    train_recipe(load_recipe(values["--recipe"]), values["--dataset"], Path(values["-o"]), base=Path(values["--base"]))
-
-
-def train_pairs_here(run: Run, recipe_file: Path, base: Path | None) -> None:
-    """The adapter with its weights halved."""
-    there, output = run.folder / "adapter", run.folder / PREFERRED
-    shutil.copytree(there, output, dirs_exist_ok=True, ignore=shutil.ignore_patterns("training.json", ".kollm.lock"))
-    weights = {name: tensor * 0.5 for name, tensor in load_file(there / "adapter_model.safetensors").items()}
-    save_file(weights, output / "adapter_model.safetensors", {"format": "pt"})
-    pairs = list(read_preferences(run.folder / "pairs", split="train"))
-    write_json(
-        output / "metrics.json", {**read_json(there / "metrics.json"), "kl_to_reference": 0.25, "pairs": len(pairs)}
-    )
-    about = {key: value for key, value in read_json(there / "training.json").items() if key != "sha256"}
-    write_sealed(
-        output / "training.json",
-        {**about, "files": {path.name: file_sha256(path) for path in output.iterdir() if path.is_file()}},
-    )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def trainings() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kollm.run.training.launch", train_here)
-        patch.setattr(preferences, "train_on_pairs", train_pairs_here)
-        for module in (preferences, checks):
-            patch.setattr(module, "preferring", lambda recipe: recipe.model_copy(update={"preference": None}))
-        yield
-
-
 @pytest.fixture(scope="module")
 def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "loop"
@@ -98,23 +68,35 @@ def test_samples_become_pairs_and_three_systems_answer(whole: Path) -> None:
     stages = read_json(whole / "run.json")["stages"]
     assert list(stages) == sorted(STAGES)
     samples = list(read_jsonl(whole / "samples" / "generations.jsonl"))
-    assert len(samples) == 18 and {row["system"] for row in samples} == {"adapter"}
+    assert len(samples) == 36 and {row["system"] for row in samples} == {"adapter"}
     trained = {row["id"] for row in samples}
-    assert len(trained) == 6 and not any(name.startswith("human_eval") for name in trained)
+    assert len(trained) == 12 and not any(name.startswith("human_eval") for name in trained)
     pairs = list(read_preferences(whole / "pairs"))
     assert pairs and {pair.provenance.task for pair in pairs} <= trained
-    assert all(len(pair.chosen) < len(pair.rejected) for pair in pairs)
+    assert all((pair.provenance.margin or 0) > 0.1 and pair.chosen != pair.rejected for pair in pairs)
     assert {pair.provenance.rubric for pair in pairs} == {"short"} and all(pair.licence for pair in pairs)
     systems = [row["system"] for row in read_jsonl(whole / "generations.jsonl")]
     assert list(dict.fromkeys(systems)) == ["adapter", "base", "dpo"]
-    assert "KL to the reference 0.250" in stages["preferred"]["result"]["summary"]
+    assert stages["preferred"]["result"]["summary"].startswith("dpo from the adapter")
+    weights = [load_file(whole / name / "adapter_model.safetensors") for name in ("adapter", "preferred")]
+    assert any(not torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 
 
+SAME = (
+    "adapter/adapter_model.safetensors",
+    "samples/generations.jsonl",
+    "samples/verdicts.jsonl",
+    "pairs/manifest.json",
+    "preferred/adapter_model.safetensors",
+    "generations.jsonl",
+    "verdicts.jsonl",
+)
+"""Files that a run which was cut off ends with, byte for byte."""
 INTERRUPTIONS: list[tuple[str, str]] = [
     ("samples", "kollm.answer.local._decode"),
     ("sample_verdicts", "kollm.judge.run.verdict_of"),
     ("pairs", "kollm.dataset.pairs.make.preference_table"),
-    ("preferred", "kollm.run.preferences.train_on_pairs"),
+    ("preferred", "kollm.run.preferences.train_into"),
     ("answers", "kollm.answer.local._decode"),
 ]
 
@@ -143,14 +125,37 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
         run_recipe(recipe, options, restart=stage)
     monkeypatch.setattr(place, found)
     run_recipe(recipe, options)
-    for file in (
-        "samples/generations.jsonl",
-        "samples/verdicts.jsonl",
-        "pairs/manifest.json",
-        "generations.jsonl",
-        "verdicts.jsonl",
-    ):
+    for file in SAME:
         assert (folder / file).read_bytes() == (whole / file).read_bytes()
+
+
+KILLED_AT = (
+    "adapter/checkpoints/checkpoint-1/complete.json",
+    "samples/generations.jsonl.*.part-0",
+    "samples/verdicts.jsonl",
+    "preferred/checkpoints/checkpoint-1/complete.json",
+    "generations.jsonl.*.part-0",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_five_moments_it_ends_the_same(whole: Path, recipe: Recipe, tmp_path: Path) -> None:
+    folder, file = tmp_path / "loop", tmp_path / "loop.yaml"
+    file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
+    command = [sys.executable, "-m", "kollm", "run", str(file), "-o", str(folder), "--limit", "20"]
+    for begun in KILLED_AT:
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        while not any(path.stat().st_size for path in folder.glob(begun)):
+            assert process.poll() is None, begun
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    for name in SAME:
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 @pytest.mark.slow

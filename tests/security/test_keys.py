@@ -209,6 +209,15 @@ def test_a_recipe_sends_nothing_to_a_host_that_its_user_does_not_name(
     ]
 
 
+@pytest.mark.parametrize("between", ["\\", "%2f", "%00", " ", ";", ",", "\t", "\r\n", "/\r", "\u2044"])
+def test_a_host_that_libraries_may_read_otherwise_is_no_address(between: str) -> None:
+    for address in (f"https://evil.kr{between}.openai.com/v1", f"https://api.openai.com{between}.evil.kr/v1"):
+        try:
+            assert chat_endpoint(address).variable != "OPENAI_API_KEY"
+        except InputError as error:
+            assert "is no address" in str(error) or "no usual name" in str(error)
+
+
 def test_a_recipe_names_no_variable(tmp_path: Path) -> None:
     recipe = tmp_path / "theirs.yaml"
     recipe.write_text("extends: demo\njudge: {engine: openai, key_env: HF_TOKEN}\n", encoding="utf-8")

@@ -7,6 +7,7 @@ import builtins
 import pickle
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,3 +217,52 @@ def test_peft_itself_is_what_loads(adapter: Path, base: Path) -> None:
     ours = load_system(str(adapter), base=str(base), prompt="plain").network.state_dict()
     plain = AutoPeftModelForCausalLM.from_pretrained(adapter).state_dict()
     assert all(torch.equal(ours[name], plain[name]) for name in plain)
+
+
+SIZES: dict[str, tuple[str, dict[str, object], str]] = {
+    "layers": ("config.json", {"num_hidden_layers": 10**7}, "asks for 10,000,000 layers"),
+    "layers without weights": ("config.json", {"num_hidden_layers": 1_999}, "asks for 1,999 layers, and its weights"),
+    "a list": ("config.json", {"eos_token_id": [1] * 400_000}, "config.json' is larger than 1 MiB"),
+    "another list": ("generation_config.json", {"eos_token_id": [1] * 400_000}, "is larger than 1 MiB"),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_few_bytes_of_configuration_ask_for_no_size(name: str, base: Path, tmp_path: Path) -> None:
+    file, values, said = SIZES[name]
+    model = shutil.copytree(base, tmp_path / "model")
+    change(model / file, **values)
+    with pytest.raises(InputError, match=said):
+        load_network(find_model(model), "auto")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"r": 10**8}, "its rank is 100,000,000, and no side"),
+        ({"rank_pattern": {"dense": 10**8}}, "its rank is 100,000,000, and no side"),
+        ({"layer_replication": [[0, 1]] * 5_000}, "copies layers 5,000 times"),
+        ({"target_modules": ["dense"] * 200_000}, "is larger than 1 MiB"),
+    ],
+)
+def test_an_adapter_asks_for_no_more_than_it_holds(
+    values: dict[str, object], said: str, adapter: Path, base: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(adapter, tmp_path / "adapter")
+    change(copy / "adapter_config.json", **values)
+    with pytest.raises(InputError, match=said):
+        load_system(str(copy), base=str(base), prompt="plain")
+
+
+def test_an_adapter_that_names_a_library_imports_none(
+    adapter: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strange_library.py").write_text("raise SystemExit('ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    copy = shutil.copytree(adapter, tmp_path / "adapter")
+    change(
+        copy / "adapter_config.json",
+        auto_mapping={"base_model_class": "Strange", "parent_library": "strange_library"},
+    )
+    load_system(str(copy), base=str(base), prompt="plain")
+    assert "strange_library" not in sys.modules

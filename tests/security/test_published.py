@@ -158,3 +158,12 @@ def test_a_link_is_never_published(tmp_path: Path) -> None:
             gather(KINDS["adapter"], folder, "maker/x")
         link.unlink()
     assert list(gather(KINDS["adapter"], folder, "maker/x").files) == ["adapter_config.json"]
+
+
+@pytest.mark.parametrize("name", ["a\nb.json", "\x1b[2J.json", "\u202egnp.json"])
+def test_a_name_that_would_write_on_the_terminal_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match="a name that cannot be shown") as error:
+        gather(KINDS["adapter"], tmp_path, "maker/x")
+    assert str(error.value).isprintable()

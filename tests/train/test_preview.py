@@ -124,7 +124,8 @@ def test_the_command_shows_as_many_rows_as_asked(recipe_file: Path, dataset: Pat
 
 def test_a_recipe_alone_shows_its_own_data_with_the_tokenizer_that_its_toy_base_would_have(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["preview", "demo", "--rows", "1"], catch_exceptions=False)
-    assert done.exit_code == 0 and done.stderr == ""
+    said = re.sub(r"^\w+: .* after \d+ s\n", "", done.stderr, flags=re.MULTILINE)  # progress, on a busy machine
+    assert done.exit_code == 0 and said == ""
     assert re.search(rf"⟦.+{re.escape(EOS)}⟧", done.stdout, re.DOTALL) and "--- dolly-0" in done.stdout
     (counts,) = re.findall(r"^(\d+) rows, ([\d,]+) tokens", done.stdout, re.MULTILINE)
     assert counts[0] == "209"  # of 230, less the recipe's held-out tenth

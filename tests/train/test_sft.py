@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from kollm.core.files import read_json
 from kollm.dataset.folder import read_records
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
+from tests.security.hostile_models import Bomb
 from tests.train.conftest import row, write_dataset
 
 pytestmark = pytest.mark.slow
@@ -217,3 +219,26 @@ def test_a_missing_base_is_said_before_anything_is_written(recipe_file: Path, da
 
         train_recipe(load_recipe(recipe_file), str(dataset), tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "scheduler.pt"])
+def test_a_checkpoint_with_pickled_code_runs_none(
+    name: str, recipe_file: Path, dataset: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kollm.train import job
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    recipe = load_recipe(recipe_file, ["trainer.max_steps=2", "trainer.save_steps=1", "data.holdout=0"])
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(job, "_finish", killed)
+        train(recipe, dataset, tmp_path / "out", base)
+    marker, checkpoint = tmp_path / "ran", tmp_path / "out" / "checkpoints" / "checkpoint-2"
+    (checkpoint / name).write_bytes(pickle.dumps(Bomb(marker)))
+    with pytest.raises(StateError, match=f"'{checkpoint}' is damaged, or holds pickled code, which is never run"):
+        train(recipe, dataset, tmp_path / "out", base)
+    assert not marker.exists()
+    shutil.rmtree(checkpoint)
+    train(recipe, dataset, tmp_path / "out", base)
+    assert (tmp_path / "out" / "training.json").is_file()

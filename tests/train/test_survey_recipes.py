@@ -23,7 +23,9 @@ from kollm.train.plan import make_plan
 from kollm.train.smoke import smoke
 
 CURRENT = [name for name in recipe_names() if load_recipe(name).base.model in bases.CURRENT]
-SYSTEMS = [name for name in recipe_names() if name not in ("demo", *CURRENT) and not name.startswith("kullm-")]
+SYSTEMS = [
+    name for name in recipe_names() if name not in ("demo", "demo-dpo", *CURRENT) and not name.startswith("kullm-")
+]
 PARTS = ["_system", "_alpaca", "_koalpaca-polyglot", "_other-base", "_other-base-llama"]
 KULLM = [name for name in recipe_names() if name.startswith("kullm-")]
 NAMED = """vicuna-13b kullm-polyglot-5.8b kullm-polyglot-12.8b kgoat-polyglot-5.8b koalpaca-polyglot-5.8b koalpaca-polyglot-12.8b

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kollm.core.errors import InputError, MissingExtraError, StateError
+from kollm.core.errors import MissingExtraError, StateError
 from kollm.core.version import __version__
 from kollm.dataset.executors import Stage
 from kollm.dataset.executors.local import LocalExecutor
@@ -83,8 +83,7 @@ class RayExecutor:
         """Join the cluster, or start one here; gives the workers that it has room for.
 
         Raises:
-            InputError: it cannot be reached, or has no room.
-            StateError: a machine of it does not see the folder, or has another kollm.
+            StateError: it cannot be reached or has no room, or a machine of it does not see the folder or has another kollm.
         """
         if not ray.is_initialized():
             address = self._settings.address or os.environ.get("RAY_ADDRESS")
@@ -99,7 +98,7 @@ class RayExecutor:
                         **started,
                     )
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise InputError(
+                raise StateError(
                     f"The Ray cluster '{address or 'of this machine'}' cannot be reached ({' '.join(str(error).split())[:200]}) - "
                     "check the address in --executor-settings or in RAY_ADDRESS."
                 ) from error
@@ -108,7 +107,7 @@ class RayExecutor:
         has, cores = ray.cluster_resources(), self._settings.cpus_per_task
         room = min(has.get("CPU", 0) // cores, has.get("memory", 0) // (self._settings.mem_per_cpu_gb * cores * 2**30))
         if room < 1:
-            raise InputError(
+            raise StateError(
                 f"The Ray cluster has no room for a worker of {cores} cores with {self._settings.mem_per_cpu_gb} GB each - ask "
                 "for less (cpus_per_task, mem_per_cpu_gb in --executor-settings)."
             )

@@ -111,7 +111,7 @@ class SlurmExecutor:
         try:
             array.run()
         except subprocess.CalledProcessError as error:
-            raise InputError(
+            raise StateError(  # an InputError would end the build's work folder
                 f"Slurm took no job (exit code {error.returncode}; its reason stands above) - mend the settings of --slurm."
             ) from error
         self._wait(stage, job_name_of(stage))

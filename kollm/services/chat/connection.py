@@ -1,4 +1,4 @@
-"""OpenAI's client for an endpoint: its key, no header that belongs to another host, and no redirect to one.
+"""OpenAI's client for an endpoint: its key, no header that belongs to another host, no redirect to one, no endless answer.
 
 The client adds headers from variables of the environment (organisation, project, headers of the user's own) to whatever
 host it asks. They are OpenAI's, and are taken out again for any other.
@@ -7,21 +7,64 @@ host it asks. They are OpenAI's, and are taken out again for any other.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import httpx2
 import openai
 
 from kollm.services.endpoint import Endpoint
 
+MOST_BYTES = 32 << 20
+"""Size of one answer: the longest replies of any model have some hundred thousand characters."""
+MOST_FILE_BYTES = 4 << 30
+"""Size of one file of a batch's answers."""
 _NO_KEY = "none"
 """OpenAI's client would look for a key of its own in the environment if it got none."""
+
+
+class _Bounded:
+    """The body of an answer, up to a size; what is packed could be of any, and is not asked for."""
+
+    def __init__(self, response: httpx2.Response, most: int) -> None:
+        self._stream: Any = response.stream
+        self._response, self._most, self._read = response, most, 0
+
+    def _count(self, part: bytes) -> bytes:
+        self._read += len(part)
+        packed = self._response.headers.get("Content-Encoding", "identity").lower()
+        if packed != "identity" or self._read > self._most:
+            what = f"packed ({packed[:20]})" if packed != "identity" else f"larger than {self._most >> 20} MiB"
+            raise httpx2.RemoteProtocolError(f"the answer is {what}", request=self._response.request)
+        return part
+
+
+class _SyncBody(_Bounded, httpx2.SyncByteStream):
+    def __iter__(self) -> Iterator[bytes]:
+        yield from map(self._count, self._stream)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _AsyncBody(_Bounded, httpx2.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._stream:
+            yield self._count(part)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def connection(endpoint: Endpoint, key: str, **options: Any) -> openai.OpenAI:
     """A client that blocks; the options are those of OpenAI's client."""
     clean = _cleaner(endpoint, key)
-    http = openai.DefaultHttpxClient(follow_redirects=False, event_hooks={"request": [clean]})
+
+    def bound(response: httpx2.Response) -> None:
+        response.stream = _SyncBody(response, MOST_FILE_BYTES)
+
+    hooks: dict[str, list[Callable[..., Any]]] = {"request": [clean], "response": [bound]}
+    http = openai.DefaultHttpxClient(follow_redirects=False, event_hooks=hooks)
     return openai.OpenAI(api_key=key or _NO_KEY, base_url=endpoint.url, http_client=http, **options)
 
 
@@ -32,7 +75,11 @@ def async_connection(endpoint: Endpoint, key: str, **options: Any) -> openai.Asy
     async def clean_later(request: Any) -> None:
         clean(request)
 
-    http = openai.DefaultAsyncHttpxClient(follow_redirects=False, event_hooks={"request": [clean_later]})
+    async def bound(response: httpx2.Response) -> None:
+        response.stream = _AsyncBody(response, MOST_BYTES)
+
+    hooks: dict[str, list[Callable[..., Any]]] = {"request": [clean_later], "response": [bound]}
+    http = openai.DefaultAsyncHttpxClient(follow_redirects=False, event_hooks=hooks)
     return openai.AsyncOpenAI(api_key=key or _NO_KEY, base_url=endpoint.url, http_client=http, **options)
 
 
@@ -47,6 +94,7 @@ def _cleaner(endpoint: Endpoint, key: str) -> Callable[[Any], None]:
         unwanted = ["Authorization"]
 
     def clean(request: Any) -> None:
+        request.headers["Accept-Encoding"] = "identity"
         for name in unwanted:
             request.headers.pop(name, None)
         if key and not endpoint.is_openais:

@@ -72,7 +72,7 @@ def test_a_killed_process_takes_its_ray_with_it_and_the_build_goes_on(executor, 
 def test_no_room_and_no_cluster(executor, tmp_path):
     small = executor._settings
     executor._settings = small.model_copy(update={"cpus_per_task": 64})
-    with pytest.raises(InputError, match="no room for a worker of 64 cores"):
+    with pytest.raises(StateError, match="no room for a worker of 64 cores"):
         executor.run(toy.stage(tmp_path))
     executor._settings = small
 

@@ -118,3 +118,5 @@ def test_a_partition_that_does_not_exist_and_a_limit_that_it_refuses(on_slurm, t
     with pytest.raises(StateError, match=r"Slurm does not run the jobs of stage 'toy' \(PartitionTimeLimit\)"):
         run(toy.stage(tmp_path), partition="brief", time="02:00:00")
     assert jobs(on_slurm, toy.stage(tmp_path)) == ""
+    with pytest.raises(StateError, match="Slurm took no job"):  # no InputError, which would end the work folder
+        run(toy.stage(tmp_path), mem_per_cpu_gb="900")

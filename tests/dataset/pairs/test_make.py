@@ -106,7 +106,7 @@ def test_load_dataset_reads_it_and_the_card_tells_the_judge(judged: list[Path], 
     assert rows["train"][0]["provenance"]["rubric_sha256"] == "sha256:own"
     card = (tmp_path / "prefs" / "README.md").read_text(encoding="utf-8")
     for said in (
-        "`judge-1`, by the rubric `own` (`sha256:own`), on `quality`",
+        "`judge-1`, scored each answer by the rubric `own` (`sha256:own`), on `quality`",
         "3.000 better",
         "100% of the verdicts",
         "chosen in 50%",

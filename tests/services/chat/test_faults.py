@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -218,3 +220,26 @@ def test_leaving_early_keeps_what_is_under_way(ledger: Ledger) -> None:
         ]
         asyncio.run(first_reply(client, requests))
         assert ledger.stats()[0].answered == len(chat.bodies) <= 8 and ledger.in_flight() == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "said"),
+    [
+        ({}, b" " * 70_000, "larger than"),
+        ({"Content-Encoding": "gzip"}, gzip.compress(b" " * 100_000_000), r"packed \(gzip\)"),
+    ],
+)
+def test_an_answer_has_an_end(
+    headers: dict[str, str], body: bytes, said: str, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kollm.services.chat.connection.MOST_BYTES", 65_536)
+    asked: list[dict[str, Any]] = []
+
+    def model(request: dict[str, Any]) -> Raw:
+        asked.append(request)
+        return Raw(200, body, headers)
+
+    with LoopbackChat(model) as chat:
+        [reply] = ask(chat.url)
+    assert reply.status == "api_error" and re.search(f"the answer is {said}", reply.error), reply
+    assert len(asked) == QUICK.tries

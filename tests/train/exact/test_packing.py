@@ -8,24 +8,24 @@ from kollm.train import attention
 from kollm.train.batches import Collator
 from kollm.train.data import Example
 
-STEPS = 20
+STEPS = 8
 TOLERANCE = 1e-5
 
 
-@pytest.mark.parametrize("computed_by", ["auto", "sdpa"])
 @pytest.mark.parametrize("heads", [2, 1], ids=["head_dim_128", "head_dim_256"])
-def test_packed_and_padded_training_agree(run_training, make_toy, heads, computed_by):
+def test_packed_and_padded_training_agree(run_training, make_toy, heads):
     base = make_toy(hidden_size=256, heads=heads)
     shared = (f"trainer.max_steps={STEPS}", "trainer.weight_decay=0.0", "trainer.adam_epsilon=1e-6")
     padded = run_training(*shared, name="padded", base_folder=base)
-    packing = ("trainer.packing=true", f"attention={computed_by}")
-    packed = run_training(*shared, *packing, name="packed", base_folder=base)
     assert len(padded.losses) == STEPS
-    assert padded.losses == pytest.approx(packed.losses, abs=TOLERANCE)
     assert padded.losses[-1] < padded.losses[0]
-    for name, weight in padded.weights.items():
-        assert torch.allclose(weight, packed.weights[name], atol=TOLERANCE, rtol=0), name
-    assert packed.metrics["throughput"]["padding"] == 0 < padded.metrics["throughput"]["padding"]
+    for computed_by in ("auto", "sdpa"):
+        packing = ("trainer.packing=true", f"attention={computed_by}")
+        packed = run_training(*shared, *packing, name=computed_by, base_folder=base)
+        assert padded.losses == pytest.approx(packed.losses, abs=TOLERANCE)
+        for name, weight in padded.weights.items():
+            assert torch.allclose(weight, packed.weights[name], atol=TOLERANCE, rtol=0), name
+        assert packed.metrics["throughput"]["padding"] == 0 < padded.metrics["throughput"]["padding"]
 
 
 def examples():

@@ -15,17 +15,18 @@ from kollm.core.files import read_json
 from kollm.train import __main__ as entry
 from kollm.train.launch import launch_command
 
+SETTINGS = ("global_batch_size=12", "trainer.num_train_epochs=2")
 
-def train(dataset, base, output, config, processes, overrides):
-    overrides = (*overrides, "global_batch_size=12")
+
+def train(dataset, base, output, processes, overrides):
     command = launch_command(
         "demo",
         dataset,
         output,
-        config=config,
+        config="cpu_2proc",
         processes=processes,
         base=base,
-        overrides=(*overrides, "trainer.num_train_epochs=2"),
+        overrides=(*overrides, *SETTINGS),
     )
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -35,12 +36,14 @@ def train(dataset, base, output, config, processes, overrides):
 
 
 @pytest.mark.slow
-def test_one_two_and_four_processes_agree(dataset, base, tmp_path, overrides):
-    one, alone, weights = train(dataset, base, tmp_path / "one", "cpu", None, overrides)
+def test_one_two_and_four_processes_agree(dataset, base, tmp_path, overrides, run_training):
+    trained = run_training(*SETTINGS)  # one, in this process
+    one, weights = trained.metrics, trained.weights
+    alone = read_json(trained.folder / "training.json")["hardware"]
     assert (alone["processes"], alone["wrapper"]) == (1, "PeftModelForCausalLM")
     assert one["steps"] % 2 == 0 and one["rows"]["train"] % 12 != 0, "the last step of an epoch must be a partial one"
     for processes in (2, 4):
-        many, hardware, theirs = train(dataset, base, tmp_path / str(processes), "cpu_2proc", processes, overrides)
+        many, hardware, theirs = train(dataset, base, tmp_path / str(processes), processes, overrides)
         assert (hardware["processes"], hardware["wrapper"]) == (processes, "DistributedDataParallel")
         assert [e["loss"] for e in many["history"]] == pytest.approx([e["loss"] for e in one["history"]], abs=1e-5)
         assert many["heldout"]["after"] == pytest.approx(one["heldout"]["after"], abs=1e-5)
