@@ -10,11 +10,13 @@ from typing import Any
 
 from kollm.core.records import STATUSES
 from kollm.judge.across import find_across
+from kollm.judge.corrected import correct_table
 from kollm.judge.families import of_judges_family
+from kollm.judge.labels import Labels
 from kollm.judge.pairwise import PairVerdict, summarize_pairs
 from kollm.judge.panel import Panel
 from kollm.judge.rubric import Axis
-from kollm.judge.scores import Judging, ScoreTable, find_rubric, parse_rate, without_reply
+from kollm.judge.scores import Judging, Limits, ScoreTable, find_rubric, parse_rate, without_reply
 from kollm.judge.stats import Comparing, estimate, length_correlation
 from kollm.report.folder import Material
 from kollm.report.published import PUBLISHED
@@ -31,12 +33,14 @@ class Shown:
         material: answers and verdicts.
         rubrics: files of rubrics that do not come with kollm.
         bridges: what bridge.json files hold.
+        labels: people's scores of some of the answers, which correct the judges.
         lengths, models, places: by system, as the material has them; a place is a colour.
     """
 
     material: Material
     rubrics: tuple[str | Path, ...] = ()
     bridges: Sequence[Mapping[str, Any]] = ()
+    labels: Labels | None = None
     lengths: Mapping[str, Mapping[str, float]] = field(init=False)
     models: Mapping[str, str] = field(init=False)
     places: Mapping[str, int] = field(init=False)
@@ -75,6 +79,7 @@ def judging_row(table: ScoreTable, shown: Shown) -> dict[str, Any]:
         "too_many_to_compare": not few,
         "across": None if across is None else across._asdict(),
         "bridged": _bridged(judging, shown.bridges),
+        "corrected": [] if shown.labels is None else _corrected(table, shown.labels, limits),
         "published": [row._asdict() for row in PUBLISHED.get(judging.rubric, ())],
         "panel": None,
     }
@@ -86,7 +91,17 @@ def panel_row(panel: Panel, shown: Shown) -> dict[str, Any]:
     limits = {axis["key"]: (axis["low"], axis["high"]) for axis in row["axes"] if axis["low"] is not None}
     models = {system: shown.models.get(system, system) for system in panel.table.systems}
     panel_of = panel.to_row(models, limits)
-    return {**row, "published": [], "bridged": [], "own_family": [], "panel": panel_of}
+    return {**row, "published": [], "bridged": [], "corrected": [], "own_family": [], "panel": panel_of}
+
+
+def _corrected(table: ScoreTable, labels: Labels, limits: Limits) -> list[dict[str, Any]]:
+    """The means of each system of which enough answers are labelled, corrected by the labels."""
+    rows: dict[str, dict[str, Any]] = {}
+    for found in correct_table(table, labels, limits):
+        if not found.second:
+            row = rows.setdefault(found.first, {"system": found.first, "judge": "", "n": found.n_labels, "axes": {}})
+            row["axes"][found.axis] = {"mean": found.corrected, "ci95": found.ci95}
+    return list(rows.values())
 
 
 def _bridged(judging: Judging, bridges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

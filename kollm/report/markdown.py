@@ -28,6 +28,14 @@ def _table(judging: Mapping[str, Any]) -> str:
     ]
     rows += [
         [
+            f"{table_cell(row['system'])} (사람 점수로 바로잡은 값 / corrected by labels)",
+            str(row["n"]),
+            *(_score(row["axes"].get(axis["key"], UNSCORED)) for axis in judging["axes"]),
+        ]
+        for row in judging.get("corrected", ())  # reports of earlier versions have none
+    ]
+    rows += [
+        [
             f"{table_cell(row['system'])} (이어 붙인 값 / bridged from {table_cell(row['judge'])})",
             str(row["n"]),
             *(_score(row["axes"].get(axis["key"], UNSCORED)) for axis in judging["axes"]),

@@ -11,6 +11,7 @@ import numpy as np
 
 from kollm.core.version import __version__
 from kollm.judge.intervals import LEVEL
+from kollm.judge.labels import Labels
 from kollm.judge.panel import panels
 from kollm.judge.scores import score_tables
 from kollm.quality.flags import FLAGS
@@ -21,16 +22,26 @@ from kollm.report.steps import step_rows
 from kollm.report.words import INTERVAL, STAGES, TEST
 
 
-def summarize(folders: Sequence[WorkFolder], material: Material, rubrics: Iterable[str | Path] = ()) -> dict[str, Any]:
+def summarize(
+    folders: Sequence[WorkFolder],
+    material: Material,
+    rubrics: Iterable[str | Path] = (),
+    labels: Labels | None = None,
+) -> dict[str, Any]:
     """Everything in a report except the samples; a plain JSON-able dict.
 
     Args:
         folders: what to report, in the order to show it.
         material: their answers and verdicts.
         rubrics: files of rubrics that do not come with kollm, for the ranges and labels of their axes.
+        labels: people's scores of some of the answers, which correct the judges.
     """
+    if labels is not None:
+        labels = labels.without_changed(
+            Labels({}, {(v.id, system, v.answer): v.response_sha256 for system, v in material.verdicts})
+        )
     tables = score_tables(material.verdicts)
-    shown = Shown(material, tuple(rubrics), [folder.bridge for folder in folders if folder.bridge])
+    shown = Shown(material, tuple(rubrics), [folder.bridge for folder in folders if folder.bridge], labels)
     summary = {
         "kollm": __version__,
         "toy": any(folder.toy for folder in folders),

@@ -113,6 +113,11 @@ BRIDGED_NOTE = Words(
     "이어 붙인 값은 옛 판정자의 점수를, 두 판정자가 모두 채점한 답변으로 이 판정자의 척도에 옮긴 것이며 구간에 그 불확실성이 들어 있습니다.",
     "Bridged rows are an old judge's scores, put on this judge's scale by answers that both judged; their intervals include the doubt of that.",
 )
+CORRECTED = Words("사람 점수로 바로잡은 값", "corrected by labels")
+CORRECTED_NOTE = Words(
+    "바로잡은 값은 일부 답변에 사람이 매긴 점수로 판정자의 평균을 바로잡은 것입니다(PPI++). 사람이 매긴 과제를 무작위로 골랐을 때 맞습니다.",
+    "Corrected rows are the judge's means, corrected by people's labels of some of the answers (PPI++); they hold where the labelled tasks were drawn at random.",
+)
 PANEL_NOTE = Words(
     "점수는 판정자 모두가 점수를 준 답변에서 그 평균입니다. 한 판정자라도 점수를 주지 못한 답변은 미채점입니다. 카파와 알파의 구간은 과제를 하나씩 빼고 구한 것입니다.",
     "Scores are the mean of all judges where all gave one; an answer that one of them could not score is unscored. Intervals of kappa and alpha are from leaving out tasks in turn.",

@@ -9,6 +9,7 @@ from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder
 from kollm.core.lock import output_lock
 from kollm.core.ownership import require_sealed, write_sealed
+from kollm.judge.labels import Labels, read_labels
 from kollm.report.folder import WorkFolder, gather, read_judged
 from kollm.report.markdown import markdown_tables
 from kollm.report.render import render_page
@@ -25,6 +26,7 @@ def write_report(
     *,
     rubrics: Iterable[str | Path] = (),
     samples: int = SAMPLES,
+    labels: Path | None = None,
 ) -> Path:
     """Report one run, or several beside each other.
 
@@ -35,6 +37,7 @@ def write_report(
             markdown table are written beside it under the same name.
         rubrics: files of rubrics that do not come with kollm, for the ranges and labels of their axes.
         samples: the most answers that the page shows.
+        labels: a file of people's scores of some of the answers, which correct the judges (`kollm.judge.corrected`).
 
     Returns:
         The path of the HTML file, written last.
@@ -52,15 +55,17 @@ def write_report(
     if page.suffix.lower() != ".html":
         page = page / "report.html"
     with output_lock(page):
-        return _write(page, read, rubrics, samples)
+        return _write(page, read, rubrics, samples, None if labels is None else read_labels(labels))
 
 
-def _write(page: Path, read: Sequence[WorkFolder], rubrics: Iterable[str | Path], samples: int) -> Path:
+def _write(
+    page: Path, read: Sequence[WorkFolder], rubrics: Iterable[str | Path], samples: int, labels: Labels | None
+) -> Path:
     ensure_folder(page.parent)
     for path in (page, page.with_suffix(".json"), page.with_suffix(".md")):
         require_sealed(path)
     material = gather(read)
-    summary = summarize(read, material, rubrics)
+    summary = summarize(read, material, rubrics, labels)
     packed = pack_samples(material, summary["judgings"], samples)
     write_sealed(page.with_suffix(".json"), summary)
     write_sealed(page.with_suffix(".md"), markdown_tables(summary))

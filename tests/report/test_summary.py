@@ -285,3 +285,23 @@ def test_systems_of_two_snapshots_under_one_name_are_not_compared(tmp_path: Path
     (judging,) = _summary(folder)["judgings"]
     assert judging["comparisons"] == [] and judging["across"]["judges"] == ("gpt-5.5-2026-04-23", "gpt-5.5-2026-09-01")
     assert "was not the same for all systems" in write_report([folder]).read_text(encoding="utf-8")
+
+
+def test_means_corrected_by_labels_are_marked(tmp_path: Path) -> None:
+    """People give each third answer a point less than the judge."""
+    folder = make_work_folder(tmp_path / "run", tasks=60, systems={"adapter": 0.9}, failures=0.0)
+    labels = tmp_path / "people.csv"
+    rows = [row for n, row in enumerate(_rows(folder / "verdicts.jsonl")) if n % 3 == 0]
+    lines = [f"{row['id']},adapter,{max(1, row['scores']['overall_quality'] - 1):g}" for row in rows]
+    labels.write_text("\n".join(["id,system,overall_quality", *lines]) + "\n")
+    page = write_report([folder], labels=labels).read_text(encoding="utf-8")
+    (judging,) = json.loads((folder / "report.json").read_text())["judgings"]
+    (row,) = judging["corrected"]
+    judged = judging["systems"][0]["axes"]["overall_quality"]["mean"]
+    assert row["n"] == 20 and list(row["axes"]) == ["overall_quality"]
+    assert 0.6 < judged - row["axes"]["overall_quality"]["mean"] < 1.1
+    assert "사람 점수로 바로잡은 값" in page and f"{row['axes']['overall_quality']['mean']:.3f}" in page
+    assert "corrected by labels) | 20 |" in (folder / "report.md").read_text(encoding="utf-8").replace("\\", "")
+    labels.write_text("id,system,overall_quality\nhuman_eval-0,adapter,3\n")
+    with pytest.raises(InputError, match="a correction needs 10"):
+        write_report([folder], labels=labels)
