@@ -16,16 +16,13 @@ from huggingface_hub import HfApi
 from kollm.core.errors import InputError, ServiceError
 from kollm.core.progress import say
 from kollm.core.records import Record, content_id
-from kollm.dataset.folder import MANIFEST, PREFERENCES, dataset_fingerprint, read_manifest, read_records
+from kollm.dataset.folder import MANIFEST, dataset_fingerprint, read_manifest, read_records
 from kollm.dataset.mixture import FORMAT, MixturePart, mix, parse_given, share_lines
-from kollm.dataset.pairs.make import make_pairs
-from kollm.dataset.pairs.settings import PairSettings
 from kollm.dataset.pipeline import build_dataset
 from kollm.dataset.settings import SourceInput
 from kollm.recipe.schema import GivenDataset, Recipe
 from kollm.services.repository import hub_errors, locate, parse_reference
 from kollm.sources.own import OwnOptions, OwnRows, read_own
-from kollm.sources.own.pairs import read_own_pairs
 from kollm.sources.own.source import unique
 
 FOLDER = "kollm-datasets"
@@ -92,31 +89,6 @@ def given_dataset(name: str | Path, work: Path, options: OwnOptions | None = Non
         raise InputError(
             f"None of the rows of '{own.where}' can be used - the reasons are in '{folder}', config rejected."
         )
-    return str(folder)
-
-
-def given_preferences(name: str | Path, work: Path, options: OwnOptions | None = None) -> str:
-    """The dataset folder or Hub name of pairs to train on; pairs of a user's own are made one first.
-
-    Args:
-        name: what `--dataset` names, for a method that trains on pairs.
-        work: folder beside which the dataset is kept.
-        options: what the user says of pairs of their own.
-
-    Raises:
-        InputError: there is no such dataset, its rows are no pairs, or none of them can be used.
-        ServiceError: the Hub cannot be reached.
-    """
-    if not is_own(name):
-        _refuse_options(name, options)
-        return str(name)
-    own = read_own_pairs(name, options).rows
-    key = content_id({"pairs": own.revision, **asdict(own.options), "form": dict(own.form.columns)})
-    folder = work / FOLDER / f"{own.options.name}-pairs-{key.removeprefix('sha256:')[:12]}"
-    if (folder / MANIFEST).is_file():
-        say(f"{own.where}: {read_manifest(folder)['rows'][PREFERENCES]:,} pairs, as they were read before ({folder})")
-        return str(folder)
-    make_pairs([name], folder, PairSettings(own=own.options))
     return str(folder)
 
 

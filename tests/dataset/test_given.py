@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from kollm.cli import cli
 from kollm.core.errors import InputError
 from kollm.dataset.folder import read_manifest, read_records
-from kollm.dataset.given import FOLDER, given_dataset, given_preferences, given_records
-from kollm.dataset.preferences import read_preferences
+from kollm.dataset.given import FOLDER, given_dataset, given_records
 from kollm.sources.own import OwnOptions
 
 ROWS = [
@@ -103,18 +102,3 @@ def test_what_is_not_there_is_one_sentence(command: list[str], tmp_path: Path) -
     result = CliRunner().invoke(cli, [*command, str(tmp_path / "none.jsonl")])
     assert isinstance(result.exception, InputError)
     assert "There is no file or folder" in str(result.exception)
-
-
-def test_pairs_of_ones_own_become_a_dataset_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text('{"prompt": "안녕?", "chosen": "안녕하세요", "rejected": "뭐"}\n', encoding="utf-8")
-    folder = given_preferences(pairs, tmp_path / "work")
-    assert [pair.chosen for pair in read_preferences(folder)] == ["안녕하세요"]
-    assert given_preferences(pairs, tmp_path / "work") == folder == given_preferences(folder, tmp_path / "work")
-    assert "1 pairs, as they were read before" in capsys.readouterr().err
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"instruction": "안녕?", "output": "네"}\n', encoding="utf-8")
-    with pytest.raises(
-        InputError, match="are Alpaca, not pairs - give rows with a prompt, a chosen and a rejected answer"
-    ):
-        given_preferences(rows, tmp_path / "work")
