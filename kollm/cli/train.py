@@ -113,6 +113,7 @@ def preview(
     """
     import tempfile
 
+    from kollm.core.errors import InputError
     from kollm.dataset.folder import training_parts
     from kollm.dataset.given import given_datasets
     from kollm.dataset.mixture import parse_given
@@ -121,6 +122,11 @@ def preview(
     from kollm.train.preview import make_preview, preview_tokenizer
 
     loaded = load_recipe(recipe, overrides)
+    if loaded.method != "sft":
+        raise InputError(
+            f"The recipe '{loaded.name}' has the method {loaded.method}, and preview shows rows of supervised training alone - "
+            "preview a supervised recipe of the same base and prompt: both answers of a pair get its template, the last turn under the loss."
+        )
     if not datasets:
         loaded, parts = training_rows(loaded)
     else:
