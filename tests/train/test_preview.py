@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from kollm.cli import cli
+from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.dataset.folder import read_records
 from kollm.recipe.load import parse_recipe
@@ -173,7 +174,5 @@ def test_new_tokens_are_in_the_shown_tokenizer(tmp_path: Path) -> None:
 
 def test_a_preference_recipe_is_refused_in_a_sentence(recipe_file: Path, dataset: Path) -> None:
     line = ["preview", str(recipe_file), "--dataset", str(dataset), "--set", "method=dpo"]
-    done = CliRunner().invoke(cli, line)
-    assert (
-        done.exit_code == 1 and "has the method dpo, and preview shows rows of supervised training alone" in done.stderr
-    )
+    with pytest.raises(InputError, match="has the method dpo, and preview shows rows of supervised training alone"):
+        CliRunner().invoke(cli, line, catch_exceptions=False)
