@@ -70,7 +70,7 @@ def serve_command(
             f"transformers' server loads whole models, and '{found.name}' is an adapter - merge it first: kollm merge "
             f"{place} -o DIR, then kollm serve DIR; or install vLLM, which serves adapters."
         )
-    line = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(found.folder), *where]
+    line = [sys.executable, "-P", "-m", "transformers.cli.transformers", "serve", str(found.folder), *where]
     if thinking is not None:
         line += ["--chat-template-kwargs", json.dumps({"enable_thinking": thinking})]
     return line

@@ -29,7 +29,7 @@ _INTERVAL = 0.5
 def run_module(module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a Python module in a process of its own and wait for it; gives its exit code.
 
-    The child and all that it starts end when this process ends, whatever ends it. Ctrl-C reaches this process alone,
+    Nothing is imported from the current directory. The child and all that it starts end when this process ends, whatever ends it. Ctrl-C reaches this process alone,
     which ends them without a word of theirs; SIGTERM and SIGHUP do the same, Ctrl-Z makes them pause.
 
     Args:
@@ -37,8 +37,10 @@ def run_module(module: str, arguments: Sequence[str], environment: Mapping[str, 
         arguments: its arguments.
         environment: its environment.
     """
-    command = [sys.executable, "-m", __name__, module, *arguments]
-    environment = {**environment, PARENT: str(os.getpid())}
+    command = [sys.executable, "-P", "-m", __name__, module, *arguments]
+    # Modules come from where Python is installed: `-m` would look for them in the current directory first, which may hold
+    # what somebody published.
+    environment = {**environment, PARENT: str(os.getpid()), "PYTHONSAFEPATH": "1"}
     child = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         with _signals_for(child):

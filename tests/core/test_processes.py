@@ -106,6 +106,22 @@ def test_the_exit_code_is_the_modules(tmp_path: Path) -> None:
     assert out.splitlines()[-1] == "code 7"
 
 
+def test_nothing_is_imported_from_the_current_directory(tmp_path: Path) -> None:
+    """It may be what somebody published."""
+    here, modules = tmp_path / "theirs", tmp_path / "ours"
+    for name in ("kollm", "psutil", "runpy", "child", "kollm/core"):
+        (here / name).mkdir(parents=True, exist_ok=True)
+        (here / name / "__init__.py").write_text("open('ran', 'w').close()")
+    modules.mkdir()
+    (modules / "child.py").write_text("import psutil, kollm.core.files\nprint('child')")
+    path = os.pathsep.join([str(modules), *sys.path])
+    command = [sys.executable, "-P", "-c", PARENT, ""]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=here, env={**os.environ, "PYTHONPATH": path}, check=True
+    )
+    assert done.stdout == "child\ncode 0\n" and not (here / "ran").exists()
+
+
 def test_a_process_whose_parent_was_not_kollm_outlives_it() -> None:
     code = "from kollm.core.processes import end_with_parent\nend_with_parent()\nprint('ran')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

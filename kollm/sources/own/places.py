@@ -123,6 +123,8 @@ def _folder(path: Path, config: str | None, split: str | None, asked: bool) -> P
         found = [item for item in found if item.suffix == ".arrow"]
     else:
         found = [item for item in found if item.name not in ("dataset_infos.json", "state.json", "dataset_info.json")]
+    for item in found:
+        _require_inside(item, path)
     names = {item.relative_to(path).as_posix(): item for item in found}
     chosen, notes = _of_config(str(path), list(names), _folder_configs(path), config, split, asked)
     if not chosen:
@@ -131,6 +133,22 @@ def _folder(path: Path, config: str | None, split: str | None, asked: bool) -> P
         )
     pinned = content_id({name: file_sha256(names[name]) for name in chosen})
     return Place([_local(names[name]) for name in chosen], pinned, notes)
+
+
+def _require_inside(item: Path, folder: Path) -> None:
+    """Refuse a link that leads out of a folder: somebody's folder may name files of one's own, whose text would go with it.
+
+    The Hub's cache is made of such links, from a snapshot to the blobs beside the snapshots.
+
+    Raises:
+        InputError: it does.
+    """
+    target = item.resolve()
+    roots = [parent.parent.resolve() / "blobs" for parent in item.absolute().parents if parent.name == "snapshots"]
+    if not any(target.is_relative_to(root) for root in (folder.resolve(), *roots)):
+        raise InputError(
+            f"'{item}' is a link out of its folder, to '{target}' - name that file itself if it is to be read, or remove the link."
+        )
 
 
 def _folder_configs(path: Path) -> list[dict[str, Any]]:
