@@ -51,7 +51,7 @@ def serve_command(
     where = ["--host", host, "--port", str(port)]
     if chosen == "vllm":
         if not installed("vllm"):
-            raise MissingExtraError("vllm", "vllm")
+            raise InputError("The package 'vllm' is not installed - install it with: pip install vllm.")
         line = ["vllm", "serve", under.repository or str(under.folder), *where]
         template = found.folder / "chat_template.jinja"
         if template.is_file():

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from kollm.answer.served import input_heading, served_messages
 from kollm.answer.serving import serve_command
 from kollm.cli import cli
-from kollm.core.errors import InputError, MissingExtraError
+from kollm.core.errors import InputError
 from kollm.core.files import write_json
 from kollm.core.records import Record
 from kollm.recipe.schema import ToyBase
@@ -66,7 +66,7 @@ def test_the_lines(adapter: Path, merged: Path) -> None:
     assert line[3:] == ["serve", str(merged), "--host", "localhost", "--port", "9000"]
     with pytest.raises(InputError, match="merge it first: kollm merge"):
         serve_command(str(adapter), installed=lambda name: name != "vllm")
-    with pytest.raises(MissingExtraError):
+    with pytest.raises(InputError, match="pip install vllm"):
         serve_command(str(merged), engine="vllm", installed=lambda name: name != "vllm")
     result = CliRunner().invoke(cli, ["serve", str(merged), "--engine", "transformers", "--dry-run"])
     assert result.exit_code == 0, result.output
