@@ -56,6 +56,27 @@ def test_a_source_and_a_rubric_are_one_file_and_one_line(changed: Path) -> None:
         "row = {'question': '수도는?', 'hint': '한강', 'answer': '서울입니다.'}\n"
         "(record,) = source.adapt(row, Place(source.name, source.licence, 'ko', 'main', 3)).records\n"
         "print(record.id, record.instruction, record.input, record.output)\n"
-        "print(load_rubric('polite').prompt('지시', '', '답'))\n",
+        "print(load_rubric('courtesy').prompt('지시', '', '답'))\n",
     )
     assert printed.startswith("ko_quiz-3 수도는? 한강 서울입니다.\n") and "지시: 지시\n답변: 답" in printed
+
+
+def test_an_engine_and_a_training_method_are_one_file_and_one_line(changed: Path) -> None:
+    printed = run(
+        changed,
+        "import torch\n"
+        "from pathlib import Path\n"
+        "from kollm.answer.engines import Asked, Weights, load_engine\n"
+        "from kollm.recipe.load import parse_recipe\n"
+        "from kollm.recipe.methods import METHODS, method_settings\n"
+        "from kollm.services.local_model import LocalModel\n"
+        "from kollm.train.preference_losses import Given, Said, loss_of\n"
+        "engine = load_engine('echo', Weights(LocalModel(Path('.'), 'm'), None, 9, 'float32'))\n"
+        "print(engine.answer(Asked([[1, 2, 3]], ['a'], {'max_new_tokens': 2}, [0], None)))\n"
+        "recipe = parse_recipe({'method': 'apo', 'base': {'model': 'toy:gpt_neox'}, 'trainer': {'beta': 0.2}}, 'r')\n"
+        "two = torch.tensor([-1.0])\n"
+        "said = Said(two, two, torch.tensor([1]), torch.tensor([1]))\n"
+        "found = loss_of('apo')(Given(said, (two, two), two), method_settings('apo', recipe.trainer))\n"
+        "print(found.values.tolist(), found.margins.tolist())\n",
+    )
+    assert printed == "[[1, 2]]\n[1.0] [0.0]\n"

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from kollm.cli import LazyGroup, cli
+from kollm.recipe.methods import METHODS, PREFERENCE_METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -84,3 +85,25 @@ def test_the_badges_are_true() -> None:
         assert f"python-3.{min(minors)}_to_3.{max(minors)}-" in text and project["license"].replace("-", "--") in text
         assert f"{project['urls']['Repository']}/actions/workflows/ci.yml/badge.svg" in text
     assert (ROOT / ".github" / "workflows" / "ci.yml").is_file() and (ROOT / "LICENSE").is_file()
+
+
+def methods_table(korean: bool) -> str:
+    """The preference methods with their keys and defaults, as the training pages show them."""
+    head = (
+        ("방법", "논문", "trainer의 키와 기본값", "TRL의 키")
+        if korean
+        else ("method", "paper", "keys of trainer, with defaults", "keys of TRL's")
+    )
+    lines = ["| " + " | ".join(head) + " |", "| :-- | :-- | :-- | :-- |"]
+    for name in PREFERENCE_METHODS:
+        method = METHODS[name]
+        keys = ", ".join(f"`{key}` {value.default}" for key, value in method.keys.items())
+        lines.append(f"| `{name}` | {method.paper} | {keys} | {method.config} |")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", ["train.md", "train.ko.md"])
+def test_the_methods_are_drawn_from_their_table(name: str) -> None:
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    shown = re.search(r"<!-- methods -->\n(.*?)\n?<!-- /methods -->", text, re.DOTALL)
+    assert shown and shown[1].strip() == methods_table(".ko" in name)

@@ -112,7 +112,7 @@ def generate(
     if shared := {record.id for record in examples} & {record.id for record in tasks}:
         raise InputError(f"The example '{min(shared)}' is one of the tasks - take the shots from another dataset.")
     if not api:
-        from kollm.answer.engines import FACTS, engine_for
+        from kollm.answer.engines import ENGINES, engine_for
         from kollm.answer.presets import decoding
         from kollm.core.progress import say
 
@@ -154,7 +154,7 @@ def generate(
             output,
             preset=preset,
             max_new_tokens=max_new_tokens,
-            batch_size=batch_size or FACTS[engine].batch_size,
+            batch_size=batch_size or ENGINES[engine].batch_size,
             shots=examples,
             samples=samples,
         )

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from kollm.recipe.methods import METHODS
+
 
 class _Option(NamedTuple):
     """An option, the recipe key that it sets, and its type."""
@@ -18,7 +20,7 @@ class _Option(NamedTuple):
 
 
 _OPTIONS = (
-    _Option("--method", "method", click.Choice(["sft", "dpo", "kto", "orpo", "simpo"]), "How to train."),
+    _Option("--method", "method", click.Choice(list(METHODS)), "How to train."),
     _Option("--beta", "trainer.beta", float, "Strength of a preference method."),
     _Option("--learning-rate", "trainer.learning_rate", float, "Peak learning rate."),
     _Option("--num-train-epochs", "trainer.num_train_epochs", float, "Epochs."),

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from kollm.core.records import Record
     from kollm.hub.checkpoints import Pushes
-    from kollm.recipe.methods import MethodName
     from kollm.recipe.schema import GivenDataset, Recipe
     from kollm.sources.own import OwnOptions
 _SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the recipe.")
@@ -80,6 +79,10 @@ def plan(
         f"  {made.flop_per_token / 1e9:.1f} GFLOP a token, about {made.tokens_per_second:,.0f} tokens a second ({made.basis[1]})"
     )
     click.echo(f"  about {made.hours:.1f} hours for {rows or ROWS:,} rows of {tokens_per_row or TOKENS_PER_ROW} tokens")
+    if loaded.method != "sft":
+        click.echo(
+            f"  method {loaded.method}: a row is a pair, two such sequences; passes without a gradient are counted in"
+        )
     if made.compile_hours:
         click.echo(
             f"  trainer.torch_compile=true would save about {made.compile_hours:.1f} of them, its start included"
@@ -110,6 +113,7 @@ def preview(
     """
     import tempfile
 
+    from kollm.core.errors import InputError
     from kollm.dataset.folder import training_parts
     from kollm.dataset.given import given_datasets
     from kollm.dataset.mixture import parse_given
@@ -118,6 +122,11 @@ def preview(
     from kollm.train.preview import make_preview, preview_tokenizer
 
     loaded = load_recipe(recipe, overrides)
+    if loaded.method != "sft":
+        raise InputError(
+            f"The recipe '{loaded.name}' has the method {loaded.method}, and preview shows rows of supervised training alone - "
+            "preview a supervised recipe of the same base and prompt: both answers of a pair get its template, the last turn under the loss."
+        )
     if not datasets:
         loaded, parts = training_rows(loaded)
     else:
@@ -290,7 +299,7 @@ def _given(
     return [*data.datasets, *([GivenDataset(dataset=data.dataset)] if data.dataset else [])], data.seed
 
 
-def _method(recipe: str | None, overrides: tuple[str, ...]) -> MethodName:
+def _method(recipe: str | None, overrides: tuple[str, ...]) -> str:
     """How is trained, as said here, else in the recipe."""
     from kollm.recipe.load import load_recipe, override
     from kollm.recipe.schema import Base, Recipe
@@ -324,7 +333,7 @@ def _made(model: str | None, overrides: tuple[str, ...]) -> Recipe:
     return override(new_recipe(model, method=_method(None, overrides)), overrides)
 
 
-def _new_recipe(model: str | None, dataset: str, output: Path, method: MethodName) -> str:
+def _new_recipe(model: str | None, dataset: str, output: Path, method: str) -> str:
     """Make a recipe for a base and its rows, print it, and keep it beside the output; the file's name."""
     from kollm.dataset.folder import read_records
     from kollm.dataset.preferences import read_preferences

@@ -22,6 +22,7 @@ from kollm.core.results import read_metrics_file, read_training_file
 from kollm.core.version import __version__
 from kollm.hub.lineage import METRICS, RECIPE, TOY, TRAINING, Lineage
 from kollm.recipe.load import load_recipe
+from kollm.recipe.methods import METHODS, method_settings
 from kollm.recipe.prompt import BEGIN, QUESTION, PromptTemplate
 from kollm.recipe.public import public_values
 from kollm.recipe.schema import SPLIT_KEYS, TOY_PREFIX, TRAINED_KEYS
@@ -70,6 +71,7 @@ def trained_card(kind: str, folder: Path, repository: str, lineage: Lineage) -> 
         translated=lineage.translated,
         shares=_shares(metrics),
         learning=_learning(metrics),
+        method=_method(recipe),
         dataset=f"`{lineage.dataset}`"
         if lineage.dataset
         else f"a folder that was not published, `{lineage.dataset_fingerprint}`",
@@ -241,6 +243,15 @@ def _learning(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"step": row["step"], **{key: table_cell(row.get(key) or "-")[:400] for key in ("question", "response")}}
         for row in metrics.get("samples") or ()
     ]
+
+
+def _method(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The preference method with its own settings; None for supervised fine-tuning."""
+    name = recipe["method"]
+    if name == "sft":
+        return None
+    method = METHODS[name]
+    return {"title": method.title, "paper": method.paper, "settings": method_settings(name, recipe["trainer"])}
 
 
 def _inline(value: Any) -> str:

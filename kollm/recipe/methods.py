@@ -1,4 +1,4 @@
-"""The ways to train: supervised, or on preferences. A new one is a line here and its loss in train/preference_losses.py.
+"""The ways to train: supervised, or on preferences. A new one is a line here and a file with its loss.
 
 The keys of a recipe's section `trainer` are those of SFTConfig, and the method's own, as TRL's configuration of that method
 calls them.
@@ -9,10 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
-
-MethodName = Literal["sft", "dpo", "kto", "orpo", "simpo"]
-PREFERENCE_METHODS: tuple[MethodName, ...] = get_args(MethodName)[1:]
+from typing import Any, NamedTuple
 
 
 class MethodKey(NamedTuple):
@@ -46,6 +43,7 @@ class Method:
         keys: what it takes beyond SFTConfig's keys.
         experimental: whether TRL keeps its own trainer of it among experiments.
         learning_rate: of a LoRA, where a recipe is made for rows of one's own.
+        loss: where its loss is, as `module:function`; empty for supervised fine-tuning.
     """
 
     title: str
@@ -57,9 +55,10 @@ class Method:
     keys: Mapping[str, MethodKey] = field(default_factory=dict)
     experimental: bool = False
     learning_rate: float = 5e-6
+    loss: str = ""
 
 
-METHODS: dict[MethodName, Method] = {
+METHODS: dict[str, Method] = {
     "sft": Method("supervised fine-tuning", "SFTConfig", "", reference=False, learning_rate=2e-4),
     "dpo": Method(
         "direct preference optimization",
@@ -72,6 +71,7 @@ METHODS: dict[MethodName, Method] = {
             ),
             "label_smoothing": MethodKey(0.0, "TRL; for loss_type robust", above=0.5),
         },
+        loss="kollm.train.preference_losses:dpo",
     ),
     "kto": Method(
         "Kahneman-Tversky optimization",
@@ -83,6 +83,7 @@ METHODS: dict[MethodName, Method] = {
             "desirable_weight": MethodKey(1.0, "paper"),
             "undesirable_weight": MethodKey(1.0, "paper"),
         },
+        loss="kollm.train.preference_losses:kto",
     ),
     "orpo": Method(
         "odds ratio preference optimization",
@@ -93,6 +94,7 @@ METHODS: dict[MethodName, Method] = {
         keys={"beta": MethodKey(0.1, "paper, where it is called lambda")},
         experimental=True,
         learning_rate=8e-6,
+        loss="kollm.train.preference_losses:orpo",
     ),
     "simpo": Method(
         "simple preference optimization",
@@ -105,17 +107,19 @@ METHODS: dict[MethodName, Method] = {
             "simpo_gamma": MethodKey(1.0, "paper: half of beta"),
         },
         experimental=True,
+        loss="kollm.train.preference_losses:simpo",
     ),
 }
 """By the name that a recipe's `method` takes."""
+PREFERENCE_METHODS = tuple(name for name in METHODS if name != "sft")
 
 
-def method_settings(method: MethodName, trainer: Mapping[str, Any]) -> dict[str, Any]:
+def method_settings(method: str, trainer: Mapping[str, Any]) -> dict[str, Any]:
     """The method's own settings: those of the recipe's `trainer` over its defaults."""
     return {name: trainer.get(name, key.default) for name, key in METHODS[method].keys.items()}
 
 
-def check_method_key(method: MethodName, name: str, value: Any) -> Any:
+def check_method_key(method: str, name: str, value: Any) -> Any:
     """A method's own setting, its number coerced.
 
     Raises:

@@ -15,7 +15,7 @@ from kollm.core.address import check_address
 from kollm.core.errors import InputError
 from kollm.core.records import content_id
 from kollm.recipe.engines import TranslatorName
-from kollm.recipe.methods import MethodName
+from kollm.recipe.methods import METHODS, PREFERENCE_METHODS
 from kollm.recipe.trainer_keys import check_trainer
 
 TOY_PREFIX = "toy:"
@@ -290,9 +290,16 @@ class PreferenceStep(Section):
     balance_length: bool = False
     take: Literal["best", "all"] = "best"
     allow_cut: bool = False
-    method: Literal["dpo", "kto", "orpo", "simpo"] = "dpo"
+    method: str = "dpo"
     trainer: dict[str, Any] = Field(default_factory=dict)
     global_batch_size: int = Field(64, ge=1)
+
+    @field_validator("method")
+    @classmethod
+    def _takes_pairs(cls, value: str) -> str:
+        if value not in PREFERENCE_METHODS:
+            raise ValueError(f"preference.method is '{value}' - it takes {', '.join(PREFERENCE_METHODS)}")
+        return value
 
 
 class Recipe(Section):
@@ -300,7 +307,7 @@ class Recipe(Section):
 
     name: str = ""
     description: str = ""
-    method: MethodName = "sft"
+    method: str = "sft"
     base: Base
     data: Data = Data()
     prompt: str = "auto"
@@ -317,6 +324,13 @@ class Recipe(Section):
     learn_tool_calls: bool = False
     attention: Literal["auto", "sdpa", "eager", "varlen", "flash_attention_2"] = "auto"
     origins: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        if value not in METHODS:
+            raise ValueError(f"method is '{value}' - it takes {', '.join(METHODS)}")
+        return value
 
     @field_validator("trainer")
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any
 
 from kollm.core.errors import did_you_mean
 from kollm.core.resources import PACKAGE
-from kollm.recipe.methods import METHODS, MethodName, check_method_key
+from kollm.recipe.methods import METHODS, check_method_key
 
 
 @functools.cache
@@ -149,7 +149,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 _CHOICES = {"save_strategy": ("steps", "epoch", "no")}
 
 
-def check_trainer(values: Mapping[str, Any], method: MethodName = "sft") -> dict[str, Any]:
+def check_trainer(values: Mapping[str, Any], method: str = "sft") -> dict[str, Any]:
     """The `trainer` section with its numbers coerced (YAML reads `3e-4` as text).
 
     Args:

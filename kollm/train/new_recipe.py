@@ -20,7 +20,7 @@ from kollm.core.files import write_atomic
 from kollm.core.records import Record
 from kollm.recipe.bases import BaseFacts
 from kollm.recipe.load import parse_recipe
-from kollm.recipe.methods import METHODS, MethodName, method_settings
+from kollm.recipe.methods import METHODS, method_settings
 from kollm.recipe.schema import Recipe
 from kollm.services.local_model import find_whole_model, load_config
 from kollm.train.gpus import gpu_named
@@ -53,7 +53,7 @@ def new_recipe(
     *,
     name: str = "",
     revision: str | None = None,
-    method: MethodName = "sft",
+    method: str = "sft",
 ) -> Recipe:
     """Make a recipe.
 
@@ -184,7 +184,7 @@ def _origins(lengths: _Lengths, card: str, context: int, packing: bool) -> dict[
     }
 
 
-def _method_origins(method: MethodName) -> dict[str, str]:
+def _method_origins(method: str) -> dict[str, str]:
     """Where the settings of a preference method come from."""
     if method == "sft":
         return {}

@@ -7,13 +7,14 @@ what is counted or assumed instead says so where it stands.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kollm.core.errors import InputError
 from kollm.core.files import read_json
 from kollm.recipe.bases import BASES, BaseFacts, base_facts, written_out
+from kollm.recipe.methods import METHODS
 from kollm.recipe.schema import Adapter, Recipe
 from kollm.train.gpus import GIB, GPUS, Gpu
 
@@ -55,12 +56,16 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The choices that memory and speed depend on; `fitting` varies them."""
+    """The choices that memory and speed depend on; `_fix` varies them.
+
+    `device_batch` counts sequences, of which a pair of a preference method has two: `answers`.
+    """
 
     quantization: str
     checkpointing: bool
     device_batch: int
     sharding: Sharding
+    answers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +115,9 @@ def make_plan(
     setup = Setup(
         recipe.quantization,
         checkpointing(recipe),
-        int(trainer.get("per_device_train_batch_size", 8)),
+        int(trainer.get("per_device_train_batch_size", 8)) * answers_of(recipe),
         sharding,
+        answers_of(recipe),
     )
     length = int(trainer.get("max_length") or facts.context)
     trainable = trainable_parameters(facts, recipe.adapter)
@@ -119,12 +125,31 @@ def make_plan(
     fits = memory.total <= GPUS[gpu].memory
     flop = flop_per_token(facts, recipe.adapter, setup.checkpointing, length)
     speed = gpus * speed_of(facts, recipe, setup, length, GPUS[gpu])
-    tokens = rows * tokens_per_row * float(trainer.get("num_train_epochs", 3))
+    tokens = rows * tokens_per_row * passes_of(recipe, float(trainer.get("num_train_epochs", 3)))
     fix = "" if fits else _fix(facts, recipe.adapter, setup, length, gpu, gpus)
     hours = tokens / speed / 3600
     basis = basis_of(facts, recipe, setup, gpu)
     saved = 0.0 if trainer.get("torch_compile") or basis[1] == "counted" else compiling_saves(hours)
     return Plan(facts, setup, gpu, gpus, trainable, memory, fits, fix, flop, speed, hours, basis, saved)
+
+
+def answers_of(recipe: Recipe) -> int:
+    """Sequences of one row: a pair of a preference method is two, each with its prompt."""
+    return 1 if recipe.method == "sft" else 2
+
+
+def passes_of(recipe: Recipe, epochs: float) -> float:
+    """Training passes over one sequence that a row comes to, passes without a gradient counted by their share of the work.
+
+    A preference method trains on both answers; where it has a reference, that reads every pair once before the first step, and KTO
+    reads as many mismatched answers as it trains on, and those too once. A pass forward is a half of an adapter's training pass and
+    a third of full training's, a layer computed again counted as one pass more.
+    """
+    method, answers = METHODS[recipe.method], answers_of(recipe)
+    forward = 1 / ((3 if recipe.adapter.method == "full" else 2) + checkpointing(recipe))
+    sides = 2 if method.diverges else 1
+    once = answers * sides * forward if method.reference else 0.0
+    return answers * epochs * (1 + (sides - 1) * forward) + once
 
 
 def speed_of(facts: BaseFacts, recipe: Recipe, setup: Setup, length: int, gpu: Gpu) -> float:
@@ -142,6 +167,8 @@ def basis_of(facts: BaseFacts, recipe: Recipe, setup: Setup, gpu: str) -> tuple[
     matrix in bf16, without sharding; speed with LoRA on rows that are packed, on an H100. All else is counted by the same
     formulas.
     """
+    if recipe.method != "sft":
+        return "counted", "counted"
     adapter, plain = recipe.adapter, setup.quantization == "none" and not setup.checkpointing
     neox = facts.architecture == "gpt_neox" and setup.sharding == "ddp"
     lora = adapter.method == "lora" and (not setup.checkpointing or setup.quantization == "none")
@@ -280,27 +307,30 @@ def _fix(facts: BaseFacts, adapter: Adapter, setup: Setup, length: int, gpu: str
 
 def _changes(setup: Setup, gpus: int) -> Iterator[tuple[Setup, str]]:
     batch = setup.device_batch // 2
-    while batch >= 1:
+    while batch >= setup.answers:
         yield (
-            Setup(setup.quantization, setup.checkpointing, batch, setup.sharding),
-            f"trainer.per_device_train_batch_size={batch} (same global batch, same result)",
+            replace(setup, device_batch=batch),
+            f"trainer.per_device_train_batch_size={batch // setup.answers} (same global batch, same result)",
         )
         batch //= 2
-    for size in dict.fromkeys((setup.device_batch, 1)):
+    for size in dict.fromkeys((setup.device_batch, setup.answers)):
         if not setup.checkpointing:
             one = " with trainer.per_device_train_batch_size=1" if size != setup.device_batch else ""
             yield (
-                Setup(setup.quantization, True, size, setup.sharding),
+                replace(setup, checkpointing=True, device_batch=size),
                 f"trainer.gradient_checkpointing=true{one} (about half more work)",
             )
     for quantization in ("int8", "nf4"):
         if setup.quantization == "none":
             yield (
-                Setup(quantization, True, 1, "ddp"),
+                Setup(quantization, True, setup.answers, "ddp", setup.answers),
                 f"quantization={quantization} with trainer.gradient_checkpointing=true and a device batch of 1 (slower)",
             )
     if setup.quantization == "int8":
-        yield Setup("nf4", True, 1, "ddp"), "quantization=nf4 with trainer.gradient_checkpointing=true, device batch 1"
+        yield (
+            Setup("nf4", True, setup.answers, "ddp", setup.answers),
+            "quantization=nf4 with trainer.gradient_checkpointing=true, device batch 1",
+        )
     if gpus > 1 and setup.sharding != "fsdp":
         yield (
             Setup("none", True, 1, "fsdp"),

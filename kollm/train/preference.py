@@ -28,7 +28,7 @@ from kollm.train.checkpoints import CHECKPOINTS, REFERENCE
 from kollm.train.data import IGNORED
 from kollm.train.heldout import keep_weight_layout
 from kollm.train.pairs import PairCollator, PairExample
-from kollm.train.preference_losses import LOSSES, Given, Loss, Said
+from kollm.train.preference_losses import Given, Loss, Said, loss_of
 from kollm.train.sft import Examples, StepTrainer
 
 Words = NDArray[np.float64]
@@ -79,7 +79,7 @@ class PreferenceTrainer(StepTrainer):
 
     def __init__(self, recipe: Recipe, *arguments: Any) -> None:
         self.method = METHODS[recipe.method]
-        self._loss, self._settings = LOSSES[recipe.method], method_settings(recipe.method, recipe.trainer)
+        self._loss, self._settings = loss_of(recipe.method), method_settings(recipe.method, recipe.trainer)
         self.reference: dict[str, Words] = {}
         self._step_pairs = self._step_tokens = 1
         self._divergence = torch.zeros(())

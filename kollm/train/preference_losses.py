@@ -6,13 +6,14 @@ experiments, and each averages over whatever a process happens to hold, so that 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import logsigmoid
 
-from kollm.recipe.methods import MethodName
+from kollm.recipe.methods import METHODS
 
 
 class Said(NamedTuple):
@@ -104,12 +105,11 @@ def simpo(given: Given, settings: Mapping[str, Any]) -> Loss:
     return Loss(-logsigmoid(ahead - settings["simpo_gamma"]), ahead)
 
 
-LOSSES: dict[MethodName, Callable[[Given, Mapping[str, Any]], Loss]] = {
-    "dpo": dpo,
-    "kto": kto,
-    "orpo": orpo,
-    "simpo": simpo,
-}
+def loss_of(method: str) -> Callable[[Given, Mapping[str, Any]], Loss]:
+    """The loss of a method, from where the table of methods says that it is."""
+    module, _, name = METHODS[method].loss.partition(":")
+    found: Callable[[Given, Mapping[str, Any]], Loss] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _log1mexp(x: torch.Tensor) -> torch.Tensor:

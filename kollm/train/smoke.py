@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from transformers import AutoConfig
 
 from kollm.core.files import read_json
 from kollm.core.ownership import require_own
+from kollm.core.preferences import Preference
 from kollm.core.records import Record
-from kollm.dataset.folder import DatasetWriter, Part
+from kollm.dataset.folder import PREFERENCES, DatasetWriter, Part
+from kollm.dataset.preferences import preference_table
 from kollm.dataset.tables import to_table
 from kollm.recipe.bases import DIFFERENT
 from kollm.recipe.chat import CHAT
@@ -60,7 +63,10 @@ def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, Any]:
         folder = Path(work)
         rows = _rows()
         with DatasetWriter(folder / "dataset") as writer:
-            writer.write(Part("sample", "train"), to_table(rows))
+            if recipe.method == "sft":
+                writer.write(Part("sample", "train"), to_table(rows))
+            else:
+                writer.write(Part(PREFERENCES, "train"), preference_table(_pairs(rows)))
             writer.publish({"sources": list(_SOURCES)}, "Rows of kollm's sample, for a smoke run.")
         architecture = architecture_of(recipe)
         config = None if architecture in ARCHITECTURES else _config(recipe, architecture)
@@ -109,6 +115,15 @@ def _small(recipe: Recipe, architecture: str) -> Recipe:
     if recipe.adapter.adapter_layers:
         values["adapter"]["adapter_layers"] = min(recipe.adapter.adapter_layers, SHAPE.layers)
     return parse_recipe(values, f"{recipe.name} (smoke)")
+
+
+def _pairs(rows: Sequence[Record]) -> list[Preference]:
+    """Each row's own answer before that of another row: pairs for the settings, not for the taste."""
+    return [
+        Preference(row.id, row.source, row.instruction, row.input, row.output, other.output, row.history, row.system)
+        for row, other in zip(rows, [*rows[1:], rows[0]], strict=True)
+        if row.output.strip() != other.output.strip()
+    ]
 
 
 def _rows() -> list[Record]:

@@ -313,3 +313,23 @@ def test_the_wrong_dataset_is_not_put_in_the_card(hub: LoopbackHub, work: Path, 
     with pytest.raises(StateError, match="trained on another dataset than 'maker/other'"):
         push("adapter", work / "adapter", REPO, names=Names(dataset="maker/other", unjudged=True))
     assert ("models", REPO) not in hub.repositories
+
+
+def test_the_card_of_a_preference_adapter_tells_method_settings_and_held_out_figures(
+    hub: LoopbackHub, spoilable: Path
+) -> None:
+    folder = spoilable / "adapter"
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe |= {"method": "simpo", "trainer": {**recipe["trainer"], "simpo_gamma": 1.5, "packing": False}}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics["heldout"] |= {"accuracy": {"before": 0.5, "after": 0.75}, "margin": {"before": 0.0, "after": 1.25}}
+    write_json(folder / "metrics.json", metrics)
+    push("adapter", folder, REPO, names=UNJUDGED)
+    card = fetched("README.md")
+    assert "| method | simple preference optimization (arXiv 2405.14734), beta 2.0, simpo_gamma 1.5 |" in card
+    accuracy, margin = (
+        next(line for line in card.splitlines() if f"held-out {name}" in line) for name in ("accuracy", "margin")
+    )
+    assert "0.5" in accuracy and "0.75" in accuracy and "of the 3 pairs" in accuracy
+    assert "1.25" in margin

@@ -23,7 +23,7 @@ from kollm.train.data import IGNORED, Example
 from kollm.train.job import make_trainer
 from kollm.train.pairs import PairExample, with_mismatched
 from kollm.train.preference import PreferenceTrainer
-from kollm.train.preference_losses import LOSSES, Given, Said
+from kollm.train.preference_losses import Given, Said, loss_of
 from kollm.train.sft import TrainingRows, trainer_config
 from tests.train.tiny import tiny_model, word_tokenizer
 
@@ -44,9 +44,9 @@ REFERENCE = (torch.tensor([-13.0, -28.0, -3.0]), torch.tensor([-14.0, -21.0, -3.
 DIVERGENCE = torch.tensor(0.7)
 
 
-def loss_of(method: Any, **trainer: Any) -> list[float]:
+def values_of(method: Any, **trainer: Any) -> list[float]:
     given = Given(said(*POLICY), (REFERENCE[0].double(), REFERENCE[1].double()), DIVERGENCE.double())
-    return [float(value) for value in LOSSES[method](given, method_settings(method, trainer)).values.detach()]
+    return [float(value) for value in loss_of(method)(given, method_settings(method, trainer)).values.detach()]
 
 
 def sigmoid(x: float) -> float:
@@ -56,28 +56,28 @@ def sigmoid(x: float) -> float:
 def test_the_papers_formulas_written_out() -> None:
     rows = list(zip(POLICY, REFERENCE[0].tolist(), REFERENCE[1].tolist(), strict=True))
     ahead = [(c - rc) - (r - rr) for (c, r, _, _), rc, rr in rows]
-    assert loss_of("dpo") == pytest.approx([-math.log(sigmoid(0.1 * d)) for d in ahead])
-    assert loss_of("dpo", loss_type="hinge", beta=0.2) == pytest.approx([max(0.0, 1 - 0.2 * d) for d in ahead])
+    assert values_of("dpo") == pytest.approx([-math.log(sigmoid(0.1 * d)) for d in ahead])
+    assert values_of("dpo", loss_type="hinge", beta=0.2) == pytest.approx([max(0.0, 1 - 0.2 * d) for d in ahead])
     by_token = [(c - rc) / n - (r - rr) / m for (c, r, n, m), rc, rr in rows]
-    assert loss_of("dpo", loss_type="ipo") == pytest.approx([(d - 5.0) ** 2 for d in by_token])
+    assert values_of("dpo", loss_type="ipo") == pytest.approx([(d - 5.0) ** 2 for d in by_token])
     kto = [
         (1 - sigmoid(0.1 * (c - rc - 0.7)) + 2 * (1 - sigmoid(0.1 * (0.7 - (r - rr))))) / 2
         for (c, r, _, _), rc, rr in rows
     ]
-    assert loss_of("kto", undesirable_weight=2.0) == pytest.approx(kto)
+    assert values_of("kto", undesirable_weight=2.0) == pytest.approx(kto)
     odds = [
         math.exp(c / n) / (1 - math.exp(c / n)) / (math.exp(r / m) / (1 - math.exp(r / m))) for (c, r, n, m), *_ in rows
     ]
-    assert loss_of("orpo") == pytest.approx([-0.1 * math.log(sigmoid(math.log(ratio))) for ratio in odds])
+    assert values_of("orpo") == pytest.approx([-0.1 * math.log(sigmoid(math.log(ratio))) for ratio in odds])
     simpo = [-math.log(sigmoid(2.0 / n * c - 2.0 / m * r - 1.0)) for (c, r, n, m), *_ in rows]
-    assert loss_of("simpo") == pytest.approx(simpo)
+    assert values_of("simpo") == pytest.approx(simpo)
 
 
 @pytest.mark.parametrize("method", ["orpo", "simpo"])
 def test_trls_experimental_losses_say_the_same_with_the_same_gradients(method: Any) -> None:
     ours, theirs = said(*POLICY), said(*POLICY)
     given = Given(ours, (torch.zeros(3), torch.zeros(3)), torch.zeros(()))
-    values = LOSSES[method](given, method_settings(method, {})).values
+    values = loss_of(method)(given, method_settings(method, {})).values
     means = (theirs.chosen / theirs.chosen_tokens, theirs.rejected / theirs.rejected_tokens)
     device = SimpleNamespace(device=torch.device("cpu"))
     if method == "orpo":

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from kollm.cli import cli
+from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.dataset.folder import read_records
 from kollm.recipe.load import parse_recipe
@@ -169,3 +170,9 @@ def test_new_tokens_are_in_the_shown_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("가을하늘\n", encoding="utf-8")
     toy = recipe(base={"model": "toy:gpt_neox", "new_tokens": str(tmp_path / "words.txt")})
     assert preview_tokenizer(toy, [row(number) for number in range(12)]).tokenize("가을하늘") == ["가을하늘"]
+
+
+def test_a_preference_recipe_is_refused_in_a_sentence(recipe_file: Path, dataset: Path) -> None:
+    line = ["preview", str(recipe_file), "--dataset", str(dataset), "--set", "method=dpo"]
+    with pytest.raises(InputError, match="has the method dpo, and preview shows rows of supervised training alone"):
+        CliRunner().invoke(cli, line, catch_exceptions=False)

@@ -9,11 +9,26 @@ from typing import Any, NamedTuple, Protocol
 from kollm.core.errors import InputError
 from kollm.services.local_model import LocalModel
 
+
+class EngineFacts(NamedTuple):
+    """What is known of an engine before it is loaded.
+
+    Attributes:
+        place: its class, as `module:class`.
+        batch_size: prompts that it likes at once.
+        beams: whether it searches with beams.
+    """
+
+    place: str
+    batch_size: int
+    beams: bool
+
+
 ENGINES = {
-    "transformers": "kollm.answer.engines.transformers:TransformersEngine",
-    "vllm": "kollm.answer.engines.vllm:VllmEngine",
+    "transformers": EngineFacts("kollm.answer.engines.transformers:TransformersEngine", 16, beams=True),
+    "vllm": EngineFacts("kollm.answer.engines.vllm:VllmEngine", 512, beams=False),
 }
-"""Name -> module:class."""
+"""By the name that `kollm generate --engine` takes."""
 
 
 class Weights(NamedTuple):
@@ -64,16 +79,6 @@ class Engine(Protocol):
         """
 
 
-class EngineFacts(NamedTuple):
-    """What is known of an engine before it is loaded: prompts that it likes at once, and whether it searches with beams."""
-
-    batch_size: int
-    beams: bool
-
-
-FACTS = {"transformers": EngineFacts(16, beams=True), "vllm": EngineFacts(512, beams=False)}
-
-
 def engine_for(name: str, params: Mapping[str, Any]) -> tuple[str, str]:
     """The engine that decodes with these parameters, and a sentence where it is not the one that was asked for.
 
@@ -82,7 +87,7 @@ def engine_for(name: str, params: Mapping[str, Any]) -> tuple[str, str]:
     """
     if name not in ENGINES:
         raise InputError(f"There is no engine '{name}' - use one of {', '.join(ENGINES)}.")
-    if params["num_beams"] > 1 and not FACTS[name].beams:
+    if params["num_beams"] > 1 and not ENGINES[name].beams:
         return "transformers", (
             f"the preset {params['preset']} searches with {params['num_beams']} beams and a repetition penalty, which {name}'s beam "
             "search does not know: the engine transformers answers"
@@ -96,6 +101,6 @@ def load_engine(name: str, weights: Weights) -> Engine:
     Raises:
         InputError: it cannot be read, the engine cannot do it, or it is not installed.
     """
-    module, attribute = ENGINES[name].split(":")
+    module, attribute = ENGINES[name].place.split(":")
     engine: Engine = getattr(importlib.import_module(module), attribute)(weights)
     return engine

@@ -208,3 +208,26 @@ def test_compiled_layers_pay_once_a_run_is_longer_than_what_they_cost():
     compiled = make_plan(load_recipe("kullm-polyglot-5.8b-fast", ["trainer.torch_compile=true"]), "h100-80gb", 1)
     assert compiled.compile_hours == 0
     assert compiled.tokens_per_second == pytest.approx(21_509, rel=0.1)
+
+
+@pytest.mark.parametrize(("method", "passes"), [("dpo", 2 + 1), ("simpo", 2), ("orpo", 2), ("kto", 2 * 1.5 + 2)])
+def test_a_pair_is_two_sequences_and_the_reference_a_pass(method, passes):
+    """One epoch: both answers; half the work for each pass forward, of the reference once, of KTO's others every epoch and once."""
+    steps = ("trainer.num_train_epochs=1", "trainer.per_device_train_batch_size=4", "trainer.packing=false")
+    one = make_plan(load_recipe("kullm-polyglot-5.8b", steps))
+    other = make_plan(load_recipe("kullm-polyglot-5.8b", (*steps, f"method={method}")))
+    assert other.hours == pytest.approx(one.hours * passes)
+    assert other.memory.activations == pytest.approx(2 * one.memory.activations) and other.basis == (
+        "counted",
+        "counted",
+    )
+
+
+def test_a_fix_for_pairs_counts_pairs():
+    keys = ("method=dpo", "trainer.packing=false", "trainer.per_device_train_batch_size=16", "quantization=none")
+    made = make_plan(load_recipe("kullm-polyglot-5.8b", keys), "rtx4090", 1)
+    assert not made.fits and "batch_size=0" not in made.fix
+    halved = make_plan(load_recipe("kullm-polyglot-5.8b", keys), "a100-80gb", 1)
+    assert halved.fits or halved.fix.startswith(
+        ("trainer.per_device_train_batch_size=", "trainer.gradient_checkpointing")
+    )
