@@ -334,9 +334,9 @@ def test_weights_that_cannot_be_read_are_one_sentence(base: Path, tmp_path: Path
         load_system(str(adapter), prompt="plain")
     weights = other / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"other' cannot be loaded as a causal language model \(.*invalid header"):
+    with pytest.raises(InputError, match=r"other.model\.safetensors' is no safetensors file"):
         load_system(str(other), prompt="plain")
-    with pytest.raises(InputError, match=r"other' cannot be loaded .*invalid header"):
+    with pytest.raises(InputError, match=r"other.model\.safetensors' is no safetensors file"):
         LocalJudge(other, "kullm3")
 
 

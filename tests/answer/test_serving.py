@@ -63,7 +63,7 @@ def test_the_lines(adapter: Path, merged: Path) -> None:
     assert line[line.index("--chat-template") + 1] == str(adapter / "chat_template.jinja")
     assert json.loads(line[line.index("--default-chat-template-kwargs") + 1]) == {"enable_thinking": False}
     line = serve_command(str(merged), port=9000, installed=lambda name: name != "vllm")
-    assert line[3:] == ["serve", str(merged), "--host", "localhost", "--port", "9000"]
+    assert line[4:] == ["serve", str(merged), "--host", "localhost", "--port", "9000"]
     with pytest.raises(InputError, match="merge it first: kollm merge"):
         serve_command(str(adapter), installed=lambda name: name != "vllm")
     with pytest.raises(InputError, match="pip install vllm"):

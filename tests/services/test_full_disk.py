@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,8 +38,8 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     connections: list[sqlite3.Connection] = []
     connect, give = store._connect, Reserve.give
 
-    def small(path: Path) -> sqlite3.Connection:
-        connections.append(connect(path))
+    def small(*how: Any) -> sqlite3.Connection:
+        connections.append(connect(*how))
         connections[-1].execute(f"PRAGMA max_page_count = {PAGES}")
         return connections[-1]
 
