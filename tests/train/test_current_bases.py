@@ -56,7 +56,7 @@ def test_it_trains_in_small_on_the_right_tokens(name: str, monkeypatch: pytest.M
         seen.append((tokenise_parts(parts, records, encoder, **options), encoder.tokenizer))
         return seen[-1][0]
 
-    monkeypatch.setattr("kollm.train.job.tokenise_parts", tokenise)
+    monkeypatch.setattr("kollm.train.material.tokenise_parts", tokenise)
     recipe = override(load_recipe(name), ["quantization=none", "base.dtype=float32"])
     metrics = smoke(recipe)
     assert metrics["steps"] == 5
