@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, json_line, read_jsonl, write_atomic
@@ -15,9 +15,11 @@ from kollm.judge.agreement import PositionBias, position_bias
 from kollm.judge.choices import Choice, read_choice
 from kollm.judge.rubric import Context, encodable, fence_token, fill, turns_text
 from kollm.judge.rubric_file import RUBRICS
-from kollm.judge.served import ReplyBudget
 from kollm.judge.stats import holm
-from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
+
+if TYPE_CHECKING:  # reading verdicts, as a report does, needs no client
+    from kollm.judge.served import ReplyBudget
+    from kollm.services.chat import ChatClient, ChatReply, ChatRequest
 
 TEMPLATE = RUBRICS / "pairwise.txt"
 REPLY_TOKENS = 256
@@ -132,6 +134,8 @@ def judge_pairs(
 
 def _judge(pairs: Sequence[Pair], client: ChatClient, output: Path, budget: ReplyBudget | None) -> PairwiseResult:
     others = _of_others(output, pairs, client.model)
+    from kollm.services.chat import run_async
+
     replies = run_async(client.all(pair_requests(pairs, client, budget)))
     prompt_hash = text_sha256(TEMPLATE.read_text(encoding="utf-8"))
     verdicts = [
@@ -193,6 +197,9 @@ def summarize_pairs(verdicts: Sequence[PairVerdict]) -> dict[tuple[str, str], Po
 
 def pair_requests(pairs: Sequence[Pair], client: ChatClient, budget: ReplyBudget | None = None) -> list[ChatRequest]:
     """Two requests a pair, A first and then B first."""
+    from kollm.judge.served import ReplyBudget
+    from kollm.services.chat import ChatRequest
+
     options = (budget or ReplyBudget()).options(client.facts, REPLY_TOKENS, temperature=0.0, seed=0)
     prompts = [
         prompt
