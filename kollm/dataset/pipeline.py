@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.core.errors import InputError
-from kollm.core.files import file_sha256
+from kollm.core.files import file_sha256, full_disk
 from kollm.core.progress import say
 from kollm.dataset.build import FOLDERS, Build, Inputs, find_buckets, make_build, open_inputs
 from kollm.dataset.buying import Buyers, buy_in_workers, merge_bought
@@ -143,7 +143,11 @@ def build_dataset(
     tally = Tally()
     about = describe(opened, engines, chosen)
     merge_bought(work_place(Path(output)), ledger)
-    with closing(executor or LocalExecutor(workers)) as runs, work_folder(Path(output), about) as work:
+    with (
+        closing(executor or LocalExecutor(workers)) as runs,
+        work_folder(Path(output), about) as work,
+        full_disk(Path(output)),
+    ):
         build = prepare_build(work, opened, chosen, engines)
         remaining = run_before_spending(build, runs, tally)
         announce(build, opened.engines, remaining)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kollm.core.errors import InputError
-from kollm.core.files import require_file
+from kollm.core.files import require_file, whole_file
 from kollm.core.records import Record
 from kollm.core.resources import PACKAGE
 from kollm.quality.shingles import Hashes, Offsets, fold_letters, grams
@@ -145,7 +145,8 @@ def _slot(hashes: Hashes) -> npt.NDArray[np.int64]:
 
 def save_tasks(tasks: Tasks, path: Path) -> None:
     """Write the hashes of tasks, without their text, to an .npz file."""
-    np.savez_compressed(path, ids=np.array(tasks.ids), hashes=tasks.hashes, offsets=tasks.offsets)
+    with whole_file(path) as file:
+        np.savez_compressed(file, ids=np.array(tasks.ids), hashes=tasks.hashes, offsets=tasks.offsets)
 
 
 def load_tasks(path: Path = BUNDLED) -> Tasks:
