@@ -68,7 +68,7 @@ def test_a_limit_without_a_header_is_kept_until_all_are_answered(ask: Ask) -> No
     with LoopbackChat(limit) as chat:
         replies = ask(chat.url, 100, retry=RetryPolicy(first=1 / 60, longest=1.0))
     assert [reply.status for reply in replies] == ["ok"] * 100
-    assert limit.refused < 100
+    assert limit.refused < 400, "each request alone would be sent eight times"
 
 
 @pytest.mark.parametrize("header", ["0", "-5", "nan", "inf", "soon", "Thu, 01 Jan 1970 00:00:00 GMT"])
