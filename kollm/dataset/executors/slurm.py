@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -84,6 +86,7 @@ class SlurmExecutor:
 
     def _run(self, stage: Stage, todo: list[int]) -> None:
         stage = Stage(stage.name, stage.tasks, stage.work, stage.folder.absolute())
+        keep_private(stage.folder)
         name = job_name_of(stage)
         try:
             with watched(stage, todo, self._settings.poll_seconds):
@@ -196,6 +199,25 @@ def _array(
         slurm_logs_folder=str(logs),
         skip_completed=False,  # the markers say what is done
     )
+
+
+def keep_private(folder: Path) -> None:
+    """Let nobody else write into a work folder: a job unpickles the pipeline that datatrove leaves there.
+
+    Jobs run as the user who submits them, so that they need no other's rights.
+
+    Args:
+        folder: the work folder, on the cluster's disk.
+
+    Raises:
+        StateError: it belongs to another user.
+    """
+    if folder.stat().st_uid != os.geteuid():
+        raise StateError(
+            f"'{folder}' belongs to another user, who could give your jobs code to run - name an output in a folder of yours."
+        )
+    with contextlib.suppress(PermissionError):  # a disk without modes of its own, whose mount says who may write
+        folder.chmod(0o700)
 
 
 def job_name_of(stage: Stage) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -38,8 +39,10 @@ def read_status(folder: Path) -> list[StageStatus]:
     """The stages of a work folder that have begun, in their order.
 
     Raises:
-        InputError: no build has begun there.
+        InputError: no build has begun there, or it is another user's.
     """
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError(f"The work folder '{folder}' is closed to you - ask the user who builds there.")
     notes = {path.name: read_note(path) for path in (folder / "stages").glob("[!.]*")}
     begun = sorted((note["started"], name) for name, note in notes.items() if note is not None)
     if not begun:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -13,7 +15,7 @@ import pytest
 from kollm.core.errors import InputError, StateError
 from kollm.dataset.executors import step
 from kollm.dataset.executors.settings import make_executor, read_settings
-from kollm.dataset.executors.slurm import job_name_of
+from kollm.dataset.executors.slurm import job_name_of, keep_private
 from tests.dataset.executors import toy
 from tests.dataset.executors.conftest import wait_for
 
@@ -44,6 +46,7 @@ def test_the_others_are_finished_when_some_fail_and_only_these_run_again(on_slur
     run(toy.stage(tmp_path))
     assert toy.results(tmp_path) == toy.EXPECTED
     assert toy.runs(tmp_path) == list(range(6))
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700, "what jobs unpickle nobody else may write"
 
 
 def test_a_killed_worker_is_replaced_and_a_task_that_kills_twice_fails_alone(on_slurm, tmp_path):
@@ -120,3 +123,9 @@ def test_a_partition_that_does_not_exist_and_a_limit_that_it_refuses(on_slurm, t
     assert jobs(on_slurm, toy.stage(tmp_path)) == ""
     with pytest.raises(StateError, match="Slurm took no job"):  # no InputError, which would end the work folder
         run(toy.stage(tmp_path), mem_per_cpu_gb="900")
+
+
+def test_another_users_folder_gets_no_jobs(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(StateError, match=r"belongs to another user, who could give your jobs code to run"):
+        keep_private(tmp_path)
