@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from benchmarks.build import PseudoKorean, write_rows
+from benchmarks.build import write_rows
+from benchmarks.pseudo_korean import PseudoKorean
 from kollm.core.errors import KollmError
 from kollm.dataset.executors.settings import make_executor, read_settings
 from kollm.dataset.pipeline import build_dataset

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from train_gpu import (
+from train_gpu import (  # type: ignore[import-not-found]  # beside this script
     HEAD,
     MEAN,
     MODELS,

@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kollm.services.budget import Budget, Usage
+from kollm.services.ledger import Ledger
 from kollm.translate import Segment, Translation
 from kollm.translate.masking import mask, unmask
-from kollm.translate.translator import Limits, Usage
+from kollm.translate.translator import Limits
 
 _MARKUP = re.compile(r"(<[^>]*>|&\w+;)")
 _CONSONANTS = "bcdfghjklmnpqrstvwxyz"
@@ -29,10 +31,16 @@ class PseudoKorean:
     base_url = ""
     model = ""
     kept = False
+    books_itself = False
     markup = False
-    pure = True
     limits = Limits()
     options: Mapping[str, Any] = {}
+
+    def start(self, ledger: Ledger | None, budget: Budget) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
 
     def translate(self, batch: Sequence[Segment]) -> list[Translation]:
         return [Translation(self._text(segment.text)) for segment in batch]

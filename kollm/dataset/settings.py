@@ -18,7 +18,7 @@ from kollm.recipe.engines import engine_facts
 from kollm.recipe.schema import BuildSettings
 from kollm.sources import SAMPLE, Source, Turns, find_source, has_own_ids, open_source, read_source, sample_file
 from kollm.sources.own import OWN, OwnRows, read_own
-from kollm.translate import MemoryTranslator, Translator
+from kollm.translate import Translator
 from kollm.translate.engines import make_translator, model_options
 
 REJECTED_PART = Part(REJECTED, "train")
@@ -135,8 +135,7 @@ class Engines:
             return "none"
         if self._engine is None:
             return "memory"
-        free = isinstance(self._engine, MemoryTranslator) or getattr(self._engine, "pure", False)
-        return "here" if free else "bought"
+        return "bought" if self._engine.kept else "here"
 
     def memory_rows(self, item: SourceInput, turns: Turns) -> Iterator[Record]:
         """The Korean rows of a source's memory."""

@@ -43,15 +43,16 @@ def kl_to_reference(trainer: PreferenceTrainer, start: LocalModel | None, ends: 
     model.eval()
     keep_weight_layout(model)
     total, count = 0.0, 0
+    first = None if start is None else load_file(start.folder / "adapter_model.safetensors")
     with torch.random.fork_rng(), trainer.accelerator.autocast():
         torch.manual_seed(SEED)
-        answered = [_answered(trainer, question, ends) for question in asked]
-        policy = [_distributions(model, *pair) for pair in answered]
-        with _as_reference(model, start):
-            for pair, now in zip(answered, policy, strict=True):
-                before = _distributions(model, *pair)
-                total += float((now.exp() * (now - before)).sum())
-                count += len(now)
+        for question in asked:  # one at a time: a distribution is as wide as the vocabulary
+            answered = _answered(trainer, question, ends)
+            now = _distributions(model, *answered)
+            with _as_reference(model, first):
+                before = _distributions(model, *answered)
+            total += float((now.exp() * (now - before)).sum())
+            count += len(now)
     model.train(was_training)
     return round(total / count, 6) if count else None
 
@@ -78,14 +79,14 @@ def _distributions(model: Any, tokens: list[int], asked: int) -> torch.Tensor:
 
 
 @contextmanager
-def _as_reference(model: Any, start: LocalModel | None) -> Iterator[None]:
+def _as_reference(model: Any, first: dict[str, torch.Tensor] | None) -> Iterator[None]:
     """The model as it was before training: without its adapter, or with the adapter's first weights in place of the trained ones."""
-    if start is None:
+    if first is None:
         with model.disable_adapter():
             yield
         return
     trained = {name: value.clone() for name, value in get_peft_model_state_dict(model).items()}
-    set_peft_model_state_dict(model, load_file(start.folder / "adapter_model.safetensors"))
+    set_peft_model_state_dict(model, first)
     try:
         yield
     finally:
