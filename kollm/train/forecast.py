@@ -89,9 +89,15 @@ class Forecast(TrainerCallback):  # type: ignore[misc]
             say(f"train: {self._sentence()}")
 
     def _sentence(self) -> str:
-        left = self.said["hours_left"]
-        time_left = f"{left:.1f} hours" if left >= 1 else f"{left * 60:.0f} minutes"
-        own = f"{self.said['tokens_per_second']:,.0f} tokens a second, about {time_left} left"
+        own = f"{self.said['tokens_per_second']:,.0f} tokens a second, about {_spoken(self.said['hours_left'])} left"
         if self._planned is None:
             return f"{own} (no plan for this device)"
         return f"{own}; the plan said {self._planned.tokens_per_second:,.0f} tokens a second ({self.said['difference']:+.0%})"
+
+
+def _spoken(hours: float) -> str:
+    """A length of time in the unit that suits it."""
+    seconds = hours * 3600
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{hours:.1f} hours"

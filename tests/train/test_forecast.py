@@ -36,7 +36,7 @@ def test_the_rest_is_told_by_the_speed_of_all_steps_but_the_first(
     assert told.said["hours_left"] == pytest.approx(73 * 40 / 40 / 3600, abs=1e-4)
     assert told.said["difference"] == -0.2
     said = capsys.readouterr().err
-    assert "train: 40 tokens a second, about 1 minutes left; the plan said 50 tokens a second (-20%)" in said
+    assert "train: 40 tokens a second, about 73 seconds left; the plan said 50 tokens a second (-20%)" in said
 
 
 def test_the_promise_is_the_plan_of_these_cards_and_none_of_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
