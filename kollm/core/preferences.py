@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, TypeAdapter, with_config
@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 from kollm.core.errors import InputError
 from kollm.core.files import encodable
 from kollm.core.reading import conforming, shown
-from kollm.core.records import Record, Turn
+from kollm.core.records import Record, Turn, plain_row
 from kollm.core.text import is_blank, normalise
 
 Origin = Literal["verdicts", "labels", "pairwise", "file"]
@@ -153,11 +153,7 @@ class Preference:
 
     def to_row(self) -> dict[str, Any]:
         """A plain dict; tuples become lists."""
-        row = asdict(self)
-        row["history"] = [list(turn) for turn in self.history]
-        if self.original is not None:
-            row["original"]["history"] = [list(turn) for turn in self.original.history]
-        return row
+        return plain_row(self)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], where: object = "This row") -> Self:

@@ -49,6 +49,15 @@ def text_sha256(text: str) -> str:
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def plain_row(item: Any) -> dict[str, Any]:
+    """The fields of a dataclass that has a history, and perhaps an original that has one, as JSON has them."""
+    row = asdict(item)
+    for part in (row, row.get("original")):
+        if part is not None:
+            part["history"] = [list(turn) for turn in part["history"]]
+    return row
+
+
 @dataclass(frozen=True, slots=True)
 class Original:
     """The row before translation, as it was read from its source."""
@@ -202,11 +211,7 @@ class Record:
 
     def to_row(self) -> dict[str, Any]:
         """A plain dict; tuples become lists."""
-        row = asdict(self)
-        row["history"] = [list(turn) for turn in self.history]
-        if self.original is not None:
-            row["original"]["history"] = [list(turn) for turn in self.original.history]
-        return row
+        return plain_row(self)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
@@ -267,8 +272,7 @@ class Generation:
 
     def to_row(self) -> dict[str, Any]:
         """A plain dict; tuples become lists."""
-        row = asdict(self)
-        row["history"] = [list(turn) for turn in self.history]
+        row = plain_row(self)
         row["checklist"], row["rules"] = list(self.checklist), [dict(rule) for rule in self.rules]
         return row
 

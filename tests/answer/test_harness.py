@@ -21,11 +21,8 @@ from kollm.cli import main  # noqa: E402
 from kollm.core.benchmarks import read_benchmarks  # noqa: E402
 from kollm.core.errors import InputError, StateError  # noqa: E402
 from kollm.core.records import Record  # noqa: E402
-from kollm.recipe.schema import ToyBase  # noqa: E402
 from kollm.recipe.tokens import plain_ids  # noqa: E402
-from kollm.train.toy import make_base  # noqa: E402
-
-WORDS = "가나다라 마바사 아자차카 타파하 서울은 대한민국의 수도입니다. 물은 섭씨 0도에서 업니다. 오늘 날씨가 좋습니다."
+from tests.answer.conftest import WORDS  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,14 +30,6 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
         yield
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    spec = ToyBase(hidden_size=32, layers=2, heads=2, vocab_size=400, context=512, pretrain_steps=20, pretrain_block=32)
-    make_base("gpt_neox", spec, [WORDS] * 20, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

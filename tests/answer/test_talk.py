@@ -11,19 +11,7 @@ from kollm.answer.local import load_system
 from kollm.answer.talk import Exchange, LocalSpeaker, ServedSpeaker, Talk, _before_heading
 from kollm.cli import cli
 from kollm.core.errors import InputError, ServiceError
-from kollm.recipe.schema import ToyBase
-from kollm.train.toy import make_base
 from tests.servers.stream import LoopbackStream
-
-WORDS = "서울은 대한민국의 수도입니다. 물은 섭씨 0도에서 업니다. 오늘 날씨가 좋습니다."
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    spec = ToyBase(hidden_size=32, layers=2, heads=2, vocab_size=400, context=512, pretrain_steps=20, pretrain_block=32)
-    make_base("gpt_neox", spec, [WORDS] * 20, folder)
-    return folder
 
 
 def test_the_pieces_are_the_answer_that_generate_gives(base: Path, tmp_path: Path) -> None:

@@ -21,10 +21,7 @@ from kollm.answer.presets import PRESETS, decoding
 from kollm.cli import main
 from kollm.core.errors import InputError
 from kollm.core.records import Record
-from kollm.recipe.schema import ToyBase
-from kollm.train.toy import make_base
-
-WORDS = "가나다라 마바사 서울은 대한민국의 수도입니다. 물은 섭씨 0도에서 업니다."
+from tests.answer.conftest import WORDS
 
 
 class SamplingParams:
@@ -103,16 +100,6 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
         monkeypatch.setitem(sys.modules, name, module)
     LLM.made, LLM.asked = [], []
     return LLM
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    shape = ToyBase(
-        hidden_size=32, layers=1, heads=2, vocab_size=400, context=256, pretrain_steps=10, pretrain_block=32
-    )
-    make_base("gpt_neox", shape, [WORDS] * 20, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,22 @@ from typing import Any
 from kollm.core.errors import MissingExtraError, StateError
 from kollm.core.version import __version__
 from kollm.dataset.executors import Stage
-from kollm.dataset.executors.local import LocalExecutor
 from kollm.dataset.executors.settings import RaySettings
-from kollm.dataset.executors.task import begin, forget_failure, raise_failed, record_lost
+from kollm.dataset.executors.task import forget_failure, raise_failed, record_lost
 
 try:
     import ray
     from datatrove.executor import ray as datatrove_ray
 
-    from kollm.dataset.executors.step import TaskStep, chunked, forget_running, lost, quiet_datatrove, watched
+    from kollm.dataset.executors.step import (
+        ClusterExecutor,
+        TaskStep,
+        chunked,
+        forget_running,
+        lost,
+        quiet_datatrove,
+        watched,
+    )
 except ModuleNotFoundError as error:
     raise MissingExtraError(error.name or "ray", "ray") from error
 
@@ -30,7 +37,7 @@ TRIES = 2
 """How often a task is handed to datatrove, which itself repeats what a dead worker leaves, three times."""
 
 
-class RayExecutor:
+class RayExecutor(ClusterExecutor):
     """Runs tasks in Ray's workers.
 
     Args:
@@ -45,16 +52,7 @@ class RayExecutor:
         self._ours = False
         quiet_datatrove()
 
-    def run(self, stage: Stage) -> None:
-        """As Executor; a stage of one task runs here, since a job takes longer to start."""
-        todo = begin(stage, self.name)
-        if stage.tasks == 1:
-            LocalExecutor().run(stage)
-        elif todo:
-            self._run(stage, todo)
-
     def _run(self, stage: Stage, todo: list[int]) -> None:
-        stage = Stage(stage.name, stage.tasks, stage.work, stage.folder.absolute())
         for task in todo:
             forget_failure(stage, task)
         workers = self._connect(stage.folder)

@@ -18,14 +18,14 @@ from typing import Any
 from kollm.core.errors import InputError, MissingExtraError, StateError
 from kollm.core.progress import say
 from kollm.dataset.executors import Stage
-from kollm.dataset.executors.local import LocalExecutor
 from kollm.dataset.executors.settings import SlurmSettings
-from kollm.dataset.executors.task import begin, forget_failure, missing, raise_failed, record_lost
+from kollm.dataset.executors.task import forget_failure, missing, raise_failed, record_lost
 
 try:
     from datatrove.executor.slurm import SlurmPipelineExecutor
 
     from kollm.dataset.executors.step import (
+        ClusterExecutor,
         TaskStep,
         chunked,
         forget_running,
@@ -46,7 +46,7 @@ _NEVER = ("held", "BadConstraints", "InvalidAccount", "InvalidQOS", "PartitionTi
 """Reasons of waiting that no waiting ends."""
 
 
-class SlurmExecutor:
+class SlurmExecutor(ClusterExecutor):
     """Runs tasks as Slurm jobs.
 
     The jobs of a stage have a name of their own: a process that was killed leaves them at work, and the next one finds
@@ -76,16 +76,7 @@ class SlurmExecutor:
             )
         quiet_datatrove()
 
-    def run(self, stage: Stage) -> None:
-        """As Executor; a stage of one task runs here, since a job takes longer to start."""
-        todo = begin(stage, self.name)
-        if stage.tasks == 1:
-            LocalExecutor().run(stage)
-        elif todo:
-            self._run(stage, todo)
-
     def _run(self, stage: Stage, todo: list[int]) -> None:
-        stage = Stage(stage.name, stage.tasks, stage.work, stage.folder.absolute())
         keep_private(stage.folder)
         name = job_name_of(stage)
         try:

@@ -7,6 +7,7 @@ import os
 import pickle
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,8 @@ from kollm.core.errors import StateError
 from kollm.core.progress import Progress
 from kollm.core.version import __version__
 from kollm.dataset.executors import Stage
-from kollm.dataset.executors.task import failures, missing, read_note, record_lost, run_task
+from kollm.dataset.executors.local import LocalExecutor
+from kollm.dataset.executors.task import begin, failures, missing, read_note, record_lost, run_task
 
 CHUNKS = 2
 """Jobs a worker: enough that all end at about the same time, few enough that starting them costs little."""
@@ -67,6 +69,24 @@ class TaskStep(PipelineStep):  # type: ignore[misc]
         for task in self.chunks[rank]:
             record_lost(stage, task, sentence)
         raise StateError(sentence)
+
+
+class ClusterExecutor(ABC):
+    """Runs a stage's tasks on other machines, but a stage of one task here, since a job takes longer to start."""
+
+    name: str
+
+    def run(self, stage: Stage) -> None:
+        """As Executor."""
+        todo = begin(stage, self.name)
+        if stage.tasks == 1:
+            LocalExecutor().run(stage)
+        elif todo:
+            self._run(Stage(stage.name, stage.tasks, stage.work, stage.folder.absolute()), todo)
+
+    @abstractmethod
+    def _run(self, stage: Stage, todo: list[int]) -> None:
+        """Run these tasks; the stage's folder is a whole path."""
 
 
 def job_name() -> str:
