@@ -153,7 +153,7 @@ def finish(finishing: Finishing, outcomes: Sequence[Outcome]) -> Finished:
         record, done = replay(outcome.record, finishing.corrections)
         if done:
             flags[f"review_{done}"] += 1
-        personal = Counter[str]()
+        personal: Counter[str] | None = None
         if plan.privacy != "off" and plan.translation != "none":
             record, personal = screen(record)
             flags.update({f"{kind}_masked": count for kind, count in personal.items()})
@@ -166,7 +166,8 @@ def finish(finishing: Finishing, outcomes: Sequence[Outcome]) -> Finished:
             reason = f"personal_data: {', '.join(sorted(personal))}"
         if reason is None:
             kept.append(record)
-            flags.update({f"{UNTRANSLATED}{name.split('.')[0]}" for name in left})
+            if left:
+                flags.update({f"{UNTRANSLATED}{name.split('.')[0]}" for name in left})
             flags["asks_about_unseen"] += asks_about_unseen(record)
         else:
             rejected.append(Rejected(record, reason))
@@ -208,5 +209,6 @@ def _filter(plan: FinishPlan, outcome: Outcome, flags: Counter[str]) -> str | No
     if reason is None and mixed_register(view):
         flags["mixed_register"] += 1
     if reason is None:
-        flags.update(estimate.kind for estimate in estimates(view))
+        for estimate in estimates(view):
+            flags[estimate.kind] += 1
     return reason

@@ -6,7 +6,7 @@ import re
 
 from kollm.quality.flags import repeated_share
 from kollm.quality.view import View
-from kollm.translate.structure import STRUCTURES
+from kollm.translate.structure import STRUCTURES, may_hold_structure
 
 LONG_ENOUGH = 40
 SHORTEST, LONGEST = 0.2, 2.0
@@ -82,12 +82,14 @@ def cut_off(view: View) -> str | None:
 def structure_lost(view: View) -> str | None:
     """Code, an address, a formula or a slot of the English is not in the Korean as it was."""
     for name, english, text in view.compared():
-        pieces = [
-            piece
-            for structure in _MAY_LOSE
-            if any(needle in english for needle in structure.needles)
-            for piece in (english[start:end].strip() for start, end in structure.find(english))
-        ]
+        if not may_hold_structure(english):
+            continue
+        pieces: list[str] = []
+        for structure in _MAY_LOSE:
+            for needle in structure.needles:
+                if needle in english:
+                    pieces += [english[start:end].strip() for start, end in structure.find(english)]
+                    break
         squeezed = "".join(text.split()) if pieces else ""
         if any(not _is_kept(piece, text, squeezed) for piece in dict.fromkeys(pieces[:_MOST_LOOKED_UP])):
             return f"structure_lost: {name}"

@@ -16,6 +16,7 @@ Kind = Literal["answered", "doubtful"]
 FLAGGED = 0.5
 
 _READ = 2000
+_NUMBER = re.compile(r"\d+")
 _WORDS = 60
 _ASKS_IN_KOREAN = re.compile(
     r"[?？]|까\b|나요|는지|는가|인가|무엇|무슨|어떻게|어디|누구|언제|왜\b|얼마|어느|어떤|몇|알려|설명|말해|말하|답하|주세요|주십시오"
@@ -73,9 +74,11 @@ def doubtful(view: View) -> Estimate:
         if len(english) < LONG_ENOUGH:
             continue
         score = 0.0 if _SHORTEST <= len(text) / len(english) <= _LONGEST else 0.6
-        wanted = len(re.findall(r"\d+", english[:_READ]))
+        wanted = len(_NUMBER.findall(english[:_READ]))
         if wanted >= 2:
-            score = max(score, min(1.0, 1.5 * len(missing_numbers(english[:_READ], text)) / wanted))
+            known = view.missing_numbers.get(name) if len(english) <= _READ else None
+            missing = missing_numbers(english[:_READ], text) if known is None else known
+            score = max(score, min(1.0, 1.5 * len(missing) / wanted))
         if score > worst.score:
             worst = Estimate("doubtful", name, round(score, 2))
     return worst

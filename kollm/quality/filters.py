@@ -116,7 +116,10 @@ def drop_reason(view: View, filters: FilterSet) -> str | None:
     """
     if filters.sources is not None and view.record.source not in filters.sources:
         return None
-    return next((reason for rule in filters.rules if (reason := rule(view)) is not None), None)
+    for rule in filters.rules:
+        if (reason := rule(view)) is not None:
+            return reason
+    return None
 
 
 def paper_would_drop(view: View) -> bool:

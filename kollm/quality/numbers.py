@@ -77,7 +77,7 @@ def numbers_lost(view: View) -> str | None:
             continue
         if _is_rescaled(english, text):
             return f"numbers_changed: {name}"
-        lost = missing_numbers(english, text)
+        lost = view.missing_numbers[name] = missing_numbers(english, text)
         if any(len(number) >= 3 for number in lost) or 2 * len(lost) > len(_DIGITS.findall(english)):
             return f"numbers_lost: {name}"
         if lost and _is_changed(english, text, lost):

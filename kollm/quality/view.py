@@ -25,6 +25,9 @@ class View:
 
     Args:
         record: the Korean record; its `original`, where it has one, is the English.
+
+    Attributes:
+        missing_numbers: numbers of a field's English that its Korean lacks, by name of the field, for those looked up so far.
     """
 
     def __init__(self, record: Record) -> None:
@@ -32,6 +35,7 @@ class View:
         self.korean = {name: text for name, text in record.texts().items() if text and not text.isspace()}
         self.english = record.english().texts() if record.translated else {}
         self.left = record.provenance.route == "keep"
+        self.missing_numbers: dict[str, list[str]] = {}
 
     def prose(self, name: str) -> str:
         """A Korean field without code, formulas, URLs, quotations and identifiers."""

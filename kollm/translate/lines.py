@@ -132,6 +132,8 @@ def _kind(line: str, lettered: bool) -> str:
 
 
 def _is_lettered(text: str) -> bool:
+    if "\n" not in text:
+        return False  # a series has two lines
     labels = {match[1] for match in _LETTERED.finditer(text)}
     return any(beginning <= labels for beginning in _SERIES)
 

@@ -248,6 +248,8 @@ def _read_lines(element: ElementTree.Element, masked: Masked) -> list[str]:
 
 
 def _read_line(element: ElementTree.Element, line: MaskedLine) -> str:
+    if not line.originals and not len(element):  # most lines
+        return _sound([(element.text or "").strip()])
     originals = line.placeholders()
     parts, order = [element.text or ""], list[tuple[str, str]]()
     for item in element:
@@ -258,6 +260,15 @@ def _read_line(element: ElementTree.Element, line: MaskedLine) -> str:
         parts += [originals[number], item.tail or ""]
     _check_placeholders(order, line)
     parts[0], parts[-1] = parts[0].lstrip(), parts[-1].rstrip() if len(parts) > 1 else parts[0].strip()
+    return _sound(parts)
+
+
+def _sound(parts: Sequence[str]) -> str:
+    """A line's text from what stands before, in and between its placeholders, in turn.
+
+    Raises:
+        ValueError: it is more than one line, or nothing.
+    """
     if any("\n" in text for text in parts[::2]):
         raise ValueError("lines: one line came back as several")
     core = "".join(parts)

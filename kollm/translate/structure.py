@@ -287,7 +287,7 @@ def _found(text: str, numbers: bool) -> list[tuple[int, int, str]]:
     """Start, end and kind of each structure, not yet in order."""
     spans: list[tuple[int, int, str]] = []
     rest = text
-    for name, needles, find in STRUCTURES if _may_hold_structure(text) else ():
+    for name, needles, find in STRUCTURES if may_hold_structure(text) else ():
         for needle in needles:
             if needle in rest:
                 break
@@ -312,7 +312,7 @@ def _searched(text: str, numbers: bool) -> Iterator[tuple[str, re.Pattern[str]]]
         yield "number", NUMBER
 
 
-def _may_hold_structure(text: str) -> bool:
+def may_hold_structure(text: str) -> bool:
     """One cheap look for all needles together: half of the fields of instruction data hold none of them."""
     return bool(_MARKS.search(text)) or any(word in text for word in _WORDS)
 
