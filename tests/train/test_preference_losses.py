@@ -181,7 +181,8 @@ def same(first: tuple[float, dict[str, torch.Tensor]], second: tuple[float, dict
     assert first[0] == pytest.approx(second[0], rel=5e-6, abs=1e-6)
     assert first[1].keys() == second[1].keys() and len(first[1]) > 2
     for name, gradient in first[1].items():
-        assert torch.allclose(gradient, second[1][name], atol=1e-6), name
+        other = second[1][name]  # of all its values, since processors sum in different orders
+        assert float((gradient - other).norm()) <= 1e-5 * float(other.norm()) + 1e-6, name
     assert max(float(gradient.abs().max()) for gradient in first[1].values()) > 1e-4
 
 
