@@ -81,6 +81,7 @@ def _obey(line: str, talks: list[Talk]) -> str | None:
 
     from kollm.core.errors import InputError, KollmError
     from kollm.core.files import json_line
+    from kollm.core.lock import output_lock
 
     command, _, text = line.partition(" ")
     text = text.strip()
@@ -96,7 +97,7 @@ def _obey(line: str, talks: list[Talk]) -> str | None:
         elif command == "/save":
             if not text:
                 raise InputError("/save needs a file: /save talk.jsonl")
-            with Path(text).open("a", encoding="utf-8") as file:
+            with output_lock(Path(text), command="kollm chat"), Path(text).open("a", encoding="utf-8") as file:
                 file.writelines(json_line(talk.row()) for talk in talks)
             click.echo(f"saved to {text}")
         elif command in ("/edit", "/retry"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def import_(
     """Read recorded judgments in FILES, tell failures from scores, and write verdicts.jsonl (pairs beside it)."""
     from kollm.core.errors import InputError
     from kollm.core.files import ensure_folder, json_line, write_atomic
+    from kollm.core.lock import output_lock
     from kollm.judge.foreign.forms import import_files
     from kollm.judge.foreign.rows import Source
     from kollm.judge.foreign.table import axis_option, column_option
@@ -67,14 +69,17 @@ def import_(
     targets = [
         path for path, rows in ((output, found.verdicts), (pairs, found.pairs), (answers, found.answers)) if rows
     ]
-    for path in targets:
-        if path is not None and path.exists():
-            raise InputError(f"'{path}' is there already - choose another name, or remove it.")
-    ensure_folder(output.parent)
-    for path, rows in ((pairs, found.pairs), (answers, found.answers), (output, found.verdicts)):
-        if path is not None and rows:
-            ensure_folder(path.parent)
-            write_atomic(path, "".join(json_line(row.to_row()) for row in rows))
+    with ExitStack() as held:
+        for path in targets:
+            if path is not None:
+                held.enter_context(output_lock(path, command="kollm verdicts import"))
+                if path.exists():
+                    raise InputError(f"'{path}' is there already - choose another name, or remove it.")
+        ensure_folder(output.parent)
+        for path, rows in ((pairs, found.pairs), (answers, found.answers), (output, found.verdicts)):
+            if path is not None and rows:
+                ensure_folder(path.parent)
+                write_atomic(path, "".join(json_line(row.to_row()) for row in rows))
     _say(found, output, pairs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from kollm.answer.talk import Exchange, Talk
+from kollm.cli import main
+from kollm.cli.chat import _obey
+from kollm.core import lock
 from kollm.core.errors import InputError, StateError
 from kollm.core.lock import folder_lock, output_lock
 from kollm.core.ownership import foreign_files, list_files
@@ -101,6 +106,41 @@ def test_two_outputs_of_one_folder_are_written_at_once(tmp_path: Path, hold: lis
     hold.append(Holder("output_lock", tmp_path / "a.jsonl"))
     with output_lock(tmp_path / "b.jsonl", patience=0), output_lock(tmp_path / "b", patience=0):
         pass
+
+
+def test_a_saved_talk_and_imported_answers_wait_for_who_writes_there(
+    tmp_path: Path, hold: list[Holder], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lock, "PATIENCE", 0.1)
+    hold += [Holder("output_lock", tmp_path / name) for name in ("talk.jsonl", "answers.jsonl")]
+    _obey(f"/save {tmp_path / 'talk.jsonl'}", [Talk("", [Exchange("안녕?", "네.")])])
+    assert "Another kollm process" in capsys.readouterr().err and not (tmp_path / "talk.jsonl").exists()
+    (tmp_path / "rows.jsonl").write_text(
+        json.dumps({"id": "1", "question": "물은?", "answer": "네.", "score": 3}, ensure_ascii=False), encoding="utf-8"
+    )
+    table = [
+        "--form",
+        "table",
+        "--axis",
+        "quality=score:1-5",
+        "--map",
+        "response=answer",
+        "--map",
+        "instruction=question",
+    ]
+    named = [
+        "--system",
+        "a",
+        "--judge",
+        "b",
+        "-o",
+        str(tmp_path / "v.jsonl"),
+        "--answers",
+        str(tmp_path / "answers.jsonl"),
+    ]
+    with pytest.raises(SystemExit, match="1"):
+        main(["verdicts", "import", str(tmp_path / "rows.jsonl"), *table, *named])
+    assert "Another kollm process" in capsys.readouterr().err and not (tmp_path / "v.jsonl").exists()
 
 
 def test_a_link_to_an_output_is_that_output(tmp_path: Path, hold: list[Holder]) -> None:

@@ -324,6 +324,7 @@ def test_the_card_of_a_preference_adapter_tells_method_settings_and_held_out_fig
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     metrics["heldout"] |= {"accuracy": {"before": 0.5, "after": 0.75}, "margin": {"before": 0.0, "after": 1.25}}
+    metrics["heldout"]["reward_accuracy"], metrics["kl_to_reference"] = {"before": 0.5, "after": 0.625}, 0.0625
     write_json(folder / "metrics.json", metrics)
     push("adapter", folder, REPO, names=UNJUDGED)
     card = fetched("README.md")
@@ -333,3 +334,8 @@ def test_the_card_of_a_preference_adapter_tells_method_settings_and_held_out_fig
     )
     assert "0.5" in accuracy and "0.75" in accuracy and "of the 3 pairs" in accuracy
     assert "1.25" in margin
+    rewarded = next(line for line in card.splitlines() if "held-out reward accuracy" in line)
+    assert "0.5" in rewarded and "0.625" in rewarded
+    assert "| KL to the reference | 0.062 nats a token of its own answers" in card
+    assert "prefer the better of two Korean answers, by simple preference optimization," in card
+    assert "| pairs | " in card and "| rows | " not in card
