@@ -27,6 +27,8 @@ except ImportError as error:
 BODY_BYTES = 128 * 1024
 """Largest request body that DeepL takes (its documentation)."""
 MARGIN_BYTES = 2 * 1024
+MOST_BYTES = 32 << 20
+"""A longer answer is none: that to a full request is below a thirtieth of it."""
 INSTRUCTIONS = (
     "Translate into polite, formal Korean (존댓말) throughout, also where the English is casual.",
     "Write requests and instructions as polite requests ending in -세요 or -십시오, statements in -니다.",
@@ -214,10 +216,14 @@ class _OneRequest(HttpClient):  # type: ignore[misc]
             raise deepl.ConnectionException(f"no answer: {error}", should_retry=True) from error
 
     def _read(self, response: requests.Response) -> str:
-        """The whole body, within the time limit: that of `requests` is one of each read."""
-        deadline, parts = time.monotonic() + self._timeout, []
+        """The whole body, within the time limit, which in `requests` is one of each read, and MOST_BYTES."""
+        deadline, parts, size = time.monotonic() + self._timeout, [], 0
         while part := response.raw.read1(1 << 16, decode_content=True):
             parts.append(part)
+            size += len(part)
+            if size > MOST_BYTES:
+                response.close()
+                raise requests.exceptions.RequestException(f"it is longer than {MOST_BYTES >> 20} MiB")
             if time.monotonic() > deadline:
                 response.close()
                 raise requests.exceptions.ReadTimeout(f"not whole after {self._timeout:.0f} s")

@@ -17,6 +17,7 @@ from kollm.services.ledger import Ledger
 from kollm.services.ledger.transfer import export_ledger
 from kollm.services.retry import RetryPolicy
 from kollm.translate import Budget, Outcome, Router, make_translator, translate_records, translate_stream
+from kollm.translate import deepl as deepl_engine
 from kollm.translate.deepl import DeepLTranslator
 from tests.servers.deepl import KEY, DeepLServer, Fault
 from tests.servers.hanging import HangingServer
@@ -276,6 +277,17 @@ def test_retry_after_is_kept_to(server: DeepLServer, engine: Engine, ledger: Led
     outcomes = translate_records(rows(1), engine(backoff=0.0), ledger=ledger)
     assert time.monotonic() - started >= 0.3, "never sooner than the service asks"
     assert outcomes[0].reason is None and ledger.in_flight() == []
+
+
+def test_an_answer_that_is_too_long_is_not_read_to_its_end(
+    server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deepl_engine, "MOST_BYTES", 1 << 20)
+    server.state.spoil = lambda answers: [answers[0] + "가" * (1 << 20)] if len(server.state.requests) == 1 else answers
+    budget = Budget()
+    (outcome,) = translate_records(rows(1), engine(backoff=0.0), ledger=ledger, budget=budget)
+    assert outcome.reason is None and len(server.state.requests) == 2
+    assert budget.spending().lost.characters > 0, "what was answered may have been charged"
 
 
 def test_a_date_in_retry_after(server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows) -> None:
