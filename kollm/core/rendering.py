@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,10 @@ MOST_CHARACTERS = 16_000_000
 _CHILD = Path(__file__).with_name("render_child.py")
 
 
+_RENDERERS: weakref.WeakSet[Renderer] = weakref.WeakSet()
+"""Those that are in use: the cache below drops the oldest, and its process must not stay behind."""
+
+
 class Rendered(NamedTuple):
     """A template's text, and where its `generation` blocks stand in it."""
 
@@ -42,7 +47,7 @@ class Rendered(NamedTuple):
 
 
 class Renderer:
-    """One template in a process that ends with this one. It is started when it is first needed, and again after a bomb.
+    """One template in a process that ends with this object. It is started when it is first needed, and again after a bomb.
 
     Args:
         template: the Jinja text.
@@ -52,6 +57,11 @@ class Renderer:
         self.template = template
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
+        self._starter = os.getpid()
+        _RENDERERS.add(self)
+
+    def __del__(self) -> None:
+        self.close()
 
     def render(self, values: Mapping[str, Any], marks: bool = False) -> Rendered:
         """Render the template.
@@ -85,9 +95,9 @@ class Renderer:
                 self._start()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; one that forked from this one leaves it alone."""
         child, self._child = self._child, None
-        if child is not None:
+        if child is not None and self._starter == os.getpid():
             child.kill()
             with contextlib.suppress(OSError):
                 child.communicate()
@@ -122,8 +132,10 @@ class Renderer:
         except BrokenPipeError:
             raise self._bomb() from None
         data, deadline = bytearray(), time.monotonic() + MOST_WAIT
+        output = select.poll()  # select() itself refuses a process with more than a thousand open files
+        output.register(child.stdout, select.POLLIN)
         while not data.endswith(b"\n"):
-            ready, _, _ = select.select([child.stdout], [], [], max(deadline - time.monotonic(), 0))
+            ready = output.poll(max(deadline - time.monotonic(), 0) * 1000)
             chunk = os.read(child.stdout.fileno(), 1 << 20) if ready else b""
             if not chunk or len(data) > 8 * MOST_CHARACTERS:
                 raise self._bomb()
@@ -138,11 +150,15 @@ class Renderer:
         )
 
 
+@atexit.register
+def _close_all() -> None:
+    for renderer in list(_RENDERERS):
+        renderer.close()
+
+
 @functools.lru_cache(maxsize=4)
 def _renderer(template: str, _process: int) -> Renderer:
-    made = Renderer(template)
-    atexit.register(made.close)
-    return made
+    return Renderer(template)
 
 
 def check_foreign(template: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -53,6 +55,49 @@ def test_the_process_goes_on_after_a_refusal_and_anew_after_a_bomb(monkeypatch: 
     with pytest.raises(InputError):
         renderer.render({"n": 0})
     renderer.close()
+
+
+def test_many_templates_leave_no_process_behind() -> None:
+    renderers = [rendering._renderer(f"{number}", os.getpid()) for number in range(2)]
+    children = []
+    for renderer in renderers:
+        renderer.check()
+        assert renderer._child is not None
+        children.append(renderer._child)
+    del renderer, renderers
+    for number in range(2, 6):
+        rendering._renderer(f"{number}", os.getpid())  # four are kept, so that these push the two out
+    gc.collect()
+    assert [child.poll() for child in children] == [-signal.SIGKILL] * 2
+
+
+def test_a_fork_leaves_the_process_to_its_owner() -> None:
+    renderer = Renderer("{{ n }}")
+    assert renderer.render({"n": 1}).text == "1"
+    forked = os.fork()
+    if not forked:
+        renderer.close()
+        os._exit(0)
+    assert os.waitpid(forked, 0)[1] == 0
+    assert renderer.render({"n": 2}).text == "2"
+    renderer.close()
+
+
+def test_a_process_with_many_open_files_renders() -> None:
+    least = 1100
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 2 * least), hard), hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(least)]
+    try:
+        renderer = Renderer("{{ n }}")
+        assert renderer.render({"n": 1}).text == "1"
+        assert renderer._child is not None and renderer._child.stdout is not None
+        assert renderer._child.stdout.fileno() > 1024
+        renderer.close()
+    finally:
+        for number in opened:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("name", PromptTemplate.names())
