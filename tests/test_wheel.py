@@ -54,6 +54,12 @@ def test_the_wheel_carries_every_folder(unpacked: Path) -> None:
     assert list((unpacked / "kollm/_bundled/model_cards").iterdir())
 
 
+def test_the_wheel_installs_no_other_package(unpacked: Path) -> None:
+    """A package `tests` or `benchmarks` would stand in the way of a user's own."""
+    (about,) = unpacked.glob("kollm-*.dist-info")
+    assert {path.name for path in unpacked.iterdir()} == {"kollm", about.name}
+
+
 def test_the_wheel_finds_its_own_files(unpacked: Path) -> None:
     code = (
         "import kollm, kollm.core.resources as r; print(kollm.__file__); "
