@@ -21,15 +21,7 @@ try:
     import ray
     from datatrove.executor import ray as datatrove_ray
 
-    from kollm.dataset.executors.step import (
-        ClusterExecutor,
-        TaskStep,
-        chunked,
-        forget_running,
-        lost,
-        quiet_datatrove,
-        watched,
-    )
+    from kollm.dataset.executors import step
 except ModuleNotFoundError as error:
     raise MissingExtraError(error.name or "ray", "ray") from error
 
@@ -37,7 +29,7 @@ TRIES = 2
 """How often a task is handed to datatrove, which itself repeats what a dead worker leaves, three times."""
 
 
-class RayExecutor(ClusterExecutor):
+class RayExecutor(step.ClusterExecutor):
     """Runs tasks in Ray's workers.
 
     Args:
@@ -50,17 +42,17 @@ class RayExecutor(ClusterExecutor):
     def __init__(self, workers: int | None, settings: RaySettings) -> None:
         self._wanted, self._settings = workers, settings
         self._ours = False
-        quiet_datatrove()
+        step.quiet_datatrove()
 
     def _run(self, stage: Stage, todo: list[int]) -> None:
         for task in todo:
             forget_failure(stage, task)
         workers = self._connect(stage.folder)
-        with watched(stage, todo):
+        with step.watched(stage, todo):
             for attempt in range(TRIES):
-                if rest := lost(stage, todo):
-                    self._attempt(stage, chunked(rest, workers, single=attempt > 0), workers)
-        rest = lost(stage, todo)
+                if rest := step.lost(stage, todo):
+                    self._attempt(stage, step.chunked(rest, workers, single=attempt > 0), workers)
+        rest = step.lost(stage, todo)
         for task in rest:
             record_lost(
                 stage,
@@ -68,7 +60,7 @@ class RayExecutor(ClusterExecutor):
                 "Ray's worker ended each time before its task - it most likely needs more memory (mem_per_cpu_gb in "
                 "--executor-settings).",
             )
-        forget_running(stage, rest)
+        step.forget_running(stage, rest)
         raise_failed(stage)
 
     def close(self) -> None:
@@ -113,7 +105,7 @@ class RayExecutor(ClusterExecutor):
 
     def _attempt(self, stage: Stage, chunks: Sequence[Sequence[int]], workers: int) -> None:
         executor = datatrove_ray.RayPipelineExecutor(
-            [TaskStep(stage, chunks)],
+            [step.TaskStep(stage, chunks)],
             tasks=len(chunks),
             workers=workers,
             cpus_per_task=self._settings.cpus_per_task,

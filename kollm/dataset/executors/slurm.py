@@ -24,16 +24,7 @@ from kollm.dataset.executors.task import forget_failure, missing, raise_failed, 
 try:
     from datatrove.executor.slurm import SlurmPipelineExecutor
 
-    from kollm.dataset.executors.step import (
-        ClusterExecutor,
-        TaskStep,
-        chunked,
-        forget_running,
-        lost,
-        quiet_datatrove,
-        running_note,
-        watched,
-    )
+    from kollm.dataset.executors import step
 except ModuleNotFoundError as error:
     raise MissingExtraError("datatrove", "scale") from error
 
@@ -46,7 +37,7 @@ _NEVER = ("held", "BadConstraints", "InvalidAccount", "InvalidQOS", "PartitionTi
 """Reasons of waiting that no waiting ends."""
 
 
-class SlurmExecutor(ClusterExecutor):
+class SlurmExecutor(step.ClusterExecutor):
     """Runs tasks as Slurm jobs.
 
     The jobs of a stage have a name of their own: a process that was killed leaves them at work, and the next one finds
@@ -74,13 +65,13 @@ class SlurmExecutor(ClusterExecutor):
             raise InputError(
                 f"The partition '{settings.partition}' does not exist on this cluster - it has: {', '.join(partitions)}."
             )
-        quiet_datatrove()
+        step.quiet_datatrove()
 
     def _run(self, stage: Stage, todo: list[int]) -> None:
         keep_private(stage.folder)
         name = job_name_of(stage)
         try:
-            with watched(stage, todo, self._settings.poll_seconds):
+            with step.watched(stage, todo, self._settings.poll_seconds):
                 if _jobs(name):
                     say(f"{stage.name}: jobs of an earlier start are at work ({name}); waiting for them.")
                     self._wait(stage, name)
@@ -88,7 +79,7 @@ class SlurmExecutor(ClusterExecutor):
                 for task in todo:
                     forget_failure(stage, task)
                 for attempt in range(TRIES):
-                    if rest := lost(stage, todo):
+                    if rest := step.lost(stage, todo):
                         self._attempt(stage, rest, last=attempt == TRIES - 1)
         except KeyboardInterrupt:
             _ask("scancel", "-n", name, "-u", getpass.getuser())
@@ -99,7 +90,7 @@ class SlurmExecutor(ClusterExecutor):
         """As Executor."""
 
     def _attempt(self, stage: Stage, tasks: Sequence[int], last: bool) -> None:
-        chunks = chunked(tasks, self._workers, single=last)
+        chunks = step.chunked(tasks, self._workers, single=last)
         logs = stage.folder / "slurm" / stage.name
         array = _array(stage, chunks, self._workers, self._settings, logs)
         try:
@@ -110,9 +101,9 @@ class SlurmExecutor(ClusterExecutor):
             ) from error
         self._wait(stage, job_name_of(stage))
         deadline = time.monotonic() + self._settings.visible_seconds
-        while lost(stage, tasks) and time.monotonic() < deadline:
+        while step.lost(stage, tasks) and time.monotonic() < deadline:
             time.sleep(0.2)
-        rest = lost(stage, tasks)
+        rest = step.lost(stage, tasks)
         if rest and not any(logs.glob("*.out")):
             raise StateError(
                 f"Slurm's jobs ended, and nothing of them is to be seen in '{stage.folder}' - name an output on a disk that "
@@ -121,9 +112,9 @@ class SlurmExecutor(ClusterExecutor):
         if last:
             for task in rest:
                 place = next(index for index, chunk in enumerate(chunks) if task in chunk)
-                job = running_note(stage, task).get("job") or f"{array.job_id}_{place}"
+                job = step.running_note(stage, task).get("job") or f"{array.job_id}_{place}"
                 record_lost(stage, task, *_last_word(job, logs / f"{job}.out"))
-        forget_running(stage, rest)
+        step.forget_running(stage, rest)
 
     def _wait(self, stage: Stage, name: str) -> None:
         """Wait until no job of that name is left.
@@ -173,7 +164,7 @@ def _array(
     here = Path(sys.executable).parent
     more = {"account": settings.account} if settings.account else {}
     return TaskArray(
-        [TaskStep(stage, chunks)],
+        [step.TaskStep(stage, chunks)],
         tasks=len(chunks),
         time=settings.time,
         partition=settings.partition,
