@@ -112,8 +112,8 @@ class Translator(Protocol):
         base_url: where a service is asked; empty for none.
         model: model that translates; empty where there is no choice.
         options: JSON-able; all else that changes a translation. No account keys.
-        kept: True if answers go to the ledger and count against caps; an engine without, which is asked for nothing but
-            its answers, works in each worker of a build.
+        kept: True if answers go to the ledger and count against caps. An engine that keeps none costs nothing: it is asked in
+            each worker of a build, or in the building process where it cannot be pickled.
         books_itself: True if the engine writes the ledger and keeps the cap on cost by itself (through chat.py).
         markup: True if the engine takes XML documents with placeholders; False if it takes plain fields.
         limits: how it may be called.

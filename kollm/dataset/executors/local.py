@@ -13,10 +13,10 @@ from collections import Counter
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import NamedTuple
 
-from kollm.core.errors import KollmError, StateError
+from kollm.core.errors import InputError, KollmError, StateError
 from kollm.core.progress import Progress, say
 from kollm.dataset.executors import Stage
-from kollm.dataset.executors.task import begin, forget_failure, raise_failed, record_lost, run_task
+from kollm.dataset.executors.task import begin, forget_failure, pack, raise_failed, record_lost, run_task
 
 TRIES = 2
 """How often a task is begun whose process is killed: the second death is hardly an accident."""
@@ -47,14 +47,8 @@ class LocalExecutor:
         for task in todo:
             forget_failure(stage, task)
         with Progress(stage.name, len(todo), "tasks") as progress:
-            count = min(self._wanted, len(todo))
-            packed = pickle.dumps(stage) if count > 1 else b""
-            if count > 1 and b"__main__" in packed:
-                say(
-                    "What this build uses is defined in the running script: a worker cannot import it, so none is started."
-                )
-                count = 1
-            if count > 1:
+            packed = self._packed(stage) if min(self._wanted, len(todo)) > 1 else None
+            if packed is not None:
                 self._share(stage, packed, todo, progress)
             else:
                 for task in todo:
@@ -65,6 +59,20 @@ class LocalExecutor:
     def close(self) -> None:
         """As Executor."""
         _end(self._workers)
+
+    def _packed(self, stage: Stage) -> bytes | None:
+        """A stage for the workers; None where they cannot have it, which is said once, and this process does all."""
+        try:
+            packed = pack(stage)
+        except InputError as error:
+            why = str(error).partition(" - ")[0]
+        else:
+            if b"__main__" not in packed:
+                return packed
+            why = "What this build uses is defined in the running script, which a worker cannot import"
+        say(f"{why}: this process does all by itself.")
+        self._wanted = 1
+        return None
 
     def _share(self, stage: Stage, packed: bytes, todo: list[int], progress: Progress) -> None:
         waiting, deaths = todo[::-1], Counter[int]()

@@ -21,7 +21,7 @@ from kollm.core.progress import Progress
 from kollm.core.version import __version__
 from kollm.dataset.executors import Stage
 from kollm.dataset.executors.local import LocalExecutor
-from kollm.dataset.executors.task import begin, failures, missing, read_note, record_lost, run_task
+from kollm.dataset.executors.task import begin, failures, missing, pack, read_note, record_lost, run_task
 
 CHUNKS = 2
 """Jobs a worker: enough that all end at about the same time, few enough that starting them costs little."""
@@ -41,7 +41,7 @@ class TaskStep(PipelineStep):  # type: ignore[misc]
         self.folder = str(stage.folder)
         self.chunks = [list(chunk) for chunk in chunks]
         self.version = __version__
-        self.packed = pickle.dumps(stage)
+        self.packed = pack(stage)
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         """Run the chunk with the number `rank`.

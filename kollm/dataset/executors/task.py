@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
 import threading
 import time
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.core import errors
-from kollm.core.errors import KollmError, StateError, one_line
+from kollm.core.errors import InputError, KollmError, StateError, one_line
 from kollm.core.files import disk_errors
 from kollm.dataset.executors import Stage
 
@@ -55,6 +56,21 @@ def begin(stage: Stage, executor: str) -> list[int]:
     if not about.is_file():
         _write(about, {"tasks": stage.tasks, "executor": executor, "started": time.time()})
     return missing(stage)
+
+
+def pack(stage: Stage) -> bytes:
+    """A stage as bytes that a worker reads.
+
+    Raises:
+        InputError: something in it, a translator of one's own for instance, cannot go to a worker.
+    """
+    try:
+        return pickle.dumps(stage)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        raise InputError(
+            f"What this build uses cannot go to a worker ({error}) - have it hold nothing that cannot be pickled, such as an "
+            "open connection, or build with the executor 'local'."
+        ) from error
 
 
 def missing(stage: Stage) -> list[int]:

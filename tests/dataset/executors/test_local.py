@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from kollm.core.errors import InputError, StateError
 from kollm.dataset.executors.local import LocalExecutor
+from kollm.dataset.executors.step import TaskStep
 from tests.dataset.executors import toy
 
 
@@ -74,6 +76,23 @@ def test_a_killed_worker_is_replaced_and_a_task_that_kills_twice_fails_alone(tmp
         LocalExecutor(2).run(toy.stage(tmp_path, toy.die))
     assert sorted(toy.results(tmp_path)) == [0, 1, 2, 4, 5]
     assert toy.results(tmp_path)[2] == toy.EXPECTED[2]
+
+
+def test_what_cannot_be_pickled_is_done_in_this_process_and_goes_to_no_cluster(tmp_path, capsys):
+    lock = threading.Lock()
+
+    def work(folder, task):
+        with lock:
+            return toy.write(folder, task)
+
+    executor = LocalExecutor(2)
+    for name in ("first", "second"):
+        executor.run(toy.stage(tmp_path / name, work))
+        assert toy.results(tmp_path / name) == toy.EXPECTED
+        assert {line.split()[1] for line in (tmp_path / name / "runs").read_text().splitlines()} == {str(os.getpid())}
+    assert capsys.readouterr().err.count("cannot go to a worker") == 1
+    with pytest.raises(InputError, match=r"cannot go to a worker \(.*\) - have it hold nothing that cannot be pickled"):
+        TaskStep(toy.stage(tmp_path / "third", work), [[0]])
 
 
 _PROGRAM = """

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from kollm.cli import cli
-from kollm.core.errors import KollmError
+from kollm.core.errors import InputError, KollmError
 from kollm.dataset.executors import status as status_module
 from kollm.dataset.executors.local import LocalExecutor
 from kollm.dataset.executors.status import read_status
@@ -64,3 +64,9 @@ def test_a_folder_without_a_build(tmp_path):
 def test_a_built_dataset(tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
     assert show(tmp_path).output == f"{tmp_path} is built; nothing is under way.\n"
+
+
+def test_another_users_build_is_told_from_none(folder, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InputError, match=r"The work folder '.*' is closed to you - ask the user who builds there\."):
+        read_status(folder)
