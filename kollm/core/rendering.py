@@ -57,7 +57,7 @@ class Renderer:
         self.template = template
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
-        self._starter = os.getpid()
+        self._starter = 0
         _RENDERERS.add(self)
 
     def __del__(self) -> None:
@@ -105,6 +105,7 @@ class Renderer:
     def _start(self) -> subprocess.Popen[bytes]:
         limits = [str(MOST_SECONDS), str(MOST_MEMORY), str(MOST_CHARACTERS)]
         quiet = {**os.environ, "TRANSFORMERS_VERBOSITY": "critical", "OMP_NUM_THREADS": "1"}
+        self._starter = os.getpid()
         self._child = subprocess.Popen(
             [sys.executable, str(_CHILD), *limits],
             stdin=subprocess.PIPE,

@@ -118,29 +118,14 @@ def test_a_saved_talk_and_imported_answers_wait_for_who_writes_there(
     (tmp_path / "rows.jsonl").write_text(
         json.dumps({"id": "1", "question": "물은?", "answer": "네.", "score": 3}, ensure_ascii=False), encoding="utf-8"
     )
-    table = [
-        "--form",
-        "table",
-        "--axis",
-        "quality=score:1-5",
-        "--map",
-        "response=answer",
-        "--map",
-        "instruction=question",
-    ]
-    named = [
-        "--system",
-        "a",
-        "--judge",
-        "b",
-        "-o",
-        str(tmp_path / "v.jsonl"),
-        "--answers",
-        str(tmp_path / "answers.jsonl"),
-    ]
+    table = (
+        "--form table --axis quality=score:1-5 --map response=answer --map instruction=question --system a --judge b"
+    )
+    outputs = ["-o", str(tmp_path / "v.jsonl"), "--answers", str(tmp_path / "answers.jsonl")]
     with pytest.raises(SystemExit, match="1"):
-        main(["verdicts", "import", str(tmp_path / "rows.jsonl"), *table, *named])
-    assert "Another kollm process" in capsys.readouterr().err and not (tmp_path / "v.jsonl").exists()
+        main(["verdicts", "import", str(tmp_path / "rows.jsonl"), *table.split(), *outputs])
+    said = capsys.readouterr().err
+    assert "Another kollm process" in said and "answers.jsonl'" in said and not (tmp_path / "v.jsonl").exists()
 
 
 def test_a_link_to_an_output_is_that_output(tmp_path: Path, hold: list[Holder]) -> None:
