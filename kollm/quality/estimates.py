@@ -9,7 +9,7 @@ import re
 from typing import Literal, NamedTuple
 
 from kollm.quality.completeness import LONG_ENOUGH
-from kollm.quality.numbers import missing_numbers
+from kollm.quality.numbers import missing_numbers, numbers_of
 from kollm.quality.view import View
 
 Kind = Literal["answered", "doubtful"]
@@ -76,8 +76,8 @@ def doubtful(view: View) -> Estimate:
         score = 0.0 if _SHORTEST <= len(text) / len(english) <= _LONGEST else 0.6
         wanted = len(_NUMBER.findall(english[:_READ]))
         if wanted >= 2:
-            known = view.missing_numbers.get(name) if len(english) <= _READ else None
-            missing = missing_numbers(english[:_READ], text) if known is None else known
+            whole = len(english) <= _READ
+            missing = numbers_of(view, name) if whole else missing_numbers(english[:_READ], text)
             score = max(score, min(1.0, 1.5 * len(missing) / wanted))
         if score > worst.score:
             worst = Estimate("doubtful", name, round(score, 2))

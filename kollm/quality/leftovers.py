@@ -63,9 +63,8 @@ _DECLINES_IN_ENGLISH = re.compile(
 def broken_placeholder(view: View) -> str | None:
     """A mark that stood for code in the translation is still there."""
     for name, text in view.korean.items():
-        if not any(map(text.__contains__, _MASK_SIGNS)):
-            continue
-        if _MASKS.search(text) and not _MASKS.search(view.english.get(name, "")):
+        found = any(mark in text for mark in _MASK_SIGNS) and _MASKS.search(text)
+        if found and not _MASKS.search(view.english.get(name, "")):
             return f"broken_placeholder: {name}"
     return None
 

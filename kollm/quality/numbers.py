@@ -77,12 +77,19 @@ def numbers_lost(view: View) -> str | None:
             continue
         if _is_rescaled(english, text):
             return f"numbers_changed: {name}"
-        lost = view.missing_numbers[name] = missing_numbers(english, text)
+        lost = numbers_of(view, name)
         if any(len(number) >= 3 for number in lost) or 2 * len(lost) > len(_DIGITS.findall(english)):
             return f"numbers_lost: {name}"
         if lost and _is_changed(english, text, lost):
             return f"numbers_changed: {name}"
     return None
+
+
+def numbers_of(view: View, name: str) -> list[str]:
+    """`missing_numbers` of a field that was translated, looked for once a view."""
+    if name not in view.missing_numbers:
+        view.missing_numbers[name] = missing_numbers(view.english[name], view.korean[name])
+    return view.missing_numbers[name]
 
 
 def missing_numbers(english: str, korean: str) -> list[str]:
