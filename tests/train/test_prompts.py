@@ -19,8 +19,6 @@ from kollm.train.prompts import make_encoder, prove
 from tests.train.templates import KOREAN, tokenizer_for, trl_templates
 
 FAMILIES = {**trl_templates(), **KOREAN}
-BY_FAMILY = pytest.mark.parametrize("name", sorted(FAMILIES), scope="module")
-"""All tests of a family one after the other: they share the process in which its template is rendered."""
 SINGLE = Record("r-1", "own", "질문 하나 abc", "", "대답 하나 xyz")
 TALK = Record("r-2", "own", "질문 셋", "", "대답 셋", (("질문 하나", "대답 하나"), ("질문 둘", "대답 둘")))
 CASES = {
@@ -65,7 +63,7 @@ def common(first: str, second: str) -> str:
     return first[:length]
 
 
-@BY_FAMILY
+@pytest.mark.parametrize("name", sorted(FAMILIES))
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_ids_are_those_of_the_server_and_each_answer_is_learned_with_its_end(name: str, case: str) -> None:
     tokenizer = tokenizer_for(FAMILIES[name])
@@ -107,7 +105,7 @@ def test_ids_are_those_of_the_server_and_each_answer_is_learned_with_its_end(nam
     assert all(text in everything for text in record.texts().values())
 
 
-@BY_FAMILY
+@pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_names_of_special_tokens_in_a_row_stay_text(name: str) -> None:
     tokenizer = tokenizer_for(FAMILIES[name])
     encoder = make_encoder("auto", tokenizer)
@@ -121,7 +119,7 @@ def test_names_of_special_tokens_in_a_row_stay_text(name: str) -> None:
     assert f"대답 {named} 셋" in text
 
 
-@BY_FAMILY
+@pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_an_input_is_never_lost(name: str) -> None:
     tokenizer = tokenizer_for(FAMILIES[name])
     encoder = make_encoder("auto", tokenizer)
