@@ -66,20 +66,21 @@ def import_(
     ]
     found = import_files(sources, form)
     pairs = output.with_name("pairs.jsonl" if output.name == "verdicts.jsonl" else f"{output.stem}.pairs.jsonl")
-    targets = [
-        path for path, rows in ((output, found.verdicts), (pairs, found.pairs), (answers, found.answers)) if rows
-    ]
+    contents = {  # the verdicts last: with them the import is done
+        path: "".join(json_line(row.to_row()) for row in rows)
+        for path, rows in ((pairs, found.pairs), (answers, found.answers), (output, found.verdicts))
+        if path is not None and rows
+    }
     with ExitStack() as held:
-        for path in targets:
-            if path is not None:
-                held.enter_context(output_lock(path, command="kollm verdicts import"))
-                if path.exists():
-                    raise InputError(f"'{path}' is there already - choose another name, or remove it.")
+        for path, content in contents.items():
+            held.enter_context(output_lock(path, command="kollm verdicts import"))
+            # What an import that was cut off has written stands in nobody's way.
+            if path.exists() and (path == output or path.read_text(encoding="utf-8") != content):
+                raise InputError(f"'{path}' is there already - choose another name, or remove it.")
         ensure_folder(output.parent)
-        for path, rows in ((pairs, found.pairs), (answers, found.answers), (output, found.verdicts)):
-            if path is not None and rows:
-                ensure_folder(path.parent)
-                write_atomic(path, "".join(json_line(row.to_row()) for row in rows))
+        for path, content in contents.items():
+            ensure_folder(path.parent)
+            write_atomic(path, content)
     _say(found, output, pairs)
 
 

@@ -128,6 +128,31 @@ def test_a_saved_talk_and_imported_answers_wait_for_who_writes_there(
     assert "Another kollm process" in said and "answers.jsonl'" in said and not (tmp_path / "v.jsonl").exists()
 
 
+def test_an_import_that_was_cut_off_is_run_again_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, output, answers = tmp_path / "rows.jsonl", tmp_path / "v.jsonl", tmp_path / "answers.jsonl"
+    rows.write_text(json.dumps({"id": "1", "question": "물은?", "answer": "네.", "score": 3}), encoding="utf-8")
+    table = (
+        "--form table --axis quality=score:1-5 --map response=answer --map instruction=question --system a --judge b"
+    )
+    command = ["verdicts", "import", str(rows), *table.split(), "-o", str(output), "--answers", str(answers)]
+
+    def run() -> object:
+        try:
+            main(command)
+        except SystemExit as ended:
+            return ended.code
+        return 0
+
+    assert run() == 0
+    whole = output.read_bytes(), answers.read_bytes()
+    output.unlink()  # as a kill before the last file leaves it
+    assert run() == 0 and (output.read_bytes(), answers.read_bytes()) == whole
+    assert run() == 1 and "v.jsonl' is there already" in capsys.readouterr().err
+    output.unlink()
+    answers.write_text("mine", encoding="utf-8")
+    assert run() == 1 and answers.read_text(encoding="utf-8") == "mine"
+
+
 def test_a_link_to_an_output_is_that_output(tmp_path: Path, hold: list[Holder]) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
