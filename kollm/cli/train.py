@@ -375,13 +375,12 @@ def _smoke(recipe: Recipe, output: Path | None) -> None:
     started = time.monotonic()
     from kollm.train.smoke import smoke as run_smoke
 
-    metrics = run_smoke(recipe, output)
-    losses = ", ".join(f"{entry['loss']:.3f}" for entry in metrics["history"])
-    trained = metrics["model"]["trainable_parameters"]
-    click.echo(
-        f"smoke: {recipe.name} trains ({recipe.adapter.method}, {recipe.quantization}, {trained:,} parameters): "
-        f"loss {losses} in {time.monotonic() - started:.0f} s"
-    )
+    for method, metrics in run_smoke(recipe, output).items():
+        losses = ", ".join(f"{entry['loss']:.3f}" for entry in metrics["history"])
+        trained = metrics["model"]["trainable_parameters"]
+        told = f"{method}, {recipe.adapter.method}, {recipe.quantization}, {trained:,} parameters"
+        click.echo(f"smoke: {recipe.name} trains ({told}): loss {losses}")
+    click.echo(f"smoke: {time.monotonic() - started:.0f} s")
 
 
 def _sweep(sweep: str | None, output: Path) -> list[tuple[tuple[str, ...], Path]]:

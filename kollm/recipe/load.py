@@ -14,9 +14,12 @@ from pydantic import BaseModel, ValidationError
 
 from kollm.core.errors import InputError, RecipeError, did_you_mean
 from kollm.core.files import read_text
-from kollm.core.reading import parse_yaml, shown
+from kollm.core.reading import parse_yaml, shown, validated
 from kollm.core.resources import resource_folder
 from kollm.recipe.schema import Recipe
+
+STEP_KEYS = ("method", "trainer", "global_batch_size")
+"""Keys of a recipe's section `preference` that the training on its pairs depends on."""
 
 
 def recipe_names() -> list[str]:
@@ -302,3 +305,19 @@ def _known_keys(location: Sequence[Any]) -> list[str]:
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), Recipe)
     return list(model.model_fields)
+
+
+def preferring(recipe: Recipe) -> Recipe:
+    """The recipe of the training on pairs: base, prompt and adapter stay, method and trainer are those of the step.
+
+    Args:
+        recipe: one with a section `preference`.
+
+    Raises:
+        InputError: the trainer has a key that the method does not take.
+    """
+    assert recipe.preference is not None
+    values = recipe.model_dump(mode="json", exclude={"origins", "early_stopping"})
+    step = recipe.preference.model_dump(mode="json", include=set(STEP_KEYS))
+    what_to_do = "see `kollm recipe show`"
+    return validated(Recipe, {**values, **step, "preference": None}, f"Recipe {recipe.name}: preference", what_to_do)

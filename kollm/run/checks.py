@@ -26,10 +26,10 @@ from kollm.dataset.given import is_own
 from kollm.quality.filters import FILTERS
 from kollm.recipe.bases import BASES, facts_from_config
 from kollm.recipe.engines import ENGINES
+from kollm.recipe.load import preferring
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Judge, Recipe, Source
 from kollm.run.destinations import destinations
-from kollm.run.preferences import preferring
 from kollm.run.stage import RunOptions
 from kollm.run.stages import stages_of
 from kollm.services.ledger import default_path

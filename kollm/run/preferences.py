@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from kollm.core.files import ensure_folder, file_sha256
-from kollm.core.reading import validated
 from kollm.core.records import Record, text_sha256
 from kollm.core.results import read_metrics_file
 from kollm.dataset.folder import dataset_fingerprint, read_records
@@ -13,6 +12,7 @@ from kollm.dataset.pairs.choosing import Limits
 from kollm.dataset.pairs.given import SAMPLES
 from kollm.dataset.pairs.make import make_pairs
 from kollm.dataset.pairs.settings import PairSettings
+from kollm.recipe.load import STEP_KEYS, preferring
 from kollm.recipe.schema import PreferenceStep, Recipe
 from kollm.run.answers import PREFERRED, Decoding, answer, judge_file
 from kollm.run.data import tasks_to_look_for
@@ -25,25 +25,12 @@ RECIPE = "preferred.recipe.yaml"
 PAIRS = "pairs"
 _SAMPLE_KEYS = ("samples", "prompts", "preset", "max_new_tokens")
 _PAIR_KEYS = ("axis", "margin", "agreement", "max_length_ratio", "balance_length", "take", "allow_cut")
-_TRAINED_KEYS = ("method", "trainer", "global_batch_size")
 
 
 def step_of(recipe: Recipe) -> PreferenceStep:
     """The recipe's section `preference`, of a run that has these stages."""
     assert recipe.preference is not None
     return recipe.preference
-
-
-def preferring(recipe: Recipe) -> Recipe:
-    """The recipe of the training on pairs: base, prompt and adapter stay, method and trainer are those of the step.
-
-    Raises:
-        InputError: the trainer has a key that the method does not take.
-    """
-    values = recipe.model_dump(mode="json", exclude={"origins", "early_stopping"})
-    step = step_of(recipe).model_dump(mode="json", include=set(_TRAINED_KEYS))
-    what_to_do = "see `kollm recipe show`"
-    return validated(Recipe, {**values, **step, "preference": None}, f"Recipe {recipe.name}: preference", what_to_do)
 
 
 def samples_inputs(run: Run) -> dict[str, Any]:
@@ -131,7 +118,7 @@ def pair_samples(run: Run) -> StageResult:
 
 def preferred_inputs(run: Run) -> dict[str, Any]:
     return {
-        "preference": step_of(run.recipe).model_dump(mode="json", include=set(_TRAINED_KEYS)),
+        "preference": step_of(run.recipe).model_dump(mode="json", include=set(STEP_KEYS)),
         "adapter": run.results["adapter"].fingerprint,
         "pairs": run.results["pairs"].fingerprint,
     }

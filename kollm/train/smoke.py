@@ -23,7 +23,7 @@ from kollm.dataset.preferences import preference_table
 from kollm.dataset.tables import to_table
 from kollm.recipe.bases import DIFFERENT
 from kollm.recipe.chat import CHAT
-from kollm.recipe.load import parse_recipe
+from kollm.recipe.load import parse_recipe, preferring
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe, ToyBase
 from kollm.sources import SAMPLE, read_source
@@ -47,12 +47,15 @@ _TRAINER = {
 _SOURCES = ("gpt4_llm", "dolly", "sharegpt")
 
 
-def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, Any]:
-    """Train the recipe in small and return its metrics.
+def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Train the recipe in small: where it goes on to preferences, that training too, from the first one's adapter.
 
     Args:
         recipe: any recipe.
-        output: where the adapter is kept; None for nowhere.
+        output: where the last training's adapter is kept; None for nowhere.
+
+    Returns:
+        The metrics of each training, by its method.
 
     Raises:
         KollmError: what would have stopped the real training too.
@@ -62,12 +65,6 @@ def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         rows = _rows()
-        with DatasetWriter(folder / "dataset") as writer:
-            if recipe.method == "sft":
-                writer.write(Part("sample", "train"), to_table(rows))
-            else:
-                writer.write(Part(PREFERENCES, "train"), preference_table(_pairs(rows)))
-            writer.publish({"sources": list(_SOURCES)}, "Rows of kollm's sample, for a smoke run.")
         architecture = architecture_of(recipe)
         config = None if architecture in ARCHITECTURES else _config(recipe, architecture)
         wording = [*prompt_texts(recipe), *answer_texts(rows)]
@@ -81,12 +78,28 @@ def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, Any]:
             config=config,
             chat=_is_chat(recipe),
         )
-        adapter = folder / "adapter"
-        train_recipe(_small(recipe, name), str(folder / "dataset"), adapter, base=folder / "base")
-        metrics: dict[str, Any] = read_json(adapter / "metrics.json")
+        found: dict[str, dict[str, Any]] = {}
+        start: Path | None = None
+        for trained in (recipe, *([preferring(recipe)] if recipe.preference is not None else [])):
+            small, adapter = _small(trained, name), folder / f"adapter-{trained.method}"
+            train_recipe(small, _dataset(trained, rows, folder), adapter, base=folder / "base", start=start)
+            found[trained.method] = read_json(adapter / "metrics.json")
+            start = adapter
         if output is not None:
             shutil.copytree(adapter, output, dirs_exist_ok=True)
-    return metrics
+    return found
+
+
+def _dataset(recipe: Recipe, rows: Sequence[Record], folder: Path) -> str:
+    """A dataset folder of the rows, or of pairs of them, as the method takes it."""
+    place = folder / f"dataset-{recipe.method}"
+    with DatasetWriter(place) as writer:
+        if recipe.method == "sft":
+            writer.write(Part("sample", "train"), to_table(rows))
+        else:
+            writer.write(Part(PREFERENCES, "train"), preference_table(_pairs(rows)))
+        writer.publish({"sources": list(_SOURCES)}, "Rows of kollm's sample, for a smoke run.")
+    return str(place)
 
 
 def _is_chat(recipe: Recipe) -> bool:

@@ -58,7 +58,7 @@ def test_it_trains_in_small_on_the_right_tokens(name: str, monkeypatch: pytest.M
 
     monkeypatch.setattr("kollm.train.material.tokenise_parts", tokenise)
     recipe = override(load_recipe(name), ["quantization=none", "base.dtype=float32"])
-    metrics = smoke(recipe)
+    metrics = smoke(recipe)["sft"]
     assert metrics["steps"] == 5
     assert metrics["model"]["trainable_parameters"] > 0
     ((rows, tokenizer),) = seen

@@ -1,11 +1,15 @@
 """Any recipe in small: the adapter, the quantisation and the architecture are its own."""
 
+import math
+
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from kollm.cli import cli
 from kollm.core.errors import InputError
 from kollm.recipe.load import load_recipe, recipe_names
+from kollm.recipe.methods import METHODS
 from kollm.train.smoke import STEPS, smoke
 
 VARIANTS = [
@@ -19,10 +23,27 @@ VARIANTS = [
 
 @pytest.mark.parametrize(("name", "overrides"), VARIANTS)
 def test_smoke(name, overrides, tmp_path):
-    metrics = smoke(load_recipe(name, overrides), tmp_path / "adapter")
+    metrics = smoke(load_recipe(name, overrides), tmp_path / "adapter")["sft"]
     assert metrics["steps"] == len(metrics["history"]) == STEPS
     assert metrics["heldout"]["after"] != metrics["heldout"]["before"]
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto", "orpo", "simpo"])
+def test_a_recipe_that_goes_on_to_preferences_smokes_both_trainings(method, tmp_path):
+    overrides = ["quantization=none", "base.dtype=float32", f"preference.method={method}"]
+    recipe = load_recipe("kullm-polyglot-5.8b-dpo", overrides)
+    found = smoke(recipe, tmp_path / "adapter")
+    assert list(found) == ["sft", method]
+    metrics = found[method]
+    assert metrics["steps"] == len(metrics["history"]) == STEPS and metrics["heldout"]["rows"] > 0
+    assert metrics["heldout"]["margin"]["after"] != metrics["heldout"]["margin"]["before"]
+    if METHODS[method].reference:  # the adapter of the first training is the start and the reference
+        assert metrics["heldout"]["margin"]["before"] == 0
+    if method == "dpo":
+        assert metrics["history"][0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    recipe_kept = yaml.safe_load((tmp_path / "adapter" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert recipe_kept["method"] == method, "what is kept is the last training's"
 
 
 def test_a_folder_in_use_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
