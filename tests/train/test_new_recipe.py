@@ -181,4 +181,4 @@ def test_trls_options_are_overrides_of_the_recipe(base: Path, tmp_path: Path) ->
 def test_a_smoke_run_of_a_base_without_a_recipe(base: Path) -> None:
     result = CliRunner().invoke(cli, ["train", "--base", str(base), "--smoke"])
     assert result.exit_code == 0, result.output
-    assert "tiny-qwen3 trains (lora, none" in result.output
+    assert "tiny-qwen3 trains (sft, lora, none" in result.output
