@@ -14,7 +14,7 @@ from kollm.core.records import Record
 from kollm.dataset.tables import to_table
 from kollm.quality.estimates import estimates
 from kollm.quality.filters import FILTERS, drop_reason, find_filters, mixed_register, paper_would_drop
-from kollm.quality.leaks import Tasks, row_text
+from kollm.quality.leaks import Tasks
 from kollm.quality.privacy import Screening, screen
 from kollm.quality.review import Correction, replay
 from kollm.quality.unseen import asks_about_unseen
@@ -130,8 +130,8 @@ def _check_alignment(plan: FinishPlan, outcomes: Sequence[Outcome]) -> None:
         InputError: neither lengths nor numbers correspond.
     """
     both = [outcome.record for outcome in outcomes if outcome.reason is None]
-    english = ["\n".join(record.english().texts().values()) for record in both]
-    if why := misaligned(english, ["\n".join(record.texts().values()) for record in both]):
+    english = [record.english().whole_text() for record in both]
+    if why := misaligned(english, [record.whole_text() for record in both]):
         raise _misaligned(plan, outcomes, why)
 
 
@@ -171,7 +171,7 @@ def finish(finishing: Finishing, outcomes: Sequence[Outcome]) -> Finished:
             flags["asks_about_unseen"] += asks_about_unseen(record)
         else:
             rejected.append(Rejected(record, reason))
-    found = finishing.tasks.find([row_text(record) for record in kept]) if finishing.tasks is not None else []
+    found = finishing.tasks.find([record.whole_text() for record in kept]) if finishing.tasks is not None else []
     leaks = [f"{kept[leak.row].id}: {leak.task}" for leak in found]
     if plan.leaks == "drop":
         for leak in reversed(found):
