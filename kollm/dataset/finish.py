@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from kollm.core.errors import InputError
 from kollm.core.records import Record
+from kollm.dataset.memory import LEAST_ROWS, misaligned
 from kollm.dataset.tables import to_table
 from kollm.quality.estimates import estimates
 from kollm.quality.filters import FILTERS, drop_reason, find_filters, mixed_register, paper_would_drop
@@ -21,7 +22,6 @@ from kollm.quality.unseen import asks_about_unseen
 from kollm.quality.view import View
 from kollm.sources import Rejected, Source
 from kollm.translate import MemoryTranslator, Outcome, Translator, translate_records
-from kollm.translate.alignment import LEAST_ROWS, misaligned
 from kollm.translate.english import english_record
 from kollm.translate.translator import Identity
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kollm.core.records import Original, Provenance, Record
+from kollm.dataset.memory import misaligned
 from kollm.translate import MemoryTranslator, translate_records
-from kollm.translate.alignment import misaligned
 
 
 def english(**changes: object) -> Record:
