@@ -1,17 +1,18 @@
-"""The second half of a build: translated rows through the filters and the Korean leak check, into tables."""
+"""The second half of a build: rows translated where that costs nothing, through the filters and the Korean leak check, into
+tables."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
-from kollm.core.errors import InputError
 from kollm.core.records import Record
-from kollm.dataset.memory import LEAST_ROWS, misaligned
+from kollm.dataset.memory import check_alignment, check_reasons, read_memory
 from kollm.dataset.tables import to_table
 from kollm.quality.estimates import estimates
 from kollm.quality.filters import FILTERS, drop_reason, find_filters, mixed_register, paper_would_drop
@@ -107,40 +108,28 @@ class Finished(NamedTuple):
     rows: int
 
 
-def finish_memory(finishing: Finishing, records: Sequence[Record], memory: MemoryTranslator) -> Finished:
-    """Translate a batch from a memory and finish it.
+def finish_here(finishing: Finishing, records: Sequence[Record], memory: Path) -> Finished:
+    """Translate a batch where that costs nothing, and finish it.
+
+    Args:
+        finishing: how.
+        records: the rows, as they are before translation.
+        memory: file of the source's memory, where it has one.
 
     Raises:
         InputError: the memory is not the translation of these rows.
     """
-    outcomes = translate_records(records, memory, mode=finishing.plan.mode)
-    _check_alignment(finishing.plan, outcomes)
+    plan = finishing.plan
+    engine = read_memory(memory, records, plan.by_place) if plan.translation == "memory" else plan.engine
+    if engine is None:
+        return finish(finishing, [Outcome(record, None, "") for record in records])
+    outcomes = translate_records(records, engine, mode=plan.mode)
+    if not isinstance(engine, MemoryTranslator):
+        return finish(finishing, outcomes)
+    check_alignment(plan.source.name, records, outcomes)
     finished = finish(finishing, outcomes)
-    found = sum(outcome.reason is None for outcome in outcomes)
-    failed = sum(finished.reasons[name] for name in ("length_ratio", "numbers_lost", "numbers_changed"))
-    if found >= 2 * LEAST_ROWS and 2 * failed > found:
-        raise _misaligned(finishing.plan, outcomes, f"{failed} of {found} rows have other lengths or numbers")
+    check_reasons(plan.source.name, outcomes, finished.reasons)
     return finished
-
-
-def _check_alignment(plan: FinishPlan, outcomes: Sequence[Outcome]) -> None:
-    """Stop a build whose memory is not the translation of these rows: a file shifted by one row was once published.
-
-    Raises:
-        InputError: neither lengths nor numbers correspond.
-    """
-    both = [outcome.record for outcome in outcomes if outcome.reason is None]
-    english = [record.english().whole_text() for record in both]
-    if why := misaligned(english, [record.whole_text() for record in both]):
-        raise _misaligned(plan, outcomes, why)
-
-
-def _misaligned(plan: FinishPlan, outcomes: Sequence[Outcome], why: str) -> InputError:
-    first, last = outcomes[0].record.id, outcomes[-1].record.id
-    return InputError(
-        f"{plan.source.name}: the memory is misaligned with its English, rows {first} to {last}: {why} - give the rows of both "
-        "files the same ids, or the same order."
-    )
 
 
 def finish(finishing: Finishing, outcomes: Sequence[Outcome]) -> Finished:
