@@ -139,7 +139,10 @@ def finish(finishing: Finishing, outcomes: Sequence[Outcome]) -> Finished:
     rejected: list[Rejected] = []
     flags: Counter[str] = Counter()
     for outcome in outcomes:
-        record, done = replay(outcome.record, finishing.corrections)
+        record, done = outcome.record, ""
+        if (correction := finishing.corrections.get(record.id)) is not None:
+            record, done = replay(record, correction)
+        view = View(record)  # as the translator gave it: filters compare before personal data is masked
         if done:
             flags[f"review_{done}"] += 1
         personal: Counter[str] | None = None
@@ -150,14 +153,14 @@ def finish(finishing: Finishing, outcomes: Sequence[Outcome]) -> Finished:
         # A person's word goes before the filters'.
         reason = "review: dropped by hand" if done == "dropped" else None if done == "corrected" else outcome.reason
         if reason is None and done != "corrected" and plan.source.split == "train":
-            reason = _filter(plan, outcome, flags)
+            reason = _filter(plan, view, outcome.route, flags)
         if reason is None and personal and plan.privacy == "drop":
             reason = f"personal_data: {', '.join(sorted(personal))}"
         if reason is None:
             kept.append(record)
             if left:
                 flags.update({f"{UNTRANSLATED}{name.split('.')[0]}" for name in left})
-            flags["asks_about_unseen"] += asks_about_unseen(record)
+            flags["asks_about_unseen"] += asks_about_unseen(view)
         else:
             rejected.append(Rejected(record, reason))
     found = finishing.tasks.find([record.whole_text() for record in kept]) if finishing.tasks is not None else []
@@ -184,12 +187,11 @@ def reason_kind(reason: str) -> str:
     return reason.partition(":")[0]
 
 
-def _filter(plan: FinishPlan, outcome: Outcome, flags: Counter[str]) -> str | None:
-    if outcome.route == "regenerate":
+def _filter(plan: FinishPlan, view: View, route: str, flags: Counter[str]) -> str | None:
+    if route == "regenerate":
         return "needs_fresh_answer: its output must be asked of a model in Korean"
-    view = View(outcome.record)
     reason = drop_reason(view, find_filters(plan.filters))
-    if plan.rival and outcome.record.provenance.index < COMPARED_ROWS:
+    if plan.rival and view.record.provenance.index < COMPARED_ROWS:
         drops = (
             paper_would_drop(view) if plan.rival == "paper-all" else drop_reason(view, FILTERS[plan.rival]) is not None
         )
