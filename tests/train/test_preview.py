@@ -306,5 +306,5 @@ def test_the_pairs_of_a_run_are_shown_with_the_step_of_its_recipe(tmp_path: Path
 
 def test_pairs_for_a_supervised_recipe_are_refused_with_what_to_say(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "pairs", [PAIR])
-    with pytest.raises(InputError, match="holds preferences.*by a method that takes pairs, such as dpo"):
+    with pytest.raises(InputError, match=r"holds preferences.*by a method that takes pairs, such as dpo"):
         CliRunner().invoke(cli, ["preview", "demo", "--dataset", str(folder)], catch_exceptions=False)
