@@ -205,7 +205,7 @@ def test_of_a_pair_the_prompt_is_shown_once_and_each_answer_with_its_mask() -> N
     (example,) = shown.tokenised.examples
     told = shown.summary()
     assert told[0].startswith(f"1 pairs, {shown.tokenised.tokens:,} tokens, {example.supervised:,} (")
-    assert told[1].endswith("the chosen one is longer in 1 of 1")
+    assert told[1].endswith("rejected ones 8; the chosen one is longer in 0 of 1")
     assert "1 system messages went before the instruction, since the prompt has no place for them" in told
 
 
