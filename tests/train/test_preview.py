@@ -196,7 +196,7 @@ def write_pairs(folder: Path, pairs: list[Preference]) -> Path:
 
 
 def test_of_a_pair_the_prompt_is_shown_once_and_each_answer_with_its_mask() -> None:
-    shown = make_pair_preview(recipe(method="dpo"), [PAIR], TOKENIZER, rows=3)
+    shown = make_pair_preview(recipe(method="dpo", prompt="kullm-2023"), [PAIR], TOKENIZER, rows=3)
     (pair,) = shown.pairs.values()
     prompt = TEMPLATE.prompt(PAIR.instruction, PAIR.input, PAIR.history, EOS, PAIR.system)
     assert pair.prompt == [(prompt, False)], "the earlier answer is context"
