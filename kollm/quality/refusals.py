@@ -6,9 +6,8 @@ Told from the answer alone, in English and Korean. What a person might say in a 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
-
-from kollm.core.records import Record
 
 Talk = Literal["", "refusal", "model_talk"]
 
@@ -69,9 +68,9 @@ def model_talk(answer: str) -> Talk:
     return "model_talk" if speaks else ""
 
 
-def refused_turn(record: Record) -> tuple[str, Talk]:
-    """The first answer of a conversation that is such talk, by the name of its field, and the kind; empty for none."""
-    for name, text in record.texts().items():
+def refused_turn(texts: Mapping[str, str]) -> tuple[str, Talk]:
+    """The first answer among a record's texts that is such talk, by its name, and the kind; empty for none."""
+    for name, text in texts.items():
         if (name == "output" or name.endswith(".assistant")) and (kind := model_talk(text)):
             return name, kind
     return "", ""
