@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kollm.core.errors import MissingExtraError
-from kollm.quality.shingles import Hashes, fold_spaces, grams, mix
+from kollm.quality.shingles import TOGETHER, Hashes, fold_spaces, grams, mix
 
 NEAR = 0.8
 GRAM = 5
@@ -84,15 +84,14 @@ def prints(texts: Sequence[str]) -> Prints:
         raise MissingExtraError("rensa", "translate") from error
 
     exact = exact_hashes(texts)
-    found = grams(fold_spaces(texts), GRAM)
     hashes = np.empty((len(texts), PERMUTATIONS), dtype=np.uint64)
-    for row, (start, end) in enumerate(pairwise(found.offsets.tolist())):
+    sketched = np.zeros(len(texts), dtype=bool)
+    for row, own in enumerate(_grams_of(texts)):
         # A text at a time, as fast as all at once: many would start a pool of threads, which a fork does not survive.
-        length = np.array([0, end - start], dtype=np.uint64)
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-            found.hashes[start:end], length, num_perm=PERMUTATIONS, seed=SEED
-        )
+        length = np.array([0, len(own)], dtype=np.uint64)
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(own, length, num_perm=PERMUTATIONS, seed=SEED)
         hashes[row] = matrix.to_rows()[0]
+        sketched[row] = len(own) > 0
     bands = hashes.reshape(len(texts), BANDS, PERMUTATIONS // BANDS)
     buckets = np.zeros(bands.shape[:2], dtype=np.uint64)
     for column in range(bands.shape[2]):
@@ -101,8 +100,16 @@ def prints(texts: Sequence[str]) -> Prints:
         exact,
         (buckets >> np.uint64(32)).astype(np.uint32),
         (hashes & np.uint64(0xFF)).astype(np.uint8),
-        np.diff(found.offsets) > 0,
+        sketched,
     )
+
+
+def _grams_of(texts: Sequence[str]) -> Iterator[Hashes]:
+    """The hashes of each text's n-grams."""
+    for first in range(0, len(texts), TOGETHER):
+        found = grams(fold_spaces(texts[first : first + TOGETHER]), GRAM)
+        for start, end in pairwise(found.offsets.tolist()):
+            yield found.hashes[start:end]
 
 
 def find_duplicates(parts: Sequence[Prints], near: float = NEAR) -> Duplicates:

@@ -10,12 +10,13 @@ from kollm.quality.view import View
 
 _HANGUL = re.compile("[가-힣ㄱ-ㅎㅏ-ㅣ]+")
 _LATIN = re.compile("[A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ]+")
-_OTHER = re.compile(
+_OTHER_LETTER = (
     "[\u0400-\u052f\u0590-\u05ff\u0600-\u06ff\u0900-\u0dff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u3096\u30a1-\u30ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 )
 """Letters of other scripts: Cyrillic, Hebrew, Arabic, those of India and South-East Asia, kana, Chinese. Greek is left out,
 since formulas use it."""
+_OTHER = re.compile(f"{_OTHER_LETTER}{_OTHER_LETTER}*")  # twice as fast as a run alone
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'’-]*+(?:,? [A-Za-z][A-Za-z'’-]*+)*+")
 """A whole run of English words, however short: what has been read as part of one is not read again."""
 _LATIN_WORD = re.compile("[A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ]+")

@@ -18,7 +18,7 @@ from kollm.core.errors import InputError
 from kollm.core.files import require_file, whole_file
 from kollm.core.records import Record
 from kollm.core.resources import PACKAGE
-from kollm.quality.shingles import Hashes, Offsets, fold_letters, grams
+from kollm.quality.shingles import TOGETHER, Hashes, Offsets, fold_letters, grams
 
 GRAM = 10
 THRESHOLD = 0.5
@@ -82,14 +82,19 @@ class Tasks:
         """The leaks of a batch of texts, at most one a text: the task of which it holds most."""
         if not self.ids:
             return []
+        parts = [self._held(texts[start : start + TOGETHER], start) for start in range(0, len(texts), TOGETHER)]
+        once = np.unique(np.concatenate([np.zeros(0, np.int64), *parts]))  # an n-gram counts once a row
+        rows, places = once // len(self._known), once % len(self._known)
+        return self._best(*self._matches(rows, places))
+
+    def _held(self, texts: Sequence[str], first: int) -> Numbers:
+        """For each n-gram of a task in a text, the text's number and its place among the known ones, as one number."""
         found = grams(fold_letters(texts), GRAM)
         maybe = np.flatnonzero(self._filter[_slot(found.hashes)])
         places = np.searchsorted(self._known, found.hashes[maybe])
         there = self._known[np.minimum(places, len(self._known) - 1)] == found.hashes[maybe]
-        rows = np.searchsorted(found.offsets, maybe[there], side="right") - 1
-        once = np.unique(rows * len(self._known) + places[there])  # an n-gram counts once a row
-        rows, places = once // len(self._known), once % len(self._known)
-        return self._best(*self._matches(rows, places))
+        rows = np.searchsorted(found.offsets, maybe[there], side="right") - 1 + first
+        return rows * len(self._known) + places[there]
 
     def _matches(self, rows: Numbers, places: Numbers) -> tuple[Numbers, Numbers]:
         """Row and task, for every row's n-gram and each task that has it."""

@@ -16,6 +16,8 @@ Codes = npt.NDArray[np.uint32]
 Hashes = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
 
+TOGETHER = 200
+"""Texts hashed at once: their arrays stay in the processor's cache, and numpy's calls cost little beside them."""
 SPACE = 32
 _PLANE = 0x10000
 
@@ -63,9 +65,12 @@ def grams(folded: Folded, size: int) -> Grams:
 
 def mix(values: Hashes) -> Hashes:
     """Spread the bits of 64-bit values (the finalizer of SplitMix64, Steele et al. 2014)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    values = values ^ (values >> np.uint64(30))
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
 
 
 def _windows(values: Hashes, size: int) -> Hashes:

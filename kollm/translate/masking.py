@@ -24,7 +24,7 @@ from kollm.translate.structure import NUMBER
 TAGS = re.compile(r"<[^<>]*>")
 _PLACEHOLDER = re.compile(r'<x id="(\d+)"/>')
 _UNSCALED = re.compile(
-    r"[0-9]++(?:[.,:/][0-9]++)*+"
+    r"[0-9][0-9]*+(?:[.,:/][0-9]++)*+"
     r"(?!\s*(?:k\b|thousand|million|billion|trillion|hundred|dozen|[ap]\.?m\b|st\b|nd\b|rd\b|th\b))",
     re.IGNORECASE,
 )

@@ -242,7 +242,8 @@ FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff\ufffe\uffff]+")
 EXPONENT = re.compile(r"[0-9](?<![\w.,][0-9])[0-9]{0,19}(?:\.[0-9]{1,20})?[eE][+-]?[0-9]{1,3}(?!\w|[.,][0-9])")
 """`1e6`, `2.5E-3`. No row of STRUCTURES, whose needles would be twenty; a digit is sought first, which is four times as fast."""
 _MAYBE_EXPONENT = re.compile("[0-9][eE]")
-NUMBER = re.compile(r"[0-9]+(?:[.,:/][0-9]+)*")
+NUMBER = re.compile(r"[0-9][0-9]*(?:[.,:/][0-9]+)*")
+"""A pattern that begins with a class of characters is sought twice as fast as one that begins with a run of them."""
 
 _SIGNS = "".join(
     sorted({sign for kind in STRUCTURES for needle in kind.needles for sign in re.findall(r"[^\w\s.]|_", needle)})
