@@ -146,7 +146,7 @@ def adapt_batch(source: Source, place: Place, batch: Batch) -> Read:
     """
     read = Read([], [], Counter())
     for index, row in enumerate(batch.rows(), start=batch.first):
-        here = replace(place, index=index)
+        here = place.at(index)
         adapted = adapt_row(source, row, here) if isinstance(row, dict) else here.reject(row, "not_an_object")
         read.records.extend(adapted.records)
         read.rejected.extend(adapted.rejected)

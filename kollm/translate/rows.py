@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
 from kollm.core.errors import InputError
-from kollm.core.records import Record
+from kollm.core.records import Provenance, Record
 from kollm.services.budget import Budget, short_key
 from kollm.services.ledger import Charge, Expense, Ledger
 from kollm.translate.buyer import Buyer, recall_parts
@@ -283,13 +282,15 @@ def _is_finished(row: _Row) -> bool:
 def _translated(
     record: Record, finished: Finished, paid: tuple[tuple[Paid, ...], ...], engine: str, mode: str, characters: int = 0
 ) -> Outcome:
-    provenance = replace(
-        record.provenance,
+    provenance = Provenance(  # by hand, since dataclasses.replace takes five times as long
+        revision=record.provenance.revision,
+        index=record.provenance.index,
         route=finished.route,
         engine=engine,
         mode=mode,
         attempt=finished.attempt,
-        characters=characters + sum(item.characters for part in paid for item in part),
+        characters=characters + sum([item.characters for part in paid for item in part]),
+        category=record.provenance.category,
     )
     lang = "ko" if finished.reason is None else record.lang
     untranslated = tuple(

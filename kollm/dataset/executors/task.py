@@ -9,6 +9,7 @@ log/STAGE/TASK.log    the error with its traceback
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -28,6 +29,8 @@ from kollm.dataset.executors import Stage
 
 HEARTBEAT = 5.0
 """Seconds between two signs of life of a running task."""
+_NEW_OBJECTS = 10_000
+"""Objects between two looks for cycles; Python's own 700 take a tenth of a build's processor time."""
 STALE = 60.0
 """Seconds without one after which a task counts as killed; clocks of two machines may differ by some."""
 
@@ -96,13 +99,24 @@ def run_task(stage: Stage, task: int, job: str = "") -> bool:
     forget_failure(stage, task)
     begun = time.monotonic()
     try:
-        with _running(stage, task, job):
+        with _running(stage, task, job), _rare_collections():
             rows = stage.work(task)
     except Exception as error:
         _record(stage, task, error)
         return False
     _write(path, {"rows": rows, "seconds": round(time.monotonic() - begun, 3), "ended": time.time()})
     return True
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for cycles of dead objects less often: a task makes many objects that live for a batch, and hardly a cycle."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(_NEW_OBJECTS, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def record_lost(stage: Stage, task: int, sentence: str, log: Path | None = None) -> None:

@@ -52,7 +52,7 @@ class OwnPairs:
             try:
                 if reason:
                     raise UnreadableError(reason)
-                pair = self._pair(row, replace(place, index=index))
+                pair = self._pair(row, place.at(index))
             except UnreadableError as error:
                 own.counts[f"left out: {error}"] += 1
                 continue

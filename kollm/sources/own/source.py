@@ -147,7 +147,7 @@ class OwnRows:
         source = self.source()
         place = Place(source.name, source.licence, source.lang, self.revision, turns=turns)
         for index, row in enumerate(self.rows(limit)):
-            adapted = adapt_row(source, row, replace(place, index=index))
+            adapted = adapt_row(source, row, place.at(index))
             yield from adapted.records
             for rejected in adapted.rejected:
                 self.counts[f"left out: {rejected.reason}"] += 1
