@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kollm.answer.file import check_same_way, read_generations, write_generations
 from kollm.core.errors import InputError, ServiceError, StateError
@@ -29,17 +29,33 @@ SAMPLING_TEMPERATURE = 1.0
 INPUT_HEADING = "### 입력:"
 
 
+class ServedAsking(NamedTuple):
+    """How a served model is asked.
+
+    Attributes:
+        max_new_tokens: cap on an answer's tokens; None for MAX_NEW_TOKENS.
+        samples: answers to each task; several are drawn at temperature 1.
+        shots: solved examples, put before each task as earlier turns.
+        prompt: template that the served model was trained with, by kollm; empty for a model of others.
+    """
+
+    max_new_tokens: int | None = None
+    samples: int = 1
+    shots: Sequence[Record] = ()
+    prompt: str = ""
+
+
+PLAINLY = ServedAsking()
+
+
 def answer_by_api(
     records: Sequence[Record],
     client: ChatClient,
     output: Path,
+    asking: ServedAsking = PLAINLY,
     *,
     system: str | None = None,
-    max_new_tokens: int | None = None,
-    shots: Sequence[Record] = (),
-    prompt: str = "",
     dry_run: bool = False,
-    samples: int = 1,
 ) -> int:
     """Answer every record by a served model; what `output` holds of other systems and other tasks stays.
 
@@ -47,12 +63,9 @@ def answer_by_api(
         records: the tasks.
         client: the service and the model; its kind should be `answer`.
         output: the generations.jsonl to write or to add to, once every task is answered.
+        asking: how the model is asked.
         system: name in reports; by default the model's.
-        max_new_tokens: cap on an answer's tokens.
-        shots: solved examples, put before each task as earlier turns.
-        prompt: template that the served model was trained with, by kollm; empty for a model of others.
         dry_run: say what it would cost at most, and ask nobody.
-        samples: answers to each record; several are drawn at temperature 1.
 
     Returns:
         How many answers came from the ledger.
@@ -65,6 +78,7 @@ def answer_by_api(
     """
     if not records:
         raise InputError("There are no tasks to answer - the evaluation dataset has zero rows.")
+    max_new_tokens, samples, shots, prompt = asking
     temperature = TEMPERATURE if samples == 1 else SAMPLING_TEMPERATURE
     options = client.facts.options(max_tokens=max_new_tokens or MAX_NEW_TOKENS, temperature=temperature, seed=0)
     heading = input_heading(prompt)

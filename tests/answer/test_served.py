@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kollm.answer.served import answer_by_api
+from kollm.answer.served import PLAINLY, ServedAsking, answer_by_api
 from kollm.core.errors import InputError, MissingKeyError, ServiceError, StateError
 from kollm.core.files import read_jsonl
 from kollm.core.records import Record
@@ -29,9 +29,16 @@ def last(body: dict[str, Any]) -> str:
     return str(body["messages"][-1]["content"])
 
 
-def ask(server: LoopbackChat, ledger: Ledger, output: Path, tasks: Sequence[Record] = TASKS, **options: Any) -> int:
+def ask(
+    server: LoopbackChat,
+    ledger: Ledger,
+    output: Path,
+    tasks: Sequence[Record] = TASKS,
+    asking: ServedAsking = PLAINLY,
+    **options: Any,
+) -> int:
     client = ChatClient(ChatService("gpt-4-0613", server.url, retry=RetryPolicy(tries=1)), kind="answer", ledger=ledger)
-    return answer_by_api(tasks, client, output, **options)
+    return answer_by_api(tasks, client, output, asking, **options)
 
 
 def test_served_answers_are_generations_in_the_order_of_the_tasks(ledger: Ledger, tmp_path: Path) -> None:
@@ -59,7 +66,7 @@ def test_answered_tasks_are_never_asked_again(ledger: Ledger, tmp_path: Path) ->
 
 def test_shots_are_earlier_turns(ledger: Ledger, tmp_path: Path) -> None:
     with LoopbackChat(lambda body: str(len(body["messages"]))) as server:
-        ask(server, ledger, tmp_path / "g.jsonl", shots=[Record("s", "dolly", "예?", "", "네.")])
+        ask(server, ledger, tmp_path / "g.jsonl", asking=ServedAsking(shots=[Record("s", "dolly", "예?", "", "네.")]))
     assert {row["response"] for row in read_jsonl(tmp_path / "g.jsonl")} == {"3"}
 
 
@@ -83,9 +90,9 @@ def test_answers_asked_for_otherwise_are_not_mixed_and_other_tasks_stay(ledger: 
         ask(server, ledger, path, tasks=TASKS[:1])
         assert path.read_bytes() == whole
         with pytest.raises(StateError, match="another max_tokens"):
-            ask(server, ledger, path, max_new_tokens=50)
+            ask(server, ledger, path, asking=ServedAsking(max_new_tokens=50))
         with pytest.raises(StateError, match="another shots"):
-            ask(server, ledger, path, shots=[Record("s", "dolly", "예?", "", "네.")])
+            ask(server, ledger, path, asking=ServedAsking(shots=[Record("s", "dolly", "예?", "", "네.")]))
 
 
 def test_a_dry_run_asks_nobody_and_needs_no_key(
@@ -116,8 +123,8 @@ def test_no_tasks_is_an_error(ledger: Ledger, tmp_path: Path) -> None:
 
 def test_samples_are_asked_for_one_by_one_at_temperature_1(ledger: Ledger, tmp_path: Path) -> None:
     with LoopbackChat(lambda body: f"{last(body)} {body['seed']} {body['temperature']}") as server:
-        ask(server, ledger, tmp_path / "g.jsonl", TASKS[:1], samples=2)
-        assert ask(server, ledger, tmp_path / "g.jsonl", TASKS[:1], samples=2) == 2
+        ask(server, ledger, tmp_path / "g.jsonl", TASKS[:1], ServedAsking(samples=2))
+        assert ask(server, ledger, tmp_path / "g.jsonl", TASKS[:1], ServedAsking(samples=2)) == 2
         assert len(server.bodies) == 2
         with pytest.raises(StateError, match="made with another"):
             ask(server, ledger, tmp_path / "g.jsonl", TASKS[:1])
