@@ -22,7 +22,7 @@ from kollm.recipe.load import parse_recipe
 from kollm.recipe.schema import Recipe, ToyBase
 from kollm.train.data import IGNORED
 from kollm.train.job import train_recipe
-from kollm.train.launch import launch, launch_command
+from kollm.train.launch import Machine, launch, launch_command
 from kollm.train.toy import make_base
 
 NOUNS = ["가을", "하늘", "바람", "구름", "나무", "강물", "바다", "산길", "노을", "별빛"]
@@ -144,7 +144,7 @@ def test_processes_share_a_step_and_change_nothing(pairs: Path, base: Path, tmp_
     found = {}  # KTO: its divergence too is of the whole step
     for processes in (1, 2, 4):
         output = tmp_path / str(processes)
-        launch(launch_command(path, pairs, output, config="cpu_2proc", processes=processes, base=base))
+        launch(launch_command(path, pairs, output, Machine("cpu_2proc", processes), base=base))
         metrics = read_json(output / "metrics.json")
         found[processes] = (
             [entry["loss"] for entry in metrics["history"]],

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from kollm.core.files import read_json
 from kollm.train import __main__ as entry
-from kollm.train.launch import launch_command
+from kollm.train.launch import Machine, launch_command
 
 SETTINGS = ("global_batch_size=12", "trainer.num_train_epochs=2")
 
@@ -23,8 +23,7 @@ def train(dataset, base, output, processes, overrides):
         "demo",
         dataset,
         output,
-        config="cpu_2proc",
-        processes=processes,
+        Machine("cpu_2proc", processes),
         base=base,
         overrides=(*overrides, *SETTINGS),
     )
@@ -55,7 +54,7 @@ def test_one_two_and_four_processes_agree(dataset, base, tmp_path, overrides, ru
 @pytest.mark.slow
 def test_an_error_that_all_processes_meet_is_said_once(dataset, base, tmp_path, overrides):
     settings = (*overrides, "trainer.max_length=8")
-    command = launch_command("demo", dataset, tmp_path / "o", config="cpu_2proc", base=base, overrides=settings)
+    command = launch_command("demo", dataset, tmp_path / "o", Machine("cpu_2proc"), base=base, overrides=settings)
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 1
     assert done.stderr.count("has room for an answer in 8 tokens") == 1
@@ -106,8 +105,8 @@ def test_an_error_of_one_process_alone_is_said_after_a_while(rank, waited, monke
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it starts")
 def test_an_fsdp_config_does_not_fall_back_to_ddp_without_a_gpu(dataset, base, tmp_path, overrides):
-    config = {"config": "fsdp2_4gpu", "processes": 2}
-    command = launch_command("demo", dataset, tmp_path / "o", base=base, overrides=overrides, **config)
+    machine = Machine("fsdp2_4gpu", 2)
+    command = launch_command("demo", dataset, tmp_path / "o", machine, base=base, overrides=overrides)
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 1
     assert "Error: The accelerate config shares the weights (FSDP), and there is no GPU" in done.stderr

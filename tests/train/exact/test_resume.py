@@ -12,13 +12,13 @@ import pytest
 
 from kollm.core.errors import StateError
 from kollm.core.files import read_json
-from kollm.train.launch import launch_command
+from kollm.train.launch import Machine, launch_command
 
 SETTINGS = ("adapter.dropout=0.1", "trainer.num_train_epochs=2", "trainer.save_steps=4", "global_batch_size=6")
 
 
 def start(dataset, base, output, overrides, config="cpu"):
-    command = launch_command("demo", dataset, output, config=config, base=base, overrides=(*overrides, *SETTINGS))
+    command = launch_command("demo", dataset, output, Machine(config), base=base, overrides=(*overrides, *SETTINGS))
     env = {key: value for key, value in os.environ.items() if key != "TRACKIO_DIR"}  # of a test that trained in here
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
 
