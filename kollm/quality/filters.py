@@ -136,7 +136,7 @@ def paper_would_drop(view: View) -> bool:
 _STYLES = {
     "formal": re.compile(r"(?:니다|니까|십시오|시오)[.!?\n]"),
     "polite": re.compile(r"[요죠][.!?\n]"),
-    "plain": re.compile(r"(?<!니)다[.!?\n]"),
+    "plain": re.compile(r"다(?<!니다)[.!?\n]"),
 }
 
 
