@@ -42,14 +42,8 @@ PAYING = (
 TRAINING = (
     *("click", "pyarrow.parquet", "yaml", "jinja2", "openai", "datasets", "kollm.cli.run", "kollm.cli.train"),
     *("kollm.train.job", "kollm.train.sft", "kollm.train.preference", "kollm.train.toy", "kollm.train.tracker"),
-    *(
-        "kollm.run.stages",
-        "kollm.run.preferences",
-        "kollm.answer.local",
-        "kollm.judge.run",
-        "kollm.judge.make",
-        "kollm.report",
-    ),
+    *("kollm.run.stages", "kollm.run.preferences", "kollm.answer.local", "kollm.judge.run", "kollm.judge.make"),
+    "kollm.report",
 )
 """Modules of training and of whole runs. Importing torch starts no thread; the first operation does, in the child."""
 
