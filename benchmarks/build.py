@@ -7,12 +7,18 @@ answer of a random row has. Of every 100 rows 3 are copies of an earlier row and
 The whole pipeline runs, through `build_dataset`: JSON, adapt, mask and unmask, filters, exact and near duplicates,
 leak check in both languages, parquet. The translator is a stand-in that puts a syllable for each consonant; its time
 counts. The paper's filter, langid, is timed on a seeded sample of the same rows.
+
+    python -m benchmarks.build ../shared/data/alpaca_gpt4_en_1000.json --rows 20000 --bought
+
+builds the same rows from what was bought: a loopback DeepL in a process of its own sells all of them first, and the
+finished rows that the ledger remembers are taken out of it, as after an update of kollm.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import random
 import re
 import resource
@@ -22,13 +28,18 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.pseudo_korean import PseudoKorean
+from benchmarks.translate import serve
 from kollm.dataset.folder import read_records
 from kollm.dataset.pipeline import build_dataset
 from kollm.dataset.settings import SourceInput
 from kollm.quality.filters import FILTERS, drop_reason
 from kollm.quality.view import View
+from kollm.services.ledger import Ledger
+from kollm.translate.deepl import DeepLTranslator
+from tests.servers.deepl import KEY
 
 COPIES, CHANGED = 0.03, 0.03
 
@@ -69,12 +80,10 @@ def write_rows(source: Path, count: int, path: Path) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def measure(path: Path, folder: Path, processes: int) -> dict[str, float]:
+def measure(path: Path, folder: Path, processes: int, **engine: Any) -> dict[str, float]:
     """One build: seconds on the clock and on the processors, and the peak memory of all processes together."""
     clock, before = time.perf_counter(), _processor_seconds()
-    report = build_dataset(
-        [SourceInput("gpt4_llm", path)], translator=PseudoKorean(), output=folder, leaks="drop", processes=processes
-    )
+    report = build_dataset([SourceInput("gpt4_llm", path)], output=folder, leaks="drop", processes=processes, **engine)
     clock = time.perf_counter() - clock
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -87,6 +96,23 @@ def measure(path: Path, folder: Path, processes: int) -> dict[str, float]:
         "processor": _processor_seconds() - before,
         "memory": (own + processes * child) / 2**20,
     }
+
+
+def buy(path: Path, folder: Path, ledger: Ledger) -> DeepLTranslator:
+    """Buy all rows from a loopback DeepL, and forget the finished rows that the ledger keeps beside the purchases.
+
+    Returns:
+        The engine whose purchases they are.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, 0.0, None), daemon=True)
+    server.start()
+    engine = DeepLTranslator(KEY, ours.recv(), requests_per_second=1000.0)
+    measure(path, folder, 0, translator=engine, ledger=ledger)
+    ours.send(None)
+    server.join()
+    ledger.forget_rows("")
+    return engine
 
 
 def langid_ratio(folder: Path, rows: int = 20_000, seed: int = 0) -> tuple[float, float]:
@@ -113,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("source", type=Path, help="a file in Alpaca's form")
     parser.add_argument("--rows", type=int, action="append", help="rows of one run; several for several runs")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--bought", action="store_true", help="rebuild from purchases in place of the stand-in")
     parser.add_argument("--langid", type=int, default=20_000, help="rows of the langid sample; 0 for none")
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()), help="where rows are put, and removed"
@@ -124,7 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory(dir=options.work) as name:
             path, folder = Path(name) / "rows.jsonl", Path(name) / "data"
             write_rows(options.source, count, path)
-            found = measure(path, folder, options.processes)
+            with Ledger.open(Path(name) / "ledger.sqlite3") as ledger:
+                engine = buy(path, folder, ledger) if options.bought else PseudoKorean()
+                found = measure(path, folder, options.processes, translator=engine, ledger=ledger)
             print(
                 f"| {found['rows']:,} | {found['kept']:,} | {found['exact']:,} | {found['near']:,} "
                 f"| {found['seconds']:.1f} | {found['rows'] / found['seconds']:,.0f} | {found['processor']:.1f} "

@@ -24,7 +24,7 @@ COMMANDS = {
     "recipe": ("kollm.cli.recipe:recipe", "List, show and check recipes."),
     "data": ("kollm.cli.data:data", "Plan, build and check Korean instruction datasets."),
     "plan": ("kollm.cli.train:plan", "Memory, tokens per second and hours that a recipe needs."),
-    "preview": ("kollm.cli.train:preview", "Decoded training samples with the loss mask shown."),
+    "preview": ("kollm.cli.preview:preview", "Decoded training samples with the loss mask shown."),
     "vocabulary": ("kollm.cli.vocabulary:vocabulary", "Extend a base's vocabulary by Korean tokens."),
     "train": ("kollm.cli.train:train", "Print, then run, the accelerate launch line of a recipe."),
     "generate": ("kollm.cli.generate:generate", "Answer evaluation tasks with a model or an adapter."),

@@ -1,8 +1,7 @@
-"""`kollm plan`, `kollm preview`, `kollm train` and `kollm merge`."""
+"""`kollm plan`, `kollm train` and `kollm merge`."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from kollm.core.records import Record
     from kollm.hub.checkpoints import Pushes
     from kollm.recipe.schema import GivenDataset, Recipe
-    from kollm.sources.own import OwnOptions
 _SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the recipe.")
 
 
@@ -90,74 +88,6 @@ def plan(
 
 
 @click.command()
-@click.argument("recipe")
-@click.option(
-    "--dataset",
-    "datasets",
-    multiple=True,
-    metavar=DATASET,
-    help="What is trained on, if not the recipe's data; as for train.",
-)
-@click.option("--base", type=click.Path(path_type=Path), help="Folder of the base, for its tokenizer.")
-@click.option("--rows", default=3, show_default=True, type=click.IntRange(1), help="Rows to show.")
-@own_options
-@_SET
-def preview(
-    recipe: str, datasets: tuple[str, ...], base: Path | None, rows: int, overrides: tuple[str, ...], **own: Any
-) -> None:
-    """Decoded training samples with the loss mask shown.
-
-    Without --dataset they are the recipe's own where that takes no download and no translator, else the bundled sample's.
-    What the loss covers is green on a terminal, and stands between ⟦ and ⟧ elsewhere ([[ and ]] where the terminal
-    has no such signs).
-    """
-    import tempfile
-
-    from kollm.core.errors import InputError
-    from kollm.dataset.folder import training_parts
-    from kollm.dataset.given import given_datasets
-    from kollm.dataset.mixture import parse_given
-    from kollm.recipe.load import load_recipe
-    from kollm.run.data import training_rows
-    from kollm.train.preview import make_preview, preview_tokenizer
-
-    loaded = load_recipe(recipe, overrides)
-    if loaded.method != "sft":
-        raise InputError(
-            f"The recipe '{loaded.name}' has the method {loaded.method}, and preview shows rows of supervised training alone - "
-            "preview a supervised recipe of the same base and prompt: both answers of a pair get its template, the last turn under the loss."
-        )
-    if not datasets:
-        loaded, parts = training_rows(loaded)
-    else:
-        given = [parse_given(text) for text in datasets]
-        with tempfile.TemporaryDirectory() as work:
-            folder = given_datasets(given, Path(work), own_from(own), loaded.data.seed)
-            parts = {name: list(records) for name, records in training_parts(folder)}
-    records = [record for part in parts.values() for record in part]
-    shown = make_preview(loaded, parts, preview_tokenizer(loaded, records, base), rows)
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    opening, closing = _marks()
-    for name, spans in shown.rows.items():
-        click.echo(f"--- {name}")
-        for span in spans:
-            marked = click.style(span.text, fg="green") if colour else f"{opening}{span.text}{closing}"
-            click.echo(marked if span.learned else span.text, nl=False)
-        click.echo()
-    click.echo("---")
-    for line in shown.summary():
-        click.echo(line)
-
-
-def _marks() -> tuple[str, str]:
-    try:
-        "⟦⟧".encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return "[[", "]]"
-    return "⟦", "⟧"
-
-
-@click.command()
 @click.argument("recipe", required=False)
 @click.option(
     "--dataset",
@@ -206,6 +136,7 @@ def train(
     Killed at any moment, the same command goes on from the last checkpoint.
     """
     from kollm.dataset.given import given_datasets
+    from kollm.dataset.pairs.dataset import one_of_pairs
     from kollm.recipe.load import load_recipe
     from kollm.train.check import check_recipe
     from kollm.train.launch import check_launch, launch, launch_command
@@ -230,7 +161,7 @@ def train(
         if method == "sft":
             dataset = given_datasets(given, output.absolute().parent, said, seed)
         else:
-            dataset = _given_pairs(given, output, said, method)
+            dataset = one_of_pairs(given, output.absolute().parent, said, method)
     if recipe is None:
         recipe = _new_recipe(model, dataset, output, method)
     for values, folder in _sweep(sweep, output):
@@ -308,17 +239,6 @@ def _method(recipe: str | None, overrides: tuple[str, ...]) -> str:
         return load_recipe(recipe, overrides).method
     said = tuple(text for text in overrides if text.startswith("method="))
     return override(Recipe(base=Base(model="")), said).method
-
-
-def _given_pairs(given: list[GivenDataset], output: Path, said: OwnOptions, method: str) -> str:
-    from kollm.core.errors import InputError
-    from kollm.dataset.pairs.dataset import given_pairs
-
-    if len(given) > 1 or given[0].amount:
-        raise InputError(
-            f"The method {method} trains on one dataset of pairs - put several together with: kollm data pairs A B -o PAIRS."
-        )
-    return given_pairs(given[0].dataset, output.absolute().parent, said)
 
 
 def _made(model: str | None, overrides: tuple[str, ...]) -> Recipe:

@@ -138,6 +138,10 @@ class Record:
         """
         return _texts(self)
 
+    def whole_text(self) -> str:
+        """All texts as one, a line break between two: what duplicates and leaks are looked for in."""
+        return "\n".join(_texts(self).values())
+
     def with_texts(self, texts: Mapping[str, str], **changes: Any) -> Self:
         """The record with the texts of these names replaced, and these attributes changed; the rest stays."""
         history = tuple(

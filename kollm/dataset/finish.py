@@ -1,27 +1,28 @@
-"""The second half of a build: translated rows through the filters and the Korean leak check, into tables."""
+"""The second half of a build: rows translated where that costs nothing, through the filters and the Korean leak check, into
+tables."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
-from kollm.core.errors import InputError
 from kollm.core.records import Record
+from kollm.dataset.memory import check_alignment, check_reasons, read_memory
 from kollm.dataset.tables import to_table
 from kollm.quality.estimates import estimates
 from kollm.quality.filters import FILTERS, drop_reason, find_filters, mixed_register, paper_would_drop
-from kollm.quality.leaks import Tasks, row_text
+from kollm.quality.leaks import Tasks
 from kollm.quality.privacy import Screening, screen
 from kollm.quality.review import Correction, replay
 from kollm.quality.unseen import asks_about_unseen
 from kollm.quality.view import View
 from kollm.sources import Rejected, Source
 from kollm.translate import MemoryTranslator, Outcome, Translator, translate_records
-from kollm.translate.alignment import LEAST_ROWS, misaligned
 from kollm.translate.english import english_record
 from kollm.translate.translator import Identity
 
@@ -107,40 +108,28 @@ class Finished(NamedTuple):
     rows: int
 
 
-def finish_memory(finishing: Finishing, records: Sequence[Record], memory: MemoryTranslator) -> Finished:
-    """Translate a batch from a memory and finish it.
+def finish_here(finishing: Finishing, records: Sequence[Record], memory: Path) -> Finished:
+    """Translate a batch where that costs nothing, and finish it.
+
+    Args:
+        finishing: how.
+        records: the rows, as they are before translation.
+        memory: file of the source's memory, where it has one.
 
     Raises:
         InputError: the memory is not the translation of these rows.
     """
-    outcomes = translate_records(records, memory, mode=finishing.plan.mode)
-    _check_alignment(finishing.plan, outcomes)
+    plan = finishing.plan
+    engine = read_memory(memory, records, plan.by_place) if plan.translation == "memory" else plan.engine
+    if engine is None:
+        return finish(finishing, [Outcome(record, None, "") for record in records])
+    outcomes = translate_records(records, engine, mode=plan.mode)
+    if not isinstance(engine, MemoryTranslator):
+        return finish(finishing, outcomes)
+    check_alignment(plan.source.name, records, outcomes)
     finished = finish(finishing, outcomes)
-    found = sum(outcome.reason is None for outcome in outcomes)
-    failed = sum(finished.reasons[name] for name in ("length_ratio", "numbers_lost", "numbers_changed"))
-    if found >= 2 * LEAST_ROWS and 2 * failed > found:
-        raise _misaligned(finishing.plan, outcomes, f"{failed} of {found} rows have other lengths or numbers")
+    check_reasons(plan.source.name, outcomes, finished.reasons)
     return finished
-
-
-def _check_alignment(plan: FinishPlan, outcomes: Sequence[Outcome]) -> None:
-    """Stop a build whose memory is not the translation of these rows: a file shifted by one row was once published.
-
-    Raises:
-        InputError: neither lengths nor numbers correspond.
-    """
-    both = [outcome.record for outcome in outcomes if outcome.reason is None]
-    english = ["\n".join(record.english().texts().values()) for record in both]
-    if why := misaligned(english, ["\n".join(record.texts().values()) for record in both]):
-        raise _misaligned(plan, outcomes, why)
-
-
-def _misaligned(plan: FinishPlan, outcomes: Sequence[Outcome], why: str) -> InputError:
-    first, last = outcomes[0].record.id, outcomes[-1].record.id
-    return InputError(
-        f"{plan.source.name}: the memory is misaligned with its English, rows {first} to {last}: {why} - give the rows of both "
-        "files the same ids, or the same order."
-    )
 
 
 def finish(finishing: Finishing, outcomes: Sequence[Outcome]) -> Finished:
@@ -150,7 +139,10 @@ def finish(finishing: Finishing, outcomes: Sequence[Outcome]) -> Finished:
     rejected: list[Rejected] = []
     flags: Counter[str] = Counter()
     for outcome in outcomes:
-        record, done = replay(outcome.record, finishing.corrections)
+        record, done = outcome.record, ""
+        if (correction := finishing.corrections.get(record.id)) is not None:
+            record, done = replay(record, correction)
+        view = View(record)  # as the translator gave it: filters compare before personal data is masked
         if done:
             flags[f"review_{done}"] += 1
         personal: Counter[str] | None = None
@@ -161,17 +153,17 @@ def finish(finishing: Finishing, outcomes: Sequence[Outcome]) -> Finished:
         # A person's word goes before the filters'.
         reason = "review: dropped by hand" if done == "dropped" else None if done == "corrected" else outcome.reason
         if reason is None and done != "corrected" and plan.source.split == "train":
-            reason = _filter(plan, outcome, flags)
+            reason = _filter(plan, view, outcome.route, flags)
         if reason is None and personal and plan.privacy == "drop":
             reason = f"personal_data: {', '.join(sorted(personal))}"
         if reason is None:
             kept.append(record)
             if left:
                 flags.update({f"{UNTRANSLATED}{name.split('.')[0]}" for name in left})
-            flags["asks_about_unseen"] += asks_about_unseen(record)
+            flags["asks_about_unseen"] += asks_about_unseen(view)
         else:
             rejected.append(Rejected(record, reason))
-    found = finishing.tasks.find([row_text(record) for record in kept]) if finishing.tasks is not None else []
+    found = finishing.tasks.find([record.whole_text() for record in kept]) if finishing.tasks is not None else []
     leaks = [f"{kept[leak.row].id}: {leak.task}" for leak in found]
     if plan.leaks == "drop":
         for leak in reversed(found):
@@ -195,12 +187,11 @@ def reason_kind(reason: str) -> str:
     return reason.partition(":")[0]
 
 
-def _filter(plan: FinishPlan, outcome: Outcome, flags: Counter[str]) -> str | None:
-    if outcome.route == "regenerate":
+def _filter(plan: FinishPlan, view: View, route: str, flags: Counter[str]) -> str | None:
+    if route == "regenerate":
         return "needs_fresh_answer: its output must be asked of a model in Korean"
-    view = View(outcome.record)
     reason = drop_reason(view, find_filters(plan.filters))
-    if plan.rival and outcome.record.provenance.index < COMPARED_ROWS:
+    if plan.rival and view.record.provenance.index < COMPARED_ROWS:
         drops = (
             paper_would_drop(view) if plan.rival == "paper-all" else drop_reason(view, FILTERS[plan.rival]) is not None
         )

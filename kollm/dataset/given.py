@@ -114,12 +114,12 @@ def given_datasets(
     """
     first = given[0]
     if len(given) == 1 and output is None and not first.amount and not (first.name or first.config):
-        return given_dataset(first.dataset, work, _options_of(first, options or OwnOptions()))
+        return given_dataset(first.dataset, work, options_of(first, options or OwnOptions()))
     _refuse_for_several(options)
     names = [item.name or _part_name(item.dataset) for item in given]
     parts = []
     for item, name in zip(given, names, strict=True):
-        said = replace(_options_of(item, OwnOptions(licence=options.licence if options else "")), name=name)
+        said = replace(options_of(item, OwnOptions(licence=options.licence if options else "")), name=name)
         config = None if is_own(item.dataset) else item.config
         parts.append(MixturePart(name, given_dataset(item.dataset, work, said), item.amount, config))
     if output is not None:
@@ -170,7 +170,7 @@ def given_fingerprint(item: GivenDataset) -> str:
     """What identifies the content of a dataset that is given, whatever becomes of its rows."""
     if not is_own(item.dataset):
         return dataset_fingerprint(item.dataset)
-    return read_own(item.dataset, _options_of(item, OwnOptions())).revision
+    return read_own(item.dataset, options_of(item, OwnOptions())).revision
 
 
 def _part_name(dataset: str) -> str:
@@ -183,7 +183,7 @@ def _part_name(dataset: str) -> str:
     return name
 
 
-def _options_of(item: GivenDataset, said: OwnOptions) -> OwnOptions:
+def options_of(item: GivenDataset, said: OwnOptions) -> OwnOptions:
     """What is said of rows of one's own: in the recipe, else on the command line."""
     mapping = tuple(f"{field}={column}" for field, column in item.map.items())
     return replace(

@@ -11,7 +11,7 @@ from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.core.text import normalise
 from kollm.dataset.folder import read_records
-from kollm.quality.leaks import Tasks, load_tasks, row_text, tasks_of
+from kollm.quality.leaks import Tasks, load_tasks, tasks_of
 from kollm.sources import SAMPLE, find_source, read_source
 from kollm.sources.rows import SUFFIXES, local_rows
 
@@ -48,12 +48,12 @@ def find_leaks(records: Iterable[Record], tasks: Tasks) -> Iterator[Found]:
     """The records that hold a task, in Korean or in the English they were translated from."""
     iterator = iter(records)
     while batch := list(islice(iterator, _BATCH)):
-        texts = [normalise(row_text(record)) + _english(record) for record in batch]
+        texts = [normalise(record.whole_text()) + _english(record) for record in batch]
         yield from (Found(batch[leak.row].id, leak.task, leak.share) for leak in tasks.find(texts))
 
 
 def _english(record: Record) -> str:
-    return "\n".join(("", *record.english().texts().values())) if record.translated else ""
+    return f"\n{record.english().whole_text()}" if record.translated else ""
 
 
 def _tasks_in(name: str) -> Tasks:

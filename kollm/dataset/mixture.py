@@ -30,7 +30,7 @@ from kollm.dataset.card import CardPart, render_card
 from kollm.dataset.folder import DatasetWriter, Part, dataset_fingerprint, read_manifest, read_records, training_parts
 from kollm.dataset.leak_check import EVALUATION, find_leaks, load_references
 from kollm.dataset.tables import to_table
-from kollm.quality.dedup import Prints, find_duplicates, prints, record_text
+from kollm.quality.dedup import Prints, find_duplicates, prints
 from kollm.recipe.schema import AMOUNTS, GivenDataset, Source
 from kollm.services.repository import locate
 from kollm.sources import SOURCES, find_source
@@ -232,7 +232,7 @@ def _write(writer: DatasetWriter, parts: Sequence[MixturePart], copies: Sequence
                 drawn.licences[part.name].update(record.licence for record in once)
                 drawn.languages.update(record.lang for record in once)
                 drawn.owners += [number] * len(once)
-                drawn.prints.append(prints([record_text(record) for record in once]))
+                drawn.prints.append(prints([record.whole_text() for record in once]))
                 drawn.leaks += [f"{leak.row}: {leak.task}" for leak in find_leaks(once, tasks)]
                 copied = (record for record, count in counted for _ in range(count))
                 writer.write(Part(part.name, "train"), to_table(list(_numbered(copied, seen))))

@@ -24,7 +24,7 @@ from kollm.dataset.executors.local import LocalExecutor
 from kollm.dataset.finish import UNTRANSLATED
 from kollm.dataset.folder import MANIFEST, REJECTED, DatasetWriter, require_place
 from kollm.dataset.manifest import describe, make_card, make_manifest
-from kollm.dataset.memory_rows import write_memory
+from kollm.dataset.memory import write_memory
 from kollm.dataset.parts import checksums
 from kollm.dataset.settings import Engines, SourceInput, Tally, make_settings
 from kollm.dataset.shards import Shard, copy_shards, cut_file, save_shards

@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from kollm.core.records import Record
 from kollm.dataset.tables import to_table
-from kollm.quality.dedup import Prints, exact_hashes, prints, record_text
+from kollm.quality.dedup import Prints, exact_hashes, prints
 from kollm.quality.leaks import Leak, Tasks
-from kollm.quality.leaks import row_text as leak_text
 from kollm.quality.privacy import Privacy, Screening, screen
 from kollm.quality.shingles import Hashes
 from kollm.sources import Batch, Place, Read, Rejected, Source, adapt_batch
@@ -84,18 +83,19 @@ def prepare(plan: SourcePlan, batch: Batch, tasks: Tasks | None) -> Prepared:
     read = adapt_batch(plan.source, plan.place, batch)
     if plan.privacy != "off":
         read = _screened(read, plan.privacy)
-    records = read.records
     training = plan.source.split == "train"
-    texts = [record_text(record) for record in records] if training else []
+    texts = [record.whole_text() for record in read.records] if training else []
+    leaks = tasks.find(texts) if training and tasks is not None else []
     found = prints(texts) if training and plan.near else None
+    characters = [count_characters(record, plan.router) if plan.counted else 0 for record in read.records]
     return Prepared(
         len(batch),
-        to_table(records),
+        to_table(read.records),
         to_table([item.record for item in read.rejected], [item.reason for item in read.rejected]),
         found.exact if found is not None else exact_hashes(texts) if training else None,
         found,
-        _characters(plan, records),
-        tasks.find([leak_text(record) for record in records]) if training and tasks is not None else [],
+        np.array(characters, dtype=np.int64),
+        leaks,
         read.notes,
     )
 
@@ -126,12 +126,6 @@ def _screened(read: Read, privacy: Screening) -> Read:
         Rejected(replace(screen(record).record, original=None), reason) for record, reason in read.rejected
     )
     return clean
-
-
-def _characters(plan: SourcePlan, records: list[Record]) -> npt.NDArray[np.int64]:
-    if not plan.counted:
-        return np.zeros(len(records), dtype=np.int64)
-    return np.array([count_characters(record, plan.router) for record in records], dtype=np.int64)
 
 
 def count_characters(record: Record, router: Router | None) -> int:

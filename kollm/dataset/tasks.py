@@ -18,8 +18,7 @@ from kollm.core.records import Record
 from kollm.dataset.bills import repaid_of, write_bills
 from kollm.dataset.build import Build
 from kollm.dataset.decide import read_decided, read_summary, write_summary
-from kollm.dataset.finish import Finished, Finishing, finish, finish_memory, reason_kind
-from kollm.dataset.memory_rows import read_memory
+from kollm.dataset.finish import Finished, Finishing, finish, finish_here, reason_kind
 from kollm.dataset.prepare import Prepared, prepare
 from kollm.dataset.repeats import ROWS, Ids, write_bands, write_keys
 from kollm.dataset.shards import read_shard
@@ -27,7 +26,7 @@ from kollm.dataset.tables import REJECTED_SCHEMA, SCHEMA, to_records, to_table
 from kollm.dataset.work import arrow_batches, whole_arrow
 from kollm.quality.dedup import Prints
 from kollm.services.ledger import Ledger
-from kollm.translate import MemoryTranslator, Outcome, translate_records
+from kollm.translate import Outcome
 from kollm.translate.parts import Paid
 from kollm.translate.rows import NotBoughtError, recall_stream
 
@@ -211,20 +210,9 @@ def _finished(build: Build, number: int, finishing: Finishing) -> Iterator[tuple
             yield none, finish(finishing, outcomes)
             start += len(outcomes)
         return
+    memory = build.path("memory", build.shard(number).source)
     for kept, dropped in _decided(build, number):
-        yield dropped, _finish_here(build, number, finishing, to_records(kept))
-
-
-def _finish_here(build: Build, number: int, finishing: Finishing, records: list[Record]) -> Finished:
-    plan = finishing.plan
-    if plan.translation == "memory":
-        path = build.path("memory", build.shard(number).source)
-        return finish_memory(finishing, records, read_memory(path, records, plan.by_place))
-    if plan.engine is None:
-        return finish(finishing, [Outcome(record, None, "") for record in records])
-    if isinstance(plan.engine, MemoryTranslator):
-        return finish_memory(finishing, records, plan.engine)
-    return finish(finishing, translate_records(records, plan.engine, mode=plan.mode))
+        yield dropped, finish_here(finishing, to_records(kept), memory)
 
 
 def recall_shard(build: Build, number: int) -> int:

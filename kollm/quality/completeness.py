@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from kollm.quality.flags import SHORTEST as SHORTEST_REPEATED
 from kollm.quality.flags import repeated_share
 from kollm.quality.view import View
-from kollm.translate.structure import STRUCTURES, may_hold_structure
+from kollm.translate.structure import possible_structures
 
 LONG_ENOUGH = 40
 SHORTEST, LONGEST = 0.2, 2.0
@@ -28,19 +29,20 @@ _VERB_ENDING = re.compile(
 _UNFINISHED = re.compile(
     r"(?:[을를은는의와과]|에서|에게|으로|까지|부터|처럼|보다|면서|지만|으며|하고|이며|이고|하며|되고|되며|거나|려고|도록|므로|니까|아서|어서|해서|하여|이나|하는|있는|없는|되는|위한|대한|같은|및|또는|그리고|,)\Z"
 )
-_NAMES = (
-    "inline code",
-    "URL",
-    "slot",
-    "format string",
-    "inline formula",
-    "display formula",
-    "formula in brackets",
-    "formula or code environment",
-    "e-mail address",
-    "fenced code",
+_MAY_LOSE = frozenset(
+    [
+        "inline code",
+        "URL",
+        "slot",
+        "format string",
+        "inline formula",
+        "display formula",
+        "formula in brackets",
+        "formula or code environment",
+        "e-mail address",
+        "fenced code",
+    ]
 )
-_MAY_LOSE = tuple(structure for structure in STRUCTURES if structure.name in _NAMES)
 _FENCE_NAME = re.compile(r"```[ \t]*[^\n`]*[가-힣]")
 _ASCII_WORD = re.compile(r"[A-Za-z_]\w*")
 _MOST_LOOKED_UP = 100
@@ -82,14 +84,12 @@ def cut_off(view: View) -> str | None:
 def structure_lost(view: View) -> str | None:
     """Code, an address, a formula or a slot of the English is not in the Korean as it was."""
     for name, english, text in view.compared():
-        if not may_hold_structure(english):
-            continue
-        pieces: list[str] = []
-        for structure in _MAY_LOSE:
-            for needle in structure.needles:
-                if needle in english:
-                    pieces += [english[start:end].strip() for start, end in structure.find(english)]
-                    break
+        pieces = [
+            english[start:end].strip()
+            for structure in possible_structures(english)
+            if structure.name in _MAY_LOSE
+            for start, end in structure.find(english)
+        ]
         squeezed = "".join(text.split()) if pieces else ""
         if any(not _is_kept(piece, text, squeezed) for piece in dict.fromkeys(pieces[:_MOST_LOOKED_UP])):
             return f"structure_lost: {name}"
@@ -99,6 +99,8 @@ def structure_lost(view: View) -> str | None:
 def repetition(view: View) -> str | None:
     """The Korean goes round in circles where the English, if there is any, does not."""
     for name, text in view.korean.items():
+        if len(text) < SHORTEST_REPEATED:
+            continue
         words = text.split()
         if len(words) >= 12 and len(set(words)) > 0.6 * len(words) and max(map(len, words)) < 60:
             continue  # different words throughout: the exact measure would say the same, at ten times the cost

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from kollm.core.errors import MissingExtraError
-from kollm.core.records import Record
 from kollm.quality.shingles import Hashes, fold_spaces, grams, mix
 
 NEAR = 0.8
@@ -73,11 +72,6 @@ class Duplicates(NamedTuple):
     near: Repeats
 
 
-def record_text(record: Record) -> str:
-    """The text of a record by which duplicates are told: all its turns in order."""
-    return "\n".join(record.texts().values())
-
-
 def prints(texts: Sequence[str]) -> Prints:
     """The prints of a batch of texts.
 
@@ -89,6 +83,7 @@ def prints(texts: Sequence[str]) -> Prints:
     except ImportError as error:
         raise MissingExtraError("rensa", "translate") from error
 
+    exact = exact_hashes(texts)
     found = grams(fold_spaces(texts), GRAM)
     hashes = np.empty((len(texts), PERMUTATIONS), dtype=np.uint64)
     for row, (start, end) in enumerate(pairwise(found.offsets.tolist())):
@@ -103,7 +98,7 @@ def prints(texts: Sequence[str]) -> Prints:
     for column in range(bands.shape[2]):
         buckets = mix(buckets * np.uint64(31) + bands[:, :, column])
     return Prints(
-        exact_hashes(texts),
+        exact,
         (buckets >> np.uint64(32)).astype(np.uint32),
         (hashes & np.uint64(0xFF)).astype(np.uint8),
         np.diff(found.offsets) > 0,

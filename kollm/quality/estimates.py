@@ -60,8 +60,8 @@ def answered(view: View) -> Estimate:
             score = 0.7 if asks and not _ASKS_IN_KOREAN.search(text[:_READ]) else 0.0
         if name == "instruction":
             answer, english_answer = view.korean.get("output", ""), view.english.get("output", "")
-            told = _shared(text, answer) > _SHARED and _shared(english, english_answer) < _SHARED_IN_ENGLISH
-            score = 0.95 if told else score
+            told = _may_share(text, answer, _SHARED) and _shared(text, answer) > _SHARED
+            score = 0.95 if told and _shared(english, english_answer) < _SHARED_IN_ENGLISH else score
         if score > worst.score:
             worst = Estimate("answered", name, score)
     return worst
@@ -74,9 +74,9 @@ def doubtful(view: View) -> Estimate:
         if len(english) < LONG_ENOUGH:
             continue
         score = 0.0 if _SHORTEST <= len(text) / len(english) <= _LONGEST else 0.6
-        wanted = len(_NUMBER.findall(english[:_READ]))
+        whole = len(english) <= _READ
+        wanted = len(view.digits(name) if whole else _NUMBER.findall(english[:_READ]))
         if wanted >= 2:
-            whole = len(english) <= _READ
             missing = numbers_of(view, name) if whole else missing_numbers(english[:_READ], text)
             score = max(score, min(1.0, 1.5 * len(missing) / wanted))
         if score > worst.score:
@@ -87,5 +87,18 @@ def doubtful(view: View) -> Estimate:
 def _shared(question: str, answer: str) -> float:
     """Share of the first words of a question, three or more, that its answer holds; 0.0 for shorter ones."""
     words = question[:_READ].split()[:_WORDS]
+    if len(words) < 3:
+        return 0.0
     known = set(answer.split())
-    return sum(word in known for word in words) / len(words) if len(words) >= 3 else 0.0
+    return sum([word in known for word in words]) / len(words)
+
+
+def _may_share(question: str, answer: str, share: float) -> bool:
+    """Whether `_shared` may be more than a share; few words of most questions stand in the answer, even as parts of others."""
+    words = question[:_READ].split()[:_WORDS]
+    missed, most = 0, (1 - share) * len(words)
+    for word in words:
+        missed += word not in answer
+        if missed > most:
+            return False
+    return len(words) >= 3

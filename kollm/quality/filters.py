@@ -41,9 +41,9 @@ def model_speaks(view: View) -> str | None:
     """In a shared conversation the model declines, or speaks of itself as one."""
     if view.record.source not in CONVERSATIONS:
         return None
-    name, kind = refused_turn(view.record)
-    if not kind and view.english:
-        name, kind = refused_turn(view.record.english())
+    name, kind = refused_turn(view.korean)
+    if not kind:
+        name, kind = refused_turn(view.english)
     return f"{kind}: {name}" if kind else None
 
 
@@ -58,7 +58,7 @@ def under_ten_characters(view: View) -> str | None:
 def langid_english(view: View) -> str | None:
     """The paper's rule: langid takes the instruction or the output for English."""
     for name in ("instruction", "output"):
-        if _classify(view.korean.get(name, "")) == "en":
+        if _langid()(view.korean.get(name, ""))[0] == "en":
             return f"langid_english: {name}"
     return None
 
@@ -136,7 +136,7 @@ def paper_would_drop(view: View) -> bool:
 _STYLES = {
     "formal": re.compile(r"(?:니다|니까|십시오|시오)[.!?\n]"),
     "polite": re.compile(r"[요죠][.!?\n]"),
-    "plain": re.compile(r"(?<!니)다[.!?\n]"),
+    "plain": re.compile(r"다(?<!니다)[.!?\n]"),
 }
 
 
@@ -147,10 +147,6 @@ def mixed_register(view: View) -> bool:
     """
     answer = view.record.output + "\n"
     return sum(len(style.findall(answer)) >= 2 for style in _STYLES.values()) >= 2
-
-
-def _classify(text: str) -> str:
-    return _langid()(text)[0]
 
 
 @functools.cache

@@ -12,7 +12,8 @@ _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff\uffa
 _NOT_WORD = re.compile(r"[\W_]+")
 _GRAM = 12
 _REPEATED_SHARE = 0.4
-_SHORTEST = 48
+SHORTEST = 48
+"""Letters that a text needs before it can be told to repeat itself."""
 _LONGEST = 20_000
 
 
@@ -45,6 +46,6 @@ def repeated_share(text: str) -> float:
     """
     letters = _NOT_WORD.sub("", text[:_LONGEST])
     grams = len(letters) - _GRAM + 1
-    if len(letters) < _SHORTEST:
+    if len(letters) < SHORTEST:
         return 0.0
     return 1.0 - len({letters[start : start + _GRAM] for start in range(grams)}) / grams

@@ -122,7 +122,8 @@ def _is_prose_of_latin_letters(prose: str, english: str, name: str) -> bool:
 
 def _english_runs(text: str) -> Iterator[str]:
     for match in _WORDS.finditer(text):
-        words = match[0].split()
-        is_prose = sum(word[0].islower() and len(word) > 1 for word in words) >= 2
-        if len(words) >= _ENGLISH_WORDS and is_prose and not text.startswith("(", match.end()):  # `for n in range(10)`
+        if match[0].count(" ") + 1 < _ENGLISH_WORDS:
+            continue
+        is_prose = sum(word[0].islower() and len(word) > 1 for word in match[0].split()) >= 2
+        if is_prose and not text.startswith("(", match.end()):  # `for n in range(10)`
             yield match[0]

@@ -110,13 +110,9 @@ class Tasks:
 
 
 def task_text(record: Record) -> str:
-    """What is looked for: the instruction and its input, not the reference, which an honest answer may repeat."""
+    """What is looked for in a row's whole text: the instruction and its input, not the reference, which an honest answer
+    may repeat."""
     return f"{record.instruction}\n{record.input}"
-
-
-def row_text(record: Record) -> str:
-    """Where it is looked for: everything that the row holds."""
-    return "\n".join(record.texts().values())
 
 
 def tasks_of(records: Iterable[Record]) -> Tasks:

@@ -37,7 +37,7 @@ _CLOSING = re.compile(
     r"|\bNote: I\b|음역했|역주\s?[:：]|번역하였|번역했습니다|\btranslat(?:ion|ed)\b|let me know if you",
     re.IGNORECASE,
 )
-_TALK_SIGNS = re.compile("[번원음]역|원문|역주|[Nn]ote|ranslat|[Ll]et me")
+_TALK_SIGNS = re.compile("번역|원역|음역|원문|역주|Note|note|ranslat|Let me|let me")
 _SPEAKS_OF_TRANSLATION = re.compile(r"translat|korean|original text|\bnote: I\b", re.IGNORECASE)
 _OPENING_IN_ENGLISH = re.compile(
     r"^\W{0,8}(?:translation|output|response|assistant|answer|user|system)\s?:", re.IGNORECASE
@@ -49,10 +49,18 @@ _REFUSED = re.compile(
     r"|\bI(?:['’]m| am)? (?:sorry|cannot|can['’]t|unable|am unable)|\bthe text you provided|\bunable to complete",
     re.IGNORECASE,
 )
-_REFUSAL_SIGNS = re.compile(
-    r"[없않](?:습|어|음|다|으)|불가|있으며|정책|지침|처리하는|못했|말씀해|해 주|죄송|미안|유감|인공|모델|챗|[A-Za-z]{2}"
+_REFUSED_SIGNS = re.compile(
+    "번역|정책|지침|처리|수 없|못했|말씀해|텍스트|인공지능|ai|sorry|cannot|can['’]t|unable|the text you"
 )
-"""One of these is in every refusal: most texts are told clean by this alone."""
+"""One of these is, in lower case, in every text that _REFUSED finds."""
+_REFUSAL_SIGNS = (
+    re.compile(
+        "없(?:습|어|음|다|으)|않(?:습|어|음|다|으)|불가|있으며|정책|지침|처리하는|못했|말씀해|해 주|죄송|미안|유감|인공|모델|챗"
+    ),
+    re.compile("[A-Za-z][A-Za-z]"),
+)
+"""One of these is in every refusal: most texts are told clean by this alone. A pattern whose branches all begin with a letter
+of their own is searched ten times as fast as any other."""
 _DECLINES_IN_ENGLISH = re.compile(
     r"\b(?:sorry|apolog\w+|unfortunately|regret|cannot|can not|can['’]t|could not|couldn['’]t|unable|not able|not possible|impossible"
     r"|won['’]t|policy|policies|guidelines?|error|failed|did not understand|artificial intelligence|AI|language model|translat\w+)\b",
@@ -106,9 +114,10 @@ def translator_refused(view: View) -> str | None:
     """The translator declined, or asked for the text, where the English does nothing of the kind."""
     for name, english, text in view.compared():
         head = text[:_EDGE]
-        if not _REFUSAL_SIGNS.search(head):
+        if not any(signs.search(head) for signs in _REFUSAL_SIGNS):
             continue
-        refused = _REFUSED.search(head) is not None or (model_talk(text) and not model_talk(english))
+        refused = _REFUSED_SIGNS.search(head.casefold()) is not None and _REFUSED.search(head) is not None
+        refused = refused or (model_talk(text) != "" and not model_talk(english))
         if refused and not _DECLINES_IN_ENGLISH.search(english):
             return f"translator_refused: {name}"
     return None

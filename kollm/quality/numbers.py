@@ -73,14 +73,16 @@ _NEAR = 0.02
 def numbers_lost(view: View) -> str | None:
     """A number of three digits or more is gone, at least half of the numbers are, or another one stands in its place."""
     for name, english, text in view.compared():
-        if not _DIGITS.search(english):
+        if not view.digits(name):
             continue
         if _is_rescaled(english, text):
             return f"numbers_changed: {name}"
         lost = numbers_of(view, name)
-        if any(len(number) >= 3 for number in lost) or 2 * len(lost) > len(_DIGITS.findall(english)):
+        if not lost:
+            continue
+        if any(len(number) >= 3 for number in lost) or 2 * len(lost) > len(view.digits(name)):
             return f"numbers_lost: {name}"
-        if lost and _is_changed(english, text, lost):
+        if _is_changed(english, text, lost):
             return f"numbers_changed: {name}"
     return None
 

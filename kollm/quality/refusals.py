@@ -6,9 +6,8 @@ Told from the answer alone, in English and Korean. What a person might say in a 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
-
-from kollm.core.records import Record
 
 Talk = Literal["", "refusal", "model_talk"]
 
@@ -40,27 +39,38 @@ _UNABLE = re.compile(
     r"\b(?:can(?:no|['’])?t|cannot|unable|not able|not capable|do(?: not|n['’]t) have|do(?: not|n['’]t) possess)\b|수 ?(?:가 )?없|않습니다|어렵습니다",
     re.IGNORECASE,
 )
+_SELF_SIGNS = re.compile(
+    "ai|artificial|machine|language|chat|virtual|computer|knowledge|training|update|programming|personal|feelings|ability"
+    "|언어|대화|챗|인공|지식|학습"
+)
+_DECLINE_SIGNS = re.compile("sorry|afraid|apolog|unfortunately|^i |없|어렵|불가능|못")
+"""One of these is in every text, in lower case, that _SELF or _DECLINE finds: most are told by this alone, at a tenth of the cost."""
 _HEAD = 250
 """Characters of an answer in which it would decline."""
 _QUOTES = re.compile(r'"[^"\n]{0,400}"|“[^”\n]{0,400}”|「[^」\n]{0,400}」|^>.*$|```[\s\S]{0,20000}?```', re.MULTILINE)
+_QUOTE_MARKS = ('"', "“", "「", ">", "```")
 _LETTER = re.compile(r"^\s*(?:dear|hi|hello|subject:|to:|안녕하세요,? [가-힣]+(?:님|씨)|친애하는|제목:)", re.IGNORECASE)
 
 
 def model_talk(answer: str) -> Talk:
     """What kind of talk of a model an answer is: it declines, it speaks of itself and answers, or neither."""
-    text = _QUOTES.sub(" ", answer[:_READ]).strip()
+    text = answer[:_READ]
+    if any(mark in text for mark in _QUOTE_MARKS):
+        text = _QUOTES.sub(" ", text)
+    text = text.strip()
     head = text[:_HEAD]
-    speaks = _SELF.search(text) is not None
+    speaks = _SELF_SIGNS.search(text.casefold()) is not None and _SELF.search(text) is not None
     if not speaks and _LETTER.match(text):
         return ""
-    if _DECLINE.search(head) or (speaks and _UNABLE.search(head)):
+    declines = _DECLINE_SIGNS.search(head.casefold()) is not None and _DECLINE.search(head) is not None
+    if declines or (speaks and _UNABLE.search(head)):
         return "refusal"
     return "model_talk" if speaks else ""
 
 
-def refused_turn(record: Record) -> tuple[str, Talk]:
-    """The first answer of a conversation that is such talk, by the name of its field, and the kind; empty for none."""
-    for name, text in record.texts().items():
+def refused_turn(texts: Mapping[str, str]) -> tuple[str, Talk]:
+    """The first answer among a record's texts that is such talk, by its name, and the kind; empty for none."""
+    for name, text in texts.items():
         if (name == "output" or name.endswith(".assistant")) and (kind := model_talk(text)):
             return name, kind
     return "", ""

@@ -153,10 +153,9 @@ class Replayed(NamedTuple):
     what: str = ""
 
 
-def replay(record: Record, corrections: Mapping[str, Correction]) -> Replayed:
-    """Put a person's corrections into a freshly translated record."""
-    correction = corrections.get(record.id)
-    if correction is None or not correction.decided:
+def replay(record: Record, correction: Correction) -> Replayed:
+    """Put a person's correction of a row into the freshly translated record."""
+    if not correction.decided:
         return Replayed(record)
     if correction.english_sha256 != english_sha256(record):
         return Replayed(record, "stale")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kollm.core.records import Original, Record
-from kollm.core.text import normalise
+from kollm.quality.view import View
 
 _READ = 2_000
 _URL = re.compile(r"(?:https?://|www\.)[^\s<>\"']{1,2000}", re.IGNORECASE)
@@ -32,19 +31,18 @@ _SHOWN = re.compile(
 )  # fmt: skip
 
 
-def asks_about_unseen(record: Record) -> bool:
-    """Whether the row's question is about something that is not in its text.
+def asks_about_unseen(view: View) -> bool:
+    """Whether the row's question, in English where there is one, is about something that is not in its text.
 
     The input is an address or a file's name and nothing else, though the question is not about the address itself; or
     the question speaks of a picture that is given, and no text is.
     """
-    # what `record.english()` would give, without its long fields
-    asked: Record | Original = record.original if record.translated and record.original is not None else record
-    question, given = normalise(asked.instruction)[:_READ], normalise(asked.input)[:_READ].strip()
+    asked = view.english or view.korean
+    question, given = asked.get("instruction", "")[:_READ], asked.get("input", "")[:_READ].strip()
     rest = _URL.sub(" ", given).strip(" \t\n.,;:-()[]<>\"'`")
     if given and (not rest or _FILE.fullmatch(rest) or _ATTACHED.fullmatch(rest)):
         return not _ABOUT_ADDRESSES.search(question)
-    return not given and not asked.history and len(question) < 400 and _shows_something(question)
+    return not given and not view.record.history and len(question) < 400 and _shows_something(question)
 
 
 def _shows_something(question: str) -> bool:

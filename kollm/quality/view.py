@@ -11,6 +11,7 @@ from kollm.translate.structure import plain
 _QUOTED = re.compile(
     r"""\([^()]{0,300}\)|"[^"]{0,300}"|(?<!\w)'[^'\n]{0,300}'|“[^”]{0,300}”|‘[^’]{0,300}’|[「『《][^」』》]{0,300}[」』》]"""
 )
+_DIGITS = re.compile(r"\d+")
 _IDENTIFIER = re.compile(r"\b(?:\w+_\w+|[A-Z]{2,}[a-z]?|\w*[a-z][A-Z]\w*)\b")
 _ASKS_FOR_ANOTHER_LANGUAGE = re.compile(
     r"영어|영문|영단어|번역|외국어|한자|[가-힣]어로|[가-힣]어의|(?:중국|일본|러시아|프랑스|스페인|독일|라틴|아랍|베트남)어"
@@ -42,6 +43,16 @@ class View:
         if name not in self._prose:
             self._prose[name] = _IDENTIFIER.sub(" ", _QUOTED.sub(" ", plain(self.korean[name])))
         return self._prose[name]
+
+    def digits(self, name: str) -> list[str]:
+        """Runs of digits in a field's English."""
+        if name not in self._digits:
+            self._digits[name] = _DIGITS.findall(self.english[name])
+        return self._digits[name]
+
+    @functools.cached_property
+    def _digits(self) -> dict[str, list[str]]:
+        return {}
 
     @functools.cached_property
     def _prose(self) -> dict[str, str]:

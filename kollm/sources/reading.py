@@ -12,13 +12,13 @@ from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
 from kollm.core.records import Record
 from kollm.core.resources import resource_folder
-from kollm.core.text import existing_path, normalise_values
+from kollm.core.text import existing_path
 from kollm.services.repository import Reference, parse_reference
 from kollm.sources.catalogue import find_source
 from kollm.sources.files import hub_batches, hub_files, local_files
 from kollm.sources.rows import SUFFIXES, Batch, first_rows, local_batches, row_batches
 from kollm.sources.sample import sample_rows
-from kollm.sources.source import Adapted, Place, Rejected, Row, Source, Turns
+from kollm.sources.source import Place, Rejected, Source, Turns, adapt_row
 
 SAMPLE = "sample"
 """The input that stands for the rows which come with kollm."""
@@ -154,23 +154,6 @@ def adapt_batch(source: Source, place: Place, batch: Batch) -> Read:
     return read
 
 
-def adapt_row(source: Source, row: Row, place: Place) -> Adapted:
-    """Make Records of a row after its texts were normalised; where that changed one, `original` keeps what was read."""
-    changed: set[str] = set()
-    clean = normalise_values(row, changed)
-    adapted = source.adapt(clean, place)
-    if not changed:
-        return adapted
-    read = {record.id: record.as_original() for record in source.adapt(row, place).records}
-    records = tuple(
-        replace(record, original=read[record.id])
-        if record.id in read and record.original is None and read[record.id].texts() != record.texts()
-        else record
-        for record in adapted.records
-    )
-    return Adapted(records, adapted.rejected, (*adapted.notes, *sorted(changed)))
-
-
 def read_source(
     name: str,
     input: str | Path | None = None,
@@ -200,14 +183,14 @@ def read_source(
     for batch in opened.batches:
         read = adapt_batch(source, opened.place, batch)
         for record in read.records:
-            name = id_with_place(record.id, record.provenance.index, kept) if record.id in kept else record.id
-            kept.add(name)
-            all_ids.add(name)
-            yield record if name == record.id else replace(record, id=name)
+            settled = id_with_place(record.id, record.provenance.index, kept) if record.id in kept else record.id
+            kept.add(settled)
+            all_ids.add(settled)
+            yield record if settled == record.id else replace(record, id=settled)
         for record, reason in read.rejected:
-            name = id_with_place(record.id, record.provenance.index, all_ids) if record.id in all_ids else record.id
-            all_ids.add(name)
-            yield Rejected(record if name == record.id else replace(record, id=name), reason)
+            settled = id_with_place(record.id, record.provenance.index, all_ids) if record.id in all_ids else record.id
+            all_ids.add(settled)
+            yield Rejected(record if settled == record.id else replace(record, id=settled), reason)
 
 
 def has_own_ids(name: str, input: str | Path | None = None, revision: str | None = None) -> bool:

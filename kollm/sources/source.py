@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from kollm.core.records import Provenance, Record, Turn
-from kollm.core.text import is_blank
+from kollm.core.text import is_blank, normalise_values
 from kollm.sources.placeholders import is_no_input, is_no_output, runs_on
 
 Turns = Literal["conversation", "pairs", "first"]
@@ -138,6 +138,23 @@ class Source:
     def config(self) -> str:
         """Its name as a config of the dataset folder."""
         return self.name.replace("_", "-")
+
+
+def adapt_row(source: Source, row: Row, place: Place) -> Adapted:
+    """Make Records of a row after its texts were normalised; where that changed one, `original` keeps what was read."""
+    changed: set[str] = set()
+    clean = normalise_values(row, changed)
+    adapted = source.adapt(clean, place)
+    if not changed:
+        return adapted
+    read = {record.id: record.as_original() for record in source.adapt(row, place).records}
+    records = tuple(
+        replace(record, original=read[record.id])
+        if record.id in read and record.original is None and read[record.id].texts() != record.texts()
+        else record
+        for record in adapted.records
+    )
+    return Adapted(records, adapted.rejected, (*adapted.notes, *sorted(changed)))
 
 
 class Columns(NamedTuple):

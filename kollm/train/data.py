@@ -89,17 +89,6 @@ class Tokenised:
     def tokens(self) -> int:
         return sum(example.length for example in self.examples)
 
-    def moved(self) -> list[str]:
-        """What has another place in the prompt than in the row, one line each."""
-        said = {
-            "system_before_instruction": "system messages went before the instruction, since the prompt has no place for them",
-            "input_after_instruction": "inputs went after the instruction, since the prompt has no place for them",
-            "calls": "calls of tools are context and are not learned (learn_tool_calls: true learns them)",
-            "calls_alone": "rows were left out, whose only answers are calls of tools",
-            "turn_by_turn": "conversations became a row an answer, since the prompt rewrites earlier turns",
-        }
-        return [f"{self.counts[name]:,} {words}" for name, words in said.items() if self.counts[name]]
-
     @property
     def supervised(self) -> int:
         return sum(example.supervised for example in self.examples)
@@ -109,6 +98,18 @@ class Tokenised:
         self.shares[name] = Share(len(part.examples), part.tokens, part.supervised)
         self.examples += part.examples
         self.counts.update(part.counts)
+
+
+def moved_lines(counts: Mapping[str, int]) -> list[str]:
+    """What has another place in the prompt than in the row, or none, one line each."""
+    said = {
+        "system_before_instruction": "system messages went before the instruction, since the prompt has no place for them",
+        "input_after_instruction": "inputs went after the instruction, since the prompt has no place for them",
+        "calls": "calls of tools are context and are not learned (learn_tool_calls: true learns them)",
+        "calls_alone": "rows were left out, whose only answers are calls of tools",
+        "turn_by_turn": "conversations became a row an answer, since the prompt rewrites earlier turns",
+    }
+    return [f"{counts[name]:,} {words}" for name, words in said.items() if counts.get(name)]
 
 
 def split_heldout(records: Iterable[Record], share: float, seed: int = 0) -> Split:

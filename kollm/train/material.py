@@ -11,7 +11,7 @@ from kollm.dataset.preferences import read_preferences
 from kollm.recipe.methods import METHODS
 from kollm.recipe.schema import Recipe
 from kollm.recipe.tokens import PromptEncoder
-from kollm.train.data import conversations, part_lines, split_parts, tokenise, tokenise_parts
+from kollm.train.data import conversations, moved_lines, part_lines, split_parts, tokenise, tokenise_parts
 from kollm.train.pairs import split_pairs, tokenise_pairs, with_mismatched
 
 
@@ -57,7 +57,7 @@ def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int)
         rows.examples,
         heldout.examples,
         [
-            *rows.moved(),
+            *moved_lines(rows.counts),
             f"{len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss",
             *part_lines(rows),
         ],
@@ -90,6 +90,7 @@ def _pairs(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int
         train.examples,
         heldout.examples,
         [
+            *moved_lines(train.counts),
             f"{len(train.examples):,} pairs, {train.tokens:,} tokens, {train.supervised:,} of them in answers",
             *([f"{cut:,} pairs have an answer that was cut, {dropped:,} were left out"] if cut or dropped else []),
         ],

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_HINT = re.compile(
-    r"^[ \t]*(?:(?:async[ ])?def[ ]|class[ ]|import[ ]|from[ ]|\#[ \t]*include|using[ ]|package[ ]|public[ ]|private[ ]"
+_BEGINS = re.compile(
+    r"[ \t]*(?:(?:async[ ])?def[ ]|class[ ]|import[ ]|from[ ]|\#[ \t]*include|using[ ]|package[ ]|public[ ]|private[ ]"
     r"|protected[ ]|static[ ]|function[ ]|SELECT[ ]|INSERT[ ]|UPDATE[ ]|DELETE[ ]|CREATE[ ]|ALTER[ ]|DROP[ ]|print"
-    r"|(?:var|let|const|int|float|double|char|bool|void|String)[ ]\w)|[;{}\)][ \t]*+(?::[ \t]*+)?$|^[\w.]+[ ]=[ ]",
-    re.MULTILINE,
+    r"|(?:var|let|const|int|float|double|char|bool|void|String)[ ]\w)|[\w.]+[ ]=[ ]"
 )
-"""What a text with code has somewhere; without it the lines are not looked at one by one."""
+_ENDS = (";", "{", "}", ")")
+"""How one line at least of a text with code begins or ends; without it the lines are not looked at one by one."""
 
 _CODE = re.compile(
     r"""[ \t]*(?:
@@ -46,7 +46,7 @@ _LONGEST_LINE = 1000
 
 def code_lines(text: str) -> Iterator[tuple[int, int]]:
     """Start and end of each run of code lines, with the blank lines between and the indented lines under them."""
-    if not _HINT.search(text):
+    if not any(map(_looks_like_code, text.split("\n"))):
         return
     position, count, start, end, first = 0, 0, 0, 0, ""
     opened = False
@@ -66,6 +66,11 @@ def code_lines(text: str) -> Iterator[tuple[int, int]]:
         position += len(line)
     if _counts(count, first):
         yield start, end
+
+
+def _looks_like_code(line: str) -> bool:
+    """A cheap look that most lines of prose fail."""
+    return bool(_BEGINS.match(line)) or line.rstrip(" \t").removesuffix(":").rstrip(" \t").endswith(_ENDS)
 
 
 def _is_code(line: str) -> bool:

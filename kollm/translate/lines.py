@@ -157,8 +157,12 @@ def _split(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 def _line(text: str, start: int, end: int, inside: list[Span], fresh: bool, lettered: bool) -> Line | None:
     if fresh:
         after = _marker_end(text, start, end, lettered)
-        if not any(item.start < after < item.end for item in inside):
+        if not (inside and any(item.start < after < item.end for item in inside)):
             start = after
+    if not inside:  # as in most lines
+        line = text[start:end]
+        start += len(line) - len(line.lstrip())
+        return Line(start, start + len(line.strip()), ()) if LETTER.search(line) else None
     kept = tuple(item for item in inside if item.start >= start)
     first, last = (kept[0].start, kept[-1].end) if kept else (end, start)
     while start < first and text[start].isspace():

@@ -42,7 +42,9 @@ class MemoryTranslator:
 
     def translate(self, batch: Sequence[Segment]) -> list[Translation]:
         """The memory's text of each segment; without a text, and with the reason, where it has none."""
-        return [self._look_up(segment) for segment in batch]
+        keys = [segment.place if self._by_place else segment.record for segment in batch]
+        rows = {key: self._records[key].texts() for key in set(keys) if key in self._records}
+        return [self._look_up(segment.field, rows.get(key)) for key, segment in zip(keys, batch, strict=True)]
 
     def stop(self) -> None:
         """Nothing to stop."""
@@ -55,13 +57,12 @@ class MemoryTranslator:
         """There is no account."""
         return None
 
-    def _look_up(self, segment: Segment) -> Translation:
-        record = self._records.get(segment.place if self._by_place else segment.record)
-        if record is None:
+    def _look_up(self, field: str, texts: Mapping[str, str] | None) -> Translation:
+        if texts is None:
             return Translation(None, reason=f"memory: no row {'at this place' if self._by_place else 'with this id'}")
-        text = record.texts().get(segment.field, "")
+        text = texts.get(field, "")
         if not text.strip():
-            return Translation(None, reason=f"memory: the row has no {segment.field}")
+            return Translation(None, reason=f"memory: the row has no {field}")
         return Translation(text)
 
 

@@ -13,7 +13,7 @@ from kollm.core.records import Record
 from kollm.services.budget import Budget, short_key
 from kollm.services.ledger import Charge, Expense, Ledger
 from kollm.translate.buyer import Buyer, recall_parts
-from kollm.translate.fields import untranslated_fields
+from kollm.translate.masking import translatable
 from kollm.translate.memo import Finished, RowMemo
 from kollm.translate.memory import place_of
 from kollm.translate.parts import Paid, Part, make_parts
@@ -32,7 +32,8 @@ class Outcome(NamedTuple):
         record: the Korean record, or what there is of it where `reason` says why it is none.
         reason: None for a translated record; else why not, as `what: detail`.
         route: `translate`, `keep`, `regenerate` or `drop`.
-        untranslated: fields whose Korean side is identical to the English although they hold words.
+        untranslated: fields whose Korean side is identical to the English although they hold words; numbers, URLs and code
+            alone are nothing to translate.
         paid: what its texts cost, a list a text; those that a row before it in the stream needed too are that row's.
     """
 
@@ -291,8 +292,13 @@ def _translated(
         characters=characters + sum(item.characters for part in paid for item in part),
     )
     lang = "ko" if finished.reason is None else record.lang
+    untranslated = tuple(
+        name
+        for name, text in record.texts().items()
+        if text and finished.texts.get(name, text) == text and translatable(text)
+    )
     changed = record.with_texts(finished.texts, original=record.as_original(), provenance=provenance, lang=lang)
-    return Outcome(changed, finished.reason, finished.route, untranslated_fields(changed), paid)
+    return Outcome(changed, finished.reason, finished.route, untranslated, paid)
 
 
 def _plain_stream(records: Iterable[Record], translator: Translator, mode: str) -> Iterator[Outcome]:

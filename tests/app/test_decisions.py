@@ -26,8 +26,8 @@ def test_decisions_are_replayed_by_a_build(tmp_path: Path) -> None:
     decisions.decide(correct, "kim", "correct", {"output": "고친 답", "instruction": correct.instruction})
     decisions.decide(drop, "lee", "drop", {})
     corrections = read_review(tmp_path / "decisions")
-    assert [replay(row, corrections).what for row in (keep, correct, drop)] == ["", "corrected", "dropped"]
-    assert replay(correct, corrections).record.output == "고친 답"
+    assert [replay(row, corrections[row.id]).what for row in (keep, correct, drop)] == ["", "corrected", "dropped"]
+    assert replay(correct, corrections[correct.id]).record.output == "고친 답"
 
 
 def test_an_undone_decision_is_none(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from kollm.core.errors import InputError
 from kollm.dataset.folder import read_records
+from kollm.dataset.memory import misaligned
 from kollm.dataset.pipeline import BuildReport, SourceInput, build_dataset
 
 COUNT = 60
@@ -119,3 +120,22 @@ def test_own_rows_without_a_memory_are_one_sentence(tmp_path: Path) -> None:
     result = own_build(tmp_path, [english(0)], [], "--limit", "1")
     assert isinstance(result.exception, InputError)
     assert "ko.jsonl' holds no rows" in str(result.exception)
+
+
+def columns(count: int) -> tuple[list[str], list[str]]:
+    """English of very different lengths with numbers, and a Korean half as long."""
+    words = [
+        f"Tell me about {17 * number % 89} things" + " of the great sea" * (number * 7 % 11) for number in range(count)
+    ]
+    korean = [f"{17 * number % 89}가지를 말해 주세요" + " 큰 바다의" * (number * 7 % 11) for number in range(count)]
+    return words, korean
+
+
+@pytest.mark.parametrize("count", [20, 100, 500])
+def test_columns_that_belong_together_and_shifted_ones(count: int) -> None:
+    words, told = columns(count)
+    assert misaligned(words, told) == ""
+    said = misaligned(words, told[1:] + told[:1])
+    assert said.startswith("their lengths do not correlate") and said.endswith("the rows fit 1 row earlier")
+    assert misaligned(words[:9], told[1:10]) == "", "too few to tell"
+    assert misaligned(["Say it."] * count, ["말해요."] * count) == "", "all alike tells nothing"

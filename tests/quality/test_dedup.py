@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kollm.core.records import Record
-from kollm.quality.dedup import find_duplicates, prints, record_text, similarity
+from kollm.quality.dedup import find_duplicates, prints, similarity
 
 TEXT = (
     "The ferry to the island leaves at nine in the morning and takes about forty minutes; bring warm clothes, "
@@ -81,4 +81,4 @@ def test_recall_on_planted_near_duplicates() -> None:
 
 def test_all_turns_belong_to_a_record() -> None:
     record = Record("x", "s", "c", "i", "d", history=(("a", "b"),))
-    assert record_text(record) == "a\nb\nc\ni\nd"
+    assert record.whole_text() == "a\nb\nc\ni\nd"

@@ -11,7 +11,7 @@ import pytest
 from kollm.core.errors import InputError
 from kollm.core.records import Original, Record
 from kollm.dataset.leak_check import EVALUATION, find_leaks, load_references
-from kollm.quality.leaks import Tasks, load_tasks, row_text, save_tasks, tasks_of
+from kollm.quality.leaks import Tasks, load_tasks, save_tasks, tasks_of
 from kollm.sources import read_source, sample_file
 
 TASKS = [item for item in read_source("human_eval", "sample") if isinstance(item, Record)]
@@ -34,13 +34,13 @@ def test_every_task_is_found_in_other_spacing_case_and_place(tasks: list[Record]
 
 def test_other_rows_are_no_leaks() -> None:
     known = tasks_of([*TASKS, *KOREAN]) + load_tasks()
-    assert known.find([row_text(record) for record in _train()]) == []
+    assert known.find([record.whole_text() for record in _train()]) == []
 
 
 def test_an_earlier_turn_can_leak() -> None:
     task = TASKS[0]
     talk = Record("x", "sharegpt", "thanks", "", "welcome", history=((f"{task.instruction}\n{task.input}", "..."),))
-    assert [(leak.row, leak.task) for leak in tasks_of(TASKS).find(["other", row_text(talk)])] == [(1, task.id)]
+    assert [(leak.row, leak.task) for leak in tasks_of(TASKS).find(["other", talk.whole_text()])] == [(1, task.id)]
 
 
 def test_the_reference_answer_alone_is_no_leak() -> None:

@@ -97,7 +97,7 @@ def record(source: str, output: str, **changes: object) -> Record:
 
 def test_the_filter_is_for_shared_conversations() -> None:
     row = record("sharegpt", "서울입니다. 한강이 흐르는 큰 도시입니다.", history=(("안녕?", REFUSALS[15]),))
-    assert refused_turn(row) == ("history.0.assistant", "refusal")
+    assert refused_turn(row.texts()) == ("history.0.assistant", "refusal")
     assert drop_reason(View(row), FILTERS["default"]) == "refusal: history.0.assistant"
     assert drop_reason(View(record("koalpaca_v1", REFUSALS[15])), FILTERS["default"]) is None
     english = Original("Say it.", "", "As a language model, my answer is both.")
@@ -139,7 +139,7 @@ def question(instruction: str, input: str = "", **changes: object) -> Record:
     ],
 )
 def test_what_nobody_can_see(instruction: str, input: str, unseen: bool) -> None:
-    assert asks_about_unseen(question(instruction, input)) is unseen
+    assert asks_about_unseen(View(question(instruction, input))) is unseen
 
 
 def test_the_english_decides_for_a_translated_row() -> None:
@@ -148,4 +148,4 @@ def test_the_english_decides_for_a_translated_row() -> None:
         "https://example.org/a.jpg",
         original=Original("Describe the picture", "https://example.org/a.jpg", "An answer."),
     )
-    assert asks_about_unseen(row)
+    assert asks_about_unseen(View(row))

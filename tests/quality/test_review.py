@@ -104,8 +104,9 @@ def test_corrections_are_replayed_whatever_the_machine_says_next_time(tmp_path: 
     edit(path, "alpaca-2", decision="drop")
     corrections = read_review(path)
     again = [RECORDS[0], replace(RECORDS[1], instruction="이 달러 오십입니다."), RECORDS[2]]
-    untouched, corrected, dropped = [replay(item, corrections) for item in again]
-    assert untouched == (again[0], "") and dropped.what == "dropped" and corrected.what == "corrected"
+    assert again[0].id not in corrections
+    corrected, dropped = [replay(item, corrections[item.id]) for item in again[1:]]
+    assert dropped.what == "dropped" and corrected.what == "corrected"
     assert (corrected.record.instruction, corrected.record.output) == ("2.50달러입니다.", "네.")
     assert corrected.record.provenance.engine == "deepl" + CORRECTED
 
@@ -115,7 +116,7 @@ def test_a_decision_for_another_english_text_is_stale_and_not_replayed(tmp_path:
     write_review(path, RECORDS)
     edit(path, "alpaca-1", corrected={"instruction": "2.50달러입니다."})
     changed = record(1, "It costs 9.99 dollars.", "9.99달러입니다.")
-    assert replay(changed, read_review(path)) == (changed, "stale")
+    assert replay(changed, read_review(path)[changed.id]) == (changed, "stale")
 
 
 def test_reviewing_again_keeps_what_was_decided(tmp_path: Path) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from kollm.cli import cli
 from kollm.core.errors import InputError
+from kollm.core.preferences import Preference
 from kollm.core.records import Record
-from kollm.dataset.folder import read_records
+from kollm.dataset.folder import PREFERENCES, DatasetWriter, Part, read_records
+from kollm.dataset.preferences import preference_table
 from kollm.recipe.load import parse_recipe
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import Recipe
 from kollm.run.data import training_rows
-from kollm.train.preview import make_preview, preview_tokenizer
+from kollm.train.preview import make_pair_preview, make_preview, preview_tokenizer
 from kollm.train.toy import make_recipe_base, train_tokenizer
 from tests.train.conftest import SHAPE, row, write_dataset
 
@@ -66,7 +70,7 @@ def test_the_counts_are_over_all_rows_not_the_shown_ones() -> None:
     }
     assert len(shown.tokenised.examples) == 4
     assert shown.summary()[1:3] == [
-        "cut: history of 1 rows, input of 1, answer of 1 (EOS kept)",
+        "cut: history of 1 rows, input of 1, answer of 1 (its end is not learned then)",
         "dropped, because no answer token fits: 1",
     ]
 
@@ -172,7 +176,135 @@ def test_new_tokens_are_in_the_shown_tokenizer(tmp_path: Path) -> None:
     assert preview_tokenizer(toy, [row(number) for number in range(12)]).tokenize("가을하늘") == ["가을하늘"]
 
 
-def test_a_preference_recipe_is_refused_in_a_sentence(recipe_file: Path, dataset: Path) -> None:
-    line = ["preview", str(recipe_file), "--dataset", str(dataset), "--set", "method=dpo"]
-    with pytest.raises(InputError, match="has the method dpo, and preview shows rows of supervised training alone"):
-        CliRunner().invoke(cli, line, catch_exceptions=False)
+PAIR = Preference(
+    "pair-1",
+    "s",
+    "서울은?",
+    "한강이",
+    "대한민국의 수도이며 한강이 도시를 가로지릅니다.",
+    "몰라.",
+    (("안녕하세요?", "네."),),
+    "친절하게.",
+)
+
+
+def write_pairs(folder: Path, pairs: list[Preference]) -> Path:
+    with DatasetWriter(folder) as writer:
+        writer.write(Part(PREFERENCES, "train"), preference_table(pairs))
+        writer.publish({"sources": []}, "---\nlicense: mit\n---\n# Pairs of a test\n")
+    return folder
+
+
+def test_of_a_pair_the_prompt_is_shown_once_and_each_answer_with_its_mask() -> None:
+    shown = make_pair_preview(recipe(method="dpo", prompt="kullm-2023"), [PAIR], TOKENIZER, rows=3)
+    (pair,) = shown.pairs.values()
+    prompt = TEMPLATE.prompt(PAIR.instruction, PAIR.input, PAIR.history, EOS, PAIR.system)
+    assert pair.prompt == [(prompt, False)], "the earlier answer is context"
+    assert pair.chosen == [(f"{PAIR.chosen}{EOS}", True)]
+    assert pair.rejected == [(f"{PAIR.rejected}{EOS}", True)]
+    (example,) = shown.tokenised.examples
+    told = shown.summary()
+    assert told[0].startswith(f"1 pairs, {shown.tokenised.tokens:,} tokens, {example.supervised:,} (")
+    assert told[1].endswith("rejected ones 8; the chosen one is longer in 0 of 1")
+    assert "1 system messages went before the instruction, since the prompt has no place for them" in told
+
+
+def test_pairs_that_are_cut_or_left_out_are_counted_over_all() -> None:
+    length = len(TOKENIZER(TEMPLATE.text(PAIR.record()))["input_ids"]) + 1
+    pairs = [
+        PAIR,
+        replace(PAIR, id="long-answer", chosen="물은 " * 200),
+        replace(PAIR, id="long-question", instruction="물은 " * 300, history=()),
+        replace(PAIR, id="alike", chosen="물은 " * 200 + "끝", rejected="물은 " * 200),
+    ]
+    shown = make_pair_preview(recipe(method="dpo", trainer={"max_length": length}), pairs, TOKENIZER, rows=1)
+    assert list(shown.pairs) == ["pair-1"]
+    assert shown.summary()[3] == (
+        "dropped, because an answer has no room: 1; because the answers are alike once they are cut: 1"
+    )
+    assert [example.id for example in shown.tokenised.examples] == ["pair-1", "long-answer"]
+
+
+def test_prompts_that_differ_stand_with_their_answers() -> None:
+    """A template that opens a reasoning: the answer that has one goes on from there, and the other does not."""
+    opens = (
+        "{% for m in messages %}{{ '<s>' + m['role'] + ':' + m['content'] + '<e>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<s>assistant:생각' }}{% endif %}"
+    )
+    tokenizer = train_tokenizer(["생 각 서울 수도"] * 3, 300)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<s>", "<e>"]})
+    tokenizer.chat_template = opens
+    thinking = Preference("one", "s", "서울", "", "생각한 수도", "몰라")
+    (pair,) = make_pair_preview(recipe(method="dpo", prompt="chat"), [thinking], tokenizer, 1).pairs.values()
+    assert pair.prompt == []
+    assert [span.text for span in pair.chosen] == ["<s>user:서울<e><s>assistant:생각", "한 수도<e>"]
+    assert [span.text for span in pair.rejected] == ["<s>user:서울<e><s>assistant:", "몰라<e>"]
+
+
+def test_the_command_shows_the_answers_below_each_other_where_there_is_no_terminal(
+    recipe_file: Path, base: Path, tmp_path: Path
+) -> None:
+    folder = write_pairs(tmp_path / "pairs", [PAIR])
+    shown = command(recipe_file, folder, base, "--set", "method=dpo", "--set", "data.holdout=0")
+    assert f"[chosen] ⟦{PAIR.chosen}{EOS}⟧\n[rejected] ⟦{PAIR.rejected}{EOS}⟧\n---\n1 pairs, " in shown
+    assert shown.count("서울은?") == 1 and shown.startswith("--- pair-1\n")
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_the_command_shows_the_answers_beside_each_other_on_a_terminal(
+    recipe_file: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colour: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", "83")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if not colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
+    long = replace(PAIR, chosen="수도입니다. " * 9 + "\n끝\t맺음", rejected="몰라.")
+    folder = write_pairs(tmp_path / "pairs", [long])
+    shown = command(recipe_file, folder, base, "--set", "method=dpo", "--set", "data.holdout=0")
+    lines = shown.partition("[chosen]")[2].partition("---\n")[0].splitlines()[1:]
+    assert any("\x1b[32m" in line for line in lines) == colour
+    plain = [re.sub("\x1b\\[[0-9;]*m", "", line) for line in lines]
+    columns = [line.split(" │ ") for line in plain]
+    assert all(len(sides) == 2 for sides in columns)
+    assert {sum(2 if "가" <= sign <= "힣" else 1 for sign in left) for left, _ in columns} == {40}, "40 cells each"
+    left, right = ("".join(side.rstrip() for side in sides) for sides in zip(*columns, strict=True))
+    marks = ("", "") if colour else ("⟦", "⟧")
+    assert right == f"{marks[0]}몰라.{EOS}{marks[1]}"
+    assert left.replace(" ", "") == f"{marks[0]}{'수도입니다.' * 9}끝맺음{EOS}{marks[1]}"
+
+
+def test_own_pairs_are_shown_and_a_recipe_of_several_datasets_is_refused(
+    recipe_file: Path, base: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"질문": "서울은?", "좋음": "수도입니다.", "나쁨": "몰라."}\n', encoding="utf-8")
+    said = ["--map", "instruction=질문", "--map", "chosen=좋음", "--map", "rejected=나쁨", "--set", "data.holdout=0"]
+    shown = command(recipe_file, own, base, "--set", "method=simpo", *said)
+    assert f"[chosen] ⟦수도입니다.{EOS}⟧\n[rejected] ⟦몰라.{EOS}⟧" in shown
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.jsonl"], "nothing is left behind"
+    mapped = tmp_path / "mapped.yaml"
+    part = {"dataset": str(own), "map": {"instruction": "질문", "chosen": "좋음", "rejected": "나쁨"}}
+    values = yaml.safe_load(recipe_file.read_text()) | {"method": "dpo", "data": {"holdout": 0, "datasets": [part]}}
+    mapped.write_text(yaml.safe_dump(values, allow_unicode=True))
+    done = CliRunner().invoke(cli, ["preview", str(mapped), "--base", str(base)], catch_exceptions=False)
+    assert f"[rejected] ⟦몰라.{EOS}⟧" in done.output
+    twice = ["preview", str(mapped), "--dataset", str(own), "--dataset", str(own)]
+    with pytest.raises(InputError, match="The method dpo trains on one dataset of pairs"):
+        CliRunner().invoke(cli, twice, catch_exceptions=False)
+    with pytest.raises(InputError, match="The method dpo needs pairs, and none are named - name them with --dataset"):
+        CliRunner().invoke(cli, ["preview", str(recipe_file), "--set", "method=dpo"], catch_exceptions=False)
+
+
+def test_the_pairs_of_a_run_are_shown_with_the_step_of_its_recipe(tmp_path: Path) -> None:
+    pairs = [replace(PAIR, id=f"pair-{number}", instruction=f"{number}번 서울은?") for number in range(40)]
+    folder = write_pairs(tmp_path / "pairs", pairs)
+    line = ["preview", "demo-dpo", "--dataset", str(folder), "--rows", "1"]
+    done = CliRunner().invoke(cli, line, catch_exceptions=False)
+    assert done.exit_code == 0 and "[rejected] ⟦몰라." in done.output
+
+
+def test_pairs_for_a_supervised_recipe_are_refused_with_what_to_say(tmp_path: Path) -> None:
+    folder = write_pairs(tmp_path / "pairs", [PAIR])
+    with pytest.raises(InputError, match=r"holds preferences.*by a method that takes pairs, such as dpo"):
+        CliRunner().invoke(cli, ["preview", "demo", "--dataset", str(folder)], catch_exceptions=False)

@@ -13,7 +13,7 @@ from kollm.recipe.load import parse_recipe
 from kollm.recipe.tokens import Row
 from kollm.recipe.tools import is_call, structured
 from kollm.sources.own.conversation import read_conversation
-from kollm.train.data import IGNORED, tokenise
+from kollm.train.data import IGNORED, moved_lines, tokenise
 from kollm.train.prompts import make_encoder, prove
 from tests.train.templates import KOREAN, tokenizer_for, trl_templates
 
@@ -137,8 +137,10 @@ def test_a_row_that_only_calls_is_left_out_and_counted() -> None:
     rows = tokenise([record(MESSAGES[:3]), record()], encoder, max_length=2048)
     assert rows.counts["calls_alone"] == 1
     assert len(rows.examples) == 1
-    assert "1 rows were left out, whose only answers are calls of tools" in rows.moved()
-    assert "3 calls of tools are context and are not learned (learn_tool_calls: true learns them)" in rows.moved()
+    assert "1 rows were left out, whose only answers are calls of tools" in moved_lines(rows.counts)
+    assert "3 calls of tools are context and are not learned (learn_tool_calls: true learns them)" in moved_lines(
+        rows.counts
+    )
     assert len(tokenise([record(MESSAGES[:3])], encoder, max_length=2048, tool_calls=True).examples) == 1
 
 

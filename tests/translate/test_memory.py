@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from kollm.core.records import Original, Provenance, Record
 from kollm.translate import MemoryTranslator, translate_records
-from kollm.translate.alignment import misaligned
 
 
 def english(**changes: object) -> Record:
@@ -61,22 +58,3 @@ def test_rows_are_found_by_place_where_a_side_has_no_ids() -> None:
     found, part, absent = translate_records([at(0), at(1, "-t2"), at(2)], memory)
     assert (found.record.output, part.record.output) == ("안녕하세요.", "그럼요.")
     assert absent.reason == "memory: no row at this place"
-
-
-def columns(count: int) -> tuple[list[str], list[str]]:
-    """English of very different lengths with numbers, and a Korean half as long."""
-    words = [
-        f"Tell me about {17 * number % 89} things" + " of the great sea" * (number * 7 % 11) for number in range(count)
-    ]
-    korean = [f"{17 * number % 89}가지를 말해 주세요" + " 큰 바다의" * (number * 7 % 11) for number in range(count)]
-    return words, korean
-
-
-@pytest.mark.parametrize("count", [20, 100, 500])
-def test_columns_that_belong_together_and_shifted_ones(count: int) -> None:
-    words, told = columns(count)
-    assert misaligned(words, told) == ""
-    said = misaligned(words, told[1:] + told[:1])
-    assert said.startswith("their lengths do not correlate") and said.endswith("the rows fit 1 row earlier")
-    assert misaligned(words[:9], told[1:10]) == "", "too few to tell"
-    assert misaligned(["Say it."] * count, ["말해요."] * count) == "", "all alike tells nothing"

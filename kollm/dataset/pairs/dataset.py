@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,11 +10,27 @@ from kollm.core.errors import InputError
 from kollm.core.progress import say
 from kollm.core.records import content_id
 from kollm.dataset.folder import MANIFEST, read_manifest
-from kollm.dataset.given import FOLDER, is_own
+from kollm.dataset.given import FOLDER, is_own, options_of
 from kollm.dataset.pairs.make import make_pairs
 from kollm.dataset.pairs.settings import PairSettings
+from kollm.recipe.schema import GivenDataset
 from kollm.sources.own import OwnOptions
 from kollm.sources.own.pairs import read_own_pairs
+
+
+def one_of_pairs(given: Sequence[GivenDataset], work: Path, options: OwnOptions, method: str) -> str:
+    """As `given_pairs`, of what a recipe or several `--dataset` name: a method of preferences takes one dataset, whole.
+
+    Raises:
+        InputError: as `given_pairs`, or there are several, or an amount is said.
+    """
+    if not given:
+        raise InputError(f"The method {method} needs pairs, and none are named - name them with --dataset.")
+    if len(given) > 1 or given[0].amount:
+        raise InputError(
+            f"The method {method} trains on one dataset of pairs - put several together with: kollm data pairs A B -o PAIRS."
+        )
+    return given_pairs(given[0].dataset, work, options_of(given[0], options))
 
 
 def given_pairs(name: str | Path, work: Path, options: OwnOptions | None = None) -> str:

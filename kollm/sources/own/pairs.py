@@ -19,8 +19,7 @@ from kollm.sources.own.conversation import UnreadableError, turn_text
 from kollm.sources.own.forms import Form, as_turns
 from kollm.sources.own.row import canonical_row
 from kollm.sources.own.source import OwnOptions, OwnRows, read_own
-from kollm.sources.reading import adapt_row
-from kollm.sources.source import Place, Row
+from kollm.sources.source import Place, Row, adapt_row
 
 _SCORES = {
     "chosen": ("chosen_score", "score_chosen", "chosen-rating", "chosen_rating", "chosen_avg_rating", "rating_chosen"),

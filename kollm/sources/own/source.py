@@ -28,8 +28,7 @@ from kollm.sources.own.places import Place as Files
 from kollm.sources.own.places import find_files
 from kollm.sources.own.reading import Located, read_rows
 from kollm.sources.own.row import canonical_row, own_id
-from kollm.sources.reading import adapt_row
-from kollm.sources.source import Adapted, Place, Rejected, Row, Source, Turns, as_json, check
+from kollm.sources.source import Adapted, Place, Rejected, Row, Source, Turns, adapt_row, as_json, check
 
 OWN = "own"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
