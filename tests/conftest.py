@@ -1,5 +1,6 @@
 """Before any test imports torch: its threads sleep while they wait, or they starve each other on shared cores."""
 
+import gc
 import os
 import shutil
 import signal
@@ -25,6 +26,13 @@ if shutil.which("nvidia-smi") is None:
 # A shell that starts a command in the background has it ignore Ctrl-C, and so would the processes that tests start.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What the tests' imports made stays: transformers collects garbage at the start and end of each training, and would
+    walk through a million objects of torch's modules each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ TRAINING = (
     *("click", "pyarrow.parquet", "yaml", "jinja2", "openai", "datasets", "kollm.cli.run", "kollm.cli.train"),
     *("kollm.train.job", "kollm.train.sft", "kollm.train.preference", "kollm.train.toy", "kollm.train.tracker"),
     *("kollm.run.stages", "kollm.run.preferences", "kollm.answer.local", "kollm.judge.run", "kollm.judge.make"),
-    "kollm.report",
+    *("kollm.report", "evaluate"),
 )
 """Modules of training and of whole runs. Importing torch starts no thread; the first operation does, in the child."""
 
@@ -55,9 +55,14 @@ class Process:
         self.pid, self._output = pid, output
 
     @property
-    def output(self) -> str:
-        """What it has printed so far, errors included."""
+    def printed(self) -> str:
+        """What it has printed so far."""
         return self._output.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far, then what it has said on standard error."""
+        return self.printed + self._output.with_suffix(".err").read_text(encoding="utf-8", errors="replace")
 
     @property
     def running(self) -> bool:
@@ -106,6 +111,7 @@ class Starter:
         assert self._server.stdin is not None and self._server.stdout is not None
         output = cwd / f"process-{secrets.token_hex(4)}.txt"
         output.touch()
+        output.with_suffix(".err").touch()
         asked = {
             **{"program": str(program), "arguments": [*map(str, arguments)]},
             **{"cwd": str(cwd), "environment": {**environment}, "output": str(output)},
@@ -145,7 +151,7 @@ def start_training(
 
 
 def finish(processes: Sequence[Process]) -> str:
-    """Wait for all of them, which must end well; what the first one said."""
+    """Wait for all of them, which must end well; what the first one printed and said."""
     for process in processes:
         assert process.wait() == 0, process.output
     return processes[0].output
@@ -171,9 +177,13 @@ def _serve(modules: Sequence[str]) -> None:
 def _become(asked: Mapping[str, Any]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
-    output, nothing = os.open(asked["output"], os.O_WRONLY | os.O_APPEND), os.open(os.devnull, os.O_RDONLY)
-    for target, source in ((0, nothing), (1, output), (2, output)):
-        os.dup2(source, target)
+    output = Path(asked["output"])
+    for stream, file, mode in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, output, os.O_WRONLY),
+        (2, output.with_suffix(".err"), os.O_WRONLY),
+    ):
+        os.dup2(os.open(file, mode), stream)
     os.chdir(asked["cwd"])
     os.environ.update(asked["environment"])
     program, code = asked["program"], 1
@@ -191,7 +201,7 @@ def _become(asked: Mapping[str, Any]) -> None:
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    Path(asked["output"]).with_suffix(".code").write_text(str(code))
+    output.with_suffix(".code").write_text(str(code))
     os._exit(0)
 
 
