@@ -20,12 +20,12 @@ from kollm.answer.file import check_same_way, read_generations, write_generation
 from kollm.answer.presets import PAPER, Decoding
 from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender
-from kollm.core.progress import Progress
+from kollm.core.progress import Progress, say
 from kollm.core.records import Generation, Record, content_id
 from kollm.core.results import read_training_file
 from kollm.recipe.chat import CHAT
 from kollm.recipe.prompt import PromptTemplate, cut_at_heading
-from kollm.recipe.tokens import PromptEncoder, plain_ids
+from kollm.recipe.tokens import NOT_SHOWN, PromptEncoder, plain_ids
 from kollm.services.adapter_base import find_adapter_base
 from kollm.services.local_model import LocalModel, find_model, load_tokenizer
 from kollm.train.prompts import make_encoder
@@ -140,6 +140,16 @@ def says_its_prompt(model_or_adapter: str, base: str | None = None) -> bool:
     return bool(load_tokenizer(_with_tokenizer(found, under)).chat_template)
 
 
+def trained_encoder(folder: str) -> PromptEncoder:
+    """The prompts that an adapter or merged model of kollm was trained with, without its weights.
+
+    Raises:
+        InputError: nothing is there, or it cannot be read.
+    """
+    found = find_model(folder)
+    return _encoder(found, load_tokenizer(found), None, None)
+
+
 def _with_tokenizer(found: LocalModel, under: LocalModel) -> LocalModel:
     """An adapter that extends the vocabulary brings its tokenizer; another's may have none."""
     return found if (found.folder / "tokenizer_config.json").is_file() else under
@@ -214,6 +224,8 @@ def generate_answers(
         **({} if system.engine_name == "transformers" else {"engine": system.engine_name}),
     }
     kept = _finished(output, system, params, {record.id: record for record in records})
+    if count := sum(NOT_SHOWN in system.encoder.notes(record) for record in records if record.tools):
+        say(f"{count:,} tasks are asked without their tool definitions, since the prompt has no place for them")
     once = _encode(records, system, params["max_new_tokens"], shots)
     prompts = [prompt._replace(sample=sample) for prompt in once for sample in range(how.samples)]
     batches = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
@@ -307,6 +319,7 @@ def _generation(prompt: _Prompt, answer: Answer, system: System, params: Mapping
         input=record.input,
         system_message=record.system,
         history=record.history,
+        tools=record.tools,
         reference=record.output,
         category=record.provenance.category,
         response=answer.response,
@@ -348,9 +361,15 @@ def _finished(
                 ("weights", "preset", "max_new_tokens", "samples", "prompt_sha256", "shots", "engine"),
             )
             task = tasks.get(generation.id)
-            if task is not None and (task.instruction, task.input) == (generation.instruction, generation.input):
+            if task is not None and _asks(task, generation):
                 found[generation.id, generation.sample] = generation
     return found
+
+
+def _asks(task: Record, answer: Generation) -> bool:
+    """Whether an answer is one to this very task: all that the prompt is made of."""
+    asked = answer.system_message, answer.history, answer.instruction, answer.input, answer.tools
+    return asked == (task.system, task.history, task.instruction, task.input, task.tools)
 
 
 def _join(output: Path, system: System, params: Mapping[str, Any], records: Sequence[Record], samples: int) -> None:

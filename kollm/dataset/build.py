@@ -32,7 +32,7 @@ from kollm.translate.translator import Identity
 
 BUCKET_ROWS = 1 << 17
 """Rows whose prints one task compares: the memory that this takes does not grow with the build."""
-FOLDERS = ("read", "memory", "prepared", "rows", "keys", "bands", "signatures", "repeats", "names", "near", "decided", "translated", "bills", "repaid", "finished", "dataset", "written", "bought")  # fmt: skip
+FOLDERS = ("read", "memory", "prepared", "rows", "keys", "bands", "signatures", "repeats", "names", "near", "decided", "counted", "translated", "bills", "repaid", "finished", "dataset", "written", "bought")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

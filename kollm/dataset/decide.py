@@ -1,4 +1,4 @@
-"""What is known of a shard's rows before anything is spent: which are left out and why, which id each has, what remains."""
+"""What is known of a shard's rows before anything is spent: which are left out and why, and which id each has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from kollm.core.files import whole_file
@@ -16,26 +15,6 @@ from kollm.dataset.repeats import Names, repeats_of
 from kollm.dataset.work import arrow_table, whole_arrow
 
 _DECIDED = pa.schema([("row", pa.int64()), ("reason", pa.string()), ("id", pa.string())])
-
-
-class Remaining(NamedTuple):
-    """What is left after duplicates and leaks.
-
-    Attributes:
-        rows: rows that are kept so far.
-        sent: rows of these that have text to translate.
-        characters: characters of that text, as far as they were counted.
-        routed: rows that routing leaves out.
-    """
-
-    rows: int = 0
-    sent: int = 0
-    characters: int = 0
-    routed: int = 0
-
-    def plus(self, other: Remaining) -> Remaining:
-        """The sum of two."""
-        return Remaining(*(one + two for one, two in zip(self, other, strict=True)))
 
 
 class Decided(NamedTuple):
@@ -64,17 +43,12 @@ def decide(build: Build, shard: int) -> None:
             if kind == "repeats" or build.near <= 1:
                 repeated, firsts = repeats_of(build, shard, kind)
                 reasons |= {row: f"{name}: {first}" for row, first in zip(repeated.tolist(), firsts, strict=True)}
-    used = prepared["records"]
-    characters = rows.column("characters").to_numpy()[:used]
-    kept = np.ones(used, dtype=bool)
-    kept[list(reasons)] = False
-    sent, routed = kept & (characters > 0), int((kept & (characters < 0)).sum())
     ids = rows.column("id")
     summary = {
         "reasons": Counter(reason.partition(":")[0] for reason in reasons.values()),
         "renamed": len(names),
         "leaks": [f"{names.get(row) or ids[row].as_py()}: {task}" for row, task in leaks],
-        "remaining": Remaining(int(kept.sum()) - routed, int(sent.sum()), int(characters[sent].sum()), routed),
+        "kept": prepared["records"] - len(reasons),
     }
     said = sorted({*reasons, *names})
     with whole_arrow(build.path("decided", shard), _DECIDED, None, build.sync) as file:

@@ -28,7 +28,7 @@ from kollm.dataset.memory import write_memory
 from kollm.dataset.parts import checksums
 from kollm.dataset.settings import Engines, SourceInput, Tally, make_settings
 from kollm.dataset.shards import Shard, copy_shards, cut_file, save_shards
-from kollm.dataset.stages import announce, run_before_spending, run_finishing, run_translation
+from kollm.dataset.stages import announce, recall_bought, run_before_spending, run_finishing, run_translation
 from kollm.dataset.work import work_folder, work_place
 from kollm.quality.leaks import save_tasks
 from kollm.recipe.schema import BuildSettings
@@ -149,11 +149,14 @@ def build_dataset(
         full_disk(Path(output)),
     ):
         build = prepare_build(work, opened, chosen, engines)
-        remaining = run_before_spending(build, runs, tally)
-        announce(build, opened.engines, remaining)
+        run_before_spending(build, runs, tally)
+        build = replace(build, ledger=_shared_ledger(runs, ledger))
+        recall_bought(build, runs)
+        announce(build, opened.engines, runs)
         if buyers is not None:
             buy_in_workers(build, buyers, runs, budget, ledger)
-        build = replace(build, ledger=_shared_ledger(runs, ledger))
+            build = replace(build, ledger=_shared_ledger(runs, ledger))
+            recall_bought(build, runs, "collect")
         cost = run_translation(build, opened.engines, runs, budget, ledger)
         rows = run_finishing(build, runs, tally)
         if not rows:

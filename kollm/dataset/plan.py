@@ -15,12 +15,12 @@ from pathlib import Path
 
 from kollm.core.errors import InputError
 from kollm.dataset.build import open_inputs
-from kollm.dataset.decide import Remaining
 from kollm.dataset.executors import Executor
 from kollm.dataset.executors.local import LocalExecutor
 from kollm.dataset.pipeline import find_processes, prepare_build
+from kollm.dataset.remaining import Remaining
 from kollm.dataset.settings import SourceInput, Tally
-from kollm.dataset.stages import reasons_by_source, run_before_spending
+from kollm.dataset.stages import count_remaining, reasons_by_source, run_before_spending
 from kollm.recipe.engines import EngineFacts, engine_facts
 from kollm.recipe.schema import BuildSettings
 from kollm.services.endpoint import Endpoint, translator_endpoint
@@ -117,7 +117,8 @@ def plan_build(
         tempfile.TemporaryDirectory(prefix=".kollm-plan-", dir=place) as folder,
     ):
         build = prepare_build(Path(folder), opened, chosen, None, billed=bool(engine.service))
-        remaining = run_before_spending(build, runs, tally)
+        run_before_spending(build, runs, tally)
+        remaining = count_remaining(build, runs)
         reasons = reasons_by_source(build)
     rows = tuple(
         _row(item, engine, tally, left, reasons[item.name]) for item, left in zip(inputs, remaining, strict=True)

@@ -1,5 +1,5 @@
 """The first half of a build, before anything is spent: rows into Records, personal data masked, leaks and duplicates
-found, characters counted. `prepare` is a function on one batch; `Prepared` keeps what the whole needs."""
+found. `prepare` is a function on one batch; `Prepared` keeps what the whole needs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from kollm.core.records import Record
 from kollm.dataset.tables import to_table
 from kollm.quality.dedup import Prints, exact_hashes, prints
 from kollm.quality.leaks import Leak, Tasks
 from kollm.quality.privacy import Privacy, Screening, screen
 from kollm.quality.shingles import Hashes
 from kollm.sources import Batch, Place, Read, Rejected, Source, adapt_batch
-from kollm.translate.masking import make_document, visible_length
 from kollm.translate.routing import Router
 
 
@@ -31,7 +27,7 @@ class SourcePlan:
         place: what holds for all its rows.
         privacy: what becomes of personal data.
         router: tells which rows are dropped rather than translated; None for engines that are not routed.
-        counted: whether the characters that would be translated are counted.
+        counted: whether the characters that are to be translated are counted before anything is spent.
         near: whether near duplicates are looked for.
         limit: rows of the source that are read; None for all.
     """
@@ -54,7 +50,6 @@ class Prepared(NamedTuple):
         rejected: those left out, with their reasons.
         exact: what exact duplicates are told by; None for an evaluation set, which keeps all its rows.
         prints: what near duplicates are told by, likewise; None where they are not looked for.
-        characters: characters to be translated of each Record, placeholders not counted; -1 for one that routing drops.
         leaks: Records that hold an evaluation task.
         notes: what was mended, how often.
     """
@@ -64,7 +59,6 @@ class Prepared(NamedTuple):
     rejected: pa.Table
     exact: Hashes | None
     prints: Prints | None
-    characters: npt.NDArray[np.int64]
     leaks: list[Leak]
     notes: Counter[str]
 
@@ -87,14 +81,12 @@ def prepare(plan: SourcePlan, batch: Batch, tasks: Tasks | None) -> Prepared:
     texts = [record.whole_text() for record in read.records] if training else []
     leaks = tasks.find(texts) if training and tasks is not None else []
     found = prints(texts) if training and plan.near else None
-    characters = [count_characters(record, plan.router) if plan.counted else 0 for record in read.records]
     return Prepared(
         len(batch),
         to_table(read.records),
         to_table([item.record for item in read.rejected], [item.reason for item in read.rejected]),
         found.exact if found is not None else exact_hashes(texts) if training else None,
         found,
-        np.array(characters, dtype=np.int64),
         leaks,
         read.notes,
     )
@@ -126,16 +118,3 @@ def _screened(read: Read, privacy: Screening) -> Read:
         Rejected(replace(screen(record).record, original=None), reason) for record, reason in read.rejected
     )
     return clean
-
-
-def count_characters(record: Record, router: Router | None) -> int:
-    """Code points that a service bills for a record: its fields' text without placeholders; -1 if routing drops it."""
-    leave: frozenset[str] = frozenset()
-    if router is not None:
-        decision = router.decide(record)
-        if decision.route == "drop":
-            return -1
-        leave = decision.leave
-    fields = {name: text for name, text in record.texts().items() if name not in leave and text.strip()}
-    document = make_document(fields)
-    return 0 if document is None else visible_length(document.text)

@@ -25,8 +25,8 @@ from kollm.quality.dedup import Numbers, Prints, Repeats, Signatures, exact_repe
 from kollm.quality.shingles import Hashes
 from kollm.sources import id_with_place
 
-ROWS = pa.schema([("id", pa.string()), ("place", pa.int64()), ("characters", pa.int64())])
-"""Of each row of a shard, those that can be used first: its id, its place in the source, characters to be translated."""
+ROWS = pa.schema([("id", pa.string()), ("place", pa.int64())])
+"""Of each row of a shard, those that can be used first: its id, and its place in the source."""
 _KEYS = pa.schema([("kind", pa.uint8()), ("key", pa.uint64()), ("row", pa.uint32())])
 _BANDS = pa.schema([("kind", pa.uint8()), ("key", pa.uint32()), ("row", pa.uint32())])
 _REPEATS = pa.schema([("row", pa.int64()), ("first", pa.int64()), ("rank", pa.uint8())])

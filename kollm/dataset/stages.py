@@ -1,10 +1,11 @@
 """The stages of a build over its shards, in their order:
 
-    prepare -> repeats -> near -> decide -> recall -> (buy) -> bills -> finish -> write
+    prepare -> repeats -> near -> decide -> recall -> (count -> buy) -> bills -> finish -> write
 
 Each is a list of tasks that an executor runs; a task reads what the stages before wrote and writes its own result whole.
-Before buying nothing is spent. What is bought is bought by the driving process, shard by shard; every other task
-(tasks.py, repeats.py, decide.py, bills.py, parts.py) is a function of a Build and a number, and runs anywhere.
+Before buying nothing is spent; what was bought before is recalled, and what is left is counted. What is bought is bought
+by the driving process, shard by shard; every other task (tasks.py, repeats.py, decide.py, remaining.py, bills.py, parts.py)
+is a function of a Build and a number, and runs anywhere.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from kollm.core.errors import InputError
 from kollm.core.progress import Progress, say
 from kollm.dataset.bills import recall_bills, settle_bills
 from kollm.dataset.build import Build
-from kollm.dataset.decide import Remaining, decide, read_summary, summaries
+from kollm.dataset.decide import decide, read_summary, summaries
 from kollm.dataset.executors import Executor, Stage
 from kollm.dataset.folder import Part
 from kollm.dataset.parts import list_files, part_of, write_file
+from kollm.dataset.remaining import Remaining, count_shard, remaining_of
 from kollm.dataset.repeats import find_near, find_repeats
 from kollm.dataset.settings import REJECTED_PART, Tally
 from kollm.dataset.tasks import KEPT, LEFT_OUT, REJECTED, finish_shard, prepare_shard, recall_shard, translate_shard
@@ -30,11 +32,8 @@ from kollm.services.ledger import Ledger
 from kollm.translate import Translator, translate_stream
 
 
-def run_before_spending(build: Build, executor: Executor, tally: Tally) -> list[Remaining]:
+def run_before_spending(build: Build, executor: Executor, tally: Tally) -> None:
     """Prepare all rows and decide which are not to be translated.
-
-    Returns:
-        What remains of each source.
 
     Raises:
         InputError: malformed input, or a leak that is to be refused.
@@ -46,26 +45,47 @@ def run_before_spending(build: Build, executor: Executor, tally: Tally) -> list[
     _run(build, executor, "decide", build.shards, decide)
     for plan in build.preparing:
         tally.revisions[plan.source.name] = plan.place.revision
-    remaining, leaks = [Remaining()] * len(build.preparing), []
+    leaks = []
     for number, (prepared, decided) in enumerate(
         zip(summaries(build, "prepared"), summaries(build, "decided"), strict=True)
     ):
-        source = build.shard(number).source
-        name = build.preparing[source].source.name
+        name = build.preparing[build.shard(number).source].source.name
         tally.read[name] += prepared["rows"]
         tally.records[name] += prepared["records"] + prepared["left_out"]
         tally.mended.update(prepared["notes"])
         if decided["renamed"]:
             tally.mended["double_id_renamed"] += decided["renamed"]
-        remaining[source] = remaining[source].plus(Remaining(*decided["remaining"]))
         leaks += decided["leaks"]
     _judge_leaks(build, leaks, tally)
+
+
+def recall_bought(build: Build, executor: Executor, stage: str = "recall") -> None:
+    """Translate in workers the shards that were bought before, whole.
+
+    Args:
+        build: the build, after `run_before_spending`.
+        executor: who has the workers.
+        stage: name of the stage; another one where more was bought since.
+    """
+    if build.ledger is not None and _to_buy(build):
+        _run(build, executor, stage, build.shards, recall_shard)
+
+
+def count_remaining(build: Build, executor: Executor) -> list[Remaining]:
+    """What is left to translate of each source, the shards that are translated left out."""
+    _run(build, executor, "count", build.shards, count_shard)
+    remaining = [Remaining()] * len(build.preparing)
+    for number in range(build.shards):
+        source = build.shard(number).source
+        remaining[source] = remaining[source].plus(remaining_of(build, number))
     return remaining
 
 
-def announce(build: Build, engines: Sequence[Translator | None], remaining: Sequence[Remaining]) -> None:
+def announce(build: Build, engines: Sequence[Translator | None], executor: Executor) -> None:
     """Say what is about to be spent, and with whom."""
-    for plan, engine, left in zip(build.finishing, engines, remaining, strict=True):
+    if not _to_buy(build):
+        return
+    for plan, engine, left in zip(build.finishing, engines, count_remaining(build, executor), strict=True):
         if engine is not None and engine.kept and left.characters:
             say(
                 f"{plan.source.name}: {left.rows:,} rows with {left.characters:,} characters go to "
@@ -76,26 +96,31 @@ def announce(build: Build, engines: Sequence[Translator | None], remaining: Sequ
 def run_translation(
     build: Build, engines: Sequence[Translator | None], executor: Executor, budget: Budget, ledger: Ledger | None
 ) -> float:
-    """Translate what is bought: in workers what was bought before, and the rest in this process, shard by shard.
-
-    One process buys, since a service's rate limit is the bound.
+    """Buy what is left to translate, in this process, shard by shard, since a service's rate limit is the bound.
 
     Returns:
         USD that the translation of all rows has cost, whoever bought it.
     """
-    bought = [n for n in range(build.shards) if build.finishing[build.shard(n).source].translation == "bought"]
+    bought, left = _bought(build), _to_buy(build)
     if not bought:
         return 0.0
-    if build.ledger is not None:
-        _run(build, executor, "recall", build.shards, recall_shard)
-    done = [number for number in bought if build.path("translated", number).is_file()]
-    if len(done) < len(bought):
-        if budget.capped and done:
+    if left:
+        if budget.capped and len(left) < len(bought):
             with nullcontext(ledger) if ledger is not None else Ledger.open() as book:
-                recall_bills(build, done, budget, book)
-        _buy(build, engines, sorted({*bought} - {*done}), budget, ledger)
+                recall_bills(build, sorted({*bought} - {*left}), budget, book)
+        _buy(build, engines, left, budget, ledger)
     _run(build, executor, "bills", build.buckets, settle_bills)
     return sum(float(read_summary(build, "repaid", bucket)["cost"]) for bucket in range(build.buckets))
+
+
+def _bought(build: Build) -> list[int]:
+    """The shards whose translation is bought."""
+    return [n for n in range(build.shards) if build.finishing[build.shard(n).source].translation == "bought"]
+
+
+def _to_buy(build: Build) -> list[int]:
+    """Those of them that are not translated yet."""
+    return [number for number in _bought(build) if not build.path("translated", number).is_file()]
 
 
 def _buy(

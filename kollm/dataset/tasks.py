@@ -38,7 +38,7 @@ _TRANSLATED = SCHEMA.append(pa.field("reason", pa.string())).append(pa.field("un
 
 
 def prepare_shard(build: Build, number: int) -> int:
-    """Task: rows into Records, personal data masked, leaks found, duplicates made findable, characters counted.
+    """Task: rows into Records, personal data masked, leaks found, duplicates made findable.
 
     Returns:
         Rows read.
@@ -57,9 +57,8 @@ def prepare_shard(build: Build, number: int) -> int:
                 file.write_table(table)
     ids = Ids(*(_strings(tables, "id") for tables in (found.ids, found.rejected)))
     places = [*_places(found.ids), *_places(found.rejected)]
-    characters = [*found.characters, *[0] * len(ids.left_out)]
     with whole_arrow(build.path("rows", number), ROWS, None, build.sync) as file:
-        file.write_table(pa.table([[*ids.used, *ids.left_out], places, characters], schema=ROWS))
+        file.write_table(pa.table([[*ids.used, *ids.left_out], places], schema=ROWS))
     write_keys(build, number, ids, np.concatenate(found.exact) if found.exact else None)
     if found.prints:
         write_bands(build, number, Prints(*(np.concatenate(column) for column in zip(*found.prints, strict=True))))
@@ -104,17 +103,17 @@ class _Found:
         self.rows = 0
         self.ids: list[pa.Table] = []
         self.rejected: list[pa.Table] = []
-        self.characters: list[int] = []
+        self.records = 0
         self.exact: list[Any] = []
         self.prints: list[Prints] = []
         self.leaks: list[tuple[int, str]] = []
         self.notes = Counter[str]()
 
     def add(self, prepared: Prepared) -> None:
-        self.leaks += [(len(self.characters) + leak.row, leak.task) for leak in prepared.leaks]
+        self.leaks += [(self.records + leak.row, leak.task) for leak in prepared.leaks]
         self.rows += prepared.rows
         self.ids.append(prepared.table.select(["id", "provenance"]))
-        self.characters += prepared.characters.tolist()
+        self.records += prepared.table.num_rows
         if prepared.rejected.num_rows:
             self.rejected.append(prepared.rejected)
         if prepared.exact is not None:

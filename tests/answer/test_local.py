@@ -101,6 +101,23 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_file(system: System, tmp_path
     assert [row["id"] for row in read_jsonl(killed)] == [f"t-{n}" for n in range(6)]
 
 
+def test_a_task_that_asks_anything_else_is_answered_anew(
+    system: System, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, task = tmp_path / "g.jsonl", tasks(1)[0]
+    tools = '[{"type": "function", "function": {"name": "f"}}]'
+    answers([task], system, path)
+    changes: list[dict[str, Any]] = [{"system": "가"}, {"history": (("가", "나"),)}, {"tools": tools}]
+    for change in changes:
+        other = dataclasses.replace(task, **change)
+        assert generate_answers([other], system, path, Decoding(max_new_tokens=12)) == 0
+        assert generate_answers([other], system, path, Decoding(max_new_tokens=12)) == 1
+        (row,) = read_generations(path)
+        assert (row.system_message, row.history, row.tools) == (other.system, other.history, other.tools)
+    said = "1 tasks are asked without their tool definitions, since the prompt has no place for them"
+    assert capsys.readouterr().err.count(said) == 2
+
+
 def test_processes_share_out_the_same_batches_when_one_is_slow(
     system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
