@@ -106,8 +106,8 @@ def test_a_translated_dataset_has_the_definitions_as_they_were(tmp_path: Path) -
     line += ["--memory", str(tmp_path / "ko.jsonl"), "--against", "none", "-o", str(tmp_path / "D")]
     done = CliRunner().invoke(cli, line, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    (row,) = read_records(tmp_path / "D")
-    assert (row.lang, row.instruction, row.tools) == ("ko", "서울 날씨는 어떤가요?", TEXT)
+    (made,) = read_records(tmp_path / "D")
+    assert (made.lang, made.instruction, made.tools) == ("ko", "서울 날씨는 어떤가요?", TEXT)
 
 
 def test_answers_have_them_and_hashes_of_answers_without_are_as_they_were() -> None:
