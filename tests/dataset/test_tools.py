@@ -98,6 +98,18 @@ def test_the_texts_of_a_row_and_its_translation_leave_them_alone() -> None:
     assert korean.tools == TEXT and korean.english().tools == TEXT
 
 
+def test_a_translated_dataset_has_the_definitions_as_they_were(tmp_path: Path) -> None:
+    for name, question, answer in (("en", "What is the weather in Seoul?", "It is sunny and 21 degrees in Seoul."), ("ko", "서울 날씨는 어떤가요?", "서울은 맑고 기온은 21도입니다.")):  # fmt: skip
+        row = {"id": 1, "instruction": question, "output": answer, "tools": TOOLS if name == "en" else None}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    line = ["data", "build", "own", "--input", str(tmp_path / "en.jsonl"), "--translator", "memory"]
+    line += ["--memory", str(tmp_path / "ko.jsonl"), "--against", "none", "-o", str(tmp_path / "D")]
+    done = CliRunner().invoke(cli, line, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    (made,) = read_records(tmp_path / "D")
+    assert (made.lang, made.instruction, made.tools) == ("ko", "서울 날씨는 어떤가요?", TEXT)
+
+
 def test_answers_have_them_and_hashes_of_answers_without_are_as_they_were() -> None:
     values: dict[str, Any] = {"id": "t", "instruction": "q", "input": "", "response": "a", "model": "m", "adapter": ""}
     plain = Generation(**values, params={}, finish_reason="stop", system="s")
