@@ -16,7 +16,8 @@ from pathlib import Path
 
 from kollm.answer.engines import transformers as generate
 from kollm.answer.file import read_generations
-from kollm.answer.local import System, generate_answers, load_system
+from kollm.answer.local import Loading, System, generate_answers, load_system
+from kollm.answer.presets import Decoding
 from kollm.core.progress import quiet_libraries
 from kollm.core.records import Record
 from kollm.dataset.folder import read_records
@@ -33,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     quiet_libraries()
     records = list(read_records(options.evaluation))[: options.tasks]
-    system = load_system(str(options.work / "base"), prompt="kullm-2023", dtype=options.dtype)
+    system = load_system(str(options.work / "base"), prompt="kullm-2023", loading=Loading(options.dtype))
     _timed(records[:4], system, 4, 4)  # warm-up
     batched, answers = _timed(records, system, options.batch_size, options.max_new_tokens)
     generate.supports_beam_search = lambda network: False  # type: ignore[attr-defined]
@@ -49,7 +50,7 @@ def _timed(records: Sequence[Record], system: System, batch: int, tokens: int) -
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "generations.jsonl"
         started = time.perf_counter()
-        generate_answers(records, system, path, max_new_tokens=tokens, batch_size=batch)
+        generate_answers(records, system, path, Decoding("paper", tokens), batch_size=batch)
         seconds = time.perf_counter() - started
         return seconds, {generation.id: generation.response for generation in read_generations(path)}
 

@@ -42,7 +42,7 @@ from train_gpu import (  # type: ignore[import-not-found]  # beside this script
 from transformers import PreTrainedTokenizerFast
 
 from kollm.answer.engines import Asked, Weights, load_engine
-from kollm.answer.presets import decoding
+from kollm.answer.presets import Decoding
 from kollm.core.files import read_json
 from kollm.core.version import __version__
 from kollm.recipe.bases import BASES, BaseFacts
@@ -183,7 +183,7 @@ def _timed(bench: Bench, engine: Any, preset: str, batch: int, tokens: int) -> t
     """New tokens a second, and the answers."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(bench.base("5.8b"))
     prompts = sorted(_prompts(bench), key=len, reverse=True)
-    params = decoding(preset, tokens)
+    params = Decoding(preset, tokens).params()
     answers: list[list[int]] = []
     wait()
     started = time.perf_counter()

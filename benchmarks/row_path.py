@@ -54,16 +54,24 @@ class Trace:
                 self.files.append(file)
 
 
-def main() -> None:
+def row_path() -> list[str]:
+    """The files that the row passes in one build, in order; each differs from the one before."""
     trace = Trace()
     with tempfile.TemporaryDirectory() as folder:
         for name in ("first", "dataset"):  # the first for the imports
-            sys.setprofile(trace if name == "dataset" else None)
-            kollm.build_dataset([SOURCE], translator="memory", output=Path(folder) / name)
-        sys.setprofile(None)
-    print("\n".join(trace.files))
-    print(f"\n{len(set(trace.files))} files, {len(trace.files) - 1} moves")
-    for file, count in Counter(trace.files).most_common():
+            try:
+                sys.setprofile(trace if name == "dataset" else None)
+                kollm.build_dataset([SOURCE], translator="memory", output=Path(folder) / name)
+            finally:
+                sys.setprofile(None)
+    return trace.files
+
+
+def main() -> None:
+    files = row_path()
+    print("\n".join(files))
+    print(f"\n{len(set(files))} files, {len(files) - 1} moves")
+    for file, count in Counter(files).most_common():
         print(f"{count:4} {file}")
 
 

@@ -4,17 +4,22 @@
         process = starter.start(["judge", ...], cwd=folder, environment={"KOLLM_LEDGER": ...})
         assert process.wait() == 0, process.output
 
-To a test they are processes like any other, with a number, signals, open files and an end of their own.
+To a test they are processes like any other, with a number, a session, signals, open files and an end of their own.
+`Starter(TRAINING)` has torch and what trains: it saves each process some seven seconds.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
+import runpy
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,7 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-PRELOADED = (
+PAYING = (
     *("click", "pyarrow", "pyarrow.parquet", "openai", "httpx", "deepl", "yaml", "jinja2"),
     *("kollm.cli.judge", "kollm.cli.generate", "kollm.cli.data", "kollm.cli.synthesize", "kollm.judge.make"),
     *("kollm.judge.served", "kollm.judge.pairwise", "kollm.services.chat", "kollm.answer.served"),
@@ -32,7 +37,15 @@ PRELOADED = (
     *("kollm.dataset.translation_check", "kollm.synthesize.self_instruct", "kollm.synthesize.self_chat"),
     *("kollm.synthesize.regenerate", "kollm.services.chat.stream", "kollm.sources.catalogue"),
 )
-"""Modules that are there in every process; none of them starts a thread or imports torch."""
+"""Modules of the commands that pay; none of them starts a thread or imports torch."""
+
+TRAINING = (
+    *("click", "pyarrow.parquet", "yaml", "jinja2", "openai", "datasets", "kollm.cli.run", "kollm.cli.train"),
+    *("kollm.train.job", "kollm.train.sft", "kollm.train.preference", "kollm.train.toy", "kollm.train.tracker"),
+    *("kollm.run.stages", "kollm.run.preferences", "kollm.answer.local", "kollm.judge.run", "kollm.judge.make"),
+    *("kollm.report", "evaluate"),
+)
+"""Modules of training and of whole runs. Importing torch starts no thread; the first operation does, in the child."""
 
 
 class Process:
@@ -42,9 +55,14 @@ class Process:
         self.pid, self._output = pid, output
 
     @property
-    def output(self) -> str:
-        """What it has printed so far, errors included."""
+    def printed(self) -> str:
+        """What it has printed so far."""
         return self._output.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far, then what it has said on standard error."""
+        return self.printed + self._output.with_suffix(".err").read_text(encoding="utf-8", errors="replace")
 
     @property
     def running(self) -> bool:
@@ -68,18 +86,36 @@ class Process:
 
 
 class Starter:
-    """The process that the others are forked off. Use as a context manager: on leaving, none of them lives on."""
+    """The process that the others are forked off. Use as a context manager: on leaving, none of them lives on.
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", __name__]
+    Args:
+        modules: what every process has imported when it starts.
+    """
+
+    def __init__(self, modules: Sequence[str] = PAYING) -> None:
+        command = [sys.executable, "-m", __name__, *modules]
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._started: list[Process] = []
 
-    def start(self, arguments: Sequence[object], cwd: Path, environment: Mapping[str, str]) -> Process:
+    def start(
+        self, arguments: Sequence[object], cwd: Path, environment: Mapping[str, str], program: str | Path = "kollm"
+    ) -> Process:
+        """Start a module, as `python -m` does, or a file.
+
+        Args:
+            arguments: its arguments.
+            cwd: where it runs, and where what it prints is kept.
+            environment: variables on top of those of the test.
+            program: the module's name, or a file that ends in `.py`.
+        """
         assert self._server.stdin is not None and self._server.stdout is not None
         output = cwd / f"process-{secrets.token_hex(4)}.txt"
         output.touch()
-        asked = {"arguments": [*map(str, arguments)], "cwd": str(cwd), "environment": {**environment}, "output": str(output)}  # fmt: skip
+        output.with_suffix(".err").touch()
+        asked = {
+            **{"program": str(program), "arguments": [*map(str, arguments)]},
+            **{"cwd": str(cwd), "environment": {**environment}, "output": str(output)},
+        }
         self._server.stdin.write(json.dumps(asked) + "\n")
         self._server.stdin.flush()
         self._started.append(Process(int(self._server.stdout.readline()), output))
@@ -97,12 +133,38 @@ class Starter:
         self._server.communicate()
 
 
-def _serve() -> None:
+def start_training(
+    starter: Starter, command: Sequence[str], cwd: Path, processes: int = 1, **environment: str
+) -> list[Process]:
+    """The processes that the command of `kollm.train.launch.launch_command` ends in, with the variables that accelerate 1.15
+    and torchrun give to each; the launcher itself, which imports torch once more, is left out."""
+    arguments = command[command.index("kollm.train") + 1 :]
+    shared = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", **environment}
+    if processes == 1:
+        return [starter.start(arguments, cwd, shared, "kollm.train")]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    return [starter.start(arguments, cwd, {**shared, **rank}, "kollm.train") for rank in ranks]
+
+
+def finish(processes: Sequence[Process]) -> str:
+    """Wait for all of them, which must end well; what the first one printed and said."""
+    for process in processes:
+        assert process.wait() == 0, process.output
+    return processes[0].output
+
+
+def _serve(modules: Sequence[str]) -> None:
     from kollm.quality import filters
 
-    for name in PRELOADED:
+    for name in modules:
         importlib.import_module(name)
     filters._langid()("a")  # unpacks its model, which takes seconds
+    gc.collect()
+    gc.freeze()  # what is there is never collected: a child copies no page of it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     for line in sys.stdin:
         asked = json.loads(line)
@@ -114,27 +176,34 @@ def _serve() -> None:
 
 def _become(asked: Mapping[str, Any]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    output, nothing = os.open(asked["output"], os.O_WRONLY | os.O_APPEND), os.open(os.devnull, os.O_RDONLY)
-    for target, source in ((0, nothing), (1, output), (2, output)):
-        os.dup2(source, target)
+    os.setsid()
+    output = Path(asked["output"])
+    for stream, file, mode in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, output, os.O_WRONLY),
+        (2, output.with_suffix(".err"), os.O_WRONLY),
+    ):
+        os.dup2(os.open(file, mode), stream)
     os.chdir(asked["cwd"])
     os.environ.update(asked["environment"])
-    sys.argv = ["kollm", *asked["arguments"]]
-    code: object = 1
+    program, code = asked["program"], 1
+    sys.argv = [program, *asked["arguments"]]
     try:
-        from kollm.cli import main
-
-        main(asked["arguments"])
+        if program.endswith(".py"):
+            runpy.run_path(program, run_name="__main__")
+        else:
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as stop:
-        code = stop.code or 0
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:
         traceback.print_exc()
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    Path(asked["output"]).with_suffix(".code").write_text(str(code))
+    output.with_suffix(".code").write_text(str(code))
     os._exit(0)
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(sys.argv[1:])

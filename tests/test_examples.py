@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.schema import ToyBase
 from kollm.train.toy import make_base
 from tests.judge.conftest import REPLY
+from tests.processes import Starter, finish
 from tests.servers.chat import LoopbackChat
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -30,57 +32,75 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(*command: str | Path, cwd: Path, **variables: str) -> str:
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(training_starter: Starter, tmp_path: Path) -> Run:
+    """A function that runs a program to its end and gives what it printed."""
+
+    def run(program: Path, *arguments: object, **variables: str) -> str:
+        environment = {"KOLLM_LEDGER": str(tmp_path / "ledger.db"), **variables}
+        process = training_starter.start(arguments, tmp_path, environment, program)
+        finish([process])
+        return process.printed
+
+    return run
+
+
+def shell(*command: str | Path, cwd: Path) -> str:
     environment = {
         **os.environ,
         "KOLLM_LEDGER": str(cwd / "ledger.db"),
         "HF_HOME": str(cwd / "hf"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(EXAMPLES.parent),
-        **variables,
     }
     done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_the_notebook_judges_two_answers(tmp_path: Path) -> None:
+def test_the_notebook_judges_two_answers(run: Run, tmp_path: Path) -> None:
     cells = json.loads((EXAMPLES / "judge_in_a_notebook.ipynb").read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    program = tmp_path / "notebook.py"
+    program.write_text(code, encoding="utf-8")
     with LoopbackChat(lambda body: REPLY) as chat:
-        said = run(sys.executable, "-c", code, cwd=tmp_path, OPENAI_API_KEY="k", OPENAI_BASE_URL=chat.url)
+        said = run(program, OPENAI_API_KEY="k", OPENAI_BASE_URL=chat.url)
         assert "2 of 2 answers scored" in said and "naturalness" in said
-        assert run(sys.executable, "-c", code, cwd=tmp_path, OPENAI_API_KEY="k", OPENAI_BASE_URL=chat.url) == said
+        assert run(program, OPENAI_API_KEY="k", OPENAI_BASE_URL=chat.url) == said
         assert len(chat.bodies) == 2
 
 
-def test_two_rubrics_are_combined(tmp_path: Path) -> None:
+def test_two_rubrics_are_combined(run: Run) -> None:
     with LoopbackChat(lambda body: REPLY) as chat:
-        program = EXAMPLES / "metric_combine.py"
-        said = run(sys.executable, program, cwd=tmp_path, OPENAI_API_KEY="k", OPENAI_BASE_URL=chat.url)
+        said = run(EXAMPLES / "metric_combine.py", OPENAI_API_KEY="k", OPENAI_BASE_URL=chat.url)
     assert "naturalness" in said and len(chat.bodies) == 4
 
 
-def test_an_adapter_answers_in_plain_peft(base: Path, tmp_path: Path) -> None:
+def test_an_adapter_answers_in_plain_peft(run: Run, base: Path, tmp_path: Path) -> None:
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules=["query_key_value"]))
     model.save_pretrained(tmp_path / "adapter")
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.chat_template = PromptTemplate.load("kullm-2023").chat_template
     tokenizer.save_pretrained(tmp_path / "adapter")
-    assert run(sys.executable, EXAMPLES / "plain_peft.py", tmp_path / "adapter", "수도는?", cwd=tmp_path).endswith("\n")
+    assert run(EXAMPLES / "plain_peft.py", tmp_path / "adapter", "수도는?").endswith("\n")
 
 
 def test_a_dataset_is_made_of_ones_own_file(tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "환불은 언제 되나요?"}, {"role": "assistant", "content": "사흘 안에 됩니다."}]
     (tmp_path / "my.jsonl").write_text(json.dumps({"messages": talk}) + "\n", encoding="utf-8")
-    said = run("sh", EXAMPLES / "dataset_from_own_file.sh", "my.jsonl", "my-rows", "CC-BY-4.0", cwd=tmp_path)
+    said = shell("sh", EXAMPLES / "dataset_from_own_file.sh", "my.jsonl", "my-rows", "CC-BY-4.0", cwd=tmp_path)
     assert "1 rows, the first: 환불은 언제 되나요?" in said
 
 
 @pytest.mark.slow
 def test_two_models_are_compared(base: Path, tmp_path: Path) -> None:
-    run(sys.executable, "-m", "kollm", "data", "build", "human_eval", "--input", "sample", "-o", "tasks", cwd=tmp_path)
+    shell(
+        sys.executable, "-m", "kollm", "data", "build", "human_eval", "--input", "sample", "-o", "tasks", cwd=tmp_path
+    )
     other = tmp_path / "other"
     make_base("gpt_neox", TOY.model_copy(update={"seed": 1}), [WORDS] * 20, other)
-    said = run("sh", EXAMPLES / "compare_two_models.sh", base, other, base, "tasks", cwd=tmp_path)
+    said = shell("sh", EXAMPLES / "compare_two_models.sh", base, other, base, "tasks", cwd=tmp_path)
     assert "naturalness" in said and "a" in said

@@ -53,9 +53,6 @@ LONGER = {
     "kollm.build_dataset as it is documented": {"build_dataset", "plan_build"},
     "transformers' interface of an attention function": {"varlen_attention", "_row_by_row"},
     "what a user may name in translator_options": {"DeepLTranslator", "LocalTranslator", "OpenAITranslator"},
-    "options of the command line, all by name": {
-        *("load_system", "generate_answers", "answer_by_api", "make_speaker", "launch_command", "make_base"),
-    },
 }
 """Functions of more than six parameters, with the reason; a command's parameters are its options."""
 

@@ -68,6 +68,9 @@ def read_answers(path: Path, mapping: tuple[str, ...] = ()) -> list[Generation]:
                 {},
                 "stop",
                 system,
+                system_message=record.system,
+                history=record.history,
+                tools=record.tools,
             )
         )
     return answers

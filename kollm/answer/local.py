@@ -17,15 +17,15 @@ from accelerate import PartialState
 
 from kollm.answer.engines import Asked, Engine, Weights, load_engine
 from kollm.answer.file import check_same_way, read_generations, write_generations
-from kollm.answer.presets import decoding
+from kollm.answer.presets import PAPER, Decoding
 from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender
-from kollm.core.progress import Progress
+from kollm.core.progress import Progress, say
 from kollm.core.records import Generation, Record, content_id
 from kollm.core.results import read_training_file
 from kollm.recipe.chat import CHAT
 from kollm.recipe.prompt import PromptTemplate, cut_at_heading
-from kollm.recipe.tokens import PromptEncoder, plain_ids
+from kollm.recipe.tokens import NOT_SHOWN, PromptEncoder, plain_ids
 from kollm.services.adapter_base import find_adapter_base
 from kollm.services.local_model import LocalModel, find_model, load_tokenizer
 from kollm.train.prompts import make_encoder
@@ -62,6 +62,23 @@ class System:
         return self.encoder.tokenizer
 
 
+class Loading(NamedTuple):
+    """How a model is loaded.
+
+    Attributes:
+        dtype: weights' type on a GPU; a CPU decodes in float32.
+        engine: what decodes, one of `kollm.answer.engines.ENGINES`.
+        revision: commit on the Hub, where the model's name says none.
+    """
+
+    dtype: str = "bfloat16"
+    engine: str = "transformers"
+    revision: str | None = None
+
+
+USUAL_LOADING = Loading()
+
+
 def load_system(
     model_or_adapter: str,
     *,
@@ -69,26 +86,24 @@ def load_system(
     base: str | None = None,
     prompt: str | None = None,
     enable_thinking: bool | None = None,
-    dtype: str = "bfloat16",
-    revision: str | None = None,
-    engine: str = "transformers",
+    loading: Loading = USUAL_LOADING,
 ) -> System:
     """Load an adapter with its base, or a whole model, on this process's device.
 
     Args:
         model_or_adapter: a folder or Hub id (`ORG/NAME@REVISION`); a folder or repository with `adapter_config.json`
             is an adapter.
+        name: of the system in reports; by default `adapter`, `merged` or `base`.
         base: where the adapter's base is, if not where its config says.
         prompt: template name, or the path of one; an adapter of kollm brings its own, and a base may have one.
         enable_thinking: the chat template's variable of that name; None for what the model was trained with.
-        dtype: weights' type on a GPU; a CPU decodes in float32.
-        engine: what decodes, one of `kollm.answer.engines.ENGINES`.
+        loading: how.
 
     Raises:
         InputError: nothing is there, it cannot be read, it does not fit its base, no prompt template is known for it, or the
             engine is not installed.
     """
-    found = find_model(model_or_adapter, revision)
+    found = find_model(model_or_adapter, loading.revision)
     under = find_adapter_base(found, base) if found.is_adapter else found
     if found.is_adapter and under.is_adapter:
         raise InputError(f"The base '{under.name}' is an adapter itself - name the model under it: --base MODEL.")
@@ -100,13 +115,13 @@ def load_system(
                 f"The tokenizer of '{found.name}' has neither a padding token nor an end of text - mend its tokenizer_config.json."
             )
         tokenizer.pad_token = tokenizer.eos_token
-    weights = Weights(under, found if found.is_adapter else None, len(tokenizer), dtype)
+    weights = Weights(under, found if found.is_adapter else None, len(tokenizer), loading.dtype)
     return System(
         name=name or _default_name(found),
         model=under.name,
         adapter=found.name if found.is_adapter else "",
-        engine=load_engine(engine, weights),
-        engine_name=engine,
+        engine=load_engine(loading.engine, weights),
+        engine_name=loading.engine,
         encoder=_encoder(found, tokenizer, prompt, enable_thinking),
         weights=content_id([found.content(), under.content()]) if found.is_adapter else found.content(),
     )
@@ -123,6 +138,16 @@ def says_its_prompt(model_or_adapter: str, base: str | None = None) -> bool:
         return True
     under = find_adapter_base(found, base) if found.is_adapter else found
     return bool(load_tokenizer(_with_tokenizer(found, under)).chat_template)
+
+
+def trained_encoder(folder: str) -> PromptEncoder:
+    """The prompts that an adapter or merged model of kollm was trained with, without its weights.
+
+    Raises:
+        InputError: nothing is there, or it cannot be read.
+    """
+    found = find_model(folder)
+    return _encoder(found, load_tokenizer(found), None, None)
 
 
 def _with_tokenizer(found: LocalModel, under: LocalModel) -> LocalModel:
@@ -160,12 +185,10 @@ def generate_answers(
     records: Sequence[Record],
     system: System,
     output: Path,
+    how: Decoding = PAPER,
     *,
-    preset: str = "paper",
-    max_new_tokens: int | None = None,
     batch_size: int = 16,
     shots: Sequence[Record] = (),
-    samples: int = 1,
 ) -> int:
     """Answer every record and append the Generations of this system to `output`, in the order of the records.
 
@@ -173,9 +196,12 @@ def generate_answers(
     answers to other tasks.
 
     Args:
+        records: the tasks.
+        system: what answers.
+        output: the file.
+        how: how answers are drawn, and how many to each record.
         batch_size: prompts decoded together. In float32 and without sampling the answers do not depend on it.
         shots: solved examples that are put before every prompt.
-        samples: answers to each record, by a preset that samples.
 
     Returns:
         How many answers were kept from before.
@@ -190,7 +216,7 @@ def generate_answers(
         raise InputError("The evaluation dataset has ids that repeat - build it again with `kollm data build`.")
     state = PartialState()
     params = {
-        **decoding(preset, max_new_tokens, samples),
+        **how.params(),
         "prompt": system.encoder.name,
         "prompt_sha256": system.encoder.sha256,
         "weights": system.weights,
@@ -198,8 +224,10 @@ def generate_answers(
         **({} if system.engine_name == "transformers" else {"engine": system.engine_name}),
     }
     kept = _finished(output, system, params, {record.id: record for record in records})
+    if count := sum(NOT_SHOWN in system.encoder.notes(record) for record in records if record.tools):
+        say(f"{count:,} tasks are asked without their tool definitions, since the prompt has no place for them")
     once = _encode(records, system, params["max_new_tokens"], shots)
-    prompts = [prompt._replace(sample=sample) for prompt in once for sample in range(samples)]
+    prompts = [prompt._replace(sample=sample) for prompt in once for sample in range(how.samples)]
     batches = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
     todo = [batch for batch in batches if not all(prompt.key in kept for prompt in batch)]
     state.wait_for_everyone()  # a process that read the answers of a faster one would share out other batches
@@ -214,7 +242,7 @@ def generate_answers(
                 progress.advance(state.num_processes)
     state.wait_for_everyone()
     if state.is_main_process:
-        _join(output, system, params, records, samples)
+        _join(output, system, params, records, how.samples)
     state.wait_for_everyone()
     return sum(prompt.key in kept for prompt in prompts) if todo else len(prompts)
 
@@ -291,6 +319,7 @@ def _generation(prompt: _Prompt, answer: Answer, system: System, params: Mapping
         input=record.input,
         system_message=record.system,
         history=record.history,
+        tools=record.tools,
         reference=record.output,
         category=record.provenance.category,
         response=answer.response,
@@ -332,9 +361,15 @@ def _finished(
                 ("weights", "preset", "max_new_tokens", "samples", "prompt_sha256", "shots", "engine"),
             )
             task = tasks.get(generation.id)
-            if task is not None and (task.instruction, task.input) == (generation.instruction, generation.input):
+            if task is not None and _asks(task, generation):
                 found[generation.id, generation.sample] = generation
     return found
+
+
+def _asks(task: Record, answer: Generation) -> bool:
+    """Whether an answer is one to this very task: all that the prompt is made of."""
+    asked = answer.system_message, answer.history, answer.instruction, answer.input, answer.tools
+    return asked == (task.system, task.history, task.instruction, task.input, task.tools)
 
 
 def _join(output: Path, system: System, params: Mapping[str, Any], records: Sequence[Record], samples: int) -> None:

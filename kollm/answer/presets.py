@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from kollm.core.errors import InputError
 
@@ -41,18 +41,37 @@ PRESETS: dict[str, dict[str, Any]] = {
 written down and not applied."""
 
 
-def decoding(preset: str, max_new_tokens: int | None = None, samples: int = 1) -> dict[str, Any]:
-    """The parameters of a preset, with its own length limit or the one given, and `samples` where there are several.
+class Decoding(NamedTuple):
+    """How answers are drawn, and how many to each task.
 
-    Raises:
-        InputError: there is no such preset, or it gives one answer and several samples are asked for.
+    Attributes:
+        preset: a key of PRESETS.
+        max_new_tokens: cap on an answer's tokens; None for the preset's.
+        samples: answers to each task, by a preset that samples.
     """
-    if preset not in PRESETS:
-        raise InputError(f"There is no decoding preset '{preset}' - use one of {', '.join(PRESETS)}.")
-    params = {"preset": preset, **PRESETS[preset], **({"samples": samples} if samples > 1 else {})}
-    if samples > 1 and not params["do_sample"]:
-        drawing = [name for name, values in PRESETS.items() if values["do_sample"]]
-        raise InputError(
-            f"The preset {preset} gives the same answer {samples} times - draw samples by one of {', '.join(drawing)}."
-        )
-    return params if max_new_tokens is None else {**params, "max_new_tokens": max_new_tokens}
+
+    preset: str = "paper"
+    max_new_tokens: int | None = None
+    samples: int = 1
+
+    def params(self) -> dict[str, Any]:
+        """The parameters of the preset, with its own cap or the one given, and `samples` where there are several.
+
+        Raises:
+            InputError: there is no such preset, or it gives one answer and several samples are asked for.
+        """
+        if self.preset not in PRESETS:
+            raise InputError(f"There is no decoding preset '{self.preset}' - use one of {', '.join(PRESETS)}.")
+        params = {"preset": self.preset, **PRESETS[self.preset]}
+        if self.samples > 1:
+            if not params["do_sample"]:
+                drawing = [name for name, values in PRESETS.items() if values["do_sample"]]
+                raise InputError(
+                    f"The preset {self.preset} gives the same answer {self.samples} times - draw samples by one of "
+                    f"{', '.join(drawing)}."
+                )
+            params["samples"] = self.samples
+        return params if self.max_new_tokens is None else {**params, "max_new_tokens": self.max_new_tokens}
+
+
+PAPER = Decoding()

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kollm.answer.file import check_same_way, read_generations, write_generations
 from kollm.core.errors import InputError, ServiceError, StateError
 from kollm.core.files import read_json
 from kollm.core.progress import Progress, say
 from kollm.core.records import Generation, Record
-from kollm.recipe.chat import CHAT
+from kollm.recipe.chat import CHAT, ChatEncoder
 from kollm.recipe.prompt import PromptTemplate
+from kollm.recipe.tools import definitions, is_call, sent
 from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
 
 MAX_NEW_TOKENS = 400
@@ -29,17 +30,33 @@ SAMPLING_TEMPERATURE = 1.0
 INPUT_HEADING = "### 입력:"
 
 
+class ServedAsking(NamedTuple):
+    """How a served model is asked.
+
+    Attributes:
+        max_new_tokens: cap on an answer's tokens; None for MAX_NEW_TOKENS.
+        samples: answers to each task; several are drawn at temperature 1.
+        shots: solved examples, put before each task as earlier turns.
+        prompt: template that the served model was trained with, by kollm; empty for a model of others.
+    """
+
+    max_new_tokens: int | None = None
+    samples: int = 1
+    shots: Sequence[Record] = ()
+    prompt: str = ""
+
+
+PLAINLY = ServedAsking()
+
+
 def answer_by_api(
     records: Sequence[Record],
     client: ChatClient,
     output: Path,
+    asking: ServedAsking = PLAINLY,
     *,
     system: str | None = None,
-    max_new_tokens: int | None = None,
-    shots: Sequence[Record] = (),
-    prompt: str = "",
     dry_run: bool = False,
-    samples: int = 1,
 ) -> int:
     """Answer every record by a served model; what `output` holds of other systems and other tasks stays.
 
@@ -47,12 +64,9 @@ def answer_by_api(
         records: the tasks.
         client: the service and the model; its kind should be `answer`.
         output: the generations.jsonl to write or to add to, once every task is answered.
+        asking: how the model is asked.
         system: name in reports; by default the model's.
-        max_new_tokens: cap on an answer's tokens.
-        shots: solved examples, put before each task as earlier turns.
-        prompt: template that the served model was trained with, by kollm; empty for a model of others.
         dry_run: say what it would cost at most, and ask nobody.
-        samples: answers to each record; several are drawn at temperature 1.
 
     Returns:
         How many answers came from the ledger.
@@ -65,14 +79,21 @@ def answer_by_api(
     """
     if not records:
         raise InputError("There are no tasks to answer - the evaluation dataset has zero rows.")
+    max_new_tokens, samples, shots, prompt = asking
     temperature = TEMPERATURE if samples == 1 else SAMPLING_TEMPERATURE
     options = client.facts.options(max_tokens=max_new_tokens or MAX_NEW_TOKENS, temperature=temperature, seed=0)
-    heading = input_heading(prompt)
+    form = served_form(prompt, [*shots, *records])
     asked = [(record, sample) for record in records for sample in range(samples)]
     requests = [
-        ChatRequest(served_messages(record, shots, heading), _seeded(options, sample), sample=sample)
+        ChatRequest(
+            form.messages(record, shots),
+            {**_seeded(options, sample), **({"tools": tools} if (tools := form.tools(record)) else {})},
+            sample=sample,
+        )
         for record, sample in asked
     ]
+    if count := sum(bool(record.tools) and not form.tools(record) for record in records):
+        say(f"{count:,} tasks are asked without their tool definitions, since the prompt has no place for them")
     say(f"{client.model}: {client.estimate(requests)}")
     if dry_run:
         return 0
@@ -129,8 +150,7 @@ def input_heading(prompt: str) -> str:
     """
     if not prompt:
         return "\n\n"
-    marker = Path(prompt) / "training.json"
-    name = str(read_json(marker).get("prompt", "")) if Path(prompt).is_dir() else prompt
+    name = _prompt_name(prompt)
     if name in PromptTemplate.names():
         headings = PromptTemplate.load(name).stop
         return f"\n\n{INPUT_HEADING}\n" if INPUT_HEADING in headings else "\n"
@@ -140,6 +160,66 @@ def input_heading(prompt: str) -> str:
         f"There is no prompt template '{name}' - use {CHAT}, one of {', '.join(PromptTemplate.names())}, or the folder of what "
         "is served."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a server is asked, so that its template makes of it what training had.
+
+    Attributes:
+        heading: what stands between an instruction and its input.
+        calls: it gets calls of tools and their results as such; else they are the text that rows have them as.
+        definitions: it gets the tools' definitions.
+        encoder: of what is served, where that is at hand: it tells which definitions it writes.
+    """
+
+    heading: str = "\n\n"
+    calls: bool = True
+    definitions: bool = True
+    encoder: ChatEncoder | None = None
+
+    def messages(self, record: Record, shots: Sequence[Record] = ()) -> list[dict[str, Any]]:
+        """The messages of a request."""
+        messages = served_messages(record, shots, self.heading)
+        return sent(messages) if self.calls else messages
+
+    def tools(self, record: Record) -> list[Any]:
+        """The definitions of a request; none where the row has none, or training showed none."""
+        if not self.definitions:
+            return []
+        return definitions(record.tools) if self.encoder is None else self.encoder.definitions(record)
+
+
+def served_form(prompt: str, records: Sequence[Record]) -> Form:
+    """How a server is asked.
+
+    Args:
+        prompt: as `input_heading` takes it. The templates of KULLM know no tools; what a folder's template knows is tried; any
+            other template is the server's business.
+        records: the tasks.
+
+    Raises:
+        InputError: as `input_heading`, or the folder's tokenizer cannot be read.
+    """
+    heading = input_heading(prompt)
+    if prompt and _prompt_name(prompt) in PromptTemplate.names():
+        return Form(heading, calls=False, definitions=False)
+    if prompt and Path(prompt).is_dir() and any(map(_has_tools, records)):
+        from kollm.answer.local import trained_encoder
+
+        encoder = trained_encoder(prompt)
+        assert isinstance(encoder, ChatEncoder)
+        return Form(heading, encoder.grammar.tools, encoder.grammar.definitions, encoder)
+    return Form(heading)
+
+
+def _has_tools(record: Record) -> bool:
+    return bool(record.tools) or any(is_call(answer) for _, answer in record.history)
+
+
+def _prompt_name(prompt: str) -> str:
+    """The template's name, where `prompt` may be the folder of an adapter or model that kollm trained."""
+    return str(read_json(Path(prompt) / "training.json").get("prompt", "")) if Path(prompt).is_dir() else prompt
 
 
 def served_messages(record: Record, shots: Sequence[Record] = (), heading: str = "\n\n") -> list[dict[str, str]]:
@@ -180,6 +260,7 @@ def _generation(record: Record, reply: ChatReply, system: str, model: str, param
         input=record.input,
         system_message=record.system,
         history=record.history,
+        tools=record.tools,
         reference=record.output,
         category=record.provenance.category,
         response=reply.text.strip(),

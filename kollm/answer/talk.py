@@ -167,41 +167,53 @@ class ServedSpeaker:
         yield from stream_answer(self._endpoint, self._model, record.messages()[:-1], self._options)
 
 
-def make_speaker(
-    name: str,
-    *,
-    api: bool = False,
-    base_url: str | None = None,
-    key_env: str | None = None,
-    base: str | None = None,
-    prompt: str | None = None,
-    preset: str = "sample",
-    max_new_tokens: int = 512,
-) -> Speaker:
+@dataclass(frozen=True, slots=True)
+class SpeakerOptions:
+    """Where a speaker is, and how it speaks: the options of `kollm chat`.
+
+    Attributes:
+        api: whether it is served; `base_url` and `key_env` say where, `base` and `prompt` are the server's business then.
+        base_url: the service's address; None for OpenAI's or that of the environment.
+        key_env: the variable that holds its key, if not the host's own.
+        base: the adapter's base, if not where its config says.
+        prompt: template, for a model that does not bring one.
+        preset: `greedy`, or `sample`: temperature 0.7 and top-p 0.9.
+        max_new_tokens: cap on an answer's tokens.
+    """
+
+    api: bool = False
+    base_url: str | None = None
+    key_env: str | None = None
+    base: str | None = None
+    prompt: str | None = None
+    preset: str = "sample"
+    max_new_tokens: int = 512
+
+
+def make_speaker(name: str, options: SpeakerOptions) -> Speaker:
     """The speaker that options name.
 
     Args:
-        name: a folder or Hub id of an adapter or a model; with `api` the name of a served one.
-        api: whether it is served; `base_url` and `key_env` say where, `base` and `prompt` are the server's business then.
-        preset: `greedy`, or `sample`: temperature 0.7 and top-p 0.9.
+        name: a folder or Hub id of an adapter or a model, or the name of a served one.
+        options: where it is, and how it speaks.
 
     Raises:
         InputError: options that exclude each other, or a model that cannot be loaded.
     """
-    sampled = preset == "sample"
-    if api:
-        if base or prompt:
+    sampled = options.preset == "sample"
+    if options.api:
+        if options.base or options.prompt:
             raise InputError("--base and --prompt are the server's business - leave them out, or drop --api.")
-        request = {"temperature": 0.7 if sampled else 0.0, "max_tokens": max_new_tokens}
-        return ServedSpeaker(name, base_url, key_env, request)
-    if base_url or key_env:
+        request = {"temperature": 0.7 if sampled else 0.0, "max_tokens": options.max_new_tokens}
+        return ServedSpeaker(name, options.base_url, options.key_env, request)
+    if options.base_url or options.key_env:
         raise InputError("--base-url and --key-env are for served models - leave them out, or add --api.")
     from kollm.answer.local import load_system
 
-    sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": sampled}
+    sampling: dict[str, Any] = {"max_new_tokens": options.max_new_tokens, "do_sample": sampled}
     if sampled:
         sampling |= {"temperature": 0.7, "top_p": 0.9}
-    return LocalSpeaker(load_system(name, base=base, prompt=prompt), sampling)
+    return LocalSpeaker(load_system(name, base=options.base, prompt=options.prompt), sampling)
 
 
 def _pieces(streamer: Any, thread: threading.Thread) -> Iterator[str]:

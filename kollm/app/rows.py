@@ -101,19 +101,19 @@ class RowStore:
         files = [str(folder / name) for name in names]
         kept, left_out = [f for f in files if not _is_rejected(f)], [f for f in files if _is_rejected(f)]
         self.has_rejected = bool(left_out)
-        self._has_system: dict[bool, bool] = {}
+        self._columns: dict[bool, set[str]] = {}
         for rejected, paths in ((False, kept), (True, left_out)):
             if paths:
                 relation = self._database.read_parquet(paths, filename=True, file_row_number=True, union_by_name=True)
                 relation.create_view(_view(rejected))
-                self._has_system[rejected] = "system" in relation.columns
+                self._columns[rejected] = set(relation.columns)
 
     def page(self, query: Query, number: int) -> Page:
         """The rows of page `number`, from 0, in the dataset's order.
 
         The places of the rows that fit are found once and kept for the next page of the same query.
         """
-        if query.rejected not in self._has_system:
+        if query.rejected not in self._columns:
             return Page([], 0)
         view, start = _view(query.rejected), number * PAGE_ROWS
         reason = "reason" if query.rejected else "''"
@@ -148,7 +148,7 @@ class RowStore:
 
     def find(self, id: str) -> Found | None:
         """The row of that id, kept or left out; None if there is none."""
-        for rejected in self._has_system:
+        for rejected in self._columns:
             found = self._records(rejected, "id = ?", [id])
             if found:
                 return found[0]
@@ -158,7 +158,7 @@ class RowStore:
         """The rows of these ids that there are, kept ones first."""
         return [
             row
-            for rejected in self._has_system
+            for rejected in self._columns
             for row in self._records(rejected, "id IN (SELECT unnest(?))", [list(ids)])
         ]
 
@@ -168,14 +168,14 @@ class RowStore:
         A reason is counted by its rule: `length_ratio: output` and `length_ratio: input` are one.
         """
         assert column in ("source", "licence", "lang", "reason")
-        if rejected not in self._has_system or (column == "reason" and not rejected):
+        if rejected not in self._columns or (column == "reason" and not rejected):
             return []
         value = "split_part(reason, ':', 1)" if column == "reason" else column
         return self._fetch(f"SELECT {value}, count(*) FROM {_view(rejected)} GROUP BY 1 ORDER BY 2 DESC, 1", [])
 
     def lengths(self, rejected: bool = False, bins: int = 20) -> list[tuple[int, int]]:
         """A histogram of the rows' lengths: the lower limit of each bin in characters, and its rows; the last bin is open."""
-        if rejected not in self._has_system:
+        if rejected not in self._columns:
             return []
         view = _view(rejected)
         ((high,),) = self._fetch(f"SELECT coalesce(quantile_disc({_LENGTH}, 0.98), 0) FROM {view}", [])
@@ -186,7 +186,7 @@ class RowStore:
         return [(bin * width, found.get(bin, 0)) for bin in range(bins)]
 
     def _records(self, rejected: bool, where: str, values: list[Any]) -> list[Found]:
-        names = [name for name in SCHEMA.names if name != "system" or self._has_system[rejected]]
+        names = [name for name in SCHEMA.names if name in self._columns[rejected]]
         more = ", reason" if rejected else ""
         with self._lock:
             table: pa.Table = self._database.sql(

@@ -37,7 +37,7 @@ def app(folders: tuple[str, ...], port: int, host: str, rubric: str, models: tup
         raise InputError(f"--chat is given {len(models)} times - two systems stand side by side at most.")
     speakers = []
     if models:
-        from kollm.answer.talk import make_speaker
+        from kollm.answer.talk import SpeakerOptions, make_speaker
 
-        speakers = [make_speaker(name, **options) for name in models]
+        speakers = [make_speaker(name, SpeakerOptions(**options)) for name in models]
     serve([Path(folder) for folder in folders], host, port, rubric, speakers)

@@ -62,7 +62,7 @@ def bench(model: str, tasks: str, output: Path, include: Path | None, dry_run: b
 
 def _ask(model: str, manager: Any, names: tuple[str, ...], output: Path, options: dict[str, Any]) -> None:
     from kollm.answer.harness import Asking, load_tasks, run_benchmarks
-    from kollm.answer.local import load_system, says_its_prompt
+    from kollm.answer.local import Loading, load_system, says_its_prompt
     from kollm.core.files import ensure_folder
 
     ensure_folder(output.parent)
@@ -71,7 +71,7 @@ def _ask(model: str, manager: Any, names: tuple[str, ...], output: Path, options
     asking = Asking(options["shots"], options["limit"], options["batch_size"], raw)
     loaded = load_tasks(manager, names)
     system = load_system(
-        model, name=options["system"], base=base, prompt="plain" if raw else prompt, dtype=options["dtype"]
+        model, name=options["system"], base=base, prompt="plain" if raw else prompt, loading=Loading(options["dtype"])
     )
     scores = run_benchmarks(system, loaded, asking, output)
     for score in scores:

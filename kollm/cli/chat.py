@@ -38,9 +38,9 @@ def chat(
 
     /help lists what can be typed beside messages.
     """
-    from kollm.answer.talk import Talk, make_speaker
+    from kollm.answer.talk import SpeakerOptions, Talk, make_speaker
 
-    speakers = [make_speaker(name, **options) for name in (model, beside) if name]
+    speakers = [make_speaker(name, SpeakerOptions(**options)) for name in (model, beside) if name]
     talks = [Talk(system_message) for _ in speakers]
     click.echo(f"{' and '.join(speaker.name for speaker in speakers)} - /help for help")
     while True:

@@ -113,10 +113,11 @@ def generate(
         raise InputError(f"The example '{min(shared)}' is one of the tasks - take the shots from another dataset.")
     if not api:
         from kollm.answer.engines import ENGINES, engine_for
-        from kollm.answer.presets import decoding
+        from kollm.answer.presets import Decoding
         from kollm.core.progress import say
 
-        engine, instead = engine_for(engine, decoding(preset, max_new_tokens, samples))
+        how = Decoding(preset, max_new_tokens, samples)
+        engine, instead = engine_for(engine, how.params())
         if instead:
             say(f"generate: {instead}")
     if dry_run and not api:
@@ -125,39 +126,22 @@ def generate(
         return
     ensure_folder(output.parent)
     if api:
-        from kollm.answer.served import answer_by_api
+        from kollm.answer.served import ServedAsking, answer_by_api
         from kollm.services.chat import ChatClient, ChatService
 
         client = ChatClient(ChatService(model, base_url, key_env, price, max_cost), kind="answer")
-        kept = answer_by_api(
-            records,
-            client,
-            output,
-            system=system,
-            max_new_tokens=max_new_tokens,
-            shots=examples,
-            prompt=prompt or "",
-            dry_run=dry_run,
-            samples=samples,
-        )
+        asking = ServedAsking(max_new_tokens, samples, examples, prompt or "")
+        kept = answer_by_api(records, client, output, asking, system=system, dry_run=dry_run)
         if dry_run:
             return
     else:
         from accelerate import PartialState
 
-        from kollm.answer.local import generate_answers, load_system
+        from kollm.answer.local import Loading, generate_answers, load_system
 
-        loaded = load_system(model, name=system, base=base, prompt=prompt, dtype=dtype, engine=engine)
-        kept = generate_answers(
-            records,
-            loaded,
-            output,
-            preset=preset,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size or ENGINES[engine].batch_size,
-            shots=examples,
-            samples=samples,
-        )
+        loaded = load_system(model, name=system, base=base, prompt=prompt, loading=Loading(dtype, engine))
+        batch_size = batch_size or ENGINES[engine].batch_size
+        kept = generate_answers(records, loaded, output, how, batch_size=batch_size, shots=examples)
         if not PartialState().is_main_process:
             return
     click.echo(f"{len(records) * samples} answers in {output} ({kept} were there before).")

@@ -51,7 +51,7 @@ def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
                         "source row (English)" if record.translated else "source row (as it was read)",
                         _pretty(row["original"]),
                     )
-                names = ("id", "source", "system", "history", "instruction", "input", "output", "licence")
+                names = ("id", "source", "system", "tools", "history", "instruction", "input", "output", "licence")
                 shown = {key: row[key] for key in names if key in row}
                 yield (
                     f"record in {part.name}/{file.parent.name}" + (f", rejected: {reason}" if reason else ""),

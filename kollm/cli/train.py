@@ -139,7 +139,7 @@ def train(
     from kollm.dataset.pairs.dataset import one_of_pairs
     from kollm.recipe.load import load_recipe
     from kollm.train.check import check_recipe
-    from kollm.train.launch import check_launch, launch, launch_command
+    from kollm.train.launch import Machine, check_launch, launch, launch_command
 
     overrides = (*overrides, *trl_overrides(options))
     if push_to and (sweep or smoke):
@@ -171,9 +171,7 @@ def train(
             check_recipe(loaded, config, base)
         else:
             check_launch(loaded, dataset, config=config, base=base, output=folder)
-        command = launch_command(
-            recipe, dataset, folder, config=config, processes=processes, base=base, overrides=chosen
-        )
+        command = launch_command(recipe, dataset, folder, Machine(config, processes), base=base, overrides=chosen)
         if start is not None:
             command += ["--start", start]
         if push_to is not None:

@@ -90,6 +90,7 @@ class Preference:
         licence: SPDX identifier; empty for none.
         provenance: where the preference comes from.
         original: the texts before translation; None for an untranslated pair.
+        tools: the tools that the prompt offers, as a Record has them.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Preference:
     licence: str = ""
     provenance: PairProvenance = field(default_factory=PairProvenance)
     original: PairOriginal | None = None
+    tools: str = ""
 
     def normalised(self) -> Self:
         """The same with its texts as kollm holds them: NFC, `\\n`, nothing that shows nothing, no lone surrogate."""
@@ -149,6 +151,7 @@ class Preference:
             system=self.system,
             lang=self.lang,
             licence=self.licence,
+            tools=self.tools,
         )
 
     def to_row(self) -> dict[str, Any]:

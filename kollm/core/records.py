@@ -115,6 +115,8 @@ class Record:
         original: the row before translation, as it was read; None until it was translated, or for a row that stays in
             its language where reading changed nothing.
         provenance: where the row comes from.
+        tools: the tools that the assistant may call, a JSON list of definitions in OpenAI's form; empty for none. They are
+            no text of the row: nothing translates or filters them.
     """
 
     id: str
@@ -128,6 +130,7 @@ class Record:
     licence: str = ""
     original: Original | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    tools: str = ""
 
     def texts(self) -> dict[str, str]:
         """All texts by name, in the order in which they are read.
@@ -160,6 +163,7 @@ class Record:
             "licence": self.licence,
             "original": self.original,
             "provenance": self.provenance,
+            "tools": self.tools,
         }
         return type(self)(**(values | changes))
 
@@ -197,6 +201,7 @@ class Record:
             licence=self.licence,
             original=source,
             provenance=self.provenance,
+            tools=self.tools,
         )
 
     def messages(self) -> list[dict[str, str]]:
@@ -222,10 +227,11 @@ class Record:
         """The inverse of `to_row`.
 
         Raises:
-            InputError: a column is missing or unknown, or holds something else; `system`, which older rows lack, may be
-                missing.
+            InputError: a column is missing or unknown, or holds something else; `system` and `tools`, which older rows
+                lack, may be missing.
         """
-        values = {"system": "", **row}
+        values = {"system": "", "tools": "", **row}
+        values["tools"] = values["tools"] or ""
         _check_keys(cls, values)
         original = values["original"]
         if isinstance(original, Mapping):
@@ -254,6 +260,7 @@ class Generation:
         checklist: questions on the answer that a judge can say yes or no to.
         rules: what an answer can be checked for without a model, as `kollm.judge.rules` takes it.
         sample: number of the answer, from 0, where the system was asked for several to the task.
+        tools: the tools that the system could call (`Record.tools`).
     """
 
     id: str
@@ -273,6 +280,7 @@ class Generation:
     checklist: tuple[str, ...] = ()
     rules: tuple[Mapping[str, Any], ...] = ()
     sample: int = 0
+    tools: str = ""
 
     def to_row(self) -> dict[str, Any]:
         """A plain dict; tuples become lists."""
@@ -290,7 +298,7 @@ class Generation:
         """
         values = with_defaults(cls, row)
         _check_text(cls, values, ("id", "instruction", "input", "response", "model", "adapter", "finish_reason"))
-        _check_text(cls, values, ("system", "system_message", "reference", "category", "cluster"))
+        _check_text(cls, values, ("system", "system_message", "reference", "category", "cluster", "tools"))
         values["history"] = _checked_turns(values["id"], values["history"])
         for name, kind in (("checklist", str), ("rules", dict)):
             items = values[name] or ()
@@ -307,7 +315,8 @@ class Generation:
     def task_sha256(self) -> str:
         """Hash of all that the answer answers and the judge may see beside it."""
         asked = [self.system_message, self.history, self.instruction, self.input, self.reference]
-        return content_id([asked, self.checklist, self.rules])
+        tools = [self.tools] if self.tools else []  # the hashes of what has none are those of older files
+        return content_id([asked, self.checklist, self.rules, *tools])
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,11 @@ PREFERENCE_SCHEMA = pa.schema(
             ),
         ),
         ("original", pa.struct(_TEXTS)),
+        ("tools", pa.string()),
     ]
 )
 """Columns of the config `preferences`: the fields of Preference."""
+_ADDED_LATER = frozenset({"tools"})
 
 
 def preference_table(preferences: Sequence[Preference]) -> pa.Table:
@@ -93,14 +95,18 @@ def read_preferences(
         )
     for name in names:
         path = folder / name
-        _check_columns(open_parquet(path, path).schema_arrow, path)
-        for batch in parquet_batches(path, path, 1000, PREFERENCE_SCHEMA.names):
+        schema = open_parquet(path, path).schema_arrow
+        _check_columns(schema, path)
+        columns = [name for name in PREFERENCE_SCHEMA.names if name in schema.names]
+        for batch in parquet_batches(path, path, 1000, columns):
             for row in batch.to_pylist():
-                yield Preference.from_row(row, path).normalised().require_sound(path)
+                yield (
+                    Preference.from_row({**row, "tools": row.get("tools") or ""}, path).normalised().require_sound(path)
+                )
 
 
 def _check_columns(schema: pa.Schema, path: Path) -> None:
-    missing = [name for name in PREFERENCE_SCHEMA.names if name not in schema.names]
+    missing = [name for name in PREFERENCE_SCHEMA.names if name not in {*schema.names, *_ADDED_LATER}]
     if missing:
         raise InputError(
             f"'{path}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} - make the pairs again with: kollm "

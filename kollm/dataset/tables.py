@@ -39,10 +39,11 @@ SCHEMA = pa.schema(
         ("licence", pa.string()),
         ("original", pa.struct(_TEXTS)),
         ("provenance", pa.struct(_PROVENANCE)),
+        ("tools", pa.string()),
     ]
 )
 """Columns of every config: the fields of Record."""
-ADDED_LATER = frozenset({"system"})
+ADDED_LATER = frozenset({"system", "tools"})
 """Columns that older dataset folders lack; each has a default."""
 REJECTED_SCHEMA = SCHEMA.append(pa.field("reason", pa.string()))
 
@@ -117,10 +118,11 @@ def _fits(there: pa.DataType, wanted: pa.DataType) -> bool:
 
 
 def to_records(table: pa.Table | pa.RecordBatch) -> list[Record]:
-    """The inverse of `to_table`; a column `reason` is left out, and `system`, which older folders lack, is empty."""
+    """The inverse of `to_table`; a column `reason` is left out, and what older folders lack is empty."""
     columns = {name: table.column(name).to_pylist() for name in SCHEMA.names if name in table.schema.names}
     columns["history"] = _turns(columns["history"])
-    columns["system"] = [text or "" for text in columns.get("system", [""] * len(table))]
+    for name in ADDED_LATER:
+        columns[name] = [text or "" for text in columns.get(name, [""] * len(table))]
     columns["original"] = [_original(value) for value in columns["original"]]
     columns["provenance"] = [Provenance(**value) for value in columns["provenance"]]
     return [Record(*values) for values in zip(*(columns[name] for name in SCHEMA.names), strict=True)]
@@ -135,6 +137,7 @@ def _table(records: Sequence[Record], reasons: Sequence[str] | None) -> pa.Table
         pa.array([record.licence for record in records], pa.string()),
         _original_column(records),
         _provenance_column([record.provenance for record in records]),
+        pa.array([record.tools for record in records], pa.string()),
     ]
     if reasons is None:
         return pa.Table.from_arrays(columns, schema=SCHEMA)

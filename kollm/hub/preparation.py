@@ -17,6 +17,7 @@ from kollm.core.card import to_yaml
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import file_sha256, read_json, read_object, read_text, require_file
 from kollm.core.licences import common_licence
+from kollm.core.parquet import open_parquet
 from kollm.core.reading import as_object, decode, parse_json, validated
 from kollm.core.records import Record
 from kollm.core.results import read_training_file
@@ -118,7 +119,7 @@ def _dataset(plain: Publication, folder: Path) -> Publication:
     files[CARD] = card.replace(PLACEHOLDER, plain.repository).encode("utf-8")
     _check_row_licences(front_matter(card), folder, list(manifest["files"]))
     _check_leaks(folder, list(manifest["files"]))
-    files["dataset_info.json"] = _llama_factory(plain.repository, list(manifest["files"]))
+    files["dataset_info.json"] = _llama_factory(plain.repository, folder, list(manifest["files"]))
     return replace(plain, files=files)
 
 
@@ -165,9 +166,12 @@ def _holds_preferences(names: list[str]) -> bool:
     return any(name.startswith(f"{PREFERENCES}/") for name in names)
 
 
-def _llama_factory(repository: str, names: list[str]) -> bytes:
+def _llama_factory(repository: str, folder: Path, names: list[str]) -> bytes:
     """`dataset_info.json` as LLaMA-Factory reads it with `dataset_dir: REMOTE:ORG/NAME`: an entry for each config."""
     columns = {"prompt": "instruction", "query": "input", "response": "output", "history": "history"}
+    there = [set(open_parquet(folder / name, folder / name).schema_arrow.names) for name in names]
+    later = ("system", "tools")  # which the folders of older versions lack
+    columns |= {name: name for name in later if all(name in found for found in there)}
     pairs = _holds_preferences(names)
     ranking: dict[str, Any] = {"ranking": True} if pairs else {}
     if pairs:

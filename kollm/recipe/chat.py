@@ -11,6 +11,7 @@ turns, and which token ends an answer.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +22,8 @@ from jinja2 import TemplateError
 from kollm.core.errors import InputError, RecipeError
 from kollm.core.records import Record, text_sha256
 from kollm.recipe.prompt import headings
-from kollm.recipe.tokens import Row, Span
-from kollm.recipe.tools import call_turn, result_turn, structured
+from kollm.recipe.tokens import NOT_SHOWN, Row, Span
+from kollm.recipe.tools import call_turn, definition, definitions, result_turn, structured
 
 CHAT = "chat"
 """The prompt that is the base's own chat template."""
@@ -37,6 +38,8 @@ _USER, _ANSWER, _NEXT, _SECOND, _SYSTEM, _INPUT, _TOLD = (
     "kappaq",
 )
 """Words of the probes, which no template holds."""
+_MOST_KNOWN = 1000
+"""Sets of tools that are remembered as tried: rows of one data set share a few."""
 
 
 class Turn(NamedTuple):
@@ -59,6 +62,7 @@ class Grammar:
         opened: tokens at the end of the template's prompt that rows without reasoning do not go on from.
         rewrites: it writes an earlier turn differently once another follows.
         tools: it writes calls of tools and their results from `tool_calls` and messages of the role `tool`.
+        definitions: it writes the definitions of tools.
     """
 
     system: bool
@@ -69,6 +73,7 @@ class Grammar:
     opened: int
     rewrites: bool
     tools: bool = False
+    definitions: bool = False
 
 
 class ChatEncoder:
@@ -97,6 +102,7 @@ class ChatEncoder:
             )
         self.template: str = tokenizer.get_chat_template()
         self._control = _control_tokens(tokenizer)
+        self._shown: dict[str, list[Any]] = {}
         self._eos = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
         self.grammar = self._read_grammar(closing)
 
@@ -128,12 +134,12 @@ class ChatEncoder:
         return row
 
     def prompt(self, record: Record) -> list[int]:
-        ids = self._ids([self._question(self.messages(record)[:-1])])[0]
+        ids = self._ids([_Text(self.messages(record)[:-1], True, self.definitions(record))])[0]
         return ids[: len(ids) - self.grammar.opened]
 
     def prompt_text(self, record: Record) -> str:
         """The text that a server asks the model with."""
-        return self.render(self.messages(record)[:-1], add_generation_prompt=True)
+        return self._rendered(_Text(self.messages(record)[:-1], True, self.definitions(record)))
 
     def notes(self, record: Record) -> tuple[str, ...]:
         names = []
@@ -141,11 +147,34 @@ class ChatEncoder:
             names.append("system_before_instruction")
         if record.input and not self.grammar.input:
             names.append("input_after_instruction")
+        if record.tools and not self.definitions(record):
+            names.append(NOT_SHOWN)
         return tuple(names)
 
     def messages(self, record: Record) -> list[dict[str, Any]]:
         """The record's messages in the form that the template has a place for; nothing of them is left out."""
         return self._shaped(record, self.grammar)
+
+    def definitions(self, record: Record) -> list[Any]:
+        """The record's tools as the template takes them; none where it does not write each of them."""
+        if not record.tools or not self.grammar.definitions:
+            return []
+        if record.tools not in self._shown:
+            if len(self._shown) >= _MOST_KNOWN:
+                self._shown.clear()
+            self._shown[record.tools] = self._tried(definitions(record.tools))
+        return self._shown[record.tools]
+
+    def _tried(self, tools: list[Any]) -> list[Any]:
+        """The definitions, if the template writes them and no key of theirs would become a special token."""
+        if any(self._control.search(key) for key in _keys(tools)):  # of what is sanitised, transformers leaves out keys
+            return []
+        single = self._shaped(Record("probe", "", _USER, "", _ANSWER), self.grammar)
+        try:
+            text = self._rendered(_Text(single, False, tools))
+        except InputError:
+            return []
+        return tools if all(tool["function"]["name"] in text for tool in tools) else []
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         """The template's text for messages.
@@ -153,12 +182,19 @@ class ChatEncoder:
         Raises:
             InputError: the template refuses them.
         """
-        return str(self._apply(messages, add_generation_prompt, tokenize=False))
+        return self._rendered(_Text(messages, add_generation_prompt))
 
-    def _apply(self, messages: Sequence[Message], add_generation_prompt: bool, **options: Any) -> Any:
+    def _rendered(self, text: _Text) -> str:
+        return str(self._apply(text, tokenize=False))
+
+    def _apply(self, text: _Text, **options: Any) -> Any:
         try:
             return self.tokenizer.apply_chat_template(
-                list(messages), add_generation_prompt=add_generation_prompt, **options, **self.options
+                list(text.messages),
+                tools=text.tools or None,
+                add_generation_prompt=text.asks,
+                **options,
+                **self.options,
             )
         except (TemplateError, TypeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split()).rstrip(".")
@@ -172,7 +208,7 @@ class ChatEncoder:
         asked: list[_Text] = []
         sizes = []
         for record in records:
-            texts = list(self._texts(self.messages(record), last_only))
+            texts = list(self._texts(record, last_only))
             sizes.append(len(texts))
             asked += texts
         ids = iter(self._ids(asked))
@@ -181,15 +217,13 @@ class ChatEncoder:
             for record, size in zip(records, sizes, strict=True)
         ]
 
-    def _texts(self, messages: Sequence[Message], last_only: bool) -> Iterator[_Text]:
+    def _texts(self, record: Record, last_only: bool) -> Iterator[_Text]:
         """What an answer is asked with and what it ends as, for each answer; the last of them is the whole."""
+        messages, tools = self.messages(record), self.definitions(record)
         answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
         for number in answers[-1:] if last_only else answers:
-            yield self._question(messages[:number])
-            yield _Text(messages[: number + 1], False)
-
-    def _question(self, messages: Sequence[Message]) -> _Text:
-        return _Text(messages, True)
+            yield _Text(messages[:number], True, tools)
+            yield _Text(messages[: number + 1], False, tools)
 
     def _row(self, record: Record, ids: Sequence[list[int]], last_only: bool) -> Row | None:
         """The row whose answers' prompts and ends are given in turn; the last end is the whole."""
@@ -226,10 +260,10 @@ class ChatEncoder:
 
     def _tail(self, record: Record, prompt: list[int], whole: list[int]) -> list[int]:
         """Ids of what follows the prompt, tokenised apart from it."""
-        messages = self.messages(record)
-        if self._names_control_token(messages):
+        asked, answered = self._texts(record, last_only=True)
+        if self._names_control_token(answered):
             return self._cut_token(record, prompt, whole)
-        question, text = self.render(messages[:-1], add_generation_prompt=True), self.render(messages)
+        question, text = self._rendered(asked), self._rendered(answered)
         if not text.startswith(question):
             raise self._no_continuation(record)
         return self._encode_after(text[len(question) :])
@@ -263,19 +297,17 @@ class ChatEncoder:
 
     def _ids(self, texts: Sequence[_Text]) -> list[list[int]]:
         """Ids of each text, as `apply_chat_template` makes them."""
-        plain = [number for number, text in enumerate(texts) if not self._names_control_token(text.messages)]
-        rendered = [self.render(texts[number].messages, add_generation_prompt=texts[number].asks) for number in plain]
+        plain = [number for number, text in enumerate(texts) if not self._names_control_token(text)]
+        rendered = [self._rendered(texts[number]) for number in plain]
         encoded = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
         ids: dict[int, list[int]] = dict(zip(plain, encoded, strict=True))
         for number, text in enumerate(texts):
             if number not in ids:
-                ids[number] = self._apply(
-                    text.messages, text.asks, tokenize=True, return_dict=False, sanitize_control_tokens=True
-                )
+                ids[number] = self._apply(text, tokenize=True, return_dict=False, sanitize_control_tokens=True)
         return [ids[number] for number in range(len(texts))]
 
-    def _names_control_token(self, messages: Sequence[Message]) -> bool:
-        return any(self._control.search(text) for message in messages for text in _strings(message))
+    def _names_control_token(self, text: _Text) -> bool:
+        return any(self._control.search(part) for part in _strings([text.messages, text.tools]))
 
     def _shaped(self, record: Record, grammar: Grammar) -> list[dict[str, Any]]:
         messages: list[dict[str, Any]] = [dict(message) for message in record.messages()]
@@ -286,7 +318,10 @@ class ChatEncoder:
             system = messages.pop(0)["content"]
             messages[0]["content"] = f"{system}\n\n{messages[0]['content']}"
         if grammar.tools:
-            messages = structured(messages)
+            changed = structured(messages)
+            called = [message.get("tool_calls", ()) for message in changed]
+            if not any(self._control.search(key) for key in _keys(called)):
+                messages = changed
         if grammar.parts:
             for message in messages:
                 message["content"] = [{"type": "text", "text": message["content"]}]
@@ -318,7 +353,29 @@ class ChatEncoder:
             )
         grammar = self._read_ends(single, double, grammar, closing)
         tools = replace(grammar, tools=True)
-        return tools if self._knows_tools(tools) else grammar
+        grammar = tools if self._knows_tools(tools) else grammar
+        return replace(grammar, definitions=self._knows_definitions(grammar))
+
+    def _knows_definitions(self, grammar: Grammar) -> bool:
+        """Whether the template writes all of a definition, beside a system message too, and learns nothing of it."""
+        tools = json.dumps([definition(_TOLD, _INPUT, _NEXT)])
+        before, self.grammar = self.grammar, replace(grammar, definitions=True)
+        try:
+            for system in ("", _SYSTEM):
+                record = Record("probe", "", _USER, "", _ANSWER, system=system, tools=tools)
+                text = self._rendered(_Text(self.messages(record), False, definitions(tools)))
+                if not all(word in text for word in (_TOLD, _INPUT, _NEXT, _USER, _ANSWER, system)):
+                    return False
+                spans = [span for row in self.rows([record])[0] for span in row.spans if span.learned]
+                learned = "".join(self.tokenizer.decode(span.ids) for span in spans)
+                if _ANSWER not in learned or any(word in learned for word in (_TOLD, _INPUT, _NEXT)):
+                    return False
+        except InputError:
+            return False
+        finally:
+            self.grammar = before
+            self._shown.clear()
+        return True
 
     def _knows_tools(self, grammar: Grammar) -> bool:
         """Whether the template writes all of a call, what was said with it and its result, and ends the call as an answer.
@@ -394,10 +451,11 @@ class ChatEncoder:
 
 
 class _Text(NamedTuple):
-    """Messages to be rendered, and whether as a question that asks for an answer."""
+    """Messages to be rendered, whether as a question that asks for an answer, and the tools that they may call."""
 
     messages: Sequence[Message]
     asks: bool
+    tools: Sequence[Any] = ()
 
 
 def _by_answer(record: Record) -> Iterator[Record]:
@@ -419,6 +477,15 @@ def _control_tokens(tokenizer: Any) -> re.Pattern[str]:
     """Finds the name of any added token, special or not."""
     names = sorted((name for name in tokenizer.get_added_vocab() if name.strip()), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names)) or "(?!)")
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield from map(str, value)
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _keys(part)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple, Protocol
 from kollm.core.records import Record
 from kollm.recipe.prompt import PromptTemplate, Segment
 
+NOT_SHOWN = "tools_not_shown"
+"""Note of a record whose tools the prompt has no place for."""
+
 
 class Span(NamedTuple):
     """A stretch of a row's tokens, and whether the loss covers it."""
@@ -79,7 +82,7 @@ class PromptEncoder(Protocol):
         ...
 
     def notes(self, record: Record) -> tuple[str, ...]:
-        """What had to be put elsewhere than the record has it, by name, to be counted."""
+        """What had to be put elsewhere than the record has it, or left out, by name, to be counted."""
         ...
 
 
@@ -138,7 +141,8 @@ class TextEncoder:
         return [*self._bos, *(token for ids in self._segment_ids(segments) for token in ids)]
 
     def notes(self, record: Record) -> tuple[str, ...]:
-        return ("system_before_instruction",) if record.system else ()
+        notes = {"system_before_instruction": record.system, NOT_SHOWN: record.tools}
+        return tuple(name for name, there in notes.items() if there)
 
     def _spans(self, segments: Sequence[Segment], ids: Iterator[list[int]]) -> list[Span]:
         spans = [Span(next(ids), segment.learned) for segment in segments]

@@ -1,13 +1,15 @@
-"""Tool turns of a conversation, between the marks that rows keep them in and the messages that chat templates take.
+"""Tools of a conversation, between what rows keep of them and what chat templates and services take.
 
 A row has a call as text, `<tool_call>` and its JSON in an assistant turn, and a result in the user turn after it. A
-template that knows tools gets `tool_calls` and messages of the role `tool` instead, as every server gives it them.
+template that knows tools gets `tool_calls` and messages of the role `tool` instead, as every server gives it them. The
+definitions of the tools are JSON text in a row, and a list for a template or a service.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from kollm.core.records import TOOL_CALL, TOOL_RESPONSE
@@ -35,6 +37,79 @@ def call_turn(name: str, value: str) -> str:
 def result_turn(text: str) -> str:
     """A turn with a tool's result, for probes."""
     return f"{TOOL_RESPONSE[0]}\n{text}\n{TOOL_RESPONSE[1]}"
+
+
+def definition(name: str, description: str, parameter: str) -> dict[str, Any]:
+    """A tool's definition, for probes."""
+    schema = {"type": "object", "properties": {parameter: {"type": "string", "description": parameter}}}
+    function = {"name": name, "description": description, "parameters": {**schema, "required": [parameter]}}
+    return {"type": "function", "function": function}
+
+
+def definitions(tools: str) -> list[dict[str, Any]]:
+    """The definitions that a row has as text; none where it holds something else, as a file of others may."""
+    try:
+        found = json.loads(tools) if tools else []
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(found, list) or not all(_is_definition(item) for item in found):
+        return []
+    return found
+
+
+def _is_definition(value: Any) -> bool:
+    function = value.get("function") if isinstance(value, dict) else None
+    return isinstance(function, dict) and isinstance(function.get("name"), str)
+
+
+def marked_calls(text: str, calls: Any) -> str:
+    """What an assistant said and called, as rows have it; what is no call of the protocol's is left out."""
+    if not isinstance(calls, list):
+        return text
+    written = [text] if text.strip() else []
+    for call in calls:
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if isinstance(function, Mapping) and isinstance(function.get("name"), str):
+            told = {"name": function["name"], "arguments": _arguments(function)}
+            written.append(f"{TOOL_CALL[0]}\n{json.dumps(told, ensure_ascii=False)}\n{TOOL_CALL[1]}")
+    return "\n".join(written)
+
+
+def sent(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Messages with their tool turns as OpenAI's services take them: calls have ids, and arguments are text.
+
+    A call that has not as many results as it asks for, or arguments that are no object, stays text: services refuse it.
+    """
+    made: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
+    number = 0
+    for message, after in zip_longest(messages, messages[1:]):
+        if message["role"] == "assistant":
+            call, calls = _call(message), []
+            results = [] if call is None or after is None or after["role"] != "user" else list(_results(after))
+            if (
+                call is None
+                or len(call["tool_calls"]) != sum(result["role"] == "tool" for result in results)
+                or not all(isinstance(item["function"]["arguments"], dict) for item in call["tool_calls"])
+            ):
+                made.append(dict(message))
+                continue
+            for item in call["tool_calls"]:
+                number += 1
+                arguments = json.dumps(item["function"]["arguments"], ensure_ascii=False)
+                function = {"name": item["function"]["name"], "arguments": arguments}
+                # Nine letters and digits, which is all that Mistral's services take.
+                calls.append({"id": f"call{number:05d}", "type": "function", "function": function})
+            made.append({**call, "tool_calls": calls})
+        elif message["role"] == "user" and calls:
+            ids = iter(call["id"] for call in calls)
+            made += [
+                {**part, "tool_call_id": next(ids)} if part["role"] == "tool" else part for part in _results(message)
+            ]
+            calls = []
+        else:
+            made.append(dict(message))
+    return made
 
 
 def structured(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

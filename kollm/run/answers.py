@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from kollm.answer.presets import Decoding
 from kollm.core.files import file_sha256
 from kollm.core.records import Record
 from kollm.core.results import read_training_file
@@ -50,17 +51,9 @@ def answer_tasks(run: Run) -> StageResult:
     )
 
 
-class Decoding(NamedTuple):
-    """How answers are drawn, and how many to each record."""
-
-    preset: str
-    max_new_tokens: int | None
-    samples: int = 1
-
-
 def answer(run: Run, name: str, records: Sequence[Record], output: Path, how: Decoding) -> None:
     """Let one system of the run answer records into a file."""
-    from kollm.answer.local import generate_answers, load_system
+    from kollm.answer.local import Loading, generate_answers, load_system
 
     recipe = run.recipe
     folder = {"base": None, "adapter": "adapter"}.get(name, PREFERRED)
@@ -69,20 +62,11 @@ def answer(run: Run, name: str, records: Sequence[Record], output: Path, how: De
         name=name,
         prompt=read_training_file(run.folder / "adapter" / "training.json")["prompt"],
         enable_thinking=recipe.enable_thinking,
-        dtype=recipe.base.dtype,
-        revision=recipe.base.revision if folder is None else None,
+        loading=Loading(recipe.base.dtype, revision=recipe.base.revision if folder is None else None),
     )
     # The names that a reader can look up, rather than paths of this machine.
     system = replace(system, model=recipe.base.model, adapter=folder if folder and system.adapter else "")
-    generate_answers(
-        records,
-        system,
-        output,
-        preset=how.preset,
-        max_new_tokens=how.max_new_tokens,
-        batch_size=recipe.generation.batch_size,
-        samples=how.samples,
-    )
+    generate_answers(records, system, output, how, batch_size=recipe.generation.batch_size)
 
 
 def verdicts_inputs(run: Run) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kollm.answer.presets import Decoding
 from kollm.core.files import ensure_folder, file_sha256
 from kollm.core.records import Record, text_sha256
 from kollm.core.results import read_metrics_file
@@ -14,7 +15,7 @@ from kollm.dataset.pairs.make import make_pairs
 from kollm.dataset.pairs.settings import PairSettings
 from kollm.recipe.load import STEP_KEYS, preferring
 from kollm.recipe.schema import PreferenceStep, Recipe
-from kollm.run.answers import PREFERRED, Decoding, answer, judge_file
+from kollm.run.answers import PREFERRED, answer, judge_file
 from kollm.run.data import tasks_to_look_for
 from kollm.run.stage import Run, StageResult
 from kollm.run.training import Training, train_into

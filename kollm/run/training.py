@@ -12,7 +12,7 @@ from kollm.dataset.folder import read_records
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import TRAINED_KEYS, Recipe
 from kollm.run.stage import Run, RunOptions, StageResult
-from kollm.train.launch import check_launch, launch, launch_command
+from kollm.train.launch import Machine, check_launch, launch, launch_command
 
 RECIPE = "run.recipe.yaml"
 """The recipe that training is launched with; the user's own may lie in the work folder as recipe.yaml."""
@@ -96,36 +96,36 @@ def train_into(run: Run, training: Training) -> None:
     """Train in a process of its own, or here what is small."""
     recipe, file, dataset, output, start = training
     write_sealed(file, recipe_yaml(recipe))
-    config, processes = machine(run.options)
+    machine = machine_of(run.options)
     base = Path(run.location("base")) if recipe.base.is_toy else None
-    check_launch(recipe, dataset, config=config, base=base, output=output)
-    if _is_small(run, config, processes):
+    check_launch(recipe, dataset, config=machine.config, base=base, output=output)
+    if _is_small(run, machine):
         from kollm.train.job import train_recipe
 
         train_recipe(load_recipe(str(file)), dataset, output, base=base, start=start)
         return
-    command = launch_command(file, dataset, output, config=config, processes=processes, base=base)
+    command = launch_command(file, dataset, output, machine, base=base)
     launch([*command, *(["--start", str(start)] if start is not None else [])])
 
 
-def _is_small(run: Run, config: str, processes: int | None) -> bool:
+def _is_small(run: Run, machine: Machine) -> bool:
     """Whether to train in this process, which has torch loaded already: a launcher and its child would load it twice more.
 
     A real base gets a process of its own, whose end for want of memory this one outlives and explains.
     """
-    return run.recipe.base.is_toy and run.options.config is None and config == "cpu" and processes in (None, 1)
+    return run.recipe.base.is_toy and run.options.config is None and machine in (Machine("cpu"), Machine("cpu", 1))
 
 
-def machine(options: RunOptions) -> tuple[str, int | None]:
-    """The accelerate config and number of processes: what the user says, else what this machine has."""
+def machine_of(options: RunOptions) -> Machine:
+    """What trains: what the user says, else what this machine has."""
     if options.config is not None:
-        return options.config, options.processes
+        return Machine(options.config, options.processes)
     import torch
 
     gpus = torch.cuda.device_count()
     if gpus == 0:
-        return "cpu", options.processes
-    return ("single_gpu", None) if gpus == 1 else ("ddp_4gpu", options.processes or gpus)
+        return Machine("cpu", options.processes)
+    return Machine("single_gpu") if gpus == 1 else Machine("ddp_4gpu", options.processes or gpus)
 
 
 def recipe_yaml(recipe: Recipe) -> str:

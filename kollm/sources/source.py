@@ -215,7 +215,10 @@ def _fault(record: Record) -> str | None:
     texts = record.texts().values()
     if any(len(text) > MAX_FIELD for text in texts):
         return "field_too_long"
-    if not all(text.isascii() or _is_unicode(text) for text in (*texts, record.id, record.provenance.category)):
+    if len(record.tools) > MAX_FIELD:
+        return "tools_too_long"
+    others = record.id, record.provenance.category, record.tools
+    if not all(text.isascii() or _is_unicode(text) for text in (*texts, *others)):
         return "lone_surrogate"
     if is_blank(record.instruction):
         return "empty_instruction"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.dataset.mixture import share_lines
-from kollm.recipe.tokens import PromptEncoder, Row, Span, plain_ids
+from kollm.recipe.tokens import NOT_SHOWN, PromptEncoder, Row, Span, plain_ids
 from kollm.recipe.tools import is_call
 
 IGNORED = -100
@@ -107,6 +107,7 @@ def moved_lines(counts: Mapping[str, int]) -> list[str]:
         "input_after_instruction": "inputs went after the instruction, since the prompt has no place for them",
         "calls": "calls of tools are context and are not learned (learn_tool_calls: true learns them)",
         "calls_alone": "rows were left out, whose only answers are calls of tools",
+        NOT_SHOWN: "rows are learned without their tool definitions, since the prompt has no place for them",
         "turn_by_turn": "conversations became a row an answer, since the prompt rewrites earlier turns",
     }
     return [f"{counts[name]:,} {words}" for name, words in said.items() if counts.get(name)]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kollm.core.errors import InputError, MissingExtraError, StateError
 from kollm.core.files import read_json
@@ -22,13 +22,19 @@ from kollm.train.check import accelerate_settings, base_location, check_recipe, 
 from kollm.train.checkpoints import CHECKPOINTS, OUT_OF_MEMORY, check_output
 
 
+class Machine(NamedTuple):
+    """What trains: an accelerate config, by its name if it is shipped or else its file, and processes if not the config's."""
+
+    config: str | Path
+    processes: int | None = None
+
+
 def launch_command(
     recipe: str | Path,
     dataset: str | Path,
     output: Path,
+    machine: Machine,
     *,
-    config: str | Path,
-    processes: int | None = None,
     base: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> list[str]:
@@ -38,8 +44,7 @@ def launch_command(
         recipe: name or file.
         dataset: folder or Hub id.
         output: folder for the adapter.
-        config: name of a shipped accelerate config, or a file.
-        processes: number of processes, if not the config's.
+        machine: what trains.
         base: folder of the base model, if not the recipe's.
         overrides: `section.key=value`.
 
@@ -47,6 +52,7 @@ def launch_command(
         InputError: no such config.
         MissingExtraError: the extra `train` is not installed.
     """
+    config, processes = machine
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config_file(config))]
     if processes is not None:
         command += ["--num_processes", str(processes)]

@@ -31,7 +31,7 @@ from kollm.train.check import architecture_of
 from kollm.train.job import train_recipe
 from kollm.train.prompts import AUTO
 from kollm.train.shapes import whole_config
-from kollm.train.toy import ARCHITECTURES, answer_texts, make_base, plain_texts, prompt_texts
+from kollm.train.toy import ARCHITECTURES, Wording, answer_texts, make_base, plain_texts, prompt_texts
 
 STEPS = 5
 SHAPE = ToyBase(hidden_size=64, layers=2, heads=2, vocab_size=600, context=512, pretrain_steps=0)
@@ -67,17 +67,9 @@ def smoke(recipe: Recipe, output: Path | None = None) -> dict[str, dict[str, Any
         rows = _rows()
         architecture = architecture_of(recipe)
         config = None if architecture in ARCHITECTURES else _config(recipe, architecture)
-        wording = [*prompt_texts(recipe), *answer_texts(rows)]
+        wording = Wording([*prompt_texts(recipe), *answer_texts(rows)], _is_chat(recipe))
         name = architecture or str(getattr(config, "model_type", ""))
-        make_base(
-            name,
-            SHAPE,
-            plain_texts(rows),
-            folder / "base",
-            vocabulary_texts=wording,
-            config=config,
-            chat=_is_chat(recipe),
-        )
+        make_base(name, SHAPE, plain_texts(rows), folder / "base", wording=wording, config=config)
         found: dict[str, dict[str, Any]] = {}
         start: Path | None = None
         for trained in (recipe, *([preferring(recipe)] if recipe.preference is not None else [])):

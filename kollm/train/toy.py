@@ -7,9 +7,9 @@ They make the demo, `--smoke` and the tests run without a network or a GPU; thei
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -39,15 +39,29 @@ MARKER = "toy.json"
 """Written last: a folder that has it is whole."""
 
 
+class Wording(NamedTuple):
+    """What a toy's tokenizer knows beside the text of the pre-training.
+
+    Attributes:
+        texts: more text that it alone should know well (prompt template, rubric).
+        chat: whether it has a chat template.
+    """
+
+    texts: Sequence[str] = ()
+    chat: bool = False
+
+
+NO_WORDING = Wording()
+
+
 def make_base(
     architecture: str,
     spec: ToyBase,
     texts: Iterable[str],
     output: Path,
     *,
-    vocabulary_texts: Iterable[str] = (),
+    wording: Wording = NO_WORDING,
     config: Any = None,
-    chat: bool = False,
 ) -> None:
     """Make a tiny base model; the same input gives the same weights.
 
@@ -56,9 +70,8 @@ def make_base(
         spec: shape and length of the pre-training.
         texts: plain text to pre-train on, without prompt template and held-out rows.
         output: folder that receives model, tokenizer and, last, the marker.
-        vocabulary_texts: more text that the tokenizer alone should know well (prompt template, rubric).
+        wording: what the tokenizer knows beside these texts.
         config: configuration of another architecture, which is made small; None for one of `ARCHITECTURES`.
-        chat: whether the tokenizer has a chat template.
 
     Raises:
         RecipeError: an unknown architecture.
@@ -72,8 +85,8 @@ def make_base(
     if not documents:
         raise InputError("There is no text to make a toy base from - the dataset's rows are empty.")
     require_own(output, own_files(output), "the base")
-    tokenizer = train_tokenizer([*documents, *vocabulary_texts], spec.vocab_size)
-    if chat:
+    tokenizer = train_tokenizer([*documents, *wording.texts], spec.vocab_size)
+    if wording.chat:
         tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
         tokenizer.chat_template = CHATML
     model = random_model(architecture, spec, tokenizer, config)
@@ -95,7 +108,7 @@ def make_recipe_base(recipe: Recipe, rows: Iterable[Record], output: Path) -> No
         recipe.base.toy or ToyBase(),
         plain_texts(rows),
         output,
-        vocabulary_texts=_wording(recipe, rows),
+        wording=Wording(_wording(recipe, rows)),
     )
 
 

@@ -19,6 +19,7 @@ from transformers import (
 from kollm.answer.beam_search import SWEEP, BeamSettings, beam_search, supports_beam_search
 from kollm.answer.file import read_generations
 from kollm.answer.local import generate_answers, load_system
+from kollm.answer.presets import Decoding
 from kollm.core.records import Record
 from kollm.recipe.schema import ToyBase
 from kollm.train import adaption_prompt  # noqa: F401 - teaches PEFT to put LLaMA-Adapter on GPT-NeoX
@@ -192,7 +193,7 @@ def test_the_papers_decoding_is_the_same_either_way(
     tasks = [Record(f"t-{n}", "x", "물은 몇 도에서 업니까? " * (n + 1), "섭씨" * n, "") for n in range(5)]
 
     def answers(name: str) -> list[tuple[str, str]]:
-        generate_answers(tasks, system, tmp_path / name, max_new_tokens=16, batch_size=3)
+        generate_answers(tasks, system, tmp_path / name, Decoding(max_new_tokens=16), batch_size=3)
         return [(answer.response, answer.finish_reason) for answer in read_generations(tmp_path / name)]
 
     ours = answers("ours.jsonl")

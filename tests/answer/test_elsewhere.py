@@ -80,3 +80,17 @@ def test_a_file_of_kollms_own_is_read_as_one(tmp_path: Path) -> None:
     path.write_text(json_line({"prompt": "a", "response": "b", "model": "gpt"}), encoding="utf-8")
     assert not is_generations(path)
     assert [(a.instruction, a.response) for a in read_answers(path)] == [("a", "b")]
+
+
+def test_an_answer_keeps_what_it_answers(tmp_path: Path) -> None:
+    """Or the judge would judge blindly: a rubric that cannot show the earlier turns says so."""
+    said = [("system", "상담원"), ("user", "하나"), ("assistant", "둘"), ("user", "셋"), ("assistant", "넷")]
+    row = {"messages": [{"role": role, "content": text} for role, text in said], "tools": [{"name": "f"}]}
+    path = tmp_path / "theirs.jsonl"
+    path.write_text(json_line(row), encoding="utf-8")
+    (answer,) = read_answers(path)
+    assert (answer.system_message, answer.history, answer.response) == ("상담원", (("하나", "둘"),), "넷")
+    assert '"name": "f"' in answer.tools
+    line = ["judge", str(path), "--model", "gpt-5.5-2026-04-23", "--dry-run", "--rubric"]
+    with pytest.raises(InputError, match="has earlier turns, which the rubric 'kullm2023' does not show"):
+        CliRunner().invoke(cli, [*line, "kullm2023"], catch_exceptions=False)

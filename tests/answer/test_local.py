@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 import kollm.answer.local as generate
 from kollm.answer.file import read_generations
 from kollm.answer.local import System, _cut_at_heading, _encode, generate_answers, load_system
-from kollm.answer.presets import PRESETS
+from kollm.answer.presets import PRESETS, Decoding
 from kollm.cli import main
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import read_jsonl
@@ -41,8 +41,10 @@ def tasks(count: int) -> list[Record]:
     ]
 
 
-def answers(records: Sequence[Record], system: System, path: Path, **options: object) -> dict[str, str]:
-    generate_answers(records, system, path, max_new_tokens=12, **options)  # type: ignore[arg-type]
+def answers(
+    records: Sequence[Record], system: System, path: Path, preset: str = "paper", **options: Any
+) -> dict[str, str]:
+    generate_answers(records, system, path, Decoding(preset, 12), **options)
     return {generation.id: generation.response for generation in read_generations(path)}
 
 
@@ -87,16 +89,33 @@ def test_an_answer_does_not_depend_on_its_batch(system: System, tmp_path: Path, 
 def test_a_killed_run_goes_on_and_ends_in_the_same_file(system: System, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     answers(tasks(6), system, whole, batch_size=2)
-    generate_answers(tasks(6)[:0] + tasks(6), system, killed, max_new_tokens=12, batch_size=2)
+    generate_answers(tasks(6)[:0] + tasks(6), system, killed, Decoding(max_new_tokens=12), batch_size=2)
     rows = killed.read_text(encoding="utf-8").splitlines(keepends=True)
     killed.unlink()
     part = killed.with_name(f"{generate._part_prefix(killed, system)}0")
     part.write_text("".join(rows[4:]) + rows[3][:20], encoding="utf-8")
-    kept = generate_answers(tasks(6), system, killed, max_new_tokens=12, batch_size=2)
+    kept = generate_answers(tasks(6), system, killed, Decoding(max_new_tokens=12), batch_size=2)
     assert kept == 2
     assert killed.read_bytes() == whole.read_bytes()
     assert not part.exists()
     assert [row["id"] for row in read_jsonl(killed)] == [f"t-{n}" for n in range(6)]
+
+
+def test_a_task_that_asks_anything_else_is_answered_anew(
+    system: System, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, task = tmp_path / "g.jsonl", tasks(1)[0]
+    tools = '[{"type": "function", "function": {"name": "f"}}]'
+    answers([task], system, path)
+    changes: list[dict[str, Any]] = [{"system": "가"}, {"history": (("가", "나"),)}, {"tools": tools}]
+    for change in changes:
+        other = dataclasses.replace(task, **change)
+        assert generate_answers([other], system, path, Decoding(max_new_tokens=12)) == 0
+        assert generate_answers([other], system, path, Decoding(max_new_tokens=12)) == 1
+        (row,) = read_generations(path)
+        assert (row.system_message, row.history, row.tools) == (other.system, other.history, other.tools)
+    said = "1 tasks are asked without their tool definitions, since the prompt has no place for them"
+    assert capsys.readouterr().err.count(said) == 2
 
 
 def test_processes_share_out_the_same_batches_when_one_is_slow(
@@ -206,7 +225,7 @@ def test_a_changed_task_is_answered_anew(system: System, tmp_path: Path) -> None
     path = tmp_path / "g.jsonl"
     first = answers(tasks(2), system, path)
     changed = [tasks(2)[0], dataclasses.replace(tasks(2)[1], instruction="물은 무엇입니까?")]
-    kept = generate_answers(changed, system, path, max_new_tokens=12, batch_size=1)
+    kept = generate_answers(changed, system, path, Decoding(max_new_tokens=12), batch_size=1)
     assert kept == 1
     assert [g.instruction for g in read_generations(path)][1] == "물은 무엇입니까?"
     assert next(read_generations(path)).response == first["t-0"]
@@ -362,19 +381,19 @@ def test_shots_that_cannot_be_are_refused(
 
 def test_samples_are_answers_of_their_own_and_resume(system: System, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    how: dict[str, Any] = {"preset": "sample", "max_new_tokens": 12, "batch_size": 2}
-    generate_answers(tasks(2), system, whole, samples=3, **how)
+    how = Decoding("sample", 12, samples=3)
+    generate_answers(tasks(2), system, whole, how, batch_size=2)
     rows = list(read_generations(whole))
     assert [(row.id, row.sample) for row in rows] == [(f"t-{n}", k) for n in range(2) for k in range(3)]
     assert len({row.response for row in rows if row.id == "t-0"}) > 1
     part = killed.with_name(f"{generate._part_prefix(killed, system)}0")
     part.write_text("".join(whole.read_text(encoding="utf-8").splitlines(keepends=True)[4:]), encoding="utf-8")
-    assert generate_answers(tasks(2), system, killed, samples=3, **how) == 2
+    assert generate_answers(tasks(2), system, killed, how, batch_size=2) == 2
     assert killed.read_bytes() == whole.read_bytes()
     with pytest.raises(StateError, match="made with another samples \\(3, now None\\)"):
-        generate_answers(tasks(2), system, whole, **how)
+        generate_answers(tasks(2), system, whole, how._replace(samples=1), batch_size=2)
 
 
 def test_a_preset_with_one_answer_is_not_sampled(system: System, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="The preset greedy gives the same answer 4 times - draw samples by one of"):
-        generate_answers(tasks(1), system, tmp_path / "g.jsonl", preset="greedy", samples=4)
+        generate_answers(tasks(1), system, tmp_path / "g.jsonl", Decoding("greedy", samples=4))

@@ -17,10 +17,11 @@ from tests.servers.stream import LoopbackStream
 def test_the_pieces_are_the_answer_that_generate_gives(base: Path, tmp_path: Path) -> None:
     from kollm.answer.file import read_generations
     from kollm.answer.local import generate_answers
+    from kollm.answer.presets import Decoding
 
     system = load_system(str(base), prompt="kullm-2023")
     record = Talk("친절하게", [Exchange("안녕?", "네.")]).record("서울은?")
-    generate_answers([record], system, tmp_path / "g.jsonl", preset="greedy", max_new_tokens=20)
+    generate_answers([record], system, tmp_path / "g.jsonl", Decoding("greedy", 20))
     (whole,) = read_generations(tmp_path / "g.jsonl")
     pieces = list(LocalSpeaker(system, {"max_new_tokens": 20, "do_sample": False}).answer(record))
     assert "".join(pieces).strip() == whole.response

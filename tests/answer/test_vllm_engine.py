@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 
 from kollm.answer.engines import ENGINES, engine_for
 from kollm.answer.file import read_generations
-from kollm.answer.local import generate_answers, load_system
-from kollm.answer.presets import PRESETS, decoding
+from kollm.answer.local import Loading, generate_answers, load_system
+from kollm.answer.presets import PRESETS, Decoding
 from kollm.cli import main
 from kollm.core.errors import InputError
 from kollm.core.records import Record
@@ -116,8 +116,9 @@ def tasks(count: int) -> list[Record]:
 
 
 def answers(engine: str, adapter: Path, base: Path, path: Path, **options: Any) -> list[tuple[str, str, int]]:
-    system = load_system(str(adapter), base=str(base), prompt="kullm-2023", engine=engine)
-    generate_answers(tasks(5), system, path, max_new_tokens=8, **options)
+    how = Decoding(options.pop("preset"), 8, options.pop("samples", 1))
+    system = load_system(str(adapter), base=str(base), prompt="kullm-2023", loading=Loading(engine=engine))
+    generate_answers(tasks(5), system, path, how, **options)
     return [(answer.response, answer.finish_reason, answer.sample) for answer in read_generations(path)]
 
 
@@ -149,8 +150,8 @@ def test_what_ended_an_answer_may_be_left_out_of_its_tokens(
 ) -> None:
     short = SimpleNamespace(outputs=[SimpleNamespace(token_ids=(40, 41), finish_reason="stop")])
     monkeypatch.setattr(vllm, "generate", lambda self, prompts, *_, **__: [short] * len(prompts))
-    system = load_system(str(base), prompt="kullm-2023", engine="vllm")
-    generate_answers(tasks(1), system, tmp_path / "g.jsonl", preset="greedy", max_new_tokens=8)
+    system = load_system(str(base), prompt="kullm-2023", loading=Loading(engine="vllm"))
+    generate_answers(tasks(1), system, tmp_path / "g.jsonl", Decoding("greedy", 8))
     assert [answer.finish_reason for answer in read_generations(tmp_path / "g.jsonl")] == ["stop"]
 
 
@@ -171,7 +172,7 @@ def test_an_adapter_that_vllm_does_not_take_is_refused_before_it_starts(
     settings = json.loads((adapter / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings | change))
     with pytest.raises(InputError, match=words):
-        load_system(str(tmp_path), base=str(base), prompt="kullm-2023", engine="vllm")
+        load_system(str(tmp_path), base=str(base), prompt="kullm-2023", loading=Loading(engine="vllm"))
     assert vllm.made == []
 
 
@@ -183,21 +184,21 @@ def test_what_vllm_refuses_is_one_sentence(
 
     monkeypatch.setattr(vllm, "__init__", refuse)
     with pytest.raises(InputError, match=r"does not support LoRA yet\.\) - merge the adapter \(kollm merge\)"):
-        load_system(str(adapter), base=str(base), prompt="kullm-2023", engine="vllm")
+        load_system(str(adapter), base=str(base), prompt="kullm-2023", loading=Loading(engine="vllm"))
 
 
 def test_without_vllm_and_with_other_names_it_is_said(base: Path) -> None:
     with pytest.raises(InputError, match="The package 'vllm' is not installed"):
-        load_system(str(base), prompt="kullm-2023", engine="vllm")
+        load_system(str(base), prompt="kullm-2023", loading=Loading(engine="vllm"))
     with pytest.raises(InputError, match="no engine 'fast' - use one of transformers, vllm"):
-        engine_for("fast", decoding("greedy"))
+        engine_for("fast", Decoding("greedy").params())
 
 
 def test_beams_are_transformers_whatever_engine_is_asked_for(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert set(ENGINES) == {"transformers", "vllm"}
-    searching = [name for name in PRESETS if engine_for("vllm", decoding(name))[0] == "transformers"]
+    searching = [name for name in PRESETS if engine_for("vllm", Decoding(name).params())[0] == "transformers"]
     assert searching == ["paper", "beam-sample"]
     questions = tmp_path / "q.jsonl"
     questions.write_text(json.dumps({"id": "q", "instruction": WORDS}, ensure_ascii=False) + "\n", encoding="utf-8")

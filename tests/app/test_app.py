@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -13,7 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from kollm.cli import cli
-from tests.app.conftest import Served, decisions_in, serving
+from kollm.core.records import Record
+from tests.app.conftest import ATTACKS, Served, decisions_in, serving, write_dataset
 
 
 @pytest.fixture
@@ -83,6 +85,15 @@ def test_attacks_are_text(served: Served, number: int) -> None:
     for path in (f"/look/ko-dolly/row?id=dolly-{100 + number}", f"/review/ko-dolly?id=dolly-{100 + number}"):
         status, _, text = ask(served, path)
         assert status == 200 and "<script>document" not in text
+
+
+def test_a_rows_tools_are_shown_as_text(tmp_path: Path) -> None:
+    record = Record("own-1", "own", "물음", "", "답", lang="ko", tools=f'[{{"name": "{ATTACKS[0]}"}}]')
+    with serving(write_dataset(tmp_path / "tools", [record, replace(record, id="own-2", tools="")])) as served:
+        shown, none = (ask(served, f"/look/tools/row?id=own-{number}")[2] for number in (1, 2))
+    assert "<h2>부를 수 있는 도구</h2>" in shown or "<h2>Tools that may be called</h2>" in shown
+    assert "&#34;name&#34;" in shown and "<script>document" not in shown
+    assert "may be called" not in none and "부를 수 있는" not in none
 
 
 def test_a_kill_loses_no_decision(dataset: Path) -> None:

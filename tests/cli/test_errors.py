@@ -76,11 +76,10 @@ def test_show_on_terminals_of_other_encodings(tmp_path: Path, encoding: str) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoding", ["latin-1", "cp949", "euc-kr", "utf-8"])
-def test_preview_on_terminals_of_other_encodings(tmp_path: Path, encoding: str) -> None:
+def test_preview_on_a_terminal_of_another_encoding(tmp_path: Path) -> None:
     options = ("--dataset", str(tmp_path / "dataset"), "--rows", "1")
-    said = on_terminal(encoding, "preview", "demo", *options, dataset=tmp_path / "dataset")
-    assert ("⟦" in said) == (encoding == "utf-8") and ("[[" in said) == (encoding != "utf-8")
+    said = on_terminal("cp949", "preview", "demo", *options, dataset=tmp_path / "dataset")
+    assert "[[" in said and "⟦" not in said
 
 
 def on_terminal(encoding: str, *command: str, dataset: Path) -> str:

@@ -122,6 +122,7 @@ def test_llama_factory_entries(hub: LoopbackHub, dataset: Path) -> None:
     for entry in entries.values():
         assert entry["hf_hub_url"] == REPO
         assert all(column in row for column in entry["columns"].values())
+        assert {"history", "system", "tools"} <= set(entry["columns"])
 
 
 def make_preferences(folder: Path, instruction: str = "인사해 줘") -> Path:

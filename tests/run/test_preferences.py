@@ -9,8 +9,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +27,7 @@ from kollm.recipe.schema import Recipe
 from kollm.run.checks import check_run
 from kollm.run.journal import planned, run_recipe
 from kollm.run.stage import RunOptions
+from tests.processes import Starter, finish
 
 LOOP = """
 extends: demo
@@ -140,20 +139,20 @@ KILLED_AT = (
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_at_five_moments_it_ends_the_same(whole: Path, recipe: Recipe, tmp_path: Path) -> None:
+def test_killed_at_five_moments_it_ends_the_same(
+    whole: Path, recipe: Recipe, tmp_path: Path, training_starter: Starter
+) -> None:
     folder, file = tmp_path / "loop", tmp_path / "loop.yaml"
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
-    command = [sys.executable, "-m", "kollm", "run", str(file), "-o", str(folder), "--limit", "20"]
+    command = ["run", file, "-o", folder, "--limit", "20"]
     for begun in KILLED_AT:
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        process = training_starter.start(command, tmp_path, {})
         while not any(path.stat().st_size for path in folder.glob(begun)):
-            assert process.poll() is None, begun
+            assert process.running, f"{begun}: {process.output}"
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    subprocess.run(command, check=True, capture_output=True)
+    finish([training_starter.start(command, tmp_path, {})])
     for name in SAME:
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
 

@@ -21,6 +21,7 @@ from kollm.recipe.schema import Recipe
 from kollm.run.journal import planned, run_recipe
 from kollm.run.stage import Run, RunOptions, StageResult
 from kollm.run.stages import STAGES
+from tests.processes import Starter, finish
 
 TINY = [
     "base.toy={hidden_size: 32, layers: 1, heads: 2, vocab_size: 600, context: 2048, pretrain_steps: 4}",
@@ -145,19 +146,19 @@ def test_a_copied_work_folder_answers_with_its_own_base(whole: Path, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_in_training_and_in_answering_it_ends_the_same(whole: Path, tmp_path: Path) -> None:
+def test_killed_in_training_and_in_answering_it_ends_the_same(
+    whole: Path, tmp_path: Path, training_starter: Starter
+) -> None:
     """`benchmarks/kills.py` does it at a hundred random moments, to one process or to all of them."""
     folder = tmp_path / "demo"
     for begun in ("adapter/checkpoints/checkpoint-1/complete.json", "generations.jsonl.*.part-0"):
-        process = subprocess.Popen(
-            command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        process = training_starter.start(command(folder)[3:], tmp_path, {})
         while not any(path.stat().st_size for path in folder.glob(begun)):
-            assert process.poll() is None
+            assert process.running, process.output
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    run(folder)
+    finish([training_starter.start(command(folder)[3:], tmp_path, {})])
     assert same_dataset(whole / "dataset", folder / "dataset")
     for name in ("generations.jsonl", "adapter/adapter_model.safetensors"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name

@@ -53,6 +53,28 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "adapter"
 
 
+def test_tools_are_learned_from_and_asked_with(base: Path, tmp_path: Path) -> None:
+    """The definitions stand in the prompt of training, and in that of the adapter."""
+    tools = '[{"type": "function", "function": {"name": "get_weather", "description": "d", "parameters": {}}}]'
+    rows = [Record(f"r-{n}", "own", f"질문 {n}", "", f"대답 {n}", tools=tools * (n % 2)) for n in range(8)]
+    write_dataset(tmp_path / "dataset", rows)
+    values = {
+        "name": "tools",
+        "base": {"model": str(base), "dtype": "float32"},
+        "adapter": {"r": 4, "targets": ["q_proj", "v_proj"]},
+        "trainer": {"max_steps": 1, "max_length": 512, "per_device_train_batch_size": 2},
+        "global_batch_size": 4,
+    }
+    train_recipe(parse_recipe(values, "test"), str(tmp_path / "dataset"), tmp_path / "adapter")
+    assert "tools_not_shown" not in read_json(tmp_path / "adapter" / "metrics.json")["rows"]
+    system = load_system(str(tmp_path / "adapter"), base=str(base))
+    assert "get_weather" in system.tokenizer.decode(system.encoder.prompt(rows[1]))
+    assert "get_weather" not in system.tokenizer.decode(system.encoder.prompt(rows[0]))
+    plain = parse_recipe({**values, "prompt": "kullm-2023"}, "test")
+    train_recipe(plain, str(tmp_path / "dataset"), tmp_path / "plain")
+    assert read_json(tmp_path / "plain" / "metrics.json")["rows"]["tools_not_shown"] == 4
+
+
 def test_the_adapter_is_asked_with_the_prompt_of_its_base(adapter: Path, base: Path, tmp_path: Path) -> None:
     about = read_json(adapter / "training.json")
     assert about["prompt"] == "chat"

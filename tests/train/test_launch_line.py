@@ -14,7 +14,7 @@ from kollm.cli import cli
 from kollm.core.errors import InputError, StateError
 from kollm.core.resources import resource_folder
 from kollm.train.check import config_names
-from kollm.train.launch import launch, launch_command
+from kollm.train.launch import Machine, launch, launch_command
 
 CONFIGS = resource_folder("accelerate_configs")
 
@@ -24,8 +24,7 @@ def test_the_line_is_exactly_this() -> None:
         "kullm-polyglot-5.8b",
         "ORG/ko-dolly@main",
         Path("out"),
-        config="ddp_4gpu",
-        processes=2,
+        Machine("ddp_4gpu", 2),
         base=Path("base"),
         overrides=["trainer.learning_rate=1e-4", "loss=all"],
     )
@@ -38,7 +37,7 @@ def test_the_line_is_exactly_this() -> None:
 
 
 def test_what_is_not_asked_for_is_not_on_the_line() -> None:
-    command = launch_command("demo", "data", Path("out"), config=CONFIGS / "single_gpu.yaml")
+    command = launch_command("demo", "data", Path("out"), Machine(CONFIGS / "single_gpu.yaml"))
     assert command[3:] == [
         *("--config_file", str(CONFIGS / "single_gpu.yaml"), "--quiet"),
         *("-m", "kollm.train", "--recipe", "demo", "--dataset", "data", "-o", "out"),
@@ -54,7 +53,7 @@ def test_processes_on_the_processor_share_its_cores(
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("psutil.cpu_count", lambda logical: cores)
-    line = launch_command("demo", "data", Path("out"), config=config, processes=processes)
+    line = launch_command("demo", "data", Path("out"), Machine(config, processes))
     assert line[line.index("--num_cpu_threads_per_process") + 1] == threads
 
 
@@ -66,7 +65,7 @@ def test_accelerate_has_nothing_to_say_about_the_line(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("psutil.cpu_count", lambda logical: 8)
     for name in config_names():
-        line = launch_command("demo", "data", Path("out"), config=name)
+        line = launch_command("demo", "data", Path("out"), Machine(name))
         if name.startswith(("cpu", "single")):  # the others look for their GPUs
             _validate_launch_command(launch_command_parser().parse_args(line[3:]))
     assert caplog.messages == []
@@ -74,14 +73,14 @@ def test_accelerate_has_nothing_to_say_about_the_line(
 
 def test_the_users_own_number_of_threads_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert "--num_cpu_threads_per_process" not in launch_command("demo", "data", Path("out"), config="cpu")
+    assert "--num_cpu_threads_per_process" not in launch_command("demo", "data", Path("out"), Machine("cpu"))
 
 
 def test_an_unknown_config_names_those_that_exist() -> None:
     with pytest.raises(
         InputError, match=r"no accelerate config 'ddp_3gpu' - use cpu, cpu_2proc, ddp_4gpu, .*zero3_4gpu"
     ):
-        launch_command("demo", "data", Path("out"), config="ddp_3gpu")
+        launch_command("demo", "data", Path("out"), Machine("ddp_3gpu"))
 
 
 @pytest.mark.parametrize("config", ["cpu", "cpu_2proc"])
@@ -143,7 +142,7 @@ finally:
 def test_accelerates_own_launcher_reads_the_line(name: str) -> None:
     from accelerate.commands.launch import launch_command_parser
 
-    options = launch_command_parser().parse_args(launch_command("demo", "data", Path("out"), config=name)[3:])
+    options = launch_command_parser().parse_args(launch_command("demo", "data", Path("out"), Machine(name))[3:])
     assert (options.module, options.training_script) == (True, "kollm.train")
     assert options.training_script_args == ["--recipe", "demo", "--dataset", "data", "-o", "out"]
 

@@ -22,12 +22,12 @@ from kollm.train.data import Example
 from kollm.train.sft import StepTrainer, TrainingRows
 from tests.train.tiny import trainer_arguments, word_tokenizer
 
-ROWS, GLOBAL_BATCH, EPOCHS, MAX_LENGTH = 22, 6, 3, 16
+ROWS, GLOBAL_BATCH, EPOCHS, MAX_LENGTH = 22, 6, 5, 16
 STEPS = 4
 """Optimizer steps of an epoch; the last has four rows."""
 KILLS = [
     *(1, STEPS - 1, STEPS, STEPS + 1),  # in the first epoch, and before, at and after its end
-    *(2 * STEPS - 1, 2 * STEPS, 3 * STEPS - 1, 3 * STEPS),
+    *(2 * STEPS - 1, 2 * STEPS, 3 * STEPS - 1, 3 * STEPS, 4 * STEPS, 4 * STEPS + 1, 5 * STEPS - 1),
 ]
 
 
@@ -64,7 +64,7 @@ class OneProcess(StepTrainer):
         """Nothing: the weights decide no order."""
 
 
-@pytest.fixture(params=[(1, False), (1, True), (2, False), (4, True)], ids=str)
+@pytest.fixture(params=[(count, packed) for count in (1, 2, 4) for packed in (False, True)], ids=str)
 def processes(request: Any, examples: list[Example], tmp_path: Path) -> list[OneProcess]:
     count, packed = request.param
     config = {"vocab_size": ROWS + 1, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}

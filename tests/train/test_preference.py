@@ -22,8 +22,9 @@ from kollm.recipe.load import parse_recipe
 from kollm.recipe.schema import Recipe, ToyBase
 from kollm.train.data import IGNORED
 from kollm.train.job import train_recipe
-from kollm.train.launch import launch, launch_command
+from kollm.train.launch import Machine, launch_command
 from kollm.train.toy import make_base
+from tests.processes import Starter, finish, start_training
 
 NOUNS = ["가을", "하늘", "바람", "구름", "나무", "강물", "바다", "산길", "노을", "별빛"]
 SHAPE = ToyBase(hidden_size=48, layers=2, heads=2, vocab_size=400, context=256, pretrain_steps=30, pretrain_block=32)
@@ -138,13 +139,16 @@ def test_a_stopped_training_resumes_to_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_processes_share_a_step_and_change_nothing(pairs: Path, base: Path, tmp_path: Path) -> None:
+def test_processes_share_a_step_and_change_nothing(
+    pairs: Path, base: Path, tmp_path: Path, training_starter: Starter
+) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe("kto", 5).model_dump(mode="json")), encoding="utf-8")
     found = {}  # KTO: its divergence too is of the whole step
     for processes in (1, 2, 4):
         output = tmp_path / str(processes)
-        launch(launch_command(path, pairs, output, config="cpu_2proc", processes=processes, base=base))
+        command = launch_command(path, pairs, output, Machine("cpu_2proc"), base=base)
+        finish(start_training(training_starter, command, tmp_path, processes))
         metrics = read_json(output / "metrics.json")
         found[processes] = (
             [entry["loss"] for entry in metrics["history"]],

@@ -258,16 +258,23 @@ def test_long_rows_are_cut_as_those_of_other_prompts() -> None:
 @functools.cache
 def families_table() -> str:
     """The table of `docs/prompts.md`, from the proofs."""
-    lines = ["| family | from | masks by | answer ends with | rows | system message |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| family | from | masks by | answer ends with | rows | system message | tools |",
+        "|---|---|---|---|---|---|---|",
+    ]
     shipped = trl_templates()
     for name, template in sorted(FAMILIES.items()):
-        proof = prove(make_encoder("auto", tokenizer_for(template)))
+        encoder = make_encoder("auto", tokenizer_for(template))
+        assert isinstance(encoder, ChatEncoder)
+        proof, grammar = prove(encoder), encoder.grammar
         masks = {"marks": "prompts, TRL's marks agree", "prefixes": "prompts", "text": ""}[proof.masks]
         rows = {"together": "one", "apart": "one an answer"}[proof.turns]
         thinking = " (opens `<think>`)" if proof.opened else ""
+        known = {"definitions": grammar.definitions, "turns": grammar.tools}
+        tools = ", ".join(what for what, there in known.items() if there)
         origin = "TRL" if name in shipped else "grammar"
         end = proof.end.replace("|", "\\|")
-        lines.append(f"| {name}{thinking} | {origin} | {masks} | `{end}` | {rows} | {proof.system} |")
+        lines.append(f"| {name}{thinking} | {origin} | {masks} | `{end}` | {rows} | {proof.system} | {tools} |")
     return "\n".join(lines)
 
 

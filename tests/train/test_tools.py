@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from kollm.core.preferences import Preference
 from kollm.core.records import Record
 from kollm.recipe.chat import ChatEncoder
 from kollm.recipe.load import parse_recipe
-from kollm.recipe.tokens import Row
+from kollm.recipe.tokens import NOT_SHOWN, Row
 from kollm.recipe.tools import is_call, structured
 from kollm.sources.own.conversation import read_conversation
+from kollm.sources.own.tools import tools_text
 from kollm.train.data import IGNORED, moved_lines, tokenise
+from kollm.train.pairs import tokenise_pairs
 from kollm.train.prompts import make_encoder, prove
 from tests.train.templates import KOREAN, tokenizer_for, trl_templates
 
@@ -37,6 +41,17 @@ def record(messages: list[dict[str, Any]] = MESSAGES) -> Record:
     return Record("r", "own", found.instruction, "", found.output, found.history, found.system)
 
 
+TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": "get_weather", "description": "도시의 날씨", "parameters": {"type": "object", "properties": {"city": {"type": "string", "description": "도시 이름"}}, "required": ["city"]}}},
+    {"type": "function", "function": {"name": "get_time", "description": "지금 몇 시인지", "parameters": {"type": "object", "properties": {}, "required": []}}},
+]  # fmt: skip
+SHOWS_TOOLS = ("qwen2_5", "qwen3", "qwen3_instruct_2507", "glm4moe", "llama3_1", "nemotron_3_nano")
+
+
+def with_tools(tools: list[dict[str, Any]] = TOOLS, messages: list[dict[str, Any]] = MESSAGES) -> Record:
+    return replace(record(messages), tools=tools_text(tools))
+
+
 def as_servers_take_them(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """OpenAI's messages for a template: arguments as an object, no ids, no null."""
     made = []
@@ -46,13 +61,17 @@ def as_servers_take_them(messages: list[dict[str, Any]]) -> list[dict[str, Any]]
     return made
 
 
-def character_mask(tokenizer: Any, messages: list[dict[str, Any]], learned: list[int]) -> tuple[list[int], list[bool]]:
+def character_mask(
+    tokenizer: Any, messages: list[dict[str, Any]], learned: list[int], tools: Any = None
+) -> tuple[list[int], list[bool]]:
     """Ids of the whole, and which lie in the text that a learned message adds after its prompt: by places of characters."""
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    text = tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
     spans = []
     for number in learned:
-        asked = tokenizer.apply_chat_template(messages[:number], tokenize=False, add_generation_prompt=True)
-        until = tokenizer.apply_chat_template(messages[: number + 1], tokenize=False)
+        asked = tokenizer.apply_chat_template(
+            messages[:number], tools=tools, tokenize=False, add_generation_prompt=True
+        )
+        until = tokenizer.apply_chat_template(messages[: number + 1], tools=tools, tokenize=False)
         assert text.startswith(until) and until.startswith(asked)
         spans.append((len(asked), len(until)))
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -111,6 +130,92 @@ def test_ids_are_the_servers_and_calls_are_learned_when_asked(name: str, asked: 
         closing = list(encoder.grammar.closing)  # an end that the template leaves to the next turn
         assert example.input_ids.tolist() == [*ids, *closing]
         assert (example.labels != IGNORED).tolist() == [*mask, *([True] * len(closing))]
+
+
+@pytest.mark.parametrize("name", [name for name in SHOWS_TOOLS if name in KNOWS_TOOLS])
+def test_definitions_are_written_as_servers_write_them_and_change_no_mask(name: str) -> None:
+    tokenizer = tokenizer_for(FAMILIES[name], json.dumps([MESSAGES, TOOLS], ensure_ascii=False))
+    encoder = make_encoder("auto", tokenizer)
+    prove(encoder)
+    rows = tokenise([with_tools()], encoder, max_length=4096)
+    plain = tokenise([record()], encoder, max_length=4096)
+    assert not rows.counts[NOT_SHOWN]
+    messages, wanted = as_servers_take_them(MESSAGES), [4, 8]
+    apart = len(rows.examples) > 1
+    for example, without, numbers in zip(rows.examples, plain.examples, [[4], [8]] if apart else [wanted], strict=True):
+        said = messages[: numbers[-1] + 1]
+        ids, mask = character_mask(tokenizer, said, numbers, TOOLS)
+        closing = list(encoder.ends[:1]) if ids[-1] != example.input_ids[-1] else []  # left to the next turn
+        assert example.input_ids.tolist() == [*ids, *closing]
+        assert (example.labels != IGNORED).tolist() == [*mask, *([True] * len(closing))]
+        learned = [[int(t) for t in labels if t != IGNORED] for labels in (example.labels, without.labels)]
+        assert learned[0] == learned[1], "the same answers are learned"
+        assert len(example.input_ids) > len(without.input_ids)
+
+
+@pytest.mark.parametrize("name", SHOWS_TOOLS)
+def test_the_prompt_that_a_model_is_asked_with_has_the_definitions(name: str) -> None:
+    tokenizer = tokenizer_for(FAMILIES[name], json.dumps([MESSAGES, TOOLS], ensure_ascii=False))
+    encoder = make_encoder("auto", tokenizer)
+    text = tokenizer.decode(encoder.prompt(with_tools()))
+    assert all(word in text for word in ("get_time", "도시의 날씨", "도시 이름"))
+    assert encoder.notes(with_tools()) == encoder.notes(record())
+
+
+@pytest.mark.parametrize("name", ["a.x-4.0", "gemma3", "deepseekv3", "kullm-2023"])
+def test_a_prompt_without_a_place_for_definitions_says_so_and_counts_the_rows(name: str) -> None:
+    own = name.startswith("kullm")
+    tokenizer = tokenizer_for(FAMILIES["qwen3" if own else name], json.dumps(MESSAGES, ensure_ascii=False))
+    encoder = make_encoder(name if own else "auto", tokenizer)
+    rows, plain = (tokenise(some, encoder, max_length=4096) for some in ([with_tools(), record()], [record()] * 2))
+    assert [list(example.input_ids) for example in rows.examples] == [list(e.input_ids) for e in plain.examples]
+    line = "1 rows are learned without their tool definitions, since the prompt has no place for them"
+    assert line in moved_lines(rows.counts) and line not in moved_lines(plain.counts)
+
+
+def test_the_names_of_special_tokens_in_definitions_and_calls_stay_text() -> None:
+    """As a value they are text; transformers keeps no key text, so that such definitions and calls are not given to it."""
+    tokenizer = tokenizer_for(FAMILIES["qwen3"], json.dumps([MESSAGES, TOOLS], ensure_ascii=False))
+    encoder = make_encoder("auto", tokenizer)
+    end = encoder.ends[0]
+
+    def ends(row: Record) -> int:
+        (made,) = encoder.rows([row])
+        return sum(span.ids.count(end) for span in made[-1].spans)
+
+    short = with_tools(messages=MESSAGES[:5])
+    named = json.loads(json.dumps(TOOLS))
+    named[0]["function"]["description"] = f"끝 {tokenizer.decode([end])}"
+    assert ends(replace(short, tools=tools_text(named))) == ends(short)
+    assert encoder.notes(replace(short, tools=tools_text(named))) == ()
+    named[0]["function"]["parameters"]["properties"] = {tokenizer.decode([end]): {"type": "string"}}
+    assert encoder.notes(replace(short, tools=tools_text(named))) == (NOT_SHOWN,)
+    assert ends(replace(short, tools=tools_text(named))) == ends(replace(short, tools=""))
+    call = json.dumps({"name": "f", "arguments": {tokenizer.decode([end]): 1}})
+    history = ((short.history[0][0], f"<tool_call>\n{call}\n</tool_call>"),)
+    assert ends(replace(short, history=history)) == ends(short)
+
+
+def test_definitions_that_the_template_cannot_write_are_counted_and_stop_nothing() -> None:
+    """GPT-OSS needs a description of each tool and fails without one."""
+    tokenizer = tokenizer_for(FAMILIES["gptoss"], json.dumps([MESSAGES, TOOLS], ensure_ascii=False))
+    encoder = make_encoder("auto", tokenizer)
+    assert isinstance(encoder, ChatEncoder) and encoder.grammar.definitions
+    plain = Record("r", "own", "서울 날씨는?", "", "맑음")
+    rows = [replace(plain, tools=text) for text in (tools_text(TOOLS), tools_text([{"name": "bare"}]), "나쁨", "[3]")]
+    assert [encoder.notes(row) for row in rows] == [(), (NOT_SHOWN,), (NOT_SHOWN,), (NOT_SHOWN,)]
+    assert [len(made) for made in encoder.rows(rows)] == [1, 1, 1, 1]
+
+
+def test_a_pair_has_the_definitions_before_both_answers() -> None:
+    tokenizer = tokenizer_for(FAMILIES["qwen3"], json.dumps([MESSAGES, TOOLS], ensure_ascii=False))
+    encoder = make_encoder("auto", tokenizer)
+    pair = Preference("p", "own", "서울 날씨는?", "", "맑음", "몰라", tools=tools_text(TOOLS))
+    (example,) = tokenise_pairs([pair], encoder, max_length=2048).examples
+    for side in (example.chosen, example.rejected):
+        assert "get_time" in tokenizer.decode(side.input_ids[side.labels == IGNORED].tolist())
+    rows = tokenise_pairs([pair], make_encoder("kullm-2023", tokenizer), max_length=2048)
+    assert rows.counts[NOT_SHOWN] == 1
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.processes import Starter
 
 SCRIPT = """
 import os, signal, sys, time
@@ -32,16 +33,22 @@ tracker.on_train_end(None, state, None)
 """
 
 
-def train(output: Path, first: int, last: int, end: str = "finish") -> None:
-    """Log the steps after `first`, as a training resumed from there does, up to `last`."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("TRACKIO")}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(output), str(first), str(last), end],
-        env=env,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == (-9 if end == "kill" else 0), done.stderr
+Training = Callable[..., None]
+
+
+@pytest.fixture
+def train(training_starter: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Training:
+    """A function that logs the steps after `first`, as a training resumed from there does, up to `last`."""
+    for name in [name for name in os.environ if name.startswith("TRACKIO")]:
+        monkeypatch.delenv(name)
+    program = tmp_path / "train.py"
+    program.write_text(SCRIPT, encoding="utf-8")
+
+    def train(output: Path, first: int, last: int, end: str = "finish") -> None:
+        process = training_starter.start([output, first, last, end], tmp_path, {}, program)
+        assert process.wait() == (None if end == "kill" else 0), process.output
+
+    return train
 
 
 def runs(output: Path) -> dict[str, list[int]]:
@@ -54,7 +61,7 @@ def runs(output: Path) -> dict[str, list[int]]:
 
 
 @pytest.mark.slow
-def test_a_training_that_was_killed_twice_is_one_run_with_each_step_once(tmp_path: Path) -> None:
+def test_a_training_that_was_killed_twice_is_one_run_with_each_step_once(train: Training, tmp_path: Path) -> None:
     train(tmp_path / "adapter", 0, 7, "kill")
     (first,) = runs(tmp_path / "adapter")
     train(tmp_path / "adapter", 4, 9, "kill")  # from a checkpoint before the kill: steps 5 and 6 come again
@@ -63,7 +70,7 @@ def test_a_training_that_was_killed_twice_is_one_run_with_each_step_once(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_training_without_a_checkpoint_begins_its_run_anew(tmp_path: Path) -> None:
+def test_a_training_without_a_checkpoint_begins_its_run_anew(train: Training, tmp_path: Path) -> None:
     train(tmp_path / "adapter", 0, 3, "kill")
     train(tmp_path / "adapter", 0, 4)
     assert list(runs(tmp_path / "adapter").values()) == [[1, 2, 3, 4]]

@@ -143,7 +143,7 @@ def _generations(path: Path) -> Iterator[Generation]:
 
 
 def _question(answer: Generation) -> tuple[Any, ...]:
-    return answer.system_message, answer.history, answer.instruction, answer.input
+    return answer.system_message, answer.history, answer.instruction, answer.input, answer.tools
 
 
 def label_opinions(paths: Sequence[Path]) -> dict[str, dict[tuple[str, str, int], Mapping[str, float]]]:

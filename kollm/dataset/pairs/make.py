@@ -163,6 +163,7 @@ def _preference(pair: Chosen, judged: Judged, settings: PairSettings, number: in
         input=answer.input,
         history=answer.history,
         system=answer.system_message,
+        tools=answer.tools,
         chosen=answer.response,
         rejected=other.response,
         lang=settings.own.lang or language_of(f"{answer.instruction}\n{answer.response}\n{other.response}"[:4000]),
@@ -237,7 +238,7 @@ def _drop_repeats(made: Made) -> None:
     seen: set[str] = set()
     kept = []
     for pair in made.pairs:
-        key = content_id([pair.system, pair.history, pair.instruction, pair.input, pair.chosen, pair.rejected])
+        key = content_id([*_prompt(pair), pair.chosen, pair.rejected])
         if key in seen:
             made.left_out[DUPLICATE] += 1
             continue
@@ -287,9 +288,14 @@ def _nothing_left(made: Made) -> str:
     )
 
 
+def _prompt(pair: Preference) -> list[Any]:
+    """What both answers of a pair answer."""
+    return [pair.system, pair.history, pair.instruction, pair.input, *([pair.tools] if pair.tools else [])]
+
+
 def _split(pairs: Sequence[Preference], test: float) -> dict[str, list[Preference]]:
     """The pairs of each split; all pairs of a prompt are in one."""
-    prompts = {pair.id: content_id([pair.system, pair.history, pair.instruction, pair.input]) for pair in pairs}
+    prompts = {pair.id: content_id(_prompt(pair)) for pair in pairs}
     order = sorted(set(prompts.values()))
     held = set(order[: min(len(order) - 1, max(1, round(test * len(order))))]) if test else set()
     splits = {

@@ -122,6 +122,7 @@ def _as_record(pair: Preference) -> Record:
         output=pair.rejected,
         history=(*pair.history, (pair.instruction, pair.input)),
         system=pair.system,
+        tools=pair.tools,
         lang=pair.lang,
         licence=pair.licence,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kollm.core.records import Status
+from kollm.recipe.tools import marked_calls
 from kollm.services.purchase import Purchase
 
 MOST_TOKENS = 100_000_000
@@ -19,15 +20,15 @@ class ChatRequest:
     """One request.
 
     Attributes:
-        messages: `role` and `content` of each message.
-        options: everything else that the service gets (temperature, response_format, ...).
+        messages: `role` and `content` of each message, and `tool_calls` or `tool_call_id` where it has them.
+        options: everything else that the service gets (temperature, response_format, tools, ...).
         context: kept with the purchase and not sent; part of its key.
         sample: number of the sample, from 0, where the same request is made several times.
         attempt: number of the attempt, from 1, where an answer was no use.
         filed: how each client files it, since the estimate, the budget and the run ask for the same.
     """
 
-    messages: Sequence[Mapping[str, str]]
+    messages: Sequence[Mapping[str, Any]]
     options: Mapping[str, Any] = field(default_factory=dict)
     context: str = ""
     sample: int = 0
@@ -67,6 +68,8 @@ class ChatReply:
 def answer_content(body: Any) -> dict[str, Any]:
     """What the ledger keeps of a chat completion's body; what has another form than the protocol's is left out.
 
+    Calls of tools stand in the text, between the marks that rows have them in.
+
     Raises:
         ValueError: the body has no choice with a message whose content is text or nothing.
     """
@@ -77,7 +80,7 @@ def answer_content(body: Any) -> dict[str, Any]:
         raise ValueError("no choice with a message in it")
     logprobs = choice.get("logprobs")
     return {
-        "text": _content_text(message.get("content")),
+        "text": marked_calls(_content_text(message.get("content")), message.get("tool_calls")),
         "finish_reason": _text(choice.get("finish_reason")),
         "refusal": _text(message.get("refusal")),
         "logprobs": _logprobs(logprobs.get("content") if isinstance(logprobs, Mapping) else None),
@@ -159,6 +162,10 @@ def reply_of(content: Mapping[str, Any], cost: float, replayed: bool = False) ->
 def prompt_tokens(request: ChatRequest) -> int:
     """Tokens of the prompt, estimated on the high side: three ASCII characters a token, or one other character."""
     text = "".join(message["content"] for message in request.messages)
+    calls = [message["tool_calls"] for message in request.messages if "tool_calls" in message]
+    for more in (*calls, request.options.get("tools")):
+        if more:
+            text += json.dumps(more, ensure_ascii=False)
     others = len(text) - len(text.encode("ascii", "ignore"))
     schema = len(json.dumps(request.options.get("response_format", "")))
     return 8 + 4 * len(request.messages) + others + (len(text) - others + schema + 2) // 3

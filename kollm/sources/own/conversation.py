@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from kollm.core.records import TOOL_CALL, TOOL_RESPONSE, Turn
 from kollm.sources.own.forms import content_of, role_of
+from kollm.sources.own.unreadable import UnreadableError
 
 ROLES = {
     **dict.fromkeys(
@@ -53,10 +54,6 @@ class Conversation(NamedTuple):
 class _Said(NamedTuple):
     role: str
     text: str
-
-
-class UnreadableError(Exception):
-    """A row that cannot be used; its text is the reason."""
 
 
 def read_conversation(turns: Iterable[Any], system: str = "", *, asked: bool = False) -> Conversation:

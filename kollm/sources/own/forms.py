@@ -6,13 +6,26 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from kollm.core.errors import InputError
+from kollm.sources.own.tools import looks_like_tools
 
 Kind = Literal["messages", "columns", "pairs", "instances", "text"]
-FIELDS = ("id", "system", "instruction", "input", "output", "history", "messages", "chosen", "rejected", "text")
+FIELDS = (
+    "id",
+    "system",
+    "tools",
+    "instruction",
+    "input",
+    "output",
+    "history",
+    "messages",
+    "chosen",
+    "rejected",
+    "text",
+)
 """What `--map FIELD=COLUMN` may name."""
 
 MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "items")
@@ -20,9 +33,12 @@ QUESTIONS = ("instruction", "question", "query", "prompt", "user", "human", "pro
 ANSWERS = ("output", "answer", "response", "completion", "assistant", "reply", "target", "a")
 CONTEXTS = ("input", "context", "passage")
 SYSTEMS = ("system", "system_prompt", "system_message")
+TOOLS = ("tools", "functions")
 HISTORIES = ("history", "histories")
 TEXTS = ("text", "content", "document")
 IDS = ("id", "_id", "uid", "uuid", "row_id")
+TALKS: tuple[Kind, ...] = ("messages", "columns", "pairs")
+"""Kinds of rows in which an assistant may have tools."""
 _NAMES = {
     ("instruction", "output"): "Alpaca",
     ("question", "answer"): "questions and answers",
@@ -97,6 +113,17 @@ def find_form(
     Raises:
         InputError: no form fits, or two do; the message says which, and what decides.
     """
+    form = _form_of(rows, mapping, where, asked)
+    there = {name.lower().strip(): name for row in rows for name in row if name}
+    column = next((there[name] for name in TOOLS if name in there), None)
+    if column is None or "tools" in form.columns or column in form.columns.values() or form.kind not in TALKS:
+        return form
+    if not looks_like_tools([row.get(column) for row in rows]):
+        return form
+    return replace(form, columns={**form.columns, "tools": column})
+
+
+def _form_of(rows: Sequence[Mapping[str, Any]], mapping: Mapping[str, str], where: str, asked: bool) -> Form:
     columns = list(
         dict.fromkeys(name for row in rows for name, value in row.items() if name and value not in (None, "", []))
     )

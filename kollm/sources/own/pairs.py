@@ -15,10 +15,11 @@ from kollm.core.errors import InputError
 from kollm.core.preferences import PairProvenance, Preference
 from kollm.core.records import Record
 from kollm.core.text import normalise
-from kollm.sources.own.conversation import UnreadableError, turn_text
+from kollm.sources.own.conversation import turn_text
 from kollm.sources.own.forms import Form, as_turns
 from kollm.sources.own.row import canonical_row
 from kollm.sources.own.source import OwnOptions, OwnRows, read_own
+from kollm.sources.own.unreadable import UnreadableError
 from kollm.sources.source import Place, Row, adapt_row
 
 _SCORES = {
@@ -79,6 +80,7 @@ class OwnPairs:
             input=chosen.input,
             history=chosen.history,
             system=chosen.system,
+            tools=chosen.tools,
             chosen=chosen.output,
             rejected=rejected.output,
             lang=chosen.lang,

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kollm.core.records import Turn
-from kollm.sources.own.conversation import UnreadableError, read_conversation, turn_text
+from kollm.sources.own.conversation import read_conversation, turn_text
 from kollm.sources.own.forms import Form, as_turns, is_turn
+from kollm.sources.own.tools import tools_text
+from kollm.sources.own.unreadable import UnreadableError
 from kollm.sources.source import Row, as_text
 
 
@@ -25,6 +27,7 @@ def canonical_row(row: Mapping[str, Any], form: Form, asked: bool) -> Row:
         "input": "",
         "output": "",
         "notes": [],
+        "tools": tools_text(_value(row, form, "tools")),
         "asked": asked,
         "text": form.kind == "text",
     }

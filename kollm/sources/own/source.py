@@ -21,13 +21,13 @@ from kollm.core.errors import InputError
 from kollm.core.progress import say
 from kollm.core.records import Record
 from kollm.core.text import language_of
-from kollm.sources.own.conversation import UnreadableError
 from kollm.sources.own.exports import refuse_exports, unwrapped
 from kollm.sources.own.forms import Form, find_form, parse_mapping
 from kollm.sources.own.places import Place as Files
 from kollm.sources.own.places import find_files
 from kollm.sources.own.reading import Located, read_rows
 from kollm.sources.own.row import canonical_row, own_id
+from kollm.sources.own.unreadable import UnreadableError
 from kollm.sources.source import Adapted, Place, Rejected, Row, Source, Turns, adapt_row, as_json, check
 
 OWN = "own"
@@ -265,7 +265,7 @@ def adapt(row: Row, place: Place) -> Adapted:
     if place.turns == "first" and history:
         (instruction, output), input, history = history[0], "", ()
     record = place.record(row["id"], instruction, input, output, history)
-    record = replace(record, system=row["system"])
+    record = replace(record, system=row["system"], tools=row["tools"])
     if place.turns == "pairs" and history:
         turns = [*history, (instruction, output)]
         parts = [
@@ -318,6 +318,7 @@ def _language(rows: Sequence[Mapping[str, Any]], form: Form) -> str:
     """`ko` where a tenth of the letters are Hangul, else `en`."""
     return language_of(
         " ".join(
-            as_json([row.get(column) for name, column in form.columns.items() if name != "id"])[:2000] for row in rows
+            as_json([row.get(column) for name, column in form.columns.items() if name not in ("id", "tools")])[:2000]
+            for row in rows
         )
     )

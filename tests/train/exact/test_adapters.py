@@ -185,6 +185,7 @@ def test_quantised_weights_and_full_training_exclude_each_other():
 def test_what_was_trained_answers(run_training, base, tmp_path, method):
     from kollm.answer.file import read_generations
     from kollm.answer.local import generate_answers, load_system
+    from kollm.answer.presets import Decoding
 
     overrides = [f"adapter.method={method}"]
     if method == "new_tokens":
@@ -195,6 +196,6 @@ def test_what_was_trained_answers(run_training, base, tmp_path, method):
         overrides += ["adapter.targets=[query_key_value]", "adapter.feedforward=[dense_4h_to_h]"]
     run = run_training("trainer.max_steps=2", *overrides)
     system = load_system(str(run.folder), base=str(base))
-    generate_answers([make_records(1)[0]], system, tmp_path / "g.jsonl", max_new_tokens=4)
+    generate_answers([make_records(1)[0]], system, tmp_path / "g.jsonl", Decoding(max_new_tokens=4))
     assert next(read_generations(tmp_path / "g.jsonl")).system == "adapter"
     assert (system.tokenizer.tokenize("가을하늘") == ["가을하늘"]) == (method == "new_tokens")

@@ -131,7 +131,9 @@ def test_out_of_memory_halves_the_device_batch_and_goes_on(monkeypatch, dataset,
     monkeypatch.setattr(StepTrainer, "training_step", limited)
     monkeypatch.setattr(launching, "run_module", in_this_process)
     settings = (*overrides, "trainer.per_device_train_batch_size=4", "trainer.save_steps=2", "trainer.max_steps=5")
-    launching.launch(launching.launch_command("demo", dataset, output, config="cpu", base=base, overrides=settings))
+    launching.launch(
+        launching.launch_command("demo", dataset, output, launching.Machine("cpu"), base=base, overrides=settings)
+    )
     said = capfd.readouterr().err
     assert "out of memory, going on with trainer.per_device_train_batch_size=2" in said
     assert "resuming from checkpoint-2" in said
@@ -141,7 +143,7 @@ def test_out_of_memory_halves_the_device_batch_and_goes_on(monkeypatch, dataset,
     undisturbed = tmp_path / "undisturbed"
     settings = (*overrides, "trainer.per_device_train_batch_size=2", "trainer.save_steps=2", "trainer.max_steps=5")
     launching.launch(
-        launching.launch_command("demo", dataset, undisturbed, config="cpu", base=base, overrides=settings)
+        launching.launch_command("demo", dataset, undisturbed, launching.Machine("cpu"), base=base, overrides=settings)
     )
     expected = [entry["loss"] for entry in read_json(undisturbed / "metrics.json")["history"]]
     assert [entry["loss"] for entry in halved["history"]] == pytest.approx(expected, abs=1e-5)

@@ -13,37 +13,30 @@ from safetensors.torch import load_file
 
 from kollm.core.files import read_json
 from kollm.train import __main__ as entry
-from kollm.train.launch import launch_command
+from kollm.train.launch import Machine, launch_command
+from tests.processes import finish, start_training
 
 SETTINGS = ("global_batch_size=12", "trainer.num_train_epochs=2")
 
 
-def train(dataset, base, output, processes, overrides):
-    command = launch_command(
-        "demo",
-        dataset,
-        output,
-        config="cpu_2proc",
-        processes=processes,
-        base=base,
-        overrides=(*overrides, *SETTINGS),
-    )
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+def train(starter, dataset, base, output, processes, overrides):
+    settings = (*overrides, *SETTINGS)
+    command = launch_command("demo", dataset, output, Machine("cpu_2proc"), base=base, overrides=settings)
+    finish(start_training(starter, command, output.parent, processes))
     metrics = read_json(output / "metrics.json")
     weights = load_file(output / "adapter_model.safetensors")
     return metrics, read_json(output / "training.json")["hardware"], weights
 
 
 @pytest.mark.slow
-def test_one_two_and_four_processes_agree(dataset, base, tmp_path, overrides, run_training):
+def test_one_two_and_four_processes_agree(dataset, base, tmp_path, overrides, run_training, training_starter):
     trained = run_training(*SETTINGS)  # one, in this process
     one, weights = trained.metrics, trained.weights
     alone = read_json(trained.folder / "training.json")["hardware"]
     assert (alone["processes"], alone["wrapper"]) == (1, "PeftModelForCausalLM")
     assert one["steps"] % 2 == 0 and one["rows"]["train"] % 12 != 0, "the last step of an epoch must be a partial one"
     for processes in (2, 4):
-        many, hardware, theirs = train(dataset, base, tmp_path / str(processes), processes, overrides)
+        many, hardware, theirs = train(training_starter, dataset, base, tmp_path / str(processes), processes, overrides)
         assert (hardware["processes"], hardware["wrapper"]) == (processes, "DistributedDataParallel")
         assert [e["loss"] for e in many["history"]] == pytest.approx([e["loss"] for e in one["history"]], abs=1e-5)
         assert many["heldout"]["after"] == pytest.approx(one["heldout"]["after"], abs=1e-5)
@@ -55,7 +48,7 @@ def test_one_two_and_four_processes_agree(dataset, base, tmp_path, overrides, ru
 @pytest.mark.slow
 def test_an_error_that_all_processes_meet_is_said_once(dataset, base, tmp_path, overrides):
     settings = (*overrides, "trainer.max_length=8")
-    command = launch_command("demo", dataset, tmp_path / "o", config="cpu_2proc", base=base, overrides=settings)
+    command = launch_command("demo", dataset, tmp_path / "o", Machine("cpu_2proc"), base=base, overrides=settings)
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 1
     assert done.stderr.count("has room for an answer in 8 tokens") == 1
@@ -105,10 +98,9 @@ def test_an_error_of_one_process_alone_is_said_after_a_while(rank, waited, monke
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it starts")
-def test_an_fsdp_config_does_not_fall_back_to_ddp_without_a_gpu(dataset, base, tmp_path, overrides):
-    config = {"config": "fsdp2_4gpu", "processes": 2}
-    command = launch_command("demo", dataset, tmp_path / "o", base=base, overrides=overrides, **config)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 1
-    assert "Error: The accelerate config shares the weights (FSDP), and there is no GPU" in done.stderr
+def test_an_fsdp_config_does_not_fall_back_to_ddp_without_a_gpu(dataset, base, tmp_path, overrides, training_starter):
+    command = launch_command("demo", dataset, tmp_path / "o", Machine("fsdp2_4gpu"), base=base, overrides=overrides)
+    started = start_training(training_starter, command, tmp_path, 2, ACCELERATE_USE_FSDP="true")
+    assert started[0].wait() == 1
+    assert "Error: The accelerate config shares the weights (FSDP), and there is no GPU" in started[0].output
     assert not (tmp_path / "o").exists()

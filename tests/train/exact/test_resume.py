@@ -1,59 +1,50 @@
 """A training that was killed goes on as if it had not been, bit for bit."""
 
-import os
 import re
 import signal
 import sqlite3
-import subprocess
 import time
 
-import psutil
 import pytest
 
 from kollm.core.errors import StateError
 from kollm.core.files import read_json
-from kollm.train.launch import launch_command
+from kollm.train.launch import Machine, launch_command
+from tests.processes import finish, start_training
 
 SETTINGS = ("adapter.dropout=0.1", "trainer.num_train_epochs=2", "trainer.save_steps=4", "global_batch_size=6")
 
 
-def start(dataset, base, output, overrides, config="cpu"):
-    command = launch_command("demo", dataset, output, config=config, base=base, overrides=(*overrides, *SETTINGS))
-    env = {key: value for key, value in os.environ.items() if key != "TRACKIO_DIR"}  # of a test that trained in here
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
-
-
-def kill(process):
-    """End the launcher and every process that it started, at once."""
-    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
-        os.kill(one.pid, signal.SIGKILL)
-    process.communicate()
-
-
-def finish(process):
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
-    return errors
+def kill(processes):
+    """End all of them at once."""
+    for process in processes:
+        process.send_signal(signal.SIGKILL)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("config", "step"), [("cpu", 4), ("cpu_2proc", 12)])
-def test_kill_and_resume_is_bitwise_the_same(config, step, dataset, base, tmp_path, overrides, run_training, capfd):
+@pytest.mark.parametrize(("processes", "step"), [(1, 4), (2, 12)])
+def test_kill_and_resume_is_bitwise_the_same(
+    processes, step, dataset, base, tmp_path, overrides, run_training, training_starter, monkeypatch, capfd
+):
     """Killed in the first epoch, and with two processes in the second: an epoch has nine steps."""
-    overrides = (*overrides, f"trainer.packing={str(config == 'cpu_2proc').lower()}")
+    monkeypatch.delenv("TRACKIO_DIR", raising=False)  # of a test that trained in here
+    overrides = (*overrides, f"trainer.packing={str(processes == 2).lower()}")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish(
-        start(dataset, base, whole, overrides, config)
-    )  # not in here, where an earlier test may have set torch's threads
 
-    process = start(dataset, base, broken, overrides, config)
+    def start(output):
+        settings = (*overrides, *SETTINGS)
+        command = launch_command("demo", dataset, output, Machine("cpu"), base=base, overrides=settings)
+        return start_training(training_starter, command, tmp_path, processes)
+
+    finish(start(whole))  # not in here, where an earlier test may have set torch's threads
+    started = start(broken)
     while not (broken / "checkpoints" / f"checkpoint-{step}" / "complete.json").is_file():
-        assert process.poll() is None, "it ended before it could be killed"
+        assert all(process.running for process in started), started[0].output
         time.sleep(0.005)
-    kill(process)
+    kill(started)
     assert not (broken / "training.json").exists()
 
-    said = finish(start(dataset, base, broken, overrides, config))
+    said = finish(start(broken))
     assert step <= int(re.search(r"resuming from checkpoint-(\d+)", said)[1]) < 18
     assert (whole / "adapter_model.safetensors").read_bytes() == (broken / "adapter_model.safetensors").read_bytes()
     first, second = read_json(whole / "metrics.json"), read_json(broken / "metrics.json")
