@@ -94,7 +94,8 @@ class Tasks:
         places = np.searchsorted(self._known, found.hashes[maybe])
         there = self._known[np.minimum(places, len(self._known) - 1)] == found.hashes[maybe]
         rows = np.searchsorted(found.offsets, maybe[there], side="right") - 1 + first
-        return rows * len(self._known) + places[there]
+        held: Numbers = rows * len(self._known) + places[there]
+        return held
 
     def _matches(self, rows: Numbers, places: Numbers) -> tuple[Numbers, Numbers]:
         """Row and task, for every row's n-gram and each task that has it."""
