@@ -112,9 +112,11 @@ class Starter:
         output = cwd / f"process-{secrets.token_hex(4)}.txt"
         output.touch()
         output.with_suffix(".err").touch()
+        # All of them, as they are now; a training in the test's own process has left where trackio writes.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRACKIO")}
         asked = {
-            **{"program": str(program), "arguments": [*map(str, arguments)]},
-            **{"cwd": str(cwd), "environment": {**environment}, "output": str(output)},
+            **{"program": str(program), "arguments": [*map(str, arguments)], "cwd": str(cwd)},
+            **{"environment": {**inherited, **environment}, "output": str(output)},
         }
         self._server.stdin.write(json.dumps(asked) + "\n")
         self._server.stdin.flush()
@@ -185,6 +187,7 @@ def _become(asked: Mapping[str, Any]) -> None:
     ):
         os.dup2(os.open(file, mode), stream)
     os.chdir(asked["cwd"])
+    os.environ.clear()
     os.environ.update(asked["environment"])
     program, code = asked["program"], 1
     sys.argv = [program, *asked["arguments"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -37,10 +36,8 @@ Training = Callable[..., None]
 
 
 @pytest.fixture
-def train(training_starter: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Training:
+def train(training_starter: Starter, tmp_path: Path) -> Training:
     """A function that logs the steps after `first`, as a training resumed from there does, up to `last`."""
-    for name in [name for name in os.environ if name.startswith("TRACKIO")]:
-        monkeypatch.delenv(name)
     program = tmp_path / "train.py"
     program.write_text(SCRIPT, encoding="utf-8")
 

@@ -24,10 +24,9 @@ def kill(processes):
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "step"), [(1, 4), (2, 12)])
 def test_kill_and_resume_is_bitwise_the_same(
-    processes, step, dataset, base, tmp_path, overrides, run_training, training_starter, monkeypatch, capfd
+    processes, step, dataset, base, tmp_path, overrides, run_training, training_starter, capfd
 ):
     """Killed in the first epoch, and with two processes in the second: an epoch has nine steps."""
-    monkeypatch.delenv("TRACKIO_DIR", raising=False)  # of a test that trained in here
     overrides = (*overrides, f"trainer.packing={str(processes == 2).lower()}")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
 
