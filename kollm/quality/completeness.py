@@ -86,11 +86,12 @@ def structure_lost(view: View) -> str | None:
     for name, english, text in view.compared():
         pieces = [
             english[start:end].strip()
-            for structure in possible_structures(english)
-            if structure.name in _MAY_LOSE
+            for structure in possible_structures(english, _MAY_LOSE)
             for start, end in structure.find(english)
         ]
-        squeezed = "".join(text.split()) if pieces else ""
+        if not pieces:
+            continue
+        squeezed = "".join(text.split())
         if any(not _is_kept(piece, text, squeezed) for piece in dict.fromkeys(pieces[:_MOST_LOOKED_UP])):
             return f"structure_lost: {name}"
     return None

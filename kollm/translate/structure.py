@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import NamedTuple
 
 from kollm.translate.code_lines import code_lines
@@ -312,10 +312,11 @@ def _searched(text: str, numbers: bool) -> Iterator[tuple[str, re.Pattern[str]]]
         yield "number", NUMBER
 
 
-def possible_structures(text: str) -> list[Structure]:
-    """The kinds of structure of which a text holds a needle."""
+def possible_structures(text: str, names: Container[str] | None = None) -> list[Structure]:
+    """The kinds of structure of which a text holds a needle; of these names alone, or of all."""
     signs = "".join([sign for sign in _SIGNS if sign in text]) + "." * (_DOTTED.search(text) is not None)
-    return [kind for kind in _kinds_with(signs) if _holds(text, kind.needles)]
+    kinds = _kinds_with(signs)
+    return [kind for kind in kinds if (names is None or kind.name in names) and _holds(text, kind.needles)]
 
 
 @functools.lru_cache(maxsize=10_000)

@@ -14,8 +14,9 @@ from click.testing import CliRunner
 
 from kollm.app.rows import Query, RowStore
 from kollm.cli import cli
+from kollm.core.generations import Generation
 from kollm.core.preferences import Preference
-from kollm.core.records import Generation, Record
+from kollm.core.records import Record
 from kollm.dataset.folder import PREFERENCES, DatasetWriter, Part, read_records
 from kollm.dataset.given import given_dataset
 from kollm.dataset.preferences import preference_table, read_preferences

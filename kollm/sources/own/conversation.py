@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from kollm.core.records import TOOL_CALL, TOOL_RESPONSE, Turn
+from kollm.core.columns import Turn
+from kollm.core.records import TOOL_CALL, TOOL_RESPONSE
 from kollm.sources.own.forms import content_of, role_of
 from kollm.sources.own.tools import filled
 from kollm.sources.own.unreadable import UnreadableError

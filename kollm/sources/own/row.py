@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kollm.core.records import Turn
+from kollm.core.columns import Turn
 from kollm.sources.own.conversation import answer_text, read_conversation, speaks, turn_text
 from kollm.sources.own.forms import Form, as_turns, is_turn
 from kollm.sources.own.tools import tools_text
