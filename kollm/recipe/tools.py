@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from kollm.core.records import TOOL_CALL, TOOL_RESPONSE
 
-
 _TOOL_TURNS = re.compile(
     "|".join(f"{re.escape(begin)}\n.*?\n{re.escape(end)}" for begin, end in (TOOL_CALL, TOOL_RESPONSE)), re.DOTALL
 )

@@ -93,7 +93,11 @@ def test_a_table_fills_calls_too_and_its_rows_stay_korean(tmp_path: Path) -> Non
     result = {"role": "tool", "content": json.dumps({"weather": "sunny", "degrees": 21, "humidity": "forty percent"})}
     rows = [
         {"messages": [QUESTION["messages"][0], called(name, arguments), result, QUESTION["messages"][1]]}
-        for name, arguments in (("get_weather", {"city": "Seoul"}), ("get_time", {"zone": {"name": "KST"}}), ("now", {}))
+        for name, arguments in (
+            ("get_weather", {"city": "Seoul"}),
+            ("get_time", {"zone": {"name": "KST"}}),
+            ("now", {}),
+        )
     ]
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path)
@@ -132,8 +136,16 @@ def test_pairs_keep_the_calls_of_their_answers(tmp_path: Path) -> None:
     question, whole = "서울 날씨는?", [call, result, last]
     rows: list[dict[str, Any]] = [
         {"prompt": question, "chosen": [call], "rejected": "몰라."},
-        {"prompt": [QUESTION["messages"][0]], "chosen": [call], "rejected": [{"role": "assistant", "content": "몰라."}]},
-        {"prompt": [QUESTION["messages"][0]], "chosen": whole, "rejected": [call, result, {**last, "content": "몰라."}]},
+        {
+            "prompt": [QUESTION["messages"][0]],
+            "chosen": [call],
+            "rejected": [{"role": "assistant", "content": "몰라."}],
+        },
+        {
+            "prompt": [QUESTION["messages"][0]],
+            "chosen": whole,
+            "rejected": [call, result, {**last, "content": "몰라."}],
+        },
         {"prompt": [QUESTION["messages"][0]], "chosen": whole, "rejected": [{"role": "assistant", "content": "몰라."}]},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

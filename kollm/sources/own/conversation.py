@@ -129,7 +129,9 @@ def answer_text(turn: Mapping[str, Any]) -> str | None:
     text = turn_text(content_of(turn))
     if text is None or not (calls := turn.get("tool_calls") or turn.get("function_call")):
         return text
-    written = "\n".join(_marked(TOOL_CALL, _call_text(call)) for call in (calls if isinstance(calls, list) else [calls]))
+    written = "\n".join(
+        _marked(TOOL_CALL, _call_text(call)) for call in (calls if isinstance(calls, list) else [calls])
+    )
     return f"{text}\n{written}" if text.strip() else written
 
 

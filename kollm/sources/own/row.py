@@ -76,7 +76,9 @@ def _pair(row: Mapping[str, Any], form: Form, system: str, turns: list[Any] | No
     before = turns or as_turns(question)
     if before is None and answer is not None and len(answer) > 1:
         return _conversation(answer, system, asked)
-    if before is not None and answer is not None and speaks(answer[0], "assistant"):  # with the calls that it makes first
+    if (
+        before is not None and answer is not None and speaks(answer[0], "assistant")
+    ):  # with the calls that it makes first
         return _conversation([*before, *answer], system, asked)
     text = _text(chosen) if answer is None else answer_text(answer[-1])
     if before is not None:
