@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kollm.core.records import Verdict
+from kollm.core.verdicts import Verdict
 from kollm.judge import bridge as bridging
 from kollm.judge.bridge import bridge
 from kollm.judge.coefficients import krippendorff_alpha, weighted_kappa

@@ -21,7 +21,7 @@ from typing import Any
 
 import openai
 
-from kollm.core.records import Generation
+from kollm.core.generations import Generation
 from kollm.judge.local import LocalJudge
 from kollm.judge.parse import parse_verdict
 from kollm.judge.rubric_file import load_rubric

@@ -28,7 +28,7 @@ import psutil
 
 from benchmarks.judge import REPLY
 from kollm.core.files import JsonlAppender, json_line, read_jsonl, write_json
-from kollm.core.records import Generation
+from kollm.core.generations import Generation
 from tests.servers.chat import LoopbackChat
 
 MARK = "KOLLM_KILLS"

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from kollm.core.files import json_line, read_jsonl
-from kollm.core.records import Generation
+from kollm.core.generations import Generation
 from kollm.core.resources import resource_folder
 from kollm.judge.rubric_file import load_rubric
 from kollm.judge.run import questions_on

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from kollm.core.files import json_line, read_jsonl
-from kollm.core.records import Generation, Verdict, text_sha256
+from kollm.core.generations import Generation
+from kollm.core.hashing import text_sha256
 from kollm.core.resources import resource_folder
+from kollm.core.verdicts import Verdict
 from kollm.judge.parse import parse_verdict
 from kollm.judge.rubric_file import load_rubric
 from kollm.report import write_report

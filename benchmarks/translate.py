@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from kollm.core.records import Record, content_id
+from kollm.core.hashing import content_id
+from kollm.core.records import Record
 from kollm.services.ledger import Ledger
 from kollm.translate import Budget, Router, translate_stream
 from kollm.translate.deepl import DeepLTranslator

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from kollm.core.version import __version__
 
 _HOMES = {
-    "Generation": "kollm.core.records",
+    "Generation": "kollm.core.generations",
     "KollmError": "kollm.core.errors",
     "PromptTemplate": "kollm.recipe.prompt",
     "Recipe": "kollm.recipe.schema",
     "Record": "kollm.core.records",
     "SourceInput": "kollm.dataset.settings",
-    "Verdict": "kollm.core.records",
+    "Verdict": "kollm.core.verdicts",
     "build_dataset": "kollm.dataset.pipeline",
     "load_recipe": "kollm.recipe.load",
     "metric_path": "kollm.metrics",
@@ -47,7 +47,9 @@ __all__ = [
 if TYPE_CHECKING:
     from kollm import judge
     from kollm.core.errors import KollmError
-    from kollm.core.records import Generation, Record, Verdict
+    from kollm.core.generations import Generation
+    from kollm.core.records import Record
+    from kollm.core.verdicts import Verdict
     from kollm.dataset.pipeline import build_dataset
     from kollm.dataset.settings import SourceInput
     from kollm.metrics import metric_path

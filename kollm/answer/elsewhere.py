@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+from kollm.core.columns import check_shown
 from kollm.core.errors import InputError
 from kollm.core.files import require_file
+from kollm.core.generations import Generation
 from kollm.core.progress import say
-from kollm.core.records import Generation, Record, check_shown
+from kollm.core.records import Record
 from kollm.sources.own import OwnOptions, read_own
 from kollm.sources.own.places import find_files
 from kollm.sources.own.reading import read_rows

@@ -8,8 +8,8 @@ from typing import Any
 
 from kollm.core.errors import StateError
 from kollm.core.files import json_line, read_jsonl, write_atomic
+from kollm.core.generations import Generation
 from kollm.core.lock import output_lock
-from kollm.core.records import Generation
 
 
 def read_generations(path: Path) -> Iterator[Generation]:

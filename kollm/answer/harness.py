@@ -28,8 +28,8 @@ from lm_eval.tasks import TaskManager
 from kollm.answer.local import System
 from kollm.core.benchmarks import BenchmarkScore, Score, check_same_way, read_benchmarks, write_benchmarks
 from kollm.core.errors import InputError, ServiceError
+from kollm.core.hashing import canonical_json, content_id, text_sha256
 from kollm.core.progress import say
-from kollm.core.records import canonical_json, content_id, text_sha256
 from kollm.recipe.tokens import plain_ids
 
 HARNESS = f"lm-evaluation-harness {lm_eval.__version__}"

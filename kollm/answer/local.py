@@ -20,8 +20,10 @@ from kollm.answer.file import check_same_way, read_generations, write_generation
 from kollm.answer.presets import PAPER, Decoding
 from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender
+from kollm.core.generations import Generation
+from kollm.core.hashing import content_id
 from kollm.core.progress import Progress, say
-from kollm.core.records import Generation, Record, content_id
+from kollm.core.records import Record
 from kollm.core.results import read_training_file
 from kollm.recipe.chat import CHAT
 from kollm.recipe.prompt import PromptTemplate, cut_at_heading

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from kollm.answer.file import check_same_way, read_generations, write_generations
 from kollm.core.errors import InputError, ServiceError, StateError
 from kollm.core.files import read_json
+from kollm.core.generations import Generation
 from kollm.core.progress import Progress, say
-from kollm.core.records import Generation, Record
+from kollm.core.records import Record
 from kollm.recipe.chat import CHAT, ChatEncoder
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.tools import definitions, is_call, sent

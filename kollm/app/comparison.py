@@ -20,7 +20,8 @@ from typing import NamedTuple
 from kollm.app import log
 from kollm.core.errors import InputError
 from kollm.core.files import write_atomic
-from kollm.core.records import Generation, Verdict
+from kollm.core.generations import Generation
+from kollm.core.verdicts import Verdict
 
 BETTER, TIE, WORSE = "first", "tie", "second"
 ENOUGH = 20.0

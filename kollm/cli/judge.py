@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from kollm.cli.tables import p_value
 
 if TYPE_CHECKING:
-    from kollm.core.records import Generation
+    from kollm.core.generations import Generation
     from kollm.judge.agreement import PositionBias
     from kollm.judge.pairwise import PairVerdict
     from kollm.judge.served import ChatJudge

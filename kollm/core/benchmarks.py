@@ -9,9 +9,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from kollm.core.columns import check_shown
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import json_line, read_jsonl, write_atomic
-from kollm.core.records import check_shown
 
 FILE = "benchmarks.jsonl"
 

@@ -21,9 +21,9 @@ from typing import IO, Any, Self
 
 from kollm.core.errors import InputError, StateError, disk_sentence
 from kollm.core.files import encodable, ensure_folder, file_sha256, json_text, read_json, write_atomic, write_json
+from kollm.core.hashing import content_id
 from kollm.core.lock import is_lock, output_lock
 from kollm.core.progress import say
-from kollm.core.records import content_id
 
 MARKERS = ("manifest.json", "training.json", "toy.json", "vocabulary.json")
 """Written last into a dataset, an adapter or merged model, a toy base, an extended base."""

@@ -12,10 +12,11 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 
+from kollm.core.columns import Turn, plain_row
 from kollm.core.errors import InputError
 from kollm.core.files import encodable
 from kollm.core.reading import conforming, shown
-from kollm.core.records import Record, Turn, plain_row
+from kollm.core.records import Record
 from kollm.core.text import is_blank, normalise
 
 Origin = Literal["verdicts", "labels", "pairwise", "file"]

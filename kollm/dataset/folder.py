@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256, whole_file, write_atomic
+from kollm.core.hashing import content_id
 from kollm.core.lock import output_lock
 from kollm.core.ownership import Replacement, own_files, require_own, restore, write_sealed
 from kollm.core.parquet import AGAIN, open_parquet, parquet_batches
 from kollm.core.reading import foreign_errors
-from kollm.core.records import Record, content_id
+from kollm.core.records import Record
 from kollm.core.results import read_manifest_file
 from kollm.core.text import is_normal, normalise
 from kollm.core.version import __version__

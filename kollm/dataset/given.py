@@ -14,8 +14,9 @@ from typing import NamedTuple
 from huggingface_hub import HfApi
 
 from kollm.core.errors import InputError, ServiceError
+from kollm.core.hashing import content_id
 from kollm.core.progress import say
-from kollm.core.records import Record, content_id
+from kollm.core.records import Record
 from kollm.dataset.folder import MANIFEST, dataset_fingerprint, read_manifest, read_records
 from kollm.dataset.mixture import FORMAT, MixturePart, mix, parse_given, share_lines
 from kollm.dataset.pipeline import build_dataset

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from kollm.core.errors import InputError, KollmError
 from kollm.core.files import ensure_folder, read_json, whole_file, write_json
+from kollm.core.hashing import content_id
 from kollm.core.lock import is_lock, output_lock
 from kollm.core.progress import say
-from kollm.core.records import content_id
 from kollm.core.resources import PACKAGE
 
 ABOUT = "build.json"

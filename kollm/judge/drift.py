@@ -15,8 +15,10 @@ import numpy as np
 
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, file_sha256, json_line, read_object, write_atomic, write_json
-from kollm.core.records import Generation, Verdict, content_id
+from kollm.core.generations import Generation
+from kollm.core.hashing import content_id
 from kollm.core.results import read_drift_file
+from kollm.core.verdicts import Verdict
 from kollm.judge.intervals import Interval, difference_interval
 from kollm.judge.run import questions_on
 from kollm.judge.scores import Judging, Limits, judging_of

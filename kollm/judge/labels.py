@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kollm.core.columns import check_shown
 from kollm.core.errors import InputError
 from kollm.core.files import read_jsonl, require_file
-from kollm.core.records import check_shown
 from kollm.core.text import normalise, normalise_values
 
 Answer = tuple[str, str, int]

@@ -20,7 +20,8 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from kollm.core.errors import InputError
-from kollm.core.records import Status, Verdict, canonical_json
+from kollm.core.hashing import canonical_json
+from kollm.core.verdicts import Status, Verdict
 from kollm.judge.rubric import Context, Rubric
 from kollm.judge.rubric_file import load_rubric
 from kollm.judge.run import Outcome, Question, verdict_of

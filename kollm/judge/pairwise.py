@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from kollm.core.columns import check_shown, with_defaults
 from kollm.core.errors import InputError
 from kollm.core.files import ensure_folder, json_line, read_jsonl, write_atomic
+from kollm.core.generations import Generation
+from kollm.core.hashing import text_sha256
 from kollm.core.lock import output_lock
-from kollm.core.records import STATUSES, Generation, Status, check_shown, text_sha256, with_defaults
+from kollm.core.verdicts import STATUSES, Status
 from kollm.judge.agreement import PositionBias, position_bias
 from kollm.judge.choices import Choice, read_choice
 from kollm.judge.rubric import Context, encodable, fence_token, fill, turns_text

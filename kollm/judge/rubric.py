@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple, Self
 
+from kollm.core.columns import Turn
 from kollm.core.errors import InputError
-from kollm.core.records import Generation, Turn, content_id
+from kollm.core.generations import Generation
+from kollm.core.hashing import content_id
 from kollm.judge.rules import Rule, check_rules
 
 Kind = Literal["score", "checklist", "rules"]

@@ -9,11 +9,14 @@ from math import fsum
 from pathlib import Path
 from typing import Any, Protocol
 
+from kollm.core.columns import check_shown
 from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender, ensure_folder, json_line, write_atomic
+from kollm.core.generations import Generation
+from kollm.core.hashing import text_sha256
 from kollm.core.lock import output_lock
 from kollm.core.progress import Progress
-from kollm.core.records import Generation, Status, Verdict, check_shown, text_sha256
+from kollm.core.verdicts import Status, Verdict
 from kollm.judge.rubric import Rubric
 from kollm.judge.rules import share_followed
 from kollm.judge.verdicts import read_verdicts

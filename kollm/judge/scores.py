@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from kollm.core.records import Verdict
+from kollm.core.verdicts import Verdict
 from kollm.judge.foreign.scales import SCALES, SHARES
 from kollm.judge.rubric import Rubric
 from kollm.judge.rubric_file import load_rubric, rubric_names

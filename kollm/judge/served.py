@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kollm.core.errors import InputError, ServiceError
-from kollm.core.records import Generation, Status, Verdict
+from kollm.core.generations import Generation
 from kollm.core.replies import read_json_object, reasoning_end, without_reasoning
+from kollm.core.verdicts import Status, Verdict
 from kollm.judge.checklist import read_answers, share
 from kollm.judge.expectation import expected_scores
 from kollm.judge.parse import parse_verdict

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kollm.core.columns import check_shown
 from kollm.core.errors import InputError
 from kollm.core.files import read_jsonl
+from kollm.core.generations import Generation
 from kollm.core.progress import track
-from kollm.core.records import Generation, check_shown
 
 KEYS = ("reference", "category", "cluster", "checklist", "rules", "system_message", "history")
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
+from kollm.core.columns import check_shown
 from kollm.core.errors import InputError
 from kollm.core.files import read_jsonl
 from kollm.core.progress import track
-from kollm.core.records import Verdict, check_shown
+from kollm.core.verdicts import Verdict
 from kollm.judge.foreign.scales import SCALES
 from kollm.judge.rubric import Rubric
 from kollm.judge.rubric_file import load_rubric, rubric_names

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kollm.core.errors import InputError
-from kollm.core.records import Generation, Verdict
+from kollm.core.generations import Generation
+from kollm.core.verdicts import Verdict
 from kollm.judge.rubric import Rubric
 from kollm.judge.run import Judge, Outcome, Question, verdict_of
 from kollm.judge.scores import parse_rate

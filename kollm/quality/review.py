@@ -23,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256, json_line, read_jsonl, write_atomic
-from kollm.core.records import Record, content_id
+from kollm.core.hashing import content_id
+from kollm.core.records import Record
 from kollm.core.text import normalise_values
 from kollm.quality.estimates import estimates
 from kollm.quality.view import View

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from kollm.core.records import Record, content_id
+from kollm.core.hashing import content_id
+from kollm.core.records import Record
 
 if TYPE_CHECKING:
     from kollm.services.chat import ChatClient, ChatRequest

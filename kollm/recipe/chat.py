@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from jinja2 import TemplateError
 
 from kollm.core.errors import InputError, RecipeError
-from kollm.core.records import Record, text_sha256
+from kollm.core.hashing import text_sha256
+from kollm.core.records import Record
 from kollm.recipe.prompt import headings
 from kollm.recipe.tokens import NOT_SHOWN, Row, Span
 from kollm.recipe.tools import call_turn, definition, definitions, result_turn, structured

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple, NoReturn, Self
 from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from kollm.core.columns import Turn
 from kollm.core.errors import InputError, RecipeError
 from kollm.core.files import read_text
-from kollm.core.records import Record, Turn, text_sha256
+from kollm.core.hashing import text_sha256
+from kollm.core.records import Record
 from kollm.core.rendering import check_foreign, render_foreign
 from kollm.core.resources import resource_folder
 from kollm.core.text import normalise

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from kollm.core.address import check_address
 from kollm.core.errors import InputError
-from kollm.core.records import content_id
+from kollm.core.hashing import content_id
 from kollm.recipe.engines import TranslatorName
 from kollm.recipe.methods import METHODS, PREFERENCE_METHODS
 from kollm.recipe.trainer_keys import check_trainer

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kollm.core.errors import InputError
 from kollm.core.files import read_yaml
+from kollm.core.hashing import text_sha256
 from kollm.core.reading import as_object, validated
-from kollm.core.records import text_sha256
 from kollm.core.resources import resource_folder
 
 _FIELD = re.compile(r"\{(\w+)\}")

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from kollm.core.benchmarks import FILE as BENCHMARKS
 from kollm.core.benchmarks import BenchmarkScore, read_benchmarks
 from kollm.core.errors import InputError
-from kollm.core.records import Generation, Verdict, text_sha256
+from kollm.core.generations import Generation
+from kollm.core.hashing import text_sha256
 from kollm.core.results import (
     read_bridge_file,
     read_manifest_file,
@@ -18,6 +19,7 @@ from kollm.core.results import (
     read_run_file,
     read_training_file,
 )
+from kollm.core.verdicts import Verdict
 from kollm.judge.across import Drifted
 from kollm.judge.drift import RESULT, read_result
 from kollm.judge.pairwise import PairVerdict, read_pairs

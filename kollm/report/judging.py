@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kollm.core.records import STATUSES
+from kollm.core.verdicts import STATUSES
 from kollm.judge.across import find_across
 from kollm.judge.corrected import correct_table
 from kollm.judge.families import of_judges_family

@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kollm.core.records import STATUSES, Verdict, text_sha256
+from kollm.core.hashing import text_sha256
+from kollm.core.verdicts import STATUSES, Verdict
 from kollm.judge.scores import Judging, judging_of
 from kollm.quality.flags import FLAGS
 from kollm.report.folder import Answered, Material

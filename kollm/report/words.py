@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kollm.core.records import Status
+from kollm.core.verdicts import Status
 from kollm.quality.flags import Flag
 
 

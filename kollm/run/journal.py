@@ -14,9 +14,9 @@ from typing import Any
 
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import ensure_folder, write_json
+from kollm.core.hashing import canonical_json
 from kollm.core.lock import folder_lock
 from kollm.core.progress import say
-from kollm.core.records import canonical_json
 from kollm.core.results import read_run_file
 from kollm.core.version import __version__
 from kollm.recipe.schema import Adapter, Data, GenerationSettings, Judge, Recipe

@@ -6,7 +6,8 @@ from typing import Any
 
 from kollm.answer.presets import Decoding
 from kollm.core.files import ensure_folder, file_sha256
-from kollm.core.records import Record, text_sha256
+from kollm.core.hashing import text_sha256
+from kollm.core.records import Record
 from kollm.core.results import read_metrics_file
 from kollm.dataset.folder import dataset_fingerprint, read_records
 from kollm.dataset.pairs.choosing import Limits

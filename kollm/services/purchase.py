@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from kollm.core.records import content_id
+from kollm.core.hashing import content_id
 
 
 @dataclass(frozen=True, slots=True)

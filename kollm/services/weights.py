@@ -9,7 +9,7 @@ from typing import Any
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256, read_object
-from kollm.core.records import content_id
+from kollm.core.hashing import content_id
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, HfFileSystem
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
-from kollm.core.records import content_id
+from kollm.core.hashing import content_id
 from kollm.services.repository import Reference, hub_errors
 from kollm.sources.rows import SUFFIXES, Batch, file_batches, local_rows
 from kollm.sources.sample import Files

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
+from kollm.core.columns import Turn
 from kollm.core.licences import OPENAI_TERMS
-from kollm.core.records import Record, Turn
+from kollm.core.records import Record
 from kollm.sources.html import asks_for_html, is_html, to_markdown
 from kollm.sources.page_leftovers import without_leftovers
 from kollm.sources.source import Adapted, Place, Row, Source, check

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from kollm.core.records import Provenance, Record, Turn
+from kollm.core.columns import Turn
+from kollm.core.records import Provenance, Record
 from kollm.core.text import is_blank, normalise_values
 from kollm.sources.placeholders import is_no_input, is_no_output, runs_on
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kollm.core.records import Provenance, Record, Turn
+from kollm.core.columns import Turn
+from kollm.core.records import Provenance, Record
 from kollm.services.chat import ChatClient
 from kollm.services.chat.messages import ChatReply, ChatRequest
 from kollm.synthesize.made import Made

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from jinja2 import TemplateError
 
 from kollm.core.errors import InputError, MissingExtraError
-from kollm.core.records import text_sha256
+from kollm.core.hashing import text_sha256
 from kollm.services.budget import Budget, Usage
 from kollm.services.ledger import Ledger
 from kollm.services.local_model import find_whole_model, inference_dtype, load_config, load_network, load_tokenizer

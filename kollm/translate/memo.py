@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kollm.core.records import Record, content_id
+from kollm.core.hashing import content_id
+from kollm.core.records import Record
 from kollm.services.ledger import Ledger
 from kollm.translate.parts import Paid
 from kollm.translate.routing import Router

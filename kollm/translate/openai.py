@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kollm.core.errors import InputError, MissingExtraError, ServiceError
-from kollm.core.records import text_sha256
+from kollm.core.hashing import text_sha256
 from kollm.core.replies import read_json_object, without_reasoning
 from kollm.services.budget import Budget, Usage
 from kollm.services.ledger import Ledger

@@ -14,8 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter
 
 from kollm.core.errors import InputError
 from kollm.core.files import read_yaml
+from kollm.core.hashing import content_id
 from kollm.core.reading import conforming
-from kollm.core.records import Record, content_id
+from kollm.core.records import Record
 
 Route = Literal["translate", "keep", "regenerate", "drop"]
 RULES_FILE = Path(__file__).with_name("routing.yaml")

@@ -12,7 +12,8 @@ from kollm.answer.served import input_heading, served_messages
 from kollm.cli import cli
 from kollm.core.errors import InputError
 from kollm.core.files import json_line, write_json
-from kollm.core.records import Generation, Record
+from kollm.core.generations import Generation
+from kollm.core.records import Record
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.tokens import TextEncoder
 from kollm.train.prompts import make_encoder

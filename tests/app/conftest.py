@@ -15,7 +15,8 @@ from typing import NamedTuple
 import pytest
 
 from kollm.core.files import json_line
-from kollm.core.records import Generation, Original, Provenance, Record
+from kollm.core.generations import Generation
+from kollm.core.records import Original, Provenance, Record
 from kollm.dataset.folder import DatasetWriter, Part
 from kollm.dataset.tables import to_table
 

@@ -8,7 +8,7 @@ import pytest
 from kollm.answer.file import read_generations
 from kollm.app.comparison import BETTER, TIE, WORSE, Comparison, Label, evidence
 from kollm.core.errors import InputError
-from kollm.core.records import Verdict
+from kollm.core.verdicts import Verdict
 from kollm.judge.labels import read_labels
 
 

@@ -3,11 +3,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kollm.core.errors import InputError
-from kollm.core.records import Original, Provenance, Record, Verdict, canonical_json, content_id, text_sha256
+from kollm.core.records import Original, Provenance, Record
 from kollm.dataset.tables import to_records, to_table
 
 RECORD = Record(
@@ -22,24 +20,6 @@ RECORD = Record(
     original=Original("Summarise.", "long", "short", (("Hi?", "Hello."),)),
     provenance=Provenance(revision="abc", index=3, route="translate", engine="memory", mode="row", attempt=1),
 )
-
-
-def verdict_row() -> dict[str, object]:
-    return {
-        "id": "t-1",
-        "system": "adapter",
-        "response_sha256": text_sha256("답"),
-        "rubric": "kullm2023",
-        "rubric_sha256": "sha256:0",
-        "mode": "text",
-        "sample": 0,
-        "model_requested": "m",
-        "model_returned": "m-1",
-        "scores": {"naturalness": None},
-        "status": "parse_error",
-        "raw": "?",
-        "usage": {},
-    }
 
 
 def test_a_record_survives_its_row() -> None:
@@ -60,30 +40,6 @@ def test_an_unknown_or_missing_column_is_named() -> None:
 def test_messages_keep_the_input_apart() -> None:
     roles = [(m["role"], m.get("input")) for m in RECORD.messages()]
     assert roles == [("user", None), ("assistant", None), ("user", "긴 글"), ("assistant", None)]
-
-
-def test_a_verdict_with_an_unknown_status_is_refused() -> None:
-    assert Verdict.from_row(verdict_row()).status == "parse_error"
-    with pytest.raises(InputError, match="unknown status 'fine'"):
-        Verdict.from_row({**verdict_row(), "status": "fine"})
-
-
-def test_a_regenerated_answer_has_another_key() -> None:
-    first = Verdict.from_row(verdict_row())
-    second = dataclasses.replace(first, response_sha256=text_sha256("다른 답"))
-    assert first.key() != second.key()
-
-
-@given(st.dictionaries(st.text(), st.text() | st.integers() | st.none()))
-def test_canonical_json_ignores_the_order_of_keys(value: dict[str, object]) -> None:
-    backwards = dict(reversed(value.items()))
-    assert canonical_json(value) == canonical_json(backwards)
-    assert content_id(value).startswith("sha256:")
-
-
-def test_lone_surrogates_have_ids() -> None:
-    assert content_id("\ud800") != content_id("\udbff")
-    assert text_sha256("\ud800") != text_sha256("\udbff")
 
 
 def test_all_texts_are_reached_by_one_walk():

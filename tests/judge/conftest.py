@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kollm.core.records import Generation
+from kollm.core.generations import Generation
 from kollm.services.ledger import Ledger
 
 REPLY = (

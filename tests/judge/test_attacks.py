@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from llmock.pytest_plugin import LLMock
 
-from kollm.core.records import Generation
+from kollm.core.generations import Generation
 from kollm.judge.pairwise import pair_prompt
 from kollm.judge.parse import parse_verdict
 from kollm.judge.rubric_file import load_rubric, rubric_names

@@ -11,7 +11,7 @@ from llmock.pytest_plugin import LLMock
 
 from kollm.cli import main
 from kollm.core.files import json_line
-from kollm.core.records import Generation
+from kollm.core.generations import Generation
 from kollm.judge.verdicts import read_verdicts
 from kollm.services.ledger import Ledger
 from tests.judge.conftest import REPLY, answers

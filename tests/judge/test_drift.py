@@ -13,7 +13,7 @@ from llmock.pytest_plugin import LLMock
 from kollm.cli import cli
 from kollm.core.errors import InputError
 from kollm.core.files import json_line
-from kollm.core.records import Verdict
+from kollm.core.verdicts import Verdict
 from kollm.judge.drift import drift, next_round, read_sealed, seal
 from kollm.judge.verdicts import read_verdicts
 from kollm.services.ledger import Ledger

@@ -16,7 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from kollm.core.errors import InputError
-from kollm.core.records import Generation, Verdict
+from kollm.core.generations import Generation
+from kollm.core.verdicts import Verdict
 from kollm.judge.local import LocalJudge
 from kollm.judge.rubric import Context, Rubric
 from kollm.judge.rubric_file import RUBRICS, load_rubric

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kollm.core.errors import InputError
-from kollm.core.records import Status, Verdict
+from kollm.core.verdicts import Status, Verdict
 from kollm.judge.across import Drifted, refuse_across, together
 from kollm.judge.bias import biases
 from kollm.judge.families import family

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kollm.core.errors import InputError
-from kollm.core.records import Generation, Status, Verdict
+from kollm.core.generations import Generation
+from kollm.core.verdicts import Status, Verdict
 from kollm.judge.rubric_file import load_rubric
 from kollm.judge.run import Outcome, Question, _key, judge_generations, mean_scores, questions_on, verdict_of
 from kollm.judge.verdicts import read_verdicts

@@ -1,6 +1,6 @@
 """Verdicts as tables: samples averaged, failures kept apart from numbers, judgings kept apart from each other."""
 
-from kollm.core.records import Status, Verdict
+from kollm.core.verdicts import Status, Verdict
 from kollm.judge.rubric_file import load_rubric
 from kollm.judge.scores import Judging, axis_limits, find_rubric, score_tables
 

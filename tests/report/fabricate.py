@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kollm.core.files import json_line
-from kollm.core.records import Generation, Status, Verdict, text_sha256
+from kollm.core.generations import Generation
+from kollm.core.hashing import text_sha256
+from kollm.core.verdicts import Status, Verdict
 from kollm.judge.rubric_file import load_rubric
 
 TASKS = [

@@ -6,7 +6,8 @@ import random
 import zlib
 from typing import Any
 
-from kollm.core.records import Generation, Verdict
+from kollm.core.generations import Generation
+from kollm.core.verdicts import Verdict
 from kollm.report.folder import Answered, Material
 from kollm.report.samples import BLOCK, pack_samples
 from tests.report.fabricate import make_verdict

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kollm.core.files import read_json, write_json
-from kollm.core.records import text_sha256
+from kollm.core.hashing import text_sha256
 from kollm.report import write_report
 from kollm.report.folder import gather, read_judged
 from kollm.report.summary import summarize

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kollm.core.errors import InputError
-from kollm.core.records import text_sha256
+from kollm.core.hashing import text_sha256
 from kollm.judge.pairwise import PairVerdict
 from kollm.judge.rubric_file import load_rubric
 from kollm.report import write_report

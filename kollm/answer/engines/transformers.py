@@ -11,7 +11,7 @@ from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenalt
 from kollm.answer.beam_search import BeamSettings, beam_search, supports_beam_search
 from kollm.answer.engines import Asked, Weights
 from kollm.core.errors import InputError
-from kollm.core.records import content_id
+from kollm.core.hashing import content_id
 from kollm.services.local_model import inference_dtype, load_adapter, load_network
 from kollm.train import adaption_prompt  # noqa: F401 - teaches PEFT to load LLaMA-Adapter on GPT-NeoX
 

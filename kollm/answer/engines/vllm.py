@@ -13,7 +13,7 @@ from accelerate import PartialState
 from kollm.answer.engines import Asked, Weights
 from kollm.core.errors import InputError
 from kollm.core.files import read_json
-from kollm.core.records import content_id
+from kollm.core.hashing import content_id
 from kollm.services.local_model import LocalModel
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)

@@ -10,7 +10,8 @@ from itertools import permutations
 from typing import Literal, NamedTuple
 
 from kollm.core.errors import InputError
-from kollm.core.records import Generation, text_sha256
+from kollm.core.generations import Generation
+from kollm.core.hashing import text_sha256
 from kollm.core.text import is_blank
 from kollm.dataset.pairs.opinion import Opinion, agreement
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kollm.core.errors import InputError
+from kollm.core.hashing import content_id
 from kollm.core.progress import say
-from kollm.core.records import content_id
 from kollm.dataset.folder import MANIFEST, read_manifest
 from kollm.dataset.given import FOLDER, is_own, options_of
 from kollm.dataset.pairs.make import make_pairs

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kollm.core.columns import check_shown
 from kollm.core.errors import InputError
 from kollm.core.files import read_jsonl
-from kollm.core.records import Generation, Verdict, check_shown
+from kollm.core.generations import Generation
+from kollm.core.verdicts import Verdict
 from kollm.judge.labels import read_labels
 from kollm.judge.pairwise import PairVerdict, read_pairs
 from kollm.judge.verdicts import read_verdicts

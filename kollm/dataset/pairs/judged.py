@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kollm.core.errors import InputError
+from kollm.core.generations import Generation
+from kollm.core.hashing import text_sha256
 from kollm.core.preferences import Origin
-from kollm.core.records import Generation, Verdict, text_sha256
+from kollm.core.verdicts import Verdict
 from kollm.dataset.pairs.choosing import Candidate, Vote, Votes
 from kollm.dataset.pairs.given import Given, label_opinions
 from kollm.dataset.pairs.measure import Measure

@@ -15,9 +15,9 @@ from typing import Any
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
+from kollm.core.hashing import content_id
 from kollm.core.preferences import PairProvenance, Preference
 from kollm.core.progress import say
-from kollm.core.records import content_id
 from kollm.core.text import language_of, normalise
 from kollm.dataset.folder import PREFERENCES, DatasetWriter, Part
 from kollm.dataset.leak_check import load_references

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kollm.core.records import Verdict
+from kollm.core.verdicts import Verdict
 from kollm.dataset.pairs.measure import Measure
 
 

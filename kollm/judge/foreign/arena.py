@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from kollm.core.records import Generation, Status, text_sha256
+from kollm.core.generations import Generation
+from kollm.core.hashing import text_sha256
+from kollm.core.verdicts import Status
 from kollm.judge.choices import Choice
 from kollm.judge.foreign.rows import Found, Source, text_of
 from kollm.judge.foreign.scales import ALPACA_EVAL, MT_BENCH, imported, number

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kollm.core.columns import check_shown
 from kollm.core.errors import InputError
-from kollm.core.records import Generation, Verdict, check_shown
+from kollm.core.generations import Generation
+from kollm.core.verdicts import Verdict
 from kollm.judge.foreign.arena import is_alpaca_eval, is_mt_bench, read_alpaca_eval, read_mt_bench
 from kollm.judge.foreign.harness import is_inspect, is_lm_eval, read_inspect, read_lm_eval
 from kollm.judge.foreign.korean import is_komt, is_kullm3, is_logickor, read_komt, read_kullm3, read_logickor

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kollm.core.records import Generation, text_sha256
+from kollm.core.generations import Generation
+from kollm.core.hashing import text_sha256
 from kollm.judge.foreign.rows import Found, Source, text_of
 from kollm.judge.foreign.scales import KOMT, KULLM3, LOGICKOR, imported, number
 from kollm.judge.parse import parse_verdict

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from kollm.core.errors import InputError
 from kollm.core.files import require_file
-from kollm.core.records import Generation, Verdict
+from kollm.core.generations import Generation
+from kollm.core.verdicts import Verdict
 from kollm.judge.pairwise import PairVerdict
 
 LONGEST_FILE = 2_000_000_000

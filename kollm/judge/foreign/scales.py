@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kollm.core.records import Verdict, content_id
+from kollm.core.hashing import content_id
+from kollm.core.verdicts import Verdict
 from kollm.judge.rubric import Axis, Rubric
 from kollm.judge.rubric_file import load_rubric
 

@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 
 from kollm.core.errors import InputError, QuotaError, StateError
 from kollm.core.files import ensure_folder, read_json, write_json
+from kollm.core.hashing import canonical_json, content_id
 from kollm.core.reading import conforming
-from kollm.core.records import canonical_json, content_id
 from kollm.services.chat.client import ChatClient
 from kollm.services.chat.messages import ChatRequest, answer_content, answer_tokens, prompt_tokens, token_counts
 from kollm.services.ledger import Answer, Charge, Purchase

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kollm.core.records import Status
+from kollm.core.verdicts import Status
 from kollm.recipe.tools import marked_calls
 from kollm.services.purchase import Purchase
 

@@ -18,7 +18,7 @@ from huggingface_hub import DatasetCard, HfApi, HfFileSystem
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
-from kollm.core.records import content_id
+from kollm.core.hashing import content_id
 from kollm.services.repository import Reference, hub_errors, parse_reference
 from kollm.sources.own.reading import PACKED, READERS, OwnFile
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from kollm.core.errors import InputError
+from kollm.core.generations import Generation
+from kollm.core.hashing import text_sha256
 from kollm.core.preferences import PairProvenance, Preference
-from kollm.core.records import Generation, Verdict, text_sha256
+from kollm.core.verdicts import Verdict
 from kollm.dataset.pairs.choosing import Candidate, Choosing, Limits, Vote
 from kollm.dataset.pairs.length import balanced, length_bias
 from kollm.dataset.pairs.measure import Measure

@@ -15,8 +15,10 @@ from datasets import load_dataset
 from kollm.cli import main
 from kollm.core.errors import InputError
 from kollm.core.files import json_line
+from kollm.core.generations import Generation
+from kollm.core.hashing import text_sha256
 from kollm.core.preferences import Preference
-from kollm.core.records import Generation, Verdict, text_sha256
+from kollm.core.verdicts import Verdict
 from kollm.dataset.folder import read_manifest
 from kollm.dataset.pairs.choosing import Limits
 from kollm.dataset.pairs.make import make_pairs
