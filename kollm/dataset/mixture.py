@@ -232,7 +232,7 @@ def _write(writer: DatasetWriter, parts: Sequence[MixturePart], copies: Sequence
                 drawn.licences[part.name].update(record.licence for record in once)
                 drawn.languages.update(record.lang for record in once)
                 drawn.owners += [number] * len(once)
-                drawn.prints.append(prints([record.whole_text() for record in once]))
+                drawn.prints.append(prints([record.whole_text() for record in once], [record.tools for record in once]))
                 drawn.leaks += [f"{leak.row}: {leak.task}" for leak in find_leaks(once, tasks)]
                 copied = (record for record, count in counted for _ in range(count))
                 writer.write(Part(part.name, "train"), to_table(list(_numbered(copied, seen))))

@@ -80,12 +80,13 @@ def prepare(plan: SourcePlan, batch: Batch, tasks: Tasks | None) -> Prepared:
     training = plan.source.split == "train"
     texts = [record.whole_text() for record in read.records] if training else []
     leaks = tasks.find(texts) if training and tasks is not None else []
-    found = prints(texts) if training and plan.near else None
+    tools = [record.tools for record in read.records] if training else []
+    found = prints(texts, tools) if training and plan.near else None
     return Prepared(
         len(batch),
         to_table(read.records),
         to_table([item.record for item in read.rejected], [item.reason for item in read.rejected]),
-        found.exact if found is not None else exact_hashes(texts) if training else None,
+        found.exact if found is not None else exact_hashes(texts, tools) if training else None,
         found,
         leaks,
         read.notes,

@@ -4,7 +4,7 @@ A text is nearly the same as another when the estimated Jaccard similarity of th
 NEAR. The estimate comes from MinHash (Broder 1997; rensa's implementation); candidates share one of 16 bands of 8
 hashes (Leskovec et al., Mining of Massive Datasets, 3.4), which finds a pair of similarity .8 with .95 and one of
 .85 with .99. The first row of a group stays. Rows are told by numbers, so that the same functions serve a few rows and one bucket
-of many millions (see dataset/repeats.py).
+of many millions (see dataset/repeats.py). Rows with different tools are never duplicates: what is right to answer may differ.
 """
 
 from __future__ import annotations
@@ -72,8 +72,12 @@ class Duplicates(NamedTuple):
     near: Repeats
 
 
-def prints(texts: Sequence[str]) -> Prints:
+def prints(texts: Sequence[str], beside: Sequence[str] | None = None) -> Prints:
     """The prints of a batch of texts.
+
+    Args:
+        texts: what is compared.
+        beside: of each text what must be equal before texts are compared at all, such as a row's tools; empty for nothing.
 
     Raises:
         MissingExtraError: rensa is not installed.
@@ -83,7 +87,7 @@ def prints(texts: Sequence[str]) -> Prints:
     except ImportError as error:
         raise MissingExtraError("rensa", "translate") from error
 
-    exact = exact_hashes(texts)
+    exact = exact_hashes(texts, beside)
     hashes = np.empty((len(texts), PERMUTATIONS), dtype=np.uint64)
     sketched = np.zeros(len(texts), dtype=bool)
     for row, own in enumerate(_grams_of(texts)):
@@ -96,6 +100,8 @@ def prints(texts: Sequence[str]) -> Prints:
     buckets = np.zeros(bands.shape[:2], dtype=np.uint64)
     for column in range(bands.shape[2]):
         buckets = mix(buckets * np.uint64(31) + bands[:, :, column])
+    if beside is not None:
+        buckets ^= _apart(beside)[:, np.newaxis]
     return Prints(
         exact,
         (buckets >> np.uint64(32)).astype(np.uint32),
@@ -128,9 +134,15 @@ def find_duplicates(parts: Sequence[Prints], near: float = NEAR) -> Duplicates:
     return Duplicates(exact, near_repeats(bands, keys, numbers, near, lambda wanted: found.signatures[wanted]))
 
 
-def exact_hashes(texts: Sequence[str]) -> Hashes:
-    """The hash of each text, white space folded."""
-    return np.fromiter((_exact(text) for text in texts), dtype=np.uint64, count=len(texts))
+def exact_hashes(texts: Sequence[str], beside: Sequence[str] | None = None) -> Hashes:
+    """The hash of each text, white space folded; `beside` as `prints` takes it."""
+    hashes = np.fromiter((_exact(text) for text in texts), dtype=np.uint64, count=len(texts))
+    return hashes if beside is None else hashes ^ _apart(beside)
+
+
+def _apart(beside: Sequence[str]) -> Hashes:
+    """What changes the hashes of texts that stand beside different things; 0 beside nothing."""
+    return mix(np.fromiter((_exact(text) if text else 0 for text in beside), dtype=np.uint64, count=len(beside)))
 
 
 def exact_repeats(keys: Hashes, rows: Numbers) -> Repeats:

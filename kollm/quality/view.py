@@ -6,6 +6,7 @@ import functools
 import re
 
 from kollm.core.records import Record
+from kollm.core.text import normalise
 from kollm.translate.structure import plain
 
 _QUOTED = re.compile(
@@ -34,9 +35,18 @@ class View:
     def __init__(self, record: Record) -> None:
         self.record = record
         self.korean = {name: text for name, text in record.texts().items() if text and not text.isspace()}
-        self.english = record.english().texts() if record.translated else {}
-        self.left = record.provenance.route == "keep"
+        original = record.original if record.translated else None
+        # what `record.english()` would give, without a Record around it
+        self.english = {name: normalise(text) for name, text in original.texts().items()} if original else {}
         self.missing_numbers: dict[str, list[str]] = {}
+        self._prose: dict[str, str] = {}
+        self._digits: dict[str, list[str]] = {}
+        self.left = record.provenance.route == "keep"
+        self._compared = [
+            (name, english, text)
+            for name, text in self.korean.items()
+            if (english := self.english.get(name, "")) and not (self.left and english == text)
+        ]
 
     def prose(self, name: str) -> str:
         """A Korean field without code, formulas, URLs, quotations and identifiers."""
@@ -51,14 +61,6 @@ class View:
         return self._digits[name]
 
     @functools.cached_property
-    def _digits(self) -> dict[str, list[str]]:
-        return {}
-
-    @functools.cached_property
-    def _prose(self) -> dict[str, str]:
-        return {}
-
-    @functools.cached_property
     def wants_another_language(self) -> bool:
         """Whether the task is about a language, so that English or another one in it may be what was asked for."""
         texts = (self.record.instruction, self.english.get("instruction", ""))
@@ -67,11 +69,3 @@ class View:
     def compared(self) -> list[tuple[str, str, str]]:
         """Name, English and Korean of each field that was translated; one that routing left as it is is not."""
         return self._compared
-
-    @functools.cached_property
-    def _compared(self) -> list[tuple[str, str, str]]:
-        return [
-            (name, english, text)
-            for name, text in self.korean.items()
-            if (english := self.english.get(name, "")) and not (self.left and english == text)
-        ]

@@ -8,11 +8,16 @@ definitions of the tools are JSON text in a row, and a list for a template or a 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from kollm.core.records import TOOL_CALL, TOOL_RESPONSE
+
+_TOOL_TURNS = re.compile(
+    "|".join(f"{re.escape(begin)}\n.*?\n{re.escape(end)}" for begin, end in (TOOL_CALL, TOOL_RESPONSE)), re.DOTALL
+)
 
 
 class _Marked(NamedTuple):
@@ -60,6 +65,11 @@ def definitions(tools: str) -> list[dict[str, Any]]:
 def _is_definition(value: Any) -> bool:
     function = value.get("function") if isinstance(value, dict) else None
     return isinstance(function, dict) and isinstance(function.get("name"), str)
+
+
+def without_tools(text: str) -> str:
+    """The text without the calls of tools and the results in it."""
+    return _TOOL_TURNS.sub("", text)
 
 
 def marked_calls(text: str, calls: Any) -> str:

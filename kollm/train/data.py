@@ -77,7 +77,7 @@ class Tokenised:
         counts: rows by what happened: `history_cut`, `input_cut`, `completion_cut`, `dropped` (no answer token fits),
             `boundary_merge` (tokenised as one text, a token would span prompt and answer), `turn_by_turn` (conversations
             that became a row an answer, since the template rewrites earlier turns), `calls` (of tools, not learned),
-            `calls_alone` (rows without another answer, left out), and the encoder's notes.
+            `calls_alone` (records without another answer, left out), and the encoder's notes.
         shares: part -> what it comes to, where the rows have parts.
     """
 
@@ -188,6 +188,7 @@ def tokenise(
             counts.update(encoder.notes(record))
             if len(rows) > 1:
                 counts["turn_by_turn"] += 1
+            calling = 0
             for row in rows:
                 counts["boundary_merge"] += row.merged
                 fitting = shorten(row, encoder, max_length, counts) if row.length > max_length else row
@@ -196,9 +197,11 @@ def tokenise(
                 if fitting is None:
                     counts["dropped"] += 1
                 elif not any(span.learned for span in fitting.spans):
-                    counts["calls_alone"] += 1
+                    calling += 1
                 else:
                     result.examples.append(_example(record.id, fitting.spans, loss))
+            if calling == len(rows):
+                counts["calls_alone"] += 1
     return result
 
 

@@ -53,20 +53,23 @@ def translated_lines(text: str, numbers: bool = False) -> list[Line]:
         text: any text.
         numbers: whether numbers count as structure too.
     """
-    lettered = _is_lettered(text)
+    lettered, spans = _is_lettered(text), find_structure(text, numbers)
+    if not spans:  # as in most texts
+        whole = (_line(text, start, end, [], True, lettered) for start, end in _split(text, 0, len(text)))
+        return [line for line in whole if line is not None]
     lines: list[Line] = []
     inside: list[Span] = []
     position, fresh = 0, True  # fresh: nothing but indentation stands before in this line
-    for span in [*find_structure(text, numbers), Span(len(text), len(text), "block")]:
+    for span in [*spans, Span(len(text), len(text), "block")]:
         if span.kind == "inline":
             inside.append(span)
             continue
-        spans = deque(inside)
+        waiting = deque(inside)
         for start, end in _split(text, position, span.start):
             fresh = fresh or start > position
             own = []
-            while spans and spans[0].start < end:
-                own.append(spans.popleft())
+            while waiting and waiting[0].start < end:
+                own.append(waiting.popleft())
             line = _line(text, start, end, own, fresh, lettered)
             if line is not None:
                 lines.append(line)

@@ -61,6 +61,21 @@ def test_rows_keep_them_in_the_folder_and_load_dataset_reads_them(rows: Path, tm
     assert [Record.from_row(row).tools for row in loaded] == [TEXT, ""]
 
 
+def test_rows_with_different_tools_repeat_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"instruction": "서울 날씨는 어떤가요? 우산을 가져가야 하나요?", "output": "지금은 날씨를 알 수 없습니다."}
+    given = [TOOLS, [], [{**TOOLS[0], "function": {"name": "get_time"}}], TOOLS, None]
+    rows = [{**row, "tools": value} for value in given]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    assert [bool(row.tools) for row in read_records(given_dataset(path, tmp_path))] == [True, False, True]
+    line = ["data", "build", "own", "--input", str(path), "--against", "none", "-o", str(tmp_path / "D")]
+    done = CliRunner().invoke(cli, line, catch_exceptions=False)
+    assert "duplicate_exact: 2" in done.output and "duplicate_near" not in done.output
+    assert [row.tools for row in read_records(tmp_path / "D")] == [
+        TEXT, "", '[{"type": "function", "function": {"name": "get_time"}}]'
+    ]  # fmt: skip
+
+
 def test_folders_of_older_versions_are_read(tmp_path: Path) -> None:
     record = Record("own-1", "own", "물음", "", "답", lang="ko", tools=TEXT)
     folder = tmp_path / "old"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kollm.core.records import Record
-from kollm.quality.dedup import find_duplicates, prints, similarity
+from kollm.quality.dedup import exact_hashes, find_duplicates, prints, similarity
 
 TEXT = (
     "The ferry to the island leaves at nine in the morning and takes about forty minutes; bring warm clothes, "
@@ -49,6 +49,15 @@ def test_near_duplicates_can_be_left_alone() -> None:
 
 def test_short_and_empty_texts_are_exact_duplicates_only() -> None:
     assert _first(["", "ab", "", "ab", "ba"]) == ([-1, -1, 0, 1, -1], [-1] * 5)
+
+
+def test_texts_beside_different_things_are_no_duplicates() -> None:
+    beside = ["", "a", "b", "a", "a", ""]
+    near = TEXT.replace("forty", "fifty")
+    found = find_duplicates([prints([TEXT, TEXT, TEXT, TEXT, near, near], beside)])
+    assert (found.exact.row.tolist(), found.exact.first.tolist()) == ([3], [1])
+    assert (found.near.row.tolist(), found.near.first.tolist()) == ([4, 5], [1, 0])
+    assert exact_hashes([TEXT, TEXT], ["", "a"])[0] == exact_hashes([TEXT])[0] != exact_hashes([TEXT], ["a"])[0]
 
 
 def test_batches_make_no_difference() -> None:

@@ -40,8 +40,9 @@ def tools(own: OwnRows) -> list[Any]:
         json.dumps([WEATHER, TIME], ensure_ascii=False),
         [json.dumps(WEATHER), json.dumps(OPENAI[1])],
         [{"type": "function", **WEATHER}, {"type": "function", **TIME}],
+        [None, *OPENAI],
     ],
-    ids=["openai", "json", "functions", "functions as json", "a json each", "responses"],
+    ids=["openai", "json", "functions", "functions as json", "a json each", "responses", "a place that is empty"],
 )
 @pytest.mark.parametrize("column", ["tools", "Tools", "functions"])
 def test_the_forms_are_one(tmp_path: Path, value: Any, column: str) -> None:
@@ -49,6 +50,12 @@ def test_the_forms_are_one(tmp_path: Path, value: Any, column: str) -> None:
         own = opened(tmp_path, {**row, column: value}, {**row, column: None}, {**row, column: "[]"}, row)
         assert tools(own) == [OPENAI, "", "", ""]
         assert "not used" not in own.summary() and "left out" not in own.summary()
+
+
+@pytest.mark.parametrize("value", [OPENAI[0], WEATHER, json.dumps(OPENAI[0]), json.dumps(WEATHER, ensure_ascii=False)])
+def test_one_definition_is_a_list_of_one(tmp_path: Path, value: Any) -> None:
+    own = opened(tmp_path, {**QUESTION, "tools": value}, {**QUESTION, "tools": {}})
+    assert tools(own) == [OPENAI[:1], ""]
 
 
 def test_a_table_fills_its_objects_and_what_it_filled_in_is_left_out(tmp_path: Path) -> None:
@@ -78,6 +85,32 @@ def test_korean_rows_stay_korean_beside_english_definitions(tmp_path: Path) -> N
     assert opened(tmp_path, {**QUESTION, "tools": [long]}).lang == "ko"
 
 
+def called(name: str, arguments: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": name, "arguments": arguments}}]}
+
+
+def test_a_table_fills_calls_too_and_its_rows_stay_korean(tmp_path: Path) -> None:
+    result = {"role": "tool", "content": json.dumps({"weather": "sunny", "degrees": 21, "humidity": "forty percent"})}
+    rows = [
+        {"messages": [QUESTION["messages"][0], called(name, arguments), result, QUESTION["messages"][1]]}
+        for name, arguments in (
+            ("get_weather", {"city": "Seoul"}),
+            ("get_time", {"zone": {"name": "KST"}}),
+            ("now", {}),
+        )
+    ]
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    own = read_own(path)
+    assert own.lang == "ko", "told from what is said, not from keys, calls and results"
+    calls = [row.history[0][1].split("\n")[1] for row in own.records() if isinstance(row, Record)]
+    assert calls == [
+        '{"name": "get_weather", "arguments": {"city": "Seoul"}}',
+        '{"name": "get_time", "arguments": {"zone": {"name": "KST"}}}',
+        '{"name": "now", "arguments": {}}',
+    ]
+
+
 def test_every_turn_has_the_tools_of_its_conversation(tmp_path: Path) -> None:
     talk = {"messages": [*QUESTION["messages"], *QUESTION["messages"]], "tools": OPENAI}
     rows = [row for row in opened(tmp_path, talk).records(turns="pairs") if isinstance(row, Record)]
@@ -95,6 +128,43 @@ def test_pairs_have_them(tmp_path: Path) -> None:
     assert type(pair).from_row(pair.to_row()) == pair
 
 
+def test_pairs_keep_the_calls_of_their_answers(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    call = called("get_weather", {"city": "서울"})
+    marked = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "서울"}}\n</tool_call>'
+    result, last = {"role": "tool", "content": "맑음"}, QUESTION["messages"][1]
+    question, whole = "서울 날씨는?", [call, result, last]
+    rows: list[dict[str, Any]] = [
+        {"prompt": question, "chosen": [call], "rejected": "몰라."},
+        {
+            "prompt": [QUESTION["messages"][0]],
+            "chosen": [call],
+            "rejected": [{"role": "assistant", "content": "몰라."}],
+        },
+        {
+            "prompt": [QUESTION["messages"][0]],
+            "chosen": whole,
+            "rejected": [call, result, {**last, "content": "몰라."}],
+        },
+        {"prompt": [QUESTION["messages"][0]], "chosen": whole, "rejected": [{"role": "assistant", "content": "몰라."}]},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    own = read_own_pairs(path)
+    one, two, three = own
+    assert (one.chosen, one.rejected, one.instruction) == (two.chosen, two.rejected, two.instruction)
+    assert (one.chosen, one.rejected, one.history) == (marked, "몰라.", ())
+    assert three.history == ((question, marked),)
+    assert (three.chosen, three.rejected) == (last["content"], "몰라.")
+    assert own.rows.counts["left out: prompt_is_none_of_the_pair"] == 1, "an answer that follows another conversation"
+
+
+def test_pairs_keep_a_history_that_stands_beside_them(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    row = {"prompt": "서울 날씨는?", "chosen": "맑습니다.", "rejected": "몰라.", "history": [["안녕?", "안녕하세요."]]}
+    path.write_text(json.dumps(row) + "\n" + json.dumps({**row, "history": []}) + "\n", encoding="utf-8")
+    assert [pair.history for pair in read_own_pairs(path)] == [(("안녕?", "안녕하세요."),), ()]
+
+
 def nested(levels: int) -> Any:
     value: Any = {}
     for _ in range(levels):
@@ -105,8 +175,9 @@ def nested(levels: int) -> Any:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ({"type": "function", "function": WEATHER}, "tools_not_a_list"),
-        ('{"name": "f"}', "tools_not_a_list"),
+        (3, "tools_not_a_list"),
+        ("3", "tools_not_a_list"),
+        ({"get_weather": WEATHER}, "tool_without_a_function"),
         ("[not json", "tools_not_json"),
         ('[{"name": "f", "parameters": NaN}]', "tools_not_json"),
         ("[" * 100_000, "tools_too_deep"),

@@ -249,6 +249,13 @@ def test_a_row_that_only_calls_is_left_out_and_counted() -> None:
     assert len(tokenise([record(MESSAGES[:3])], encoder, max_length=2048, tool_calls=True).examples) == 1
 
 
+def test_a_call_of_a_conversation_that_is_learned_is_no_row_that_was_left_out() -> None:
+    encoder = make_encoder("auto", tokenizer_for(FAMILIES["qwen3"], json.dumps(MESSAGES, ensure_ascii=False)))
+    rows = tokenise([record(MESSAGES[:3]), record()], encoder, max_length=2048)
+    assert (rows.counts["turn_by_turn"], rows.counts["calls"], rows.counts["calls_alone"]) == (1, 3, 1)
+    assert len(rows.examples) == 2
+
+
 def test_the_recipe_asks_for_it() -> None:
     base = {"base": {"model": "toy:gpt_neox"}}
     plain, asked = parse_recipe(base, "R"), parse_recipe({**base, "learn_tool_calls": True}, "R")

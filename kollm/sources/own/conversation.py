@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from kollm.core.columns import Turn
 from kollm.core.records import TOOL_CALL, TOOL_RESPONSE
 from kollm.sources.own.forms import content_of, role_of
+from kollm.sources.own.tools import filled
 from kollm.sources.own.unreadable import UnreadableError
 
 ROLES = {
@@ -117,6 +118,23 @@ def turn_text(value: Any) -> str | None:
     return None
 
 
+def speaks(turn: Mapping[str, Any], role: str) -> bool:
+    """Whether the turn is one of this role."""
+    name = role_of(turn)
+    return isinstance(name, str) and ROLES.get(name.strip().lower()) == role
+
+
+def answer_text(turn: Mapping[str, Any]) -> str | None:
+    """What an assistant's turn says and calls, whoever the turn says it is; None where it is no text."""
+    text = turn_text(content_of(turn))
+    if text is None or not (calls := turn.get("tool_calls") or turn.get("function_call")):
+        return text
+    written = "\n".join(
+        _marked(TOOL_CALL, _call_text(call)) for call in (calls if isinstance(calls, list) else [calls])
+    )
+    return f"{text}\n{written}" if text.strip() else written
+
+
 def _read(turn: Any) -> _Said:
     if not isinstance(turn, Mapping):
         raise UnreadableError("turn_not_an_object")
@@ -124,23 +142,19 @@ def _read(turn: Any) -> _Said:
     role = ROLES.get(str(name).strip().lower()) if isinstance(name, str) else None
     if role is None:
         raise UnreadableError(f"unknown_role: {str(name)[:40]}")
-    text = turn_text(content_of(turn))
+    text = answer_text(turn) if role == "assistant" else turn_text(content_of(turn))
     if text is None:
         raise UnreadableError("turn_not_text")
     if role == "call":
         return _Said("assistant", _marked(TOOL_CALL, text))
     if role == "tool":
         return _Said("user", _marked(TOOL_RESPONSE, text))
-    if role == "assistant" and (calls := turn.get("tool_calls") or turn.get("function_call")):
-        listed = calls if isinstance(calls, list) else [calls]
-        written = "\n".join(_marked(TOOL_CALL, _call_text(call)) for call in listed)
-        return _Said(role, f"{text}\n{written}" if text.strip() else written)
     return _Said(role, text)
 
 
 def _call_text(call: Any) -> str:
     function = call.get("function", call) if isinstance(call, Mapping) else call
-    return function if isinstance(function, str) else json.dumps(function, ensure_ascii=False)
+    return function if isinstance(function, str) else json.dumps(filled(function), ensure_ascii=False)
 
 
 def _marked(mark: tuple[str, str], text: str) -> str:

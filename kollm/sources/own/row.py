@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kollm.core.columns import Turn
-from kollm.sources.own.conversation import read_conversation, turn_text
+from kollm.sources.own.conversation import answer_text, read_conversation, speaks, turn_text
 from kollm.sources.own.forms import Form, as_turns, is_turn
 from kollm.sources.own.tools import tools_text
 from kollm.sources.own.unreadable import UnreadableError
@@ -76,10 +76,19 @@ def _pair(row: Mapping[str, Any], form: Form, system: str, turns: list[Any] | No
     before = turns or as_turns(question)
     if before is None and answer is not None and len(answer) > 1:
         return _conversation(answer, system, asked)
-    text = _text(chosen) if answer is None else turn_text(answer[-1].get("content", answer[-1].get("value")))
+    if (
+        before is not None and answer is not None and speaks(answer[0], "assistant")
+    ):  # with the calls that it makes first
+        return _conversation([*before, *answer], system, asked)
+    text = _text(chosen) if answer is None else answer_text(answer[-1])
     if before is not None:
         return _conversation([*before, {"role": "assistant", "content": text}], system, asked)
-    return {"instruction": _text(question), "input": _text_of(row, form, "input"), "output": text or ""}
+    return {
+        "instruction": _text(question),
+        "input": _text_of(row, form, "input"),
+        "output": text or "",
+        "history": _history(_value(row, form, "history")),
+    }
 
 
 def _instance(row: Mapping[str, Any], form: Form) -> dict[str, Any]:

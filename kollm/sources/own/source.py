@@ -21,6 +21,7 @@ from kollm.core.errors import InputError
 from kollm.core.progress import say
 from kollm.core.records import Record
 from kollm.core.text import language_of
+from kollm.recipe.tools import without_tools
 from kollm.sources.own.exports import refuse_exports, unwrapped
 from kollm.sources.own.forms import Form, find_form, parse_mapping
 from kollm.sources.own.places import Place as Files
@@ -316,9 +317,14 @@ def _changed(where: str, place: str, before: Form, after: Form) -> InputError:
 
 def _language(rows: Sequence[Mapping[str, Any]], form: Form) -> str:
     """`ko` where a tenth of the letters are Hangul, else `en`."""
-    return language_of(
-        " ".join(
-            as_json([row.get(column) for name, column in form.columns.items() if name not in ("id", "tools")])[:2000]
-            for row in rows
-        )
-    )
+    return language_of(" ".join(_words(row, form)[:2000] for row in rows))
+
+
+def _words(row: Mapping[str, Any], form: Form) -> str:
+    """What is said in a row: without the keys of its objects, and without what goes to tools and comes from them."""
+    try:
+        read = canonical_row(row, form, asked=True)
+    except UnreadableError:
+        return as_json([row.get(column) for name, column in form.columns.items() if name not in ("id", "tools")])
+    turns = [text for turn in read["history"] for text in turn]
+    return without_tools("\n".join([read["system"], *turns, read["instruction"], read["input"], read["output"]]))

@@ -27,19 +27,22 @@ def looks_like_tools(values: Sequence[Any]) -> bool:
 def tools_text(value: Any) -> str:
     """The definitions as `Record.tools` has them: JSON in OpenAI's form; empty for none.
 
-    A definition that stands alone, without `type` and `function`, gets them. In a table every object has the keys of all
-    others, without a value: keys that hold nothing are left out there.
+    One definition is a list of one, and a function without `type` and `function` gets them. In a table every object has
+    the keys of all others, without a value: keys that hold nothing are left out there.
 
     Raises:
         UnreadableError: the value is something else, too deep, or no JSON.
     """
     if isinstance(value, str):
         value = _parsed(value) if value.strip() else None
+    if isinstance(value, Mapping):
+        value = [value] if value else None
     if value is None:
         return ""
     if not isinstance(value, list | tuple):
         raise UnreadableError("tools_not_a_list")
-    tools = [_definition(_parsed(item) if isinstance(item, str) else _filled(item)) for item in value]
+    there = [item for item in value if item is not None]
+    tools = [_definition(_parsed(item) if isinstance(item, str) else filled(item)) for item in there]
     if not tools:
         return ""
     try:
@@ -59,12 +62,20 @@ def _parsed(text: str) -> Any:
     return value
 
 
-def _filled(value: Any) -> Any:
-    """The value without the keys that hold nothing."""
+def filled(value: Any) -> Any:
+    """The value without the keys that hold nothing, which a table gives to every object.
+
+    Raises:
+        UnreadableError: it is too deep.
+    """
     _check_depth(value)
+    return _without_nothing(value)
+
+
+def _without_nothing(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _filled(item) for key, item in value.items() if item is not None}
-    return [_filled(item) for item in value] if isinstance(value, list | tuple) else value
+        return {str(key): _without_nothing(item) for key, item in value.items() if item is not None}
+    return [_without_nothing(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _check_depth(value: Any) -> None:
