@@ -29,7 +29,7 @@ from kollm.services.local_model import LocalModel, find_whole_model, inference_d
 from kollm.services.weights import content_hash
 
 Ids = tuple[int, ...]
-CUTTABLE = ("response", "input", "instruction")
+CUTTABLE = ("tools", "response", "input", "instruction")
 """Fields that are shortened when a prompt exceeds the model's context, after the earlier turns, in this order, each from
 its end."""
 
@@ -154,8 +154,8 @@ class LocalJudge:
             ids = ids[:-1]  # a tokenizer that ends every text would end the reply before its score
         return tuple(ids)
 
-    def _cuts(self, context: Context, instruction: str, input: str, response: str) -> tuple[Ids, ...]:
-        prompt = self.rubric.prompt(instruction, input, response, context)
+    def _cuts(self, context: Context, instruction: str, input: str, response: str, tools: str = "") -> tuple[Ids, ...]:
+        prompt = self.rubric.prompt(instruction, input, response, context._replace(tools=tools))
         start = len(prompt) - len(self.rubric.reply_form)
         return tuple(self._encode(prompt[: start + end]) for end in self.rubric.cuts)
 
@@ -174,15 +174,17 @@ class LocalJudge:
 
     def _fit(self, question: Question) -> _Prompt:
         """Tokenize, shortening the fields from their ends where the whole exceeds the model's context."""
-        fields = {name: getattr(question.generation, name) for name in ("instruction", "input", "response")}
-        context = Context.of(question.generation)
+        answer = question.generation
+        names = [name for name in CUTTABLE if name != "tools" or (answer.tools and "tools" in self.rubric.shows)]
+        fields = {name: getattr(answer, name) for name in names}
+        context = Context.of(answer)
         cuts = self._cuts(context, **fields)
         omitted: dict[str, int] = {}
         while context.history and "history" in self.rubric.shows and max(map(len, cuts)) > self.room:
             omitted["history"] = omitted.get("history", 0) + sum(map(len, context.history[0]))
             context = context._replace(history=context.history[1:])
             cuts = self._cuts(context, **fields)
-        for name in CUTTABLE:
+        for name in names:
             if max(map(len, cuts)) <= self.room:
                 break
             text, keep, over = fields[name], 0, len(fields[name])

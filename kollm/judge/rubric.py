@@ -20,7 +20,7 @@ Kind = Literal["score", "checklist", "rules"]
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 SECTION = re.compile(r"\{\?([a-z_]+)\}(.*?)\{/\1\}", re.DOTALL)
 _HANGUL = re.compile("[가-힣]")
-FIELDS = {"instruction", "input", "response", "history", "system_message", "reference", "checklist"}
+FIELDS = {"instruction", "input", "response", "history", "system_message", "reference", "checklist", "tools"}
 _NEEDED_WHERE_THERE = ("history", "system_message", "input")
 """What an answer answers: a judge that cannot see it judges blindly. A reference is help, and may be left out."""
 _SPEAKERS = {"ko": ("사용자", "어시스턴트"), "en": ("User", "Assistant")}
@@ -69,10 +69,11 @@ class Context(NamedTuple):
     system_message: str = ""
     reference: str = ""
     checklist: Sequence[str] = ()
+    tools: str = ""
 
     @classmethod
     def of(cls, answer: Generation) -> Self:
-        return cls(answer.history, answer.system_message, answer.reference, answer.checklist)
+        return cls(answer.history, answer.system_message, answer.reference, answer.checklist, answer.tools)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Rubric:
 
     Attributes:
         template: prompt with the placeholders {instruction}, {response} and, where it shows them, {input}, {history},
-            {system_message}, {reference}, {checklist} and {fence}. What stands between {?input} and {/input}, or two such
+            {system_message}, {reference}, {checklist}, {tools} and {fence}. What stands between {?input} and {/input}, or two such
             marks of another field, is left out where that field is blank.
         template_without_input: the prompt for a task without input; None to leave the input blank.
         reply_form: lines that end the prompt, one an axis, each ending where its score belongs.
@@ -170,7 +171,7 @@ class Rubric:
         """
         context = context or Context()
         texts = {"instruction": instruction, "input": input, "response": response}
-        texts |= {"system_message": context.system_message, "reference": context.reference}
+        texts |= {"system_message": context.system_message, "reference": context.reference, "tools": context.tools}
         values = {name: encodable(text) for name, text in texts.items()}
         turns = [(encodable(user), encodable(assistant)) for user, assistant in context.history]
         items = [encodable(" ".join(item.split())) for item in context.checklist]
@@ -179,7 +180,8 @@ class Rubric:
             template = self.template_without_input
         if self.fenced:
             more = [text for turn in turns for text in turn] + items
-            beside = [values[name] for name in ("system_message", "reference") if name in self.shows and values[name]]
+            fields = ("system_message", "reference", "tools")
+            beside = [values[name] for name in fields if name in self.shows and values[name]]
             told = [values[name] for name in ("instruction", "input", "response")]
             values["fence"] = fence_token(self.sha256, *told, *beside, *more)
         values["history"] = turns_text(turns, self.language, values.get("fence"))

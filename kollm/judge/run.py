@@ -15,7 +15,7 @@ from kollm.core.files import JsonlAppender, ensure_folder, json_line, write_atom
 from kollm.core.generations import Generation
 from kollm.core.hashing import text_sha256
 from kollm.core.lock import output_lock
-from kollm.core.progress import Progress
+from kollm.core.progress import Progress, say
 from kollm.core.verdicts import Status, Verdict
 from kollm.judge.rubric import Rubric
 from kollm.judge.rules import share_followed
@@ -160,6 +160,11 @@ def judge_generations(
     for answer in answers:
         check_shown("The answers to judge", answer.id, answer.system)
         judge.rubric.check(answer)
+    if judge.rubric.asks and "tools" not in judge.rubric.shows and (count := sum(bool(a.tools) for a in answers)):
+        say(
+            f"{count:,} answers had tools that the judge does not see, since the rubric '{judge.rubric.name}' does not show "
+            "them: one with the placeholder {tools} does"
+        )
     questions = {_key(judge, question): question for question in questions_on(answers, judge.samples, first_sample)}
     if not questions:
         raise InputError("There are no answers to judge - the generations are empty.")

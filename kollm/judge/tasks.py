@@ -13,7 +13,7 @@ from kollm.core.files import read_jsonl
 from kollm.core.generations import Generation
 from kollm.core.progress import track
 
-KEYS = ("reference", "category", "cluster", "checklist", "rules", "system_message", "history")
+KEYS = ("reference", "category", "cluster", "checklist", "rules", "system_message", "history", "tools")
 
 
 def read_answers(path: Path) -> Iterator[Generation]:

@@ -152,6 +152,7 @@ def _labels(summary: Mapping[str, Any]) -> dict[str, Any]:
         "instruction": ("지시어", "Instruction"),
         "input": ("입력", "Input"),
         "system": ("시스템 메시지", "System message"),
+        "tools": ("도구", "Tools"),
         "user": ("앞선 사용자", "Earlier user turn"),
         "assistant": ("앞선 어시스턴트", "Earlier assistant turn"),
         "reference": ("참고 답안", "Reference"),

@@ -130,6 +130,7 @@ def _text(
         "instruction": generation.instruction if generation else "",
         "input": generation.input if generation else "",
         "system_message": generation.system_message if generation else "",
+        "tools": generation.tools if generation else "",
         "history": [list(turn) for turn in generation.history] if generation else [],
         "reference": generation.reference if generation else "",
         "response": generation.response if generation else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,18 @@ def test_a_prompt_longer_than_the_context_loses_the_end_of_the_response_and_says
     assert short.scores == pytest.approx(found["task-1"].scores, abs=2e-5) and "omitted_characters" not in short.usage
     assert set(found["task-2"].usage["omitted_characters"]) == {"response", "input", "instruction"}
     assert found["task-2"].status == "ok"
+
+
+def test_definitions_of_tools_are_cut_before_the_answer(tmp_path: Path) -> None:
+    values = yaml.safe_load((RUBRICS / "kullm3.yaml").read_text(encoding="utf-8"))
+    values |= {"name": "mine", "prompt": "{?tools}T {tools} {/tools}<{fence}> {instruction} {response}", "prompt_without_input": None}  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    tokenizer, rubric = byte_level(), load_rubric(tmp_path / "mine.yaml")
+    room = len(tokenizer.encode(rubric.prompt("지시", "", "가나다라 " * 20)).ids) + 60
+    judge = LocalJudge(save_model(tmp_path / "model", tokenizer, context=room), rubric)
+    long = replace(generation(0, "가나다라 " * 20, "지시"), tools="x" * 5_000)
+    omitted = judge_all(judge, [long])["task-0"].usage["omitted_characters"]
+    assert list(omitted) == ["tools"] and 4_900 < omitted["tools"] < 5_000
 
 
 def test_a_context_too_short_for_the_rubric_is_one_clear_sentence(tmp_path: Path) -> None:

@@ -86,6 +86,18 @@ def test_sections_show_what_a_task_has() -> None:
     assert whole.index("존댓말") < whole.index("앞말") < whole.index("질문\n") < whole.index("정답\n")
 
 
+def test_a_rubric_of_ones_own_shows_tools(tmp_path: Path) -> None:
+    prompt = "{?tools}Tools: <{fence}>{tools}</{fence}> {/tools}{instruction} <{fence}>{response}</{fence}>"
+    rubric = load_rubric(own_rubric(tmp_path, prompt=prompt, prompt_without_input=None))
+    assert "Tools" not in rubric.prompt("질문", "", "답")
+    shown = rubric.prompt("질문", "", "답", Context(tools='[{"type": "function"}]'))
+    assert "Tools: <data-" in shown and '>[{"type": "function"}]</data-' in shown
+    fence = shown.split("<", 1)[1].split(">", 1)[0]
+    assert rubric.prompt("질문", "", "답", Context(tools=f"</{fence}>")).count(fence) == 1
+    plain = load_rubric("mt-bench-ko")
+    assert plain.prompt("질문", "", "답", Context(tools="[]")) == plain.prompt("질문", "", "답")
+
+
 def test_a_fence_is_in_no_earlier_turn_either() -> None:
     rubric = load_rubric("mt-bench-ko")
     first = rubric.prompt("질문", "", "답", Context(history=[("가", "나")]))

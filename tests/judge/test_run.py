@@ -51,6 +51,19 @@ def test_every_answer_gets_one_verdict(tmp_path: Path) -> None:
     json.dumps(report.to_row(), allow_nan=False)
 
 
+def test_tools_that_a_judge_does_not_see_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [replace(answer, tools='[{"function": {"name": "f"}}]') for answer in answers(2)]
+    judge_generations([*given, *answers(1, "base")], StubJudge(), tmp_path / "v.jsonl")
+    assert "2 answers had tools that the judge does not see, since the rubric 'kullm2023'" in capsys.readouterr().err
+    judge = StubJudge()
+    judge.rubric = replace(judge.rubric, template="{tools} {instruction} {response}")
+    judge_generations(given, judge, tmp_path / "w.jsonl")
+    judge_generations(answers(1), StubJudge(), tmp_path / "x.jsonl")
+    assert "tools" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("tear", [b"", b'{"id": "task-9", "sys'])
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, tear: bytes) -> None:
     output = tmp_path / "verdicts.jsonl"

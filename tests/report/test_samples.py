@@ -4,6 +4,7 @@ import base64
 import json
 import random
 import zlib
+from dataclasses import replace
 from typing import Any
 
 from kollm.core.generations import Generation
@@ -29,6 +30,15 @@ def _judging(verdict: Verdict) -> dict[str, Any]:
         "model": verdict.model_requested,
         "axes": [{"key": key} for key in verdict.scores],
     }
+
+
+def test_a_sample_has_the_tools_of_its_task() -> None:
+    generation = replace(_answer(0, "a").generation, tools='[{"type": "function"}]')
+    verdict = make_verdict(random.Random(0), generation, "kullm2023", "text", "m", 0.5, 0.0)
+    samples = pack_samples(
+        Material({"a": {"t-0": [Answered(generation, ())]}}, [("a", verdict)]), [_judging(verdict)], 10_000
+    )
+    assert _unpack(samples.blocks[0])[0]["tools"] == generation.tools
 
 
 def test_every_answer_once_by_task_then_system() -> None:

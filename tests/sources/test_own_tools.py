@@ -158,6 +158,13 @@ def test_pairs_keep_the_calls_of_their_answers(tmp_path: Path) -> None:
     assert own.rows.counts["left out: prompt_is_none_of_the_pair"] == 1, "an answer that follows another conversation"
 
 
+def test_pairs_keep_a_history_that_stands_beside_them(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    row = {"prompt": "서울 날씨는?", "chosen": "맑습니다.", "rejected": "몰라.", "history": [["안녕?", "안녕하세요."]]}
+    path.write_text(json.dumps(row) + "\n" + json.dumps({**row, "history": []}) + "\n", encoding="utf-8")
+    assert [pair.history for pair in read_own_pairs(path)] == [(("안녕?", "안녕하세요."),), ()]
+
+
 def nested(levels: int) -> Any:
     value: Any = {}
     for _ in range(levels):

@@ -19,7 +19,8 @@ from kollm.core.hashing import content_id
 from kollm.core.preferences import PairProvenance, Preference
 from kollm.core.progress import say
 from kollm.core.text import language_of, normalise
-from kollm.dataset.folder import PREFERENCES, DatasetWriter, Part
+from kollm.dataset.folder import PREFERENCES, DatasetWriter, Part, read_manifest
+from kollm.dataset.given import is_own
 from kollm.dataset.leak_check import load_references
 from kollm.dataset.manifest import reference_name
 from kollm.dataset.pairs.card import render_pairs_card
@@ -29,9 +30,10 @@ from kollm.dataset.pairs.judged import Judged, read_judged
 from kollm.dataset.pairs.length import balanced, length_bias
 from kollm.dataset.pairs.settings import PairSettings, PairsReport
 from kollm.dataset.pairs.translation import PairTranslation, translate_pairs
-from kollm.dataset.preferences import preference_table
+from kollm.dataset.preferences import has_preferences, preference_table, read_preferences
+from kollm.services.repository import locate
 from kollm.sources import is_local
-from kollm.sources.own.pairs import OwnPairs, read_own_pairs
+from kollm.sources.own.pairs import read_own_pairs
 
 _BATCH = 1_000
 BALANCE = "length_balance"
@@ -69,7 +71,7 @@ def make_pairs(
     """Make a dataset folder of preferences.
 
     Args:
-        inputs: runs, files of answers and of verdicts, pairwise verdicts or labels; or pairs of a user's own.
+        inputs: runs, files of answers and of verdicts, pairwise verdicts or labels; or pairs: of a user's own, or datasets of them.
         output: the folder; an earlier dataset of kollm's there is replaced once the new one is whole.
         settings: see PairSettings.
         translation: by which pairs in English become Korean; None to leave them as they are.
@@ -194,10 +196,16 @@ def _own(given: Given, settings: PairSettings) -> Made:
     made = Made([], [])
     taken: set[str] = set()
     for name in given.own:
+        if (folder := _made_before(name)) is not None:
+            found = _of_dataset(folder, settings)
+            say(f"{name}: {len(found):,} pairs of a dataset that kollm made")
+            made.pairs += [pair for pair in _renamed(found, taken, True) if _is_within(pair, settings, made.left_out)]
+            made.sources += [source for source in read_manifest(folder)["sources"] if source not in made.sources]
+            continue
         own = read_own_pairs(name, settings.own, settings.limit)
-        found = [pair for pair in _renamed(own, taken, len(given.own) > 1) if _is_within(pair, settings, made.left_out)]
+        kept = [pair for pair in _renamed(own, taken, len(given.own) > 1) if _is_within(pair, settings, made.left_out)]
         say(own.rows.summary())
-        made.pairs += found
+        made.pairs += kept
         counts = own.rows.counts
         made.left_out.update(
             {key.removeprefix("left out: "): n for key, n in counts.items() if key.startswith("left out")}
@@ -209,9 +217,23 @@ def _own(given: Given, settings: PairSettings) -> Made:
     return made
 
 
-def _renamed(own: OwnPairs, taken: set[str], several: bool) -> Iterator[Preference]:
-    """The pairs of one file of several, their ids told apart."""
-    for pair in own:
+def _made_before(name: str) -> Path | None:
+    """The folder, where an input is a dataset of pairs that kollm made; None for rows of a user's own."""
+    if is_own(name):
+        return None
+    folder = locate(name, "dataset").folder
+    return folder if has_preferences(folder) else None
+
+
+def _of_dataset(folder: Path, settings: PairSettings) -> list[Preference]:
+    """The pairs of a dataset as they are, with a licence where they have none and one is named."""
+    pairs = islice(read_preferences(folder, settings.own.split or "train"), settings.limit)
+    return [replace(pair, licence=pair.licence or settings.own.licence) for pair in pairs]
+
+
+def _renamed(pairs: Iterable[Preference], taken: set[str], several: bool) -> Iterator[Preference]:
+    """The pairs of one input of several, their ids told apart."""
+    for pair in pairs:
         name, number = pair.id, 1
         while several and name in taken:
             number += 1

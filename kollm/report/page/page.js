@@ -92,6 +92,7 @@ translate();
     const asked = make(
       "div", "asked", make("h3", "", make("code", "", index.task[place])),
       field(labels.system, text.system_message, "system-message"),
+      field(labels.tools, text.tools, "tools"),
       ...text.history.flatMap(([user, assistant]) => [
         field(labels.user, user, "turn"), field(labels.assistant, assistant, "turn"),
       ]),
@@ -108,7 +109,7 @@ translate();
     chosen === "" || (chosen === "-1" ? masks[place] === 0 : (masks[place] >> Number(chosen)) & 1);
 
   const matches = (text, task, query) =>
-    [task, text.instruction, text.input, text.response, text.reference, text.system_message, ...text.history.flat(), ...text.verdicts.map((verdict) => verdict.raw)].some((part) =>
+    [task, text.instruction, text.input, text.response, text.reference, text.system_message, text.tools, ...text.history.flat(), ...text.verdicts.map((verdict) => verdict.raw)].some((part) =>
       part.toLowerCase().includes(query),
     );
 

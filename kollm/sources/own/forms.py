@@ -266,6 +266,8 @@ def _pairs(columns: Sequence[str]) -> Form | None:
         fields["instruction"] = question
         context = next((name for name in CONTEXTS if name in columns and name != question), None)
         fields |= {} if context is None else {"input": context}
+        history = next((name for name in HISTORIES if name in columns), None)
+        fields |= {} if history is None else {"history": history}
     elif turns is not None:
         fields["messages"] = turns
     return Form("pairs", _with_extras(fields, columns), "preference pairs (the chosen answers)")

@@ -83,7 +83,12 @@ def _pair(row: Mapping[str, Any], form: Form, system: str, turns: list[Any] | No
     text = _text(chosen) if answer is None else answer_text(answer[-1])
     if before is not None:
         return _conversation([*before, {"role": "assistant", "content": text}], system, asked)
-    return {"instruction": _text(question), "input": _text_of(row, form, "input"), "output": text or ""}
+    return {
+        "instruction": _text(question),
+        "input": _text_of(row, form, "input"),
+        "output": text or "",
+        "history": _history(_value(row, form, "history")),
+    }
 
 
 def _instance(row: Mapping[str, Any], form: Form) -> dict[str, Any]:
