@@ -140,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, action="append", help="rows of one run; several for several runs")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--bought", action="store_true", help="rebuild from purchases in place of the stand-in")
+    parser.add_argument("--repeat", type=int, default=1, help="builds of the same rows; machines drift")
     parser.add_argument("--langid", type=int, default=20_000, help="rows of the langid sample; 0 for none")
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()), help="where rows are put, and removed"
@@ -153,13 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_rows(options.source, count, path)
             with Ledger.open(Path(name) / "ledger.sqlite3") as ledger:
                 engine = buy(path, folder, ledger) if options.bought else PseudoKorean()
-                found = measure(path, folder, options.processes, translator=engine, ledger=ledger)
-            print(
-                f"| {found['rows']:,} | {found['kept']:,} | {found['exact']:,} | {found['near']:,} "
-                f"| {found['seconds']:.1f} | {found['rows'] / found['seconds']:,.0f} | {found['processor']:.1f} "
-                f"| {found['memory']:.2f} |",
-                flush=True,
-            )
+                for _ in range(options.repeat):
+                    found = measure(path, folder, options.processes, translator=engine, ledger=ledger)
+                    print(
+                        f"| {found['rows']:,} | {found['kept']:,} | {found['exact']:,} | {found['near']:,} "
+                        f"| {found['seconds']:.1f} | {found['rows'] / found['seconds']:,.0f} | {found['processor']:.1f} "
+                        f"| {found['memory']:.2f} |",
+                        flush=True,
+                    )
             if options.langid and count == (options.rows or [100_000])[0]:
                 ours, paper = langid_ratio(folder, options.langid)
                 print(

@@ -43,7 +43,7 @@ _SELF_SIGNS = re.compile(
     "ai|artificial|machine|language|chat|virtual|computer|knowledge|training|update|programming|personal|feelings|ability"
     "|언어|대화|챗|인공|지식|학습"
 )
-_DECLINE_SIGNS = re.compile("sorry|afraid|apolog|unfortunately|^i |없|어렵|불가능|못")
+_DECLINE_SIGNS = re.compile("sorry|afraid|apolog|unfortunately|i can|i am|i will|i won|죄송|미안|유감|없")
 """One of these is in every text, in lower case, that _SELF or _DECLINE finds: most are told by this alone, at a tenth of the cost."""
 _HEAD = 250
 """Characters of an answer in which it would decline."""

@@ -1,0 +1,54 @@
+"""Cheap looks before costly patterns: none hides what its pattern finds."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kollm.quality import leftovers, refusals
+from kollm.translate.routing import Rule, _any_of, load_rules
+from kollm.translate.structure import STRUCTURES, possible_structures
+
+PAIRS = [
+    (refusals._SELF, refusals._SELF_SIGNS),
+    (refusals._DECLINE, refusals._DECLINE_SIGNS),
+    (leftovers._REFUSED, leftovers._REFUSED_SIGNS),
+]
+
+
+@pytest.mark.parametrize(("pattern", "signs"), PAIRS, ids=["speaks", "declines", "refused"])
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_text_that_the_pattern_finds_has_a_sign(
+    pattern: re.Pattern[str], signs: re.Pattern[str], data: st.DataObject
+) -> None:
+    alphabet = st.characters(codec="utf-8", exclude_characters="ıſK")  # which only look like i, s and k
+    text = data.draw(st.from_regex(pattern, alphabet=alphabet))
+    assert signs.search(text.casefold())
+
+
+@given(
+    st.lists(st.sampled_from([needle for kind in STRUCTURES for needle in kind.needles] + ["a", ".", " ", "가", "\n"]))
+)
+def test_the_kinds_of_a_text_are_those_whose_needles_it_holds(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    held = [kind for kind in STRUCTURES if any(needle in text for needle in kind.needles)]
+    assert possible_structures(text) == held
+    assert [kind.name for kind in possible_structures(text, {"URL"})] == ["URL"] * ("URL" in [k.name for k in held])
+
+
+@pytest.mark.parametrize("rule", load_rules(), ids=lambda rule: rule.name)
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_one_look_for_all_rules_misses_none(rule: Rule, data: st.DataObject) -> None:
+    joined = _any_of([item.instruction for item in load_rules()])
+    assert joined is not None
+    assert joined.search(data.draw(st.from_regex(rule.instruction)))
+
+
+def test_rules_that_cannot_be_joined_are_looked_for_one_by_one() -> None:
+    for patterns in ([], ["(?i)a", "(?i)b"], ["(a)", "b"], ["(?i)a", "b"]):
+        assert _any_of([re.compile(pattern) for pattern in patterns]) is None
