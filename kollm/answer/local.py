@@ -226,8 +226,9 @@ def generate_answers(
         **({} if system.engine_name == "transformers" else {"engine": system.engine_name}),
     }
     kept = _finished(output, system, params, {record.id: record for record in records})
-    if count := sum(NOT_SHOWN in system.encoder.notes(record) for record in records if record.tools):
-        say(f"{count:,} tasks are asked without their tool definitions, since the prompt has no place for them")
+    hidden = [record for record in records if record.tools and NOT_SHOWN in system.encoder.notes(record)]
+    if hidden and state.is_main_process:
+        say(f"{len(hidden):,} tasks are asked without their tool definitions, since the prompt has no place for them")
     once = _encode(records, system, params["max_new_tokens"], shots)
     prompts = [prompt._replace(sample=sample) for prompt in once for sample in range(how.samples)]
     batches = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]

@@ -55,7 +55,7 @@ def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
                 shown = {key: row[key] for key in names if key in row}
                 yield (
                     f"record in {part.name}/{file.parent.name}" + (f", rejected: {reason}" if reason else ""),
-                    _pretty(shown),
+                    _pretty(_with_tools(shown)),
                 )
                 yield "provenance", _pretty(row["provenance"])
                 if reason is None and template is not None:
@@ -65,17 +65,24 @@ def _stages(example: str, folder: Path) -> Iterator[tuple[str, str]]:
         if (folder / name).is_file():
             for row in read_jsonl(folder / name):
                 if row.get("id") == example:
-                    yield f"{title} {row.get('system')}", _pretty(row)
+                    yield f"{title} {row.get('system')}", _pretty(_with_tools(row))
 
 
 def _dataset_folders(folder: Path, run: dict[str, Any]) -> Iterator[Path]:
     for stage in ("dataset", "evaluation"):
         result = run.get("stages", {}).get(stage, {}).get("result") or {}
-        path = Path(result.get("location", folder / stage))
-        if not path.is_absolute():
-            path = folder / path
+        path = folder / result.get("location", stage)
         if path.is_dir():
             yield path
+
+
+def _with_tools(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its tools as a list that can be read, where they are one."""
+    from kollm.recipe.tools import definitions
+
+    tools = row.get("tools")
+    found = definitions(tools) if isinstance(tools, str) else []
+    return {**row, "tools": found} if found else row
 
 
 def _pretty(value: Any) -> str:

@@ -119,8 +119,9 @@ def test_a_task_that_asks_anything_else_is_answered_anew(
 
 
 def test_processes_share_out_the_same_batches_when_one_is_slow(
-    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    given = [dataclasses.replace(task, tools='[{"type": "function", "function": {"name": "f"}}]') for task in tasks(8)]
     own, met, fast_waits = threading.local(), threading.Barrier(2), threading.Event()
 
     class State:
@@ -144,9 +145,9 @@ def test_processes_share_out_the_same_batches_when_one_is_slow(
 
     def process(index: int) -> None:
         own.index = index
-        answers(tasks(8), system, tmp_path / "two.jsonl", batch_size=2)
+        answers(given, system, tmp_path / "two.jsonl", batch_size=2)
 
-    alone = answers(tasks(8), system, tmp_path / "one.jsonl", batch_size=2)
+    alone = answers(given, system, tmp_path / "one.jsonl", batch_size=2)
     finished = generate._finished
     monkeypatch.setattr(generate, "PartialState", State)
     monkeypatch.setattr(generate, "_finished", slow_to_read)
@@ -154,6 +155,7 @@ def test_processes_share_out_the_same_batches_when_one_is_slow(
         for done in [pool.submit(process, index) for index in range(2)]:
             done.result()
     assert {g.id: g.response for g in read_generations(tmp_path / "two.jsonl")} == alone
+    assert capsys.readouterr().err.count("8 tasks are asked without their tool definitions") == 2, "once a run"
 
 
 def test_another_system_is_added_to_the_file(system: System, tmp_path: Path) -> None:

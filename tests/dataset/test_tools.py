@@ -137,6 +137,21 @@ def test_answers_have_them_and_hashes_of_answers_without_are_as_they_were() -> N
     assert Generation.from_row(older) == plain
 
 
+def test_show_finds_a_row_from_any_folder_and_writes_its_tools_out(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    Path(given_dataset(rows, tmp_path)).rename(tmp_path / "work" / "dataset")
+    values: dict[str, Any] = {"id": "own-0", "instruction": "q", "input": "", "response": "a", "model": "m", "adapter": ""}  # fmt: skip
+    answer = Generation(**values, params={}, finish_reason="stop", system="s", tools=TEXT)
+    (tmp_path / "work" / "generations.jsonl").write_text(json.dumps(answer.to_row()) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("work", str(tmp_path / "work")):
+        shown = CliRunner().invoke(cli, ["show", "own-0", "-o", folder], catch_exceptions=False).output
+        assert "== record in dataset/own" in shown and "== answer of s" in shown
+        assert shown.count('        "name": "get_weather",') == 2
+
+
 def test_preview_shows_them_in_the_bases_template_and_counts_what_a_prompt_cannot_show(
     rows: Path, tmp_path: Path
 ) -> None:
