@@ -13,7 +13,8 @@ from kollm.core.files import read_text, require_file
 from kollm.core.licences import common_licence
 from kollm.core.reading import parse_yaml
 from kollm.core.results import read_report_file, read_run_file
-from kollm.dataset.folder import CARD, dataset_fingerprint
+from kollm.dataset.folder import CARD, MANIFEST, dataset_fingerprint
+from kollm.dataset.given import FOLDER
 from kollm.services.adapter_base import base_folder
 from kollm.services.repository import Reference, pull
 
@@ -69,10 +70,10 @@ def find_dataset(folder: Path, training: Mapping[str, Any], named: str | None) -
 
     Raises:
         StateError: the dataset named is another one.
-        InputError: none was named and none lies beside the folder.
+        InputError: none was named, and none lies beside the folder: `dataset`, or one of those made of rows of one's own.
     """
     reference = None
-    location = named or _location(folder, "dataset") or str(folder.resolve().parent / "dataset")
+    location = named or _location(folder, "dataset") or str(_beside(folder, training))
     files = Path(location)
     if not files.is_dir():
         if files.is_absolute():
@@ -86,6 +87,14 @@ def find_dataset(folder: Path, training: Mapping[str, Any], named: str | None) -
             f"'{folder}' was trained on another dataset than '{location}' - name the right one with --dataset."
         )
     return reference, files
+
+
+def _beside(folder: Path, training: Mapping[str, Any]) -> Path:
+    """The dataset folder beside a trained one: `kollm run` makes one, `kollm train --dataset FILE` one for each file."""
+    parent = folder.resolve().parent
+    made = sorted((parent / FOLDER).glob(f"*/{MANIFEST}")) if not (parent / "dataset").is_dir() else []
+    found = (path.parent for path in made if dataset_fingerprint(path.parent) == training["dataset"])
+    return next(found, parent / "dataset")
 
 
 def find_evaluation(folder: Path, named: str | None) -> Reference | None:
