@@ -52,7 +52,9 @@ def test_a_shifted_memory_stops_the_build(tmp_path: Path) -> None:
 
 def test_a_memory_of_another_form_stops_the_build(tmp_path: Path) -> None:
     for memory in ([{"질문": "왜?", "답변": "그래서요."}], []):
-        with pytest.raises(InputError, match="the memory holds no row that can be read as .* form of the English rows"):
+        with pytest.raises(
+            InputError, match=r"the memory holds no row that can be read as .* form of the English rows"
+        ):
             build(tmp_path, [english(0)], memory)
         assert not (tmp_path / "out").exists()
 
