@@ -4,6 +4,7 @@ checked against them where a Hub name is given for something that was local."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,13 @@ def find_dataset(folder: Path, training: Mapping[str, Any], named: str | None) -
 
 def _beside(folder: Path, training: Mapping[str, Any]) -> Path:
     """The dataset folder beside a trained one: `kollm run` makes one, `kollm train --dataset FILE` one for each file."""
-    parent = folder.resolve().parent
-    made = sorted((parent / FOLDER).glob(f"*/{MANIFEST}")) if not (parent / "dataset").is_dir() else []
-    found = (path.parent for path in made if dataset_fingerprint(path.parent) == training["dataset"])
-    return next(found, parent / "dataset")
+    usual = folder.resolve().parent / "dataset"
+    if not usual.is_dir():
+        for manifest in sorted((usual.parent / FOLDER).glob(f"*/{MANIFEST}")):
+            with suppress(InputError):  # a broken folder of other rows is no reason not to find these
+                if dataset_fingerprint(manifest.parent) == training["dataset"]:
+                    return manifest.parent
+    return usual
 
 
 def find_evaluation(folder: Path, named: str | None) -> Reference | None:
