@@ -109,7 +109,11 @@ def answer_by_api(
     }
     _refuse_another_way(output, name, client.model, params)
     replies = run_async(_ask(client, requests))
-    failed = [record.id for (record, _), reply in zip(asked, replies, strict=True) if reply.status == "api_error"]
+    failed = [
+        f"{record.id}: {reply.error}"
+        for (record, _), reply in zip(asked, replies, strict=True)
+        if reply.status == "api_error"
+    ]
     if failed:
         raise ServiceError(
             f"{len(failed)} of {len(asked)} {'tasks' if samples == 1 else 'requests'} got no answer from {client.base_url} (first: {failed[0]}) - run the "

@@ -44,7 +44,7 @@ def doctor(offline: bool) -> None:
     marks = {True: "ok   ", False: "--   ", None: "     "}
     for line in _lines(offline):
         click.echo(f"{marks[line.good]}{line.topic:<14} {line.text}")
-    click.echo("\nThe demo needs the extra 'train' and 'judge' only: no key, no GPU, no network.")
+    click.echo("\nThe demo needs the extras 'train' and 'judge' only: no key, no GPU, no network.")
 
 
 def _lines(offline: bool) -> Iterator[Line]:

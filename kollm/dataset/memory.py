@@ -39,19 +39,21 @@ _SHIFTS = (1, -1, 2, -2)
 _NUMBER = re.compile(r"\d{2,}|\d")
 
 
-def write_memory(rows: Iterable[Record], path: Path, by_place: bool) -> None:
-    """Write the rows of a memory.
+def write_memory(rows: Iterable[Record], path: Path, by_place: bool) -> int:
+    """Write the rows of a memory, and count them.
 
     Args:
         rows: the rows; of several with one key the last counts.
         path: the file.
         by_place: whether they are found by their place in the source rather than by their id.
     """
-    iterator = iter(rows)
+    iterator, count = iter(rows), 0
     with whole_arrow(path, _KEYED, compression=None) as file:
         while batch := list(islice(iterator, _BATCH)):
             keys = [place_of(record) if by_place else record.id for record in batch]
             file.write_table(to_table(batch).append_column("key", pa.array(_hashes(keys))))
+            count += len(batch)
+    return count
 
 
 def read_memory(path: Path, records: Sequence[Record], by_place: bool) -> MemoryTranslator:

@@ -173,7 +173,11 @@ def build_dataset(
             say(item.own.summary())
     kept = {part.config: count for part, count in sorted(rows.items()) if part.config != REJECTED}
     if not kept:
-        say(f"Warning: all {sum(tally.dropped.values())} rows were rejected; see the config '{REJECTED}'.")
+        reason, count = tally.dropped.most_common(1)[0]
+        rows_in_all = f"all {sum(tally.dropped.values()):,} rows were rejected, {count:,} of them for '{reason}'"
+        say(
+            f"Warning: {rows_in_all}; the config '{REJECTED}' holds each with its reason - check the file and its form."
+        )
     return BuildReport(
         folder,
         kept,
@@ -223,7 +227,11 @@ def prepare_build(
         for number, item in enumerate(inputs.items):
             if engines is not None and engines.translation(item) == "memory":
                 rows = engines.memory_rows(item, settings.turns)
-                write_memory(rows, build.path("memory", number), engines.by_place(item))
+                if not write_memory(rows, build.path("memory", number), engines.by_place(item)):
+                    raise InputError(
+                        f"{item.name}: the memory holds no row that can be read as {item.source.title} - give it the form of "
+                        "the English rows, with their ids or in their order."
+                    )
         save_shards(shards, work / "shards.json")
     return replace(build, shards=len(shards), buckets=find_buckets(shards))
 

@@ -4,6 +4,7 @@ checked against them where a Hub name is given for something that was local."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from kollm.core.files import read_text, require_file
 from kollm.core.licences import common_licence
 from kollm.core.reading import parse_yaml
 from kollm.core.results import read_report_file, read_run_file
-from kollm.dataset.folder import CARD, dataset_fingerprint
+from kollm.dataset.folder import CARD, MANIFEST, dataset_fingerprint
+from kollm.dataset.given import FOLDER
 from kollm.services.adapter_base import base_folder
 from kollm.services.repository import Reference, pull
 
@@ -69,10 +71,10 @@ def find_dataset(folder: Path, training: Mapping[str, Any], named: str | None) -
 
     Raises:
         StateError: the dataset named is another one.
-        InputError: none was named and none lies beside the folder.
+        InputError: none was named, and none lies beside the folder: `dataset`, or one of those made of rows of one's own.
     """
     reference = None
-    location = named or _location(folder, "dataset") or str(folder.resolve().parent / "dataset")
+    location = named or _location(folder, "dataset") or str(_beside(folder, training))
     files = Path(location)
     if not files.is_dir():
         if files.is_absolute():
@@ -86,6 +88,17 @@ def find_dataset(folder: Path, training: Mapping[str, Any], named: str | None) -
             f"'{folder}' was trained on another dataset than '{location}' - name the right one with --dataset."
         )
     return reference, files
+
+
+def _beside(folder: Path, training: Mapping[str, Any]) -> Path:
+    """The dataset folder beside a trained one: `kollm run` makes one, `kollm train --dataset FILE` one for each file."""
+    usual = folder.resolve().parent / "dataset"
+    if not usual.is_dir():
+        for manifest in sorted((usual.parent / FOLDER).glob(f"*/{MANIFEST}")):
+            with suppress(InputError):  # a broken folder of other rows is no reason not to find these
+                if dataset_fingerprint(manifest.parent) == training["dataset"]:
+                    return manifest.parent
+    return usual
 
 
 def find_evaluation(folder: Path, named: str | None) -> Reference | None:

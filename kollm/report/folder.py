@@ -129,13 +129,15 @@ def read_judged(path: Path, rubrics: Iterable[str | Path] = ()) -> WorkFolder:
     """A work folder, or a file of verdicts alone; one named verdicts.jsonl is read with the answers that lie beside it.
 
     Raises:
-        InputError: as `read_work_folder` and `read_verdicts` raise it.
+        InputError: as `read_work_folder` and `read_verdicts` raise it; a file without a verdict.
     """
     if path.suffix != ".jsonl" or path.is_dir():
         return read_work_folder(path, rubrics)
     if path.name == "verdicts.jsonl" and path.is_file() and (path.parent / "generations.jsonl").is_file():
         return read_work_folder(path.parent, rubrics)
     found = current(read_verdicts(path, rubrics))
+    if not found.verdicts:
+        raise InputError(f"'{path}' holds no verdicts - name a file that `kollm judge` wrote, or a work folder.")
     return WorkFolder(path, verdicts=found.verdicts, outdated=found.outdated)
 
 

@@ -116,7 +116,7 @@ def _benchmark(cell: Mapping[str, Any] | None) -> str:
 
 def _caption(judging: Mapping[str, Any]) -> str:
     judge = judging["model"] or "-"
-    warning = " " + LOW_MASS.en + "." if low_mass(judging) else ""
+    warning = " " + LOW_MASS.en if low_mass(judging) else ""
     return (
         f"Rubric {table_cell(judging['rubric'])} ({judging['rubric_sha256'][:19]}), mode {table_cell(judging['mode'])}, judge "
         f"{table_cell(judge)};{warning} mean [95 % interval]; n: scored of answered. Published rows were judged by others and have no interval."

@@ -41,7 +41,7 @@ def render_page(summary: Mapping[str, Any], samples: Samples) -> str:
         tiles=_tiles(summary),
         length_rho=_length_rho(summary),
         figures=[_figures(judging) for judging in (*summary["judgings"], *summary["panels"])],
-        curves=[figures.curve(run["training"]) for run in summary["runs"]],
+        runs=[(run, figures.curve(run["training"])) for run in summary["runs"] if _tells(run)],
         labels=json_for_script(_labels(summary)),
         style=Markup(style),
         script=Markup(script),
@@ -88,11 +88,14 @@ def _sections(summary: Mapping[str, Any]) -> list[tuple[str, words.Words]]:
         found.append(("benchmarks", words.Words("공개 벤치마크", "Public benchmarks")))
     if summary["answers"]:
         found.append(("answers", words.Words("답변의 상태", "Answers")))
-    return [
-        *found,
-        ("run", words.Words("실행", "Run")),
-        ("samples", words.Words("답변과 판정", "Samples")),
-    ]
+    if any(map(_tells, summary["runs"])):
+        found.append(("run", words.Words("실행", "Run")))
+    return [*found, ("samples", words.Words("답변과 판정", "Samples"))]
+
+
+def _tells(run: Mapping[str, Any]) -> bool:
+    """Whether a folder says how its answers came about; one of answers and verdicts alone does not."""
+    return any(run[part] for part in ("training", "dataset", "stages", "settings", "outdated_verdicts"))
 
 
 def _tiles(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

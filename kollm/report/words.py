@@ -85,8 +85,8 @@ TOY = Words(
 UNSETTLED = Words("미채점이 뒤집을 수 있음", "unsettled by the unscored")
 MASS = Words("점수가 받은 확률", "probability of scores")
 LOW_MASS = Words(
-    "판정자가 척도의 점수에 준 확률이 절반보다 적은 축이 있습니다. 그 점수에는 뜻이 적습니다",
-    "On some axes the judge gave less than half of its probability to scores of the scale: those scores mean little",
+    "판정자가 척도의 점수에 준 확률이 절반보다 적은 축이 있습니다. 그 점수에는 뜻이 적습니다.",
+    "On some axes the judge gave less than half of its probability to scores of the scale: those scores mean little.",
 )
 EQUAL_LENGTH = Words("같은 길이에서", "at equal length")
 EQUAL_LENGTH_NOTE = Words(

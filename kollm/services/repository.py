@@ -195,6 +195,11 @@ def hub_errors(kind: RepoType, reference: Reference) -> Iterator[None]:
         raise ServiceError(f"The {what} needs the Hub, and HF_HUB_OFFLINE is set - unset it.") from error
     except HfHubHTTPError as error:
         raise ServiceError(_explain(error, what)) from error
+    except httpx2.ConnectError as error:
+        raise ServiceError(
+            f"The Hub cannot be reached for the {what} ({error or type(error).__name__}) - check the network, or name files of "
+            "this machine."
+        ) from error
     except httpx2.HTTPError as error:
         raise ServiceError(
             f"The connection to the Hub broke at the {what} ({error or type(error).__name__}) - run the same command again."

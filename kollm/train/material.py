@@ -46,12 +46,18 @@ def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int)
     split, parts = split_parts(training_parts(dataset), recipe.data.holdout, recipe.data.holdout_seed)
     calls = recipe.learn_tool_calls
     rows = tokenise_parts(parts, split.train, encoder, max_length=max_length, loss=recipe.loss, tool_calls=calls)
+    if not rows.examples and rows.counts["calls_alone"]:
+        raise InputError(
+            f"Nothing of the {len(split.train)} rows of '{dataset}' is learned: {rows.counts['calls_alone']:,} have calls of tools as their "
+            "only answers - add learn_tool_calls: true to the recipe."
+        )
     if not rows.examples:
         raise InputError(
             f"None of the {len(split.train)} rows of '{dataset}' has room for an answer in {max_length} tokens - "
             "raise trainer.max_length."
         )
     heldout = tokenise(split.heldout, encoder, max_length=max_length, tool_calls=calls)
+    cut, dropped = rows.counts["completion_cut"], rows.counts["dropped"]
     asked = {example.id for example in heldout.examples[: recipe.generation.during_training]}
     return Material(
         rows.examples,
@@ -59,6 +65,11 @@ def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int)
         [
             *moved_lines(rows.counts),
             f"{len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss",
+            *(
+                [f"{cut:,} rows have an answer that was cut, {dropped:,} were left out for want of room"]
+                if cut or dropped
+                else []
+            ),
             *part_lines(rows),
         ],
         {

@@ -67,6 +67,17 @@ def test_answered_tasks_are_never_asked_again(ledger: Ledger, tmp_path: Path) ->
         assert len(server.bodies) == 4
 
 
+def test_the_first_task_without_an_answer_says_why(ledger: Ledger, tmp_path: Path) -> None:
+    said = "auto tool choice requires --enable-auto-tool-choice"
+    with (
+        LoopbackChat(lambda body: Raw(400, {"error": {"message": said}}) if "1" in last(body) else "답") as server,
+        pytest.raises(
+            ServiceError, match=f"1 of 3 tasks got no answer from .* \\(first: t-1: Error code: 400 - {said}\\)"
+        ),
+    ):
+        ask(server, ledger, tmp_path / "g.jsonl")
+
+
 def test_shots_are_earlier_turns(ledger: Ledger, tmp_path: Path) -> None:
     with LoopbackChat(lambda body: str(len(body["messages"]))) as server:
         ask(server, ledger, tmp_path / "g.jsonl", asking=ServedAsking(shots=[Record("s", "dolly", "예?", "", "네.")]))

@@ -87,7 +87,7 @@ def test_all_rows_rejected_is_a_dataset_with_a_warning(tmp_path: Path, capsys: p
     path = _write_jsonl(tmp_path / "rows.jsonl", [{"instruction": "", "input": "", "output": "x"}])
     report = build_dataset([SourceInput("gpt4_llm", path)], translator="none", output=tmp_path / "data")
     assert report.dropped == {"empty_instruction": 1}
-    assert "Warning: all 1 rows were rejected" in capsys.readouterr().err
+    assert "Warning: all 1 rows were rejected, 1 of them for '" in capsys.readouterr().err
     assert load_dataset(str(report.folder), "rejected", cache_dir=str(tmp_path / "cache"))["train"][0]["reason"] == (
         "empty_instruction"
     )

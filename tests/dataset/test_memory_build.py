@@ -50,6 +50,15 @@ def test_a_shifted_memory_stops_the_build(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_memory_of_another_form_stops_the_build(tmp_path: Path) -> None:
+    for memory in ([{"질문": "왜?", "답변": "그래서요."}], []):
+        with pytest.raises(
+            InputError, match=r"the memory holds no row that can be read as .* form of the English rows"
+        ):
+            build(tmp_path, [english(0)], memory)
+        assert not (tmp_path / "out").exists()
+
+
 def test_ids_decide_where_both_sides_have_them(tmp_path: Path) -> None:
     rows = [{"id": f"r{n}", **english(n)} for n in range(COUNT)]
     memory = [{"id": f"r{n}", **korean(n)} for n in reversed(range(1, COUNT))]

@@ -15,6 +15,7 @@ from huggingface_hub import HfApi
 from kollm.core.errors import InputError, KollmError, StateError
 from kollm.core.files import write_json
 from kollm.hub import push
+from kollm.hub.lineage import find_dataset
 from kollm.hub.preparation import Names
 from kollm.recipe.prompt import PromptTemplate
 from kollm.services.repository import pull
@@ -274,6 +275,16 @@ def test_a_bad_folder_is_one_sentence_and_nothing_is_pushed(name: str, hub: Loop
         push("adapter", spoilable / "adapter", REPO, names=UNJUDGED)
     assert "\n" not in str(caught.value)
     assert not hub.repositories
+
+
+def test_a_dataset_made_of_ones_own_rows_is_found_beside_the_adapter(hub: LoopbackHub, spoilable: Path) -> None:
+    """`kollm train --dataset FILE -o OUT` puts it there; others beside it are told apart by their content."""
+    own = spoilable / "kollm-datasets"
+    (own / "a-other").mkdir(parents=True)
+    (own / "a-other" / "manifest.json").write_text("{}")
+    (spoilable / "dataset").rename(own / "own-0123456789ab")
+    training = json.loads((spoilable / "adapter" / "training.json").read_text())
+    assert find_dataset(spoilable / "adapter", training, None) == (None, own / "own-0123456789ab")
 
 
 def test_scores_are_asked_for(hub: LoopbackHub, work: Path) -> None:

@@ -1,5 +1,6 @@
 """The page in a real browser, at desktop and phone width: what a reader sees, and that nothing in an answer runs."""
 
+import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -169,3 +170,18 @@ def test_keyboard_reaches_tables_and_filters(tab: Tab, page: Path) -> None:
     )
     headings = tab.run("[...document.querySelectorAll('h1, h2, h3, h4')].map(e => Number(e.tagName[1]))")
     assert headings[0] == 1 and all(after - before <= 1 for before, after in pairwise(headings))
+
+
+def test_a_local_judges_table_shows_its_last_axis_without_scrolling(tab: Tab, tmp_path: Path) -> None:
+    """What probability the scores received stands under each mean, and may not push the overall quality out of sight."""
+    folder = make_work_folder(tmp_path / "run", tasks=3, mode="local")
+    path = folder / "verdicts.jsonl"
+    verdicts = [json.loads(line) for line in path.read_text().splitlines()]
+    for verdict in verdicts:
+        verdict["usage"]["mass"] = dict.fromkeys(verdict["scores"], 0.00084)
+    path.write_text("".join(json.dumps(verdict) + "\n" for verdict in verdicts))
+    page = write_report([folder], tmp_path / "report.html")
+    for width in WIDTHS:
+        tab.open(page, width)
+        assert tab.run("document.querySelectorAll('.scores .mass.low').length") == 12
+        assert tab.run("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.scores').parentElement)")

@@ -64,6 +64,15 @@ def test_one_file_of_a_work_folder_is_enough(tmp_path: Path, left: str) -> None:
     assert write_report([folder]).with_suffix(".md").read_text()
 
 
+def test_answers_and_verdicts_alone_make_no_empty_section(tmp_path: Path) -> None:
+    folder = make_work_folder(tmp_path / "run", tasks=3)
+    assert 'href="#run"' in write_report([folder]).read_text()
+    for part in ("run.json", "adapter/metrics.json", "adapter/training.json", "dataset/manifest.json"):
+        (folder / part).unlink()
+    page = write_report([folder]).read_text()
+    assert 'href="#run"' not in page and 'id="run"' not in page and 'href="#samples"' in page
+
+
 def test_names_with_markup_are_escaped_everywhere(tmp_path: Path) -> None:
     name = "<img src=x onerror=alert(1)>|`x`"
     page = write_report([make_work_folder(tmp_path / "run", tasks=3, systems={name: 0.5, "base": 0.4})])
@@ -123,6 +132,9 @@ def test_bad_input_gets_one_sentence(tmp_path: Path) -> None:
         write_report([tmp_path / "missing"])
     with pytest.raises(InputError, match="holds nothing to report"):
         write_report([tmp_path])
+    (tmp_path / "none.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"none\.jsonl' holds no verdicts"):
+        write_report([tmp_path / "none.jsonl"])
     (tmp_path / "verdicts.jsonl").write_text('{"id": 1\n')
     with pytest.raises(InputError, match=r"verdicts\.jsonl, line 1"):
         write_report([tmp_path])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx2
 import pytest
 from huggingface_hub import HfApi, constants
 
 from kollm.core.errors import InputError, KollmError, ServiceError
 from kollm.dataset.folder import dataset_fingerprint, read_records
 from kollm.hub import push
-from kollm.services.repository import Reference, locate, parse_reference, pull
+from kollm.services.repository import Reference, hub_errors, locate, parse_reference, pull
 from tests.hub.conftest import STRANGER
 from tests.hub.folders import make_dataset
 from tests.servers.hub import LoopbackHub
@@ -106,3 +107,15 @@ def test_references() -> None:
     assert parse_reference("a/b") == Reference("a/b")
     assert parse_reference("a/b@v1.2") == Reference("a/b", "v1.2")
     assert str(Reference("a/b", "v1")) == "a/b@v1"
+
+
+def test_no_network_is_told_from_a_connection_that_broke() -> None:
+    for error, said in (
+        (
+            httpx2.ConnectError("Name or service not known"),
+            "cannot be reached for the dataset 'a/b' .* check the network",
+        ),
+        (httpx2.ReadError("reset by peer"), "connection to the Hub broke at the dataset 'a/b' .* run the same command"),
+    ):
+        with pytest.raises(ServiceError, match=said), hub_errors("dataset", Reference("a/b")):
+            raise error

@@ -111,6 +111,20 @@ def test_a_table_fills_calls_too_and_its_rows_stay_korean(tmp_path: Path) -> Non
     ]
 
 
+def test_calls_and_results_may_be_objects(tmp_path: Path) -> None:
+    call, result = {"name": "get_weather", "arguments": {"city": "서울", "zone": None}}, {"degrees": 21, "rain": None}
+    question, answer = QUESTION["messages"]
+    talks = [
+        [question, called("get_weather", {"city": "서울"}), {"role": "tool", "content": result}, answer],
+        [question, {"role": "function_call", "content": call}, {"role": "observation", "content": result}, answer],
+    ]
+    own = opened(tmp_path, *({"messages": talk} for talk in talks))
+    for row in own.records():
+        assert isinstance(row, Record), row
+        assert row.history[0][1].split("\n")[1] == '{"name": "get_weather", "arguments": {"city": "서울"}}'
+        assert row.instruction == '<tool_response>\n{"degrees": 21}\n</tool_response>'
+
+
 def test_every_turn_has_the_tools_of_its_conversation(tmp_path: Path) -> None:
     talk = {"messages": [*QUESTION["messages"], *QUESTION["messages"]], "tools": OPENAI}
     rows = [row for row in opened(tmp_path, talk).records(turns="pairs") if isinstance(row, Record)]

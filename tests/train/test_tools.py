@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kollm.core.errors import InputError
 from kollm.core.preferences import Preference
 from kollm.core.records import Record
 from kollm.recipe.chat import ChatEncoder
@@ -17,8 +19,10 @@ from kollm.recipe.tools import is_call, structured
 from kollm.sources.own.conversation import read_conversation
 from kollm.sources.own.tools import tools_text
 from kollm.train.data import IGNORED, moved_lines, tokenise
+from kollm.train.material import material
 from kollm.train.pairs import tokenise_pairs
 from kollm.train.prompts import make_encoder, prove
+from tests.train.conftest import write_dataset
 from tests.train.templates import KOREAN, tokenizer_for, trl_templates
 
 FAMILIES = {**trl_templates(), **KOREAN}
@@ -247,6 +251,21 @@ def test_a_row_that_only_calls_is_left_out_and_counted() -> None:
         rows.counts
     )
     assert len(tokenise([record(MESSAGES[:3])], encoder, max_length=2048, tool_calls=True).examples) == 1
+
+
+def test_training_says_why_nothing_is_learned_and_what_had_no_room(tmp_path: Path) -> None:
+    encoder = make_encoder("auto", tokenizer_for(FAMILIES["qwen3"], json.dumps([MESSAGES, TOOLS], ensure_ascii=False)))
+    plain = parse_recipe({"base": {"model": "toy:gpt_neox"}, "data": {"holdout": 0}}, "R")
+    calls = replace(record(MESSAGES[:3]), tools=tools_text(TOOLS))
+    write_dataset(tmp_path / "calls", [calls])
+    with pytest.raises(InputError, match="1 have calls of tools as their only answers - add learn_tool_calls: true"):
+        material(plain, str(tmp_path / "calls"), encoder, 2048)
+    learning = plain.model_copy(update={"learn_tool_calls": True})
+    assert len(material(learning, str(tmp_path / "calls"), encoder, 2048).examples) == 1
+    short = Record("s", "own", "서울 날씨는?", "", "맑음")
+    write_dataset(tmp_path / "long", [short, replace(short, id="t", tools=tools_text(TOOLS))])
+    said = material(plain, str(tmp_path / "long"), encoder, 64).lines
+    assert "0 rows have an answer that was cut, 1 were left out for want of room" in said
 
 
 def test_a_call_of_a_conversation_that_is_learned_is_no_row_that_was_left_out() -> None:

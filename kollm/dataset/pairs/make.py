@@ -299,7 +299,7 @@ def _leaks(pairs: Iterable[Preference], against: Sequence[str]) -> Iterator[tupl
 
 def _nothing_left(made: Made) -> str:
     read = sum(source["rows"] for source in made.sources)
-    reasons = "; ".join(f"{count:,} {REASONS.get(reason, reason)}" for reason, count in made.left_out.most_common(4))
+    reasons = "; ".join(f"{count:,}: {REASONS.get(reason, reason)}" for reason, count in made.left_out.most_common(4))
     advice = (
         "lower --margin or --agreement, or let more and longer samples be drawn and judged"
         if made.judged is not None

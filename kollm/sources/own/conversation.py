@@ -142,7 +142,10 @@ def _read(turn: Any) -> _Said:
     role = ROLES.get(str(name).strip().lower()) if isinstance(name, str) else None
     if role is None:
         raise UnreadableError(f"unknown_role: {str(name)[:40]}")
-    text = answer_text(turn) if role == "assistant" else turn_text(content_of(turn))
+    content = content_of(turn)
+    if role in ("tool", "call") and isinstance(content, Mapping):  # what a function takes or gives, as it is
+        content = json.dumps(filled(content), ensure_ascii=False, default=str)
+    text = answer_text(turn) if role == "assistant" else turn_text(content)
     if text is None:
         raise UnreadableError("turn_not_text")
     if role == "call":

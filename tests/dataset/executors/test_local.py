@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 import pytest
 
 from kollm.core.errors import InputError, StateError
+from kollm.dataset.executors import Stage
 from kollm.dataset.executors.local import LocalExecutor
 from kollm.dataset.executors.step import TaskStep
 from tests.dataset.executors import toy
@@ -49,6 +51,13 @@ def test_workers_stay_for_the_next_stage_and_have_one_thread_each(tmp_path):
     executor.run(toy.stage(tmp_path / "c", toy.threads))
     assert set(toy.results(tmp_path / "c").values()) == {b"1"}
     executor.close()
+
+
+def test_cycles_are_looked_for_less_often_within_a_task_alone(tmp_path):
+    before, within = gc.get_threshold(), []
+    LocalExecutor().run(Stage("toy", 1, lambda task: within.append(gc.get_threshold()), tmp_path))
+    assert within[0][0] > before[0]
+    assert gc.get_threshold() == before
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -147,7 +147,7 @@ def test_bad_input_is_one_sentence(judged: list[Path], tmp_path: Path) -> None:
         ([answers, moved], "judges the same answer to another question"),
         ([answers, foreign], "None of the 16 verdicts is on these answers"),
         ([answers, asked, verdicts], "Task t-0 of 'sft' asks another question than task t-0 of 'other'"),
-        ([answers, tied], "No pair is left of 4 tasks \\(4 equal scores\\) - lower --margin"),
+        ([answers, tied], "No pair is left of 4 tasks \\(4: equal scores\\) - lower --margin"),
         ([tmp_path / "nowhere.jsonl"], "nowhere.jsonl"),
     ):
         with pytest.raises(InputError, match=message):
@@ -322,7 +322,7 @@ def test_rows_that_are_no_pairs_are_counted_and_none_left_is_an_error(tmp_path: 
         {"prompt": "왜?", "chosen": messages, "rejected": [{"role": "user", "content": "뭐?"}, messages[1]]},
     ]
     with pytest.raises(
-        InputError, match=r"No pair is left of 6 rows \(2 empty_output; 2 prompt_is_none_of_the_pair; 1 .*"
+        InputError, match=r"No pair is left of 6 rows \(2: empty_output; 2: prompt_is_none_of_the_pair; 1: .*"
     ):
         make_pairs([write(tmp_path / "bad.jsonl", bad)], tmp_path / "prefs")
     good = {"prompt": "왜?", "chosen": "그래서요", "rejected": "몰라"}
