@@ -107,3 +107,11 @@ def test_the_methods_are_drawn_from_their_table(name: str) -> None:
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     shown = re.search(r"<!-- methods -->\n(.*?)\n?<!-- /methods -->", text, re.DOTALL)
     assert shown and shown[1].strip() == methods_table(".ko" in name)
+
+
+@pytest.mark.parametrize("name", ["data.md", "data.ko.md"])
+def test_every_reason_for_which_a_source_leaves_a_row_out_is_explained(name: str) -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "kollm" / "sources").glob("*.py")))
+    reasons = set(re.findall(r'reject\(row, "([a-z_]+)"\)', code))
+    table = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert reasons and sorted(reason for reason in reasons if f"`{reason}`" not in table) == []

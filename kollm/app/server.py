@@ -22,6 +22,7 @@ from kollm.app.desk import Desk
 from kollm.app.guard import Guard
 from kollm.app.visit import LANGUAGE, PAGES, WHO, Pages, Visit
 from kollm.core.errors import KollmError
+from kollm.core.resources import resource_folder
 
 YEAR = 31_536_000
 
@@ -64,6 +65,7 @@ def make_app(desk: Desk) -> Starlette:
             Route("/chat/row", page(chat.chat_row), methods=["POST"]),
             Route("/chat/pair", page(chat.chat_pair), methods=["POST"]),
             Mount("/static", StaticFiles(directory=PAGES / "static")),
+            Mount("/font", StaticFiles(directory=resource_folder("report/page/font"))),
         ]
     )
     app.add_middleware(Guard, desk=desk)

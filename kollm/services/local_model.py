@@ -115,6 +115,10 @@ def load_tokenizer(model: LocalModel, **options: Any) -> Any:
     from transformers import AutoTokenizer
     from transformers.utils import chat_template_utils
 
+    if not any((model.folder / name).is_file() for name in ("config.json", "tokenizer_config.json", "tokenizer.json")):
+        raise InputError(
+            f"The folder '{model.name}' holds no model and no adapter (no config.json, no tokenizer) - name one that does."
+        )
     check_bytes(model.folder)  # transformers reads the configuration too
     chat_template_utils._compile_jinja_template = ForeignTemplate  # every template of a tokenizer is somebody's program
     with readable(model):

@@ -248,3 +248,11 @@ def test_150_000_rows(tab: Tab, tmp_path: Path) -> None:
         spent = (process.cpu_times().user - before) / 20
         print(f"next row: {spent * 1000:.0f} ms of processor time; memory {process.memory_info().rss / 1e6:.0f} MB")
         assert process.memory_info().rss < memory + 150e6
+
+
+def test_the_font_that_comes_with_kollm_draws_korean(tab: Tab, served: Served) -> None:
+    """The content policy lets it in, and it stands in the style of the page, for a machine without a Korean font."""
+    go(tab, served.link)
+    tab.run("document.fonts.load('16px \"Kollm Gothic\"', '이해 가능성').then(() => true)")
+    assert tab.run("[...document.fonts].map(f => f.status)") == ["loaded"]
+    assert '"Kollm Gothic"' in tab.run("getComputedStyle(document.body).fontFamily")

@@ -266,3 +266,8 @@ def test_an_adapter_that_names_a_library_imports_none(
     )
     load_system(str(copy), base=str(base), prompt="plain")
     assert "strange_library" not in sys.modules
+
+
+def test_a_folder_without_a_model_is_told_from_a_model_that_is_broken(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no model and no adapter"):
+        load_tokenizer(find_model(make_dataset(tmp_path / "dataset", limit=4)))
