@@ -15,6 +15,14 @@ ROOT = Path(__file__).resolve().parent.parent
 DIFF = re.compile(r"^```diff\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
+def test_the_slowest_tests_that_are_named_are_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(tests/[\w/]+\.py)` `(\w+)` \|", page, re.MULTILINE)
+    assert len(named) == 10
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file} {name}"
+
+
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with every diff of the page applied."""

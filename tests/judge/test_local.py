@@ -267,7 +267,7 @@ def test_a_context_too_short_for_the_rubric_is_one_clear_sentence(tmp_path: Path
 def test_a_folder_without_a_causal_model(tmp_path: Path, files: dict[str, str]) -> None:
     for name, content in files.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match=r"cannot be loaded|not valid JSON|has no weights"):
+    with pytest.raises(InputError, match=r"cannot be loaded|not valid JSON|has no weights|holds no model"):
         LocalJudge(tmp_path, "kullm2023")
     with pytest.raises(InputError, match="There is no folder"):
         LocalJudge(tmp_path / "nowhere", "kullm2023")

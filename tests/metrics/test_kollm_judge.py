@@ -83,10 +83,10 @@ def test_a_service_that_is_down_gives_statuses_and_null_means(llmock: LLMock, tm
 
 def cells_by_column(html: str) -> dict[str, str]:
     """The one system's row in the report's table of statuses, by the English names of its columns."""
-    (table,) = (table for table in re.findall(r"<table>.*?</table>", html, re.DOTALL) if ">parse rate<" in table)
+    (table,) = (table for table in re.findall(r"<table[^>]*>.*?</table>", html, re.DOTALL) if ">parse rate<" in table)
     names = re.findall(r'<th scope="col">.*?<span class="en" lang="en">(.*?)</span>', table)
     (row,) = re.findall(r'<tr><th scope="row">.*?</tr>', table, re.DOTALL)
-    return dict(zip(names[1:], re.findall(r"<td>(.*?)</td>", row), strict=True))
+    return dict(zip(names[1:], re.findall(r"<td[^>]*>(.*?)</td>", row), strict=True))
 
 
 def test_the_parse_rate_is_that_of_the_report(llmock: LLMock, tmp_path: Path) -> None:
