@@ -38,6 +38,10 @@ def require_chromium() -> str:
     return program
 
 
+class NavigatedError(AssertionError):
+    """The page that was asked gave way to another before it answered."""
+
+
 class Tab:
     """One tab. `messages` are console errors, exceptions and refusals; `requests` every address asked for."""
 
@@ -57,6 +61,8 @@ class Tab:
         while True:
             message = json.loads(self._connection.recv(timeout=30))
             if message.get("id") == self._number:
+                if "navigated" in str(message.get("error", {}).get("message", "")):
+                    raise NavigatedError(f"{method}: {message['error']}")
                 assert "error" not in message, f"{method}: {message['error']}"
                 result: dict[str, Any] = message["result"]
                 return result
@@ -84,9 +90,15 @@ class Tab:
     def wait(self, expression: str, seconds: float = 20.0) -> None:
         """Wait until a JavaScript expression is true."""
         deadline = time.monotonic() + seconds
-        while not self.run(expression):
+        while not self._holds(expression):
             assert time.monotonic() < deadline, f"after {seconds} s still not true: {expression}"
             time.sleep(0.02)
+
+    def _holds(self, expression: str) -> bool:
+        try:
+            return bool(self.run(expression))
+        except NavigatedError:  # it is asked again, of the next page
+            return False
 
     def open(self, page: Path, width: int, height: int = 900, *, dark: bool = False) -> None:
         """Show a report at a window size and wait for its samples."""
