@@ -22,6 +22,7 @@ from kollm.judge.run import judge_generations
 from kollm.judge.served import ChatJudge
 from kollm.services.chat import ChatClient, ChatService
 from kollm.services.ledger import Ledger, store
+from kollm.services.ledger.connection import connect
 from kollm.services.ledger.repair import check_ledger
 from kollm.services.ledger.reserve import Reserve
 from tests.judge.conftest import REPLY, answers
@@ -36,7 +37,7 @@ PAGES = 60
 def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A ledger's path on a disk that is soon full."""
     connections: list[sqlite3.Connection] = []
-    connect, give = store._connect, Reserve.give
+    give = Reserve.give
 
     def small(*how: Any) -> sqlite3.Connection:
         connections.append(connect(*how))
@@ -49,7 +50,7 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             connection.execute(f"PRAGMA max_page_count = {2 * PAGES}")
         return done
 
-    monkeypatch.setattr(store, "_connect", small)
+    monkeypatch.setattr(store, "connect", small)
     monkeypatch.setattr(Reserve, "give", given)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     return tmp_path / "ledger.sqlite3"

@@ -10,7 +10,6 @@ state that a cap depends on.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
 import time
@@ -20,41 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-import platformdirs
-
 from kollm.core.errors import StateError
 from kollm.core.files import ensure_folder
+from kollm.services.ledger.connection import connect, default_path, make_private
 from kollm.services.ledger.owner import is_gone
 from kollm.services.ledger.reserve import Reserve
 from kollm.services.ledger.row import charge_fault, compact_json, content_fault
 from kollm.services.purchase import Answer, Charge, Expense, InFlight, Purchase, Stats
 
-SCHEMA_VERSION = 2
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS purchases (
-    key TEXT PRIMARY KEY,
-    request TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    engine TEXT NOT NULL,
-    model TEXT NOT NULL,
-    sends INTEGER NOT NULL,
-    sent_characters INTEGER NOT NULL,
-    sent_cost REAL NOT NULL,
-    content TEXT,
-    characters INTEGER NOT NULL DEFAULT 0,
-    cost REAL NOT NULL DEFAULT 0
-);
-CREATE INDEX IF NOT EXISTS unanswered ON purchases (key) WHERE sends > 0;
-CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, code TEXT NOT NULL, value TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS rows_by_code ON rows (code);
-"""
-_LEASES = (
-    "ALTER TABLE purchases ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE purchases ADD COLUMN leased_until REAL",
-    "ALTER TABLE purchases ADD COLUMN changed INTEGER NOT NULL DEFAULT 0",
-    "CREATE INDEX changes ON purchases (changed)",
-)
-"""From version 1 to 2: who changed a row last, until when it may be sent, and the number of the change."""
 _KEYS_A_QUERY = 500
 _OPENING_SECONDS = 60.0
 _STATE = "key, content, characters, cost, sends, sent_characters, sent_cost, owner, leased_until"
@@ -123,8 +95,8 @@ class Ledger:
         deadline = time.monotonic() + _OPENING_SECONDS
         while True:
             try:
-                _make_private(path)
-                return cls(_connect(path, alone), path)
+                make_private(path)
+                return cls(connect(path, alone), path)
             except (sqlite3.DatabaseError, OSError) as error:
                 # Another process that makes the same ledger holds it for a moment; SQLite's own wait leaves WAL out.
                 if "locked" in str(error) and time.monotonic() < deadline:
@@ -463,52 +435,6 @@ class Ledger:
 
 
 _SALVAGE = "`kollm ledger check` lists what is wrong, `kollm ledger salvage NEW` saves what is left"
-
-
-def default_path() -> Path:
-    """`$KOLLM_LEDGER`, else `ledger.sqlite3` in the user's data directory."""
-    chosen = os.environ.get("KOLLM_LEDGER")
-    return Path(chosen) if chosen else platformdirs.user_data_path("kollm") / "ledger.sqlite3"
-
-
-def _make_private(path: Path) -> None:
-    """Make the file for its user alone, before SQLite makes it for everyone; its side files take its mode."""
-    if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-
-
-def _connect(path: Path, alone: bool = False) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
-    try:
-        if alone:
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # an answer is money: it survives a power cut too
-        if _version(connection, path) < SCHEMA_VERSION:
-            connection.execute("BEGIN IMMEDIATE")
-            version = _version(connection, path)
-            if version == 0:
-                if connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]:
-                    raise sqlite3.DatabaseError("it is another program's database")
-                for statement in _SCHEMA.split(";\n"):
-                    connection.execute(statement)
-            if version < SCHEMA_VERSION:
-                for statement in _LEASES:
-                    connection.execute(statement)
-                path.chmod(0o600)
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            connection.execute("COMMIT")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > SCHEMA_VERSION:
-        raise StateError(f"The ledger '{path}' has version {version}, from a later kollm - update kollm.")
-    return version
 
 
 def _expense(

@@ -1,0 +1,94 @@
+"""The ledger's file: where it is, who may read it, its tables, and what an older one is given."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import platformdirs
+
+from kollm.core.errors import StateError
+
+SCHEMA_VERSION = 2
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS purchases (
+    key TEXT PRIMARY KEY,
+    request TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    engine TEXT NOT NULL,
+    model TEXT NOT NULL,
+    sends INTEGER NOT NULL,
+    sent_characters INTEGER NOT NULL,
+    sent_cost REAL NOT NULL,
+    content TEXT,
+    characters INTEGER NOT NULL DEFAULT 0,
+    cost REAL NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS unanswered ON purchases (key) WHERE sends > 0;
+CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, code TEXT NOT NULL, value TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS rows_by_code ON rows (code);
+"""
+_LEASES = (
+    "ALTER TABLE purchases ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE purchases ADD COLUMN leased_until REAL",
+    "ALTER TABLE purchases ADD COLUMN changed INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX changes ON purchases (changed)",
+)
+"""From version 1 to 2: who changed a row last, until when it may be sent, and the number of the change."""
+
+
+def default_path() -> Path:
+    """`$KOLLM_LEDGER`, else `ledger.sqlite3` in the user's data directory."""
+    chosen = os.environ.get("KOLLM_LEDGER")
+    return Path(chosen) if chosen else platformdirs.user_data_path("kollm") / "ledger.sqlite3"
+
+
+def make_private(path: Path) -> None:
+    """Make the file for its user alone, before SQLite makes it for everyone; its side files take its mode."""
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def connect(path: Path, alone: bool = False) -> sqlite3.Connection:
+    """Connect to a ledger: a new file gets its tables, an older one what it lacks.
+
+    Args:
+        path: the file.
+        alone: keep every other process out.
+
+    Raises:
+        sqlite3.DatabaseError: the file is damaged, or another program's.
+        StateError: it is one of a later kollm.
+    """
+    connection = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
+    try:
+        if alone:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # an answer is money: it survives a power cut too
+        if _version(connection, path) < SCHEMA_VERSION:
+            connection.execute("BEGIN IMMEDIATE")
+            version = _version(connection, path)
+            if version == 0:
+                if connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]:
+                    raise sqlite3.DatabaseError("it is another program's database")
+                for statement in _SCHEMA.split(";\n"):
+                    connection.execute(statement)
+            if version < SCHEMA_VERSION:
+                for statement in _LEASES:
+                    connection.execute(statement)
+                path.chmod(0o600)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        raise StateError(f"The ledger '{path}' has version {version}, from a later kollm - update kollm.")
+    return version
