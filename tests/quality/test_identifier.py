@@ -12,7 +12,16 @@ import pytest
 from kollm.quality import identifier
 from kollm.quality.identifier import load_identifier
 
-TEXTS = ("", " ", "The ship leaves at nine.", "배가 아홉 시에 떠납니다.", "Das Schiff fährt ab.", "ABC 가", "船が出ます", "\x00\n")
+TEXTS = (
+    "",
+    " ",
+    "The ship leaves at nine.",
+    "배가 아홉 시에 떠납니다.",
+    "Das Schiff fährt ab.",
+    "ABC 가",
+    "船が出ます",
+    "\x00\n",
+)
 
 
 @pytest.fixture
