@@ -96,7 +96,7 @@ def _write(numbers: Numbers, path: Path) -> None:
     with contextlib.suppress(OSError, StateError):  # it only saves time
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path, sync=False) as file:
-            np.savez(file, **numbers)
+            np.savez(file, allow_pickle=False, **numbers)
 
 
 def _content(numbers: Numbers) -> str:
