@@ -8,13 +8,13 @@ drops nothing.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kollm.core.errors import InputError, MissingExtraError
+from kollm.core.errors import InputError
 from kollm.quality.completeness import cut_off, length_ratio, repetition, structure_lost
+from kollm.quality.identifier import load_identifier
 from kollm.quality.language import english_copied, is_mixed, not_korean, other_script
 from kollm.quality.leftovers import broken_placeholder, markup_added, prompt_leak, translator_refused
 from kollm.quality.mojibake import mojibake
@@ -58,7 +58,7 @@ def under_ten_characters(view: View) -> str | None:
 def langid_english(view: View) -> str | None:
     """The paper's rule: langid takes the instruction or the output for English."""
     for name in ("instruction", "output"):
-        if _langid()(view.korean.get(name, ""))[0] == "en":
+        if load_identifier().classify(view.korean.get(name, ""))[0] == "en":
             return f"langid_english: {name}"
     return None
 
@@ -147,13 +147,3 @@ def mixed_register(view: View) -> bool:
     """
     answer = view.record.output + "\n"
     return sum(len(style.findall(answer)) >= 2 for style in _STYLES.values()) >= 2
-
-
-@functools.cache
-def _langid() -> Callable[[str], tuple[str, float]]:
-    try:
-        from langid import classify
-    except ImportError as error:
-        raise MissingExtraError("langid", "translate") from error
-    function: Callable[[str], tuple[str, float]] = classify
-    return function
