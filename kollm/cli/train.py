@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from kollm.cli.overrides import TRL_NAMES, trl_options, trl_overrides
 from kollm.cli.own import DATASET, own_from, own_options
+from kollm.core.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -76,7 +77,9 @@ def plan(
     click.echo(
         f"  {made.flop_per_token / 1e9:.1f} GFLOP a token, about {made.tokens_per_second:,.0f} tokens a second ({made.basis[1]})"
     )
-    click.echo(f"  about {made.hours:.1f} hours for {rows or ROWS:,} rows of {tokens_per_row or TOKENS_PER_ROW} tokens")
+    click.echo(
+        f"  about {made.hours:.1f} hours for {counted(rows or ROWS, 'row')} of {counted(tokens_per_row or TOKENS_PER_ROW, 'token')}"
+    )
     if loaded.method != "sft":
         click.echo(
             f"  method {loaded.method}: a row is a pair, two such sequences; passes without a gradient are counted in"
@@ -206,7 +209,7 @@ def _say_rows(recipe: Recipe, name: str, dataset: str, overrides: Sequence[str])
     from kollm.train.launch import training_rows
 
     rows = training_rows(recipe, dataset)
-    line = f"{dataset}: {rows:,} {'rows' if recipe.method == 'sft' else 'pairs'} to train on"
+    line = f"{dataset}: {counted(rows, 'row' if recipe.method == 'sft' else 'pair')} to train on"
     if not recipe.base.is_toy:
         sets = [part for text in overrides for part in ("--set", text)]
         line += "; memory and hours: " + shlex.join(["kollm", "plan", name, "--rows", str(rows), *sets])

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from huggingface_hub import HfApi
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, ServiceError
 from kollm.core.hashing import content_id
 from kollm.core.progress import say
@@ -74,7 +75,7 @@ def given_dataset(name: str | Path, work: Path, options: OwnOptions | None = Non
     folder = work / FOLDER / f"{own.options.name}-{key.removeprefix('sha256:')[:12]}"
     if (folder / MANIFEST).is_file():
         rows = sum(read_manifest(folder)["rows"].values())
-        say(f"{own.where}: {rows:,} rows, as they were read before ({folder})")
+        say(f"{own.where}: {counted(rows, 'row')}, as read before ({folder})")
         return str(folder)
     report = build_dataset(
         [SourceInput(own.options.name, name, own=own)],

@@ -105,7 +105,7 @@ def test_a_kill_loses_no_decision(dataset: Path) -> None:
     written = decisions_in(dataset.parent / "ko-dolly.review" / "decisions")
     assert [row["id"] for row in written] == [f"dolly-{number}" for number in range(5)]
     with serving(dataset) as served:
-        assert "<strong>5 decided" in ask(served, "/review/ko-dolly")[2]
+        assert "<strong>Decided: 5" in ask(served, "/review/ko-dolly")[2]
 
 
 def test_what_a_person_sends_wrongly_is_a_sentence(served: Served) -> None:
