@@ -193,6 +193,7 @@ def _become(asked: Mapping[str, Any]) -> None:
     sys.argv = [program, *asked["arguments"]]
     try:
         if program.endswith(".py"):
+            sys.path.insert(0, str(Path(program).parent))  # as for `python FILE`
             runpy.run_path(program, run_name="__main__")
         else:
             runpy.run_module(program, run_name="__main__", alter_sys=True)
