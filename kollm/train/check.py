@@ -263,6 +263,11 @@ def _check_sharding(recipe: Recipe, config: str | Path) -> None:
             f"quantization is {recipe.quantization}, and the config '{config}' shards the weights ({shards}), which "
             "quantised weights do not survive - use ddp_4gpu or single_gpu, or quantization none."
         )
+    if shards == "ZeRO-3" and not values["deepspeed_config"].get("zero3_save_16bit_model"):
+        raise RecipeError(
+            f"The config '{config}' shares the weights (ZeRO-3) and never gathers them, so that none would be saved - add "
+            "zero3_save_16bit_model: true to its deepspeed_config."
+        )
     processes = values.get("num_processes")
     if isinstance(processes, int) and processes > recipe.global_batch_size:
         raise RecipeError(

@@ -256,6 +256,16 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         """What metrics.json holds of the held-out rows beside their loss."""
         return {}
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save what was trained whole, whatever an accelerate config says of the checkpoints that are resumed from.
+
+        Under FSDP with SHARDED_STATE_DICT transformers saves the processes' shards alone, which no reader of an adapter knows.
+        """
+        super().save_model(output_dir, _internal_call)
+        if self.is_fsdp_enabled and "FULL_STATE_DICT" not in str(self.accelerator.state.fsdp_plugin.state_dict_type):
+            gathered = self.accelerator.get_state_dict(self.model)  # by all processes
+            self._save(output_dir or self.args.output_dir, state_dict=gathered)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         limit, self.args.save_total_limit = self.args.save_total_limit, None  # transformers removes whole folders
         with saving(Path(self.args.output_dir)):
