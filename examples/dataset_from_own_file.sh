@@ -16,5 +16,5 @@ import sys
 from datasets import load_dataset
 
 rows = load_dataset(sys.argv[1], split="train")
-print(len(rows), "rows, the first:", rows[0]["instruction"])
+print("Rows:", len(rows), "- the first:", rows[0]["instruction"])
 PYTHON

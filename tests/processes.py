@@ -202,11 +202,11 @@ def finish(processes: Sequence[Process]) -> str:
 
 
 def _serve(modules: Sequence[str]) -> None:
-    from kollm.quality import filters
+    from kollm.quality.identifier import load_identifier
 
     for name in modules:
         importlib.import_module(name)
-    filters._langid()("a")  # unpacks its model, which takes seconds
+    load_identifier()
     gc.collect()
     gc.freeze()  # what is there is never collected: a child copies no page of it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them

@@ -99,7 +99,7 @@ def test_a_dataset_is_made_of_ones_own_file(shell: Run, tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "환불은 언제 되나요?"}, {"role": "assistant", "content": "사흘 안에 됩니다."}]
     (tmp_path / "my.jsonl").write_text(json.dumps({"messages": talk}) + "\n", encoding="utf-8")
     said = shell("sh", EXAMPLES / "dataset_from_own_file.sh", "my.jsonl", "my-rows", "CC-BY-4.0")
-    assert "1 rows, the first: 환불은 언제 되나요?" in said
+    assert "Rows: 1 - the first: 환불은 언제 되나요?" in said
 
 
 @pytest.mark.slow

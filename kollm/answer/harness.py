@@ -27,6 +27,7 @@ from lm_eval.tasks import TaskManager
 
 from kollm.answer.local import System
 from kollm.core.benchmarks import BenchmarkScore, Score, check_same_way, read_benchmarks, write_benchmarks
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, ServiceError
 from kollm.core.hashing import canonical_json, content_id, text_sha256
 from kollm.core.progress import say
@@ -293,7 +294,7 @@ def _said(score: BenchmarkScore) -> str:
         f"{item.metric} {item.value:.4f}" + ("" if item.stderr is None else f" ± {item.stderr:.4f}")
         for item in score.scores
     )
-    return f"{shown} ({score.documents:,} documents, {score.shots} shots)"
+    return f"{shown} ({counted(score.documents, 'document')}, {counted(score.shots, 'shot')})"
 
 
 def _refuse_code(folder: Path) -> None:

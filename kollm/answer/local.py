@@ -18,6 +18,7 @@ from accelerate import PartialState
 from kollm.answer.engines import Asked, Engine, Weights, load_engine
 from kollm.answer.file import check_same_way, read_generations, write_generations
 from kollm.answer.presets import PAPER, Decoding
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender
 from kollm.core.generations import Generation
@@ -228,7 +229,9 @@ def generate_answers(
     kept = _finished(output, system, params, {record.id: record for record in records})
     hidden = [record for record in records if record.tools and NOT_SHOWN in system.encoder.notes(record)]
     if hidden and state.is_main_process:
-        say(f"{len(hidden):,} tasks are asked without their tool definitions, since the prompt has no place for them")
+        say(
+            f"{counted(len(hidden), 'task is', 'tasks are')} asked without their tool definitions, since the prompt has no place for them"
+        )
     once = _encode(records, system, params["max_new_tokens"], shots)
     prompts = [prompt._replace(sample=sample) for prompt in once for sample in range(how.samples)]
     batches = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
@@ -236,7 +239,7 @@ def generate_answers(
     state.wait_for_everyone()  # a process that read the answers of a faster one would share out other batches
     part = output.with_name(f"{_part_prefix(output, system)}{state.process_index}")
     mine = todo[state.process_index :: state.num_processes]
-    with JsonlAppender(part) as writer, Progress(f"generate ({system.name})", len(prompts), "answers") as progress:
+    with JsonlAppender(part) as writer, Progress(f"generate ({system.name})", len(prompts), "answer") as progress:
         progress.advance(len(prompts) - sum(len(batch) for batch in todo))
         for batch in mine:
             for prompt, answer in zip(batch, _decode(batch, system, params), strict=True):
@@ -288,7 +291,7 @@ def _encode(records: Sequence[Record], system: System, max_new_tokens: int, shot
             ids, cut = tokens(record, low), low
             if len(ids) > room:
                 raise InputError(
-                    f"Task '{record.id}' needs {len(ids)} tokens without its input, and {room} of the model's {context} "
+                    f"Task '{record.id}' needs {counted(len(ids), 'token')} without its input, and {room} of the model's {context} "
                     f"are left beside {max_new_tokens} new ones - lower --max-new-tokens or use fewer --shots."
                 )
         prompts.append(_Prompt(record, ids, cut))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kollm.answer.file import check_same_way, read_generations, write_generations
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, ServiceError, StateError
 from kollm.core.files import read_json
 from kollm.core.generations import Generation
@@ -23,6 +24,7 @@ from kollm.recipe.chat import CHAT, ChatEncoder
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.tools import definitions, is_call, sent
 from kollm.services.chat import ChatClient, ChatReply, ChatRequest, run_async
+from kollm.services.chat.row_messages import row_messages, tool_options
 
 MAX_NEW_TOKENS = 400
 """As in the paper's decoding, so that served rows stand beside its own."""
@@ -88,14 +90,16 @@ def answer_by_api(
     requests = [
         ChatRequest(
             form.messages(record, shots),
-            {**_seeded(options, sample), **({"tools": tools} if (tools := form.tools(record)) else {})},
+            {**_seeded(options, sample), **tool_options(form.tools(record))},
             sample=sample,
         )
         for record, sample in asked
     ]
     if count := sum(bool(record.tools) and not form.tools(record) for record in records):
-        say(f"{count:,} tasks are asked without their tool definitions, since the prompt has no place for them")
-    say(f"{client.model}: {client.estimate(requests)}")
+        say(
+            f"{counted(count, 'task is', 'tasks are')} asked without their tool definitions, since the prompt has no place for them"
+        )
+    client.say_estimate(requests)
     if dry_run:
         return 0
     name = system or client.model
@@ -116,7 +120,7 @@ def answer_by_api(
     ]
     if failed:
         raise ServiceError(
-            f"{len(failed)} of {len(asked)} {'tasks' if samples == 1 else 'requests'} got no answer from {client.base_url} (first: {failed[0]}) - run the "
+            f"{len(failed)} of {counted(len(asked), 'task' if samples == 1 else 'request')} got no answer from {client.base_url} (first: {failed[0]}) - run the "
             "same command again; what was answered is in the ledger and not paid again."
         )
     rows = [
@@ -134,7 +138,7 @@ def _seeded(options: Mapping[str, Any], sample: int) -> dict[str, Any]:
 
 async def _ask(client: ChatClient, requests: Sequence[ChatRequest]) -> list[ChatReply]:
     replies: dict[int, ChatReply] = {}
-    with Progress(f"answers ({client.model})", len(requests), "answers") as progress:
+    with Progress(f"answers ({client.model})", len(requests), "answer") as progress:
         async with contextlib.aclosing(client.stream(requests)) as stream:
             async for index, reply in stream:
                 replies[index] = reply
@@ -185,7 +189,7 @@ class Form:
 
     def messages(self, record: Record, shots: Sequence[Record] = ()) -> list[dict[str, Any]]:
         """The messages of a request."""
-        messages = served_messages(record, shots, self.heading)
+        messages = row_messages(record, shots, self.heading)
         return sent(messages) if self.calls else messages
 
     def tools(self, record: Record) -> list[Any]:
@@ -225,22 +229,6 @@ def _has_tools(record: Record) -> bool:
 def _prompt_name(prompt: str) -> str:
     """The template's name, where `prompt` may be the folder of an adapter or model that kollm trained."""
     return str(read_json(Path(prompt) / "training.json").get("prompt", "")) if Path(prompt).is_dir() else prompt
-
-
-def served_messages(record: Record, shots: Sequence[Record] = (), heading: str = "\n\n") -> list[dict[str, str]]:
-    """The messages that a server gets: the system message, solved examples and earlier turns, and the task."""
-    turns = [(_task(shot, heading), shot.output) for shot in shots] + list(record.history)
-    messages = [{"role": "system", "content": record.system}] if record.system else []
-    messages += [
-        {"role": role, "content": text}
-        for turn in turns
-        for role, text in zip(("user", "assistant"), turn, strict=True)
-    ]
-    return [*messages, {"role": "user", "content": _task(record, heading)}]
-
-
-def _task(record: Record, heading: str) -> str:
-    return f"{record.instruction}{heading}{record.input}" if record.input else record.instruction
 
 
 def _refuse_another_way(output: Path, name: str, model: str, params: dict[str, Any]) -> None:

@@ -9,17 +9,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kollm.core.errors import InputError
+from kollm.core.files import read_text
 from kollm.core.records import Record
 from kollm.core.text import normalise
 from kollm.recipe.prompt import cut_at_heading
+from kollm.recipe.tokens import NOT_SHOWN
 from kollm.services.endpoint import chat_endpoint
+from kollm.sources.own.tools import tools_text
+from kollm.sources.own.unreadable import UnreadableError
 
 if TYPE_CHECKING:
     from kollm.answer.local import System
 
+_TOOLS_FORM = "give a JSON list in OpenAI's form, as rows have it under `tools`"
 WAIT = 0.2
 """Seconds between looks at whether the model ended without a word."""
 
@@ -33,15 +39,17 @@ class Exchange(NamedTuple):
 
 @dataclass
 class Talk:
-    """A conversation: its system message and what was said, oldest first."""
+    """A conversation: its system message, what was said, oldest first, and the tools that may be called, as a row has them."""
 
     system: str = ""
     exchanges: list[Exchange] = field(default_factory=list)
+    tools: str = ""
 
     def record(self, message: str) -> Record:
         """The conversation with one more message that waits for its answer, normalised as what the model was trained on."""
         history = tuple((user, answer) for user, answer in self.exchanges)
-        return Record("talk", "talk", message, "", "", history, self.system, lang="ko").map_texts(normalise)
+        row = Record("talk", "talk", message, "", "", history, self.system, lang="ko", tools=self.tools)
+        return row.map_texts(normalise)
 
     def take_back(self) -> str:
         """Remove the last exchange; what the user said in it.
@@ -58,7 +66,24 @@ class Talk:
         messages = [{"role": "system", "content": self.system}] if self.system else []
         for user, answer in self.exchanges:
             messages += [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
-        return {"messages": messages}
+        from kollm.services.chat.row_messages import tool_options  # brings openai, half a second
+
+        return {"messages": messages, **tool_options(self.tools)}
+
+
+def read_tools(path: Path) -> str:
+    """The definitions of a file as a row has them.
+
+    Raises:
+        InputError: there is no such file, or it holds no definitions.
+    """
+    try:
+        tools = tools_text(read_text(path))
+    except UnreadableError as error:
+        raise InputError(f"'{path}' holds no definitions of tools ({error}) - {_TOOLS_FORM}.") from error
+    if not tools:
+        raise InputError(f"'{path}' holds no definitions of tools - {_TOOLS_FORM}.")
+    return tools
 
 
 class Speaker(Protocol):
@@ -93,6 +118,8 @@ class LocalSpeaker:
         from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
         system = self._system
+        if record.tools and NOT_SHOWN in system.encoder.notes(record):
+            raise InputError(f"The prompt of {self.name} has no place for tools - leave out --tools.")
         ids = system.encoder.prompt(record)
         room = getattr(system.network.config, "max_position_embeddings", None)
         if room is not None and len(ids) >= room:
@@ -162,9 +189,11 @@ class ServedSpeaker:
         return self._model
 
     def answer(self, record: Record) -> Iterator[str]:
+        from kollm.services.chat.row_messages import asked_messages, tool_options
         from kollm.services.chat.stream import stream_answer
 
-        yield from stream_answer(self._endpoint, self._model, record.messages()[:-1], self._options)
+        options = {**self._options, **tool_options(record.tools)}
+        yield from stream_answer(self._endpoint, self._model, asked_messages(record), options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kollm.cli.tables import interval, number, p_value, signed, signed_interval, table
+from kollm.core.counting import counted
 
 MOST_SHOWN = 10
 """Disputed answers printed; the report and --json have more."""
@@ -79,7 +80,7 @@ def _agreement_row(row: Mapping[str, Any]) -> dict[str, str]:
         "alpha (Krippendorff)": _with_interval(row["alpha"], row["alpha_ci95"]),
     }
     if row["raters"]:
-        name = f"alpha of {row['raters']} raters"
+        name = f"alpha of {counted(row['raters'], 'rater')}"
         shown[name] = _with_interval(row["alpha_of_raters"], row["alpha_of_raters_ci95"])
     return shown
 
@@ -108,7 +109,7 @@ def chosen(there: Iterable[str], wanted: Sequence[str]) -> list[str]:
 
 def show_panel(rows: Mapping[str, Any]) -> None:
     """Print how far the judges of a panel agree, and where they do not."""
-    click.echo(f"Panel of {len(rows['judges'])} judges: {', '.join(rows['judges'])}")
+    click.echo(f"Panel of {counted(len(rows['judges']), 'judge')}: {', '.join(rows['judges'])}")
     click.echo(table(_panel_lines(rows["agreement"])))
     if rows["disputed"]:
         click.echo("The judges differ most on:")
@@ -200,7 +201,7 @@ def show_bias(rows: Mapping[str, Any]) -> None:
     for row in rows["self_preference"]:
         click.echo(
             f"own family ({', '.join(row['own'])}), {row['axis']}: {signed(row['excess'])} above what the other judges say "
-            f"({signed_interval(row['ci95'])}; p {p_value(row['p_holm'])}, {row['n']} tasks)"
+            f"({signed_interval(row['ci95'])}; p {p_value(row['p_holm'])}, {counted(row['n'], 'task')})"
         )
     if rows["own"] and not rows["self_preference"]:
         click.echo(

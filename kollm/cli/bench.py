@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from kollm.core.counting import counted
+
 
 @click.command(short_help="Public benchmarks: KMMLU, HAE-RAE, KoBEST, CLIcK, HRM8K and others.")
 @click.argument("model")
@@ -80,6 +82,8 @@ def _ask(model: str, manager: Any, names: tuple[str, ...], output: Path, options
             click.echo(f"{score.task:32} {item.metric:24} {item.value:.4f}{error}")
     if scores:
         limited = (
-            f" Only the first {asking.limit} documents of each task were asked: no result." if asking.limit else ""
+            f" Only the first {counted(asking.limit, 'document of each task was', 'documents of each task were')} asked: no result."
+            if asking.limit
+            else ""
         )
-        click.echo(f"{len(scores)} scores of {system.name} in {output}.{limited}")
+        click.echo(f"{counted(len(scores), 'score')} of {system.name} in {output}.{limited}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ HELP = """/system TEXT  set the system message; without TEXT, remove it
 /reset        forget what was said
 /edit TEXT    take the last turn back and say TEXT instead
 /retry        answer the last turn again
+/result TEXT  answer the call of a tool with its result
 /save FILE    append the conversation to FILE, as a row of training data
 /quit         leave; Ctrl-D too. Ctrl-C stops an answer."""
 
@@ -26,22 +28,25 @@ HELP = """/system TEXT  set the system message; without TEXT, remove it
 @click.option("--base", help="The adapter's base, if not where its config says.")
 @click.option("--prompt", help="Prompt template, for a model that does not bring one.")
 @click.option("--system", "system_message", default="", help="System message.")
+@click.option("--tools", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Tools that MODEL may call: a file with their definitions, a JSON list.")  # fmt: skip
 @click.option("--preset", type=click.Choice(["greedy", "sample"]), default="sample", show_default=True, help="The likeliest tokens, or temperature 0.7 and top-p 0.9.")  # fmt: skip
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
 def chat(
     model: str,
     beside: str | None,
     system_message: str,
+    tools: Path | None,
     **options: Any,
 ) -> None:
     """Talk with MODEL: a folder or Hub id of an adapter or a model, or with --api the name of a served one.
 
-    /help lists what can be typed beside messages.
+    /help lists what can be typed beside messages. With --tools a call is printed as rows have it.
     """
-    from kollm.answer.talk import SpeakerOptions, Talk, make_speaker
+    from kollm.answer.talk import SpeakerOptions, Talk, make_speaker, read_tools
 
+    definitions = read_tools(tools) if tools else ""
     speakers = [make_speaker(name, SpeakerOptions(**options)) for name in (model, beside) if name]
-    talks = [Talk(system_message) for _ in speakers]
+    talks = [Talk(system_message, tools=definitions) for _ in speakers]
     click.echo(f"{' and '.join(speaker.name for speaker in speakers)} - /help for help")
     while True:
         try:
@@ -77,11 +82,10 @@ def _read() -> str | None:
 
 def _obey(line: str, talks: list[Talk]) -> str | None:
     """Do what a line with a slash says; the message to be answered next, if there is one."""
-    from pathlib import Path
-
     from kollm.core.errors import InputError, KollmError
     from kollm.core.files import json_line
     from kollm.core.lock import output_lock
+    from kollm.recipe.tools import result_turn
 
     command, _, text = line.partition(" ")
     text = text.strip()
@@ -100,6 +104,10 @@ def _obey(line: str, talks: list[Talk]) -> str | None:
             with output_lock(Path(text), command="kollm chat"), Path(text).open("a", encoding="utf-8") as file:
                 file.writelines(json_line(talk.row()) for talk in talks)
             click.echo(f"saved to {text}")
+        elif command == "/result":
+            if not text:
+                raise InputError("/result needs what the tool gave: /result TEXT")
+            return result_turn(text)
         elif command in ("/edit", "/retry"):
             if command == "/edit" and not text:
                 raise InputError("/edit needs the new text: /edit TEXT")

@@ -11,6 +11,7 @@ import click
 
 from kollm.cli.agreement import chosen, say_unread, show_bias, show_corrected, show_panel
 from kollm.cli.tables import number, p_value, signed, table
+from kollm.core.counting import counted
 
 
 class _Choices(NamedTuple):
@@ -75,7 +76,9 @@ def _of_systems(paths: Sequence[Path], choices: _Choices, as_json: bool) -> None
     files = [read_judged(path, choices.rubrics) for path in paths]
     for file in files:
         if file.outdated:
-            say(f"{file.name}: {file.outdated} verdicts left out, since their answer was replaced by another.")
+            say(
+                f"{file.name}: {counted(file.outdated, 'verdict')} left out, since their answer was replaced by another."
+            )
     material = gather(files)
     tables = score_tables(material.verdicts)
     for found in tables:
@@ -230,7 +233,9 @@ def _comparison_row(row: Mapping[str, Any]) -> dict[str, str]:
     shown = {
         "axis": row["axis"],
         "first - second": f"{row['first']} - {row['second']}",
-        "n": str(row["n"]) if row["n_clusters"] == row["n"] else f"{row['n']} ({row['n_clusters']} clusters)",
+        "n": str(row["n"])
+        if row["n_clusters"] == row["n"]
+        else f"{row['n']} ({counted(row['n_clusters'], 'cluster')})",
         "left out": str(left_out),
         "difference": signed(row["difference"]),
         "95 % interval": "-" if row["ci95"] is None else f"{signed(row['ci95'][0])} to {signed(row['ci95'][1])}",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from kollm.core.counting import counted
+
 
 @click.command()
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
@@ -15,4 +17,4 @@ def corpus(texts: tuple[str, ...], output: str) -> None:
     from kollm.dataset.corpus import build_corpus
 
     rows = build_corpus(texts, Path(output))
-    click.echo(f"corpus: {rows:,} rows in {output}")
+    click.echo(f"corpus: {counted(rows, 'row')} in {output}")

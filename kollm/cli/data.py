@@ -17,6 +17,7 @@ from kollm.cli.pairs import pairs
 from kollm.cli.review import review
 from kollm.cli.synthesize import synthesize
 from kollm.cli.translation import judge
+from kollm.core.counting import counted
 from kollm.recipe.engines import TRANSLATORS
 
 if TYPE_CHECKING:
@@ -162,17 +163,17 @@ def build(
         settings=settings,
     )
     for config, rows in report.rows.items():
-        click.echo(f"{config}: {rows:,} rows")
+        click.echo(f"{config}: {counted(rows, 'row')}")
     for reason, rows in report.dropped.items():
         click.echo(f"left out, {reason}: {rows:,}")
     if report.leaks:
         click.echo(f"kept although they hold an evaluation task: {len(report.leaks):,}")
     if report.untranslated:
-        fields = ", ".join(f"{field} of {rows:,} rows" for field, rows in report.untranslated.items())
+        fields = ", ".join(f"{field} of {counted(rows, 'row')}" for field, rows in report.untranslated.items())
         click.echo(f"kept as in English although they hold words: {fields}")
     if (other := report.comparison) is not None:
         click.echo(
-            f"of {other.rows:,} rows compared, --filters {other.filters} would drop {other.drops:,}, "
+            f"of {counted(other.rows, 'row')} compared, --filters {other.filters} would drop {other.drops:,}, "
             f"{other.drops_kept:,} of them kept here, and keep {other.keeps_dropped:,} of those dropped here"
         )
     if report.bill:
@@ -219,7 +220,9 @@ def leaks(folder: str, against: tuple[str, ...], show: int, **options: Any) -> N
         with closing(executor):
             rows = Path(folder) if Path(folder).is_dir() and not is_own(folder) else records
             found = find_leaks_by(executor, rows, tasks, shared_place(where))
-    click.echo(f"{len(found):,} rows hold one of the {len(set(tasks.ids)):,} tasks of {', '.join(against)}")
+    click.echo(
+        f"{counted(len(found), 'row holds', 'rows hold')} one of the {counted(len(set(tasks.ids)), 'task')} of {', '.join(against)}"
+    )
     for leak in found[:show]:
         click.echo(f"{leak.row}: {leak.task} ({leak.share:.0%})")
     if len(found) > show:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import click
 
+from kollm.core.counting import counted
+
 EXTRAS = {
     "translate": ("datasets", "deepl", "langid", "openai", "rensa"),
     "train": ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "trackio"),
@@ -25,6 +27,7 @@ KEYS = {
     "HF_TOKEN": "private repositories and publishing",
 }
 ENDPOINTS = ("DEEPL_SERVER_URL", "OPENAI_BASE_URL", "HF_ENDPOINT")
+PUBLIC_MODEL = "EleutherAI/polyglot-ko-1.3b"
 ROOM_GIB = 20.0
 """Disk below which a real run is likely to end early: a 5.8B base takes 11.9 GB in bf16, its checkpoints little more."""
 
@@ -80,7 +83,8 @@ def _packages() -> Iterator[Line]:
 
 def _devices() -> Iterator[Line]:
     yield Line(
-        "processor", f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+        "processor",
+        counted(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, "core"),
     )
     if not importlib.util.find_spec("torch"):
         return
@@ -112,13 +116,25 @@ def _ledger() -> Line:
 
 def _hub() -> Line:
     from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
 
+    from kollm.core.address import without_password
+
+    where = without_password(constants.ENDPOINT)
     try:
-        HfApi().model_info("EleutherAI/polyglot-ko-1.3b", timeout=5)
+        HfApi().model_info(PUBLIC_MODEL, timeout=5)
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        what_to_do = "check HF_TOKEN" if status in (401, 403) else "check HF_ENDPOINT, or try again later"
+        return Line(
+            "Hub",
+            f"{where} reached; it answered {status} to the question for {PUBLIC_MODEL} - {what_to_do}",
+            False,
+        )
     except Exception as error:
         return Line(
             "Hub",
-            f"{constants.ENDPOINT} not reached ({type(error).__name__}) - work offline or check the network",
+            f"{where} not reached ({type(error).__name__}) - work offline or check the network",
             False,
         )
-    return Line("Hub", f"{constants.ENDPOINT} reached", True)
+    return Line("Hub", f"{where} reached", True)

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from kollm.cli.own import own_from, own_options
+from kollm.core.counting import counted
 
 
 @click.command(short_help="Answer evaluation tasks with a model or an adapter.")
@@ -108,7 +109,7 @@ def generate(
     records = tasks[:limit]
     examples = [record for _, record in zip(range(shots), read_records(shots_from), strict=False)] if shots_from else []
     if len(examples) < shots:
-        raise InputError(f"'{shots_from}' has {len(examples)} rows and --shots is {shots} - ask for fewer.")
+        raise InputError(f"'{shots_from}' has {counted(len(examples), 'row')} and --shots is {shots} - ask for fewer.")
     if shared := {record.id for record in examples} & {record.id for record in tasks}:
         raise InputError(f"The example '{min(shared)}' is one of the tasks - take the shots from another dataset.")
     if not api:
@@ -121,8 +122,8 @@ def generate(
         if instead:
             say(f"generate: {instead}")
     if dry_run and not api:
-        each = f", {samples} times each" if samples > 1 else ""
-        click.echo(f"{model} would answer {len(records)} tasks of {dataset} ({preset}{each}) into {output}.")
+        each = f", {counted(samples, 'time')} each" if samples > 1 else ""
+        click.echo(f"{model} would answer {counted(len(records), 'task')} of {dataset} ({preset}{each}) into {output}.")
         return
     ensure_folder(output.parent)
     if api:
@@ -144,7 +145,7 @@ def generate(
         kept = generate_answers(records, loaded, output, how, batch_size=batch_size, shots=examples)
         if not PartialState().is_main_process:
             return
-    click.echo(f"{len(records) * samples} answers in {output} ({kept} were there before).")
+    click.echo(f"{counted(len(records) * samples, 'answer')} in {output} ({kept} were there before).")
 
 
 def _refuse_options_without_effect(context: click.Context, api: bool) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kollm.core.counting import counted
+
 if TYPE_CHECKING:
     from kollm.hub.preparation import Names
 
@@ -80,6 +82,6 @@ def publish_folder(
     if not sys.stderr.isatty():
         disable_progress_bars()
     for published in publish(kind, folder, repository, private=private, tag=tag, names=names):
-        state = f"{len(published.sent)} files sent" if published.sent else "nothing had changed"
+        state = f"{counted(len(published.sent), 'file')} sent" if published.sent else "nothing had changed"
         click.echo(f"{published.repository}: revision {published.commit}, tag {published.tag} ({state})\n")
         click.echo(published.snippet)

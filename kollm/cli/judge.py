@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from kollm.cli.tables import p_value
+from kollm.core.counting import counted
 
 if TYPE_CHECKING:
     from kollm.core.generations import Generation
@@ -133,14 +134,14 @@ def _by_one_judge(
     if given.engine != "openai" and batch:
         raise InputError("--batch needs a service - leave it out, or use --engine openai.")
     if given.engine == "local" and dry_run:
-        click.echo(f"{given.local_model()} would judge {len(answers)} answers by {rubric} into {output}.")
+        click.echo(f"{given.local_model()} would judge {counted(len(answers), 'answer')} by {rubric} into {output}.")
         return
     chosen: Any = make_judge(rubric, given, budget=budget)
     for answer in answers:
         chosen.rubric.check(answer)
     _say_family(chosen.name, answers)
     if given.engine == "rules" and dry_run:
-        click.echo(f"The rules of {rubric} would be checked on {len(answers)} answers into {output}.")
+        click.echo(f"The rules of {rubric} would be checked on {counted(len(answers), 'answer')} into {output}.")
         return
     if given.engine == "openai" and not _ask_service(chosen, answers, output, dry_run, batch):
         return
@@ -183,8 +184,7 @@ def _told_and_ready(
     from kollm.core.progress import say
     from kollm.services.chat.batch import ChatBatch
 
-    half = ", half of that as a batch" if batch else ""
-    say(f"{what}: {client.estimate(requests)}{half}")
+    client.say_estimate(requests, what, ", half of that as a batch" if batch else "")
     if client.facts.shutdown is not None:
         say(f"Note: {client.model} has an announced shutdown on {client.facts.shutdown}.")
     if dry_run:
@@ -194,11 +194,11 @@ def _told_and_ready(
         state = job.collect() if job.pending else job.submit(requests)
         if not state.done:
             click.echo(
-                f"Batch {state.batch_id} of {state.total} requests: {state.status}. Run the same command again to collect it."
+                f"Batch {state.batch_id} of {counted(state.total, 'request')}: {state.status}. Run the same command again to collect it."
             )
             return False
         if state.total:
-            say(f"Batch {state.batch_id}: {state.status}, {state.answered} answers, {state.failed} without.")
+            say(f"Batch {state.batch_id}: {state.status}, {counted(state.answered, 'answer')}, {state.failed} without.")
         if batch and state.failed:
             state = job.submit(requests)
             click.echo(f"Batch {state.batch_id} asks those {state.total} again. Run the same command to collect it.")
@@ -225,7 +225,7 @@ def _judge(judge: Any, answers: Sequence[Generation], output: Path) -> None:
         )
     failed = ", ".join(f"{status} {count}" for status, count in report.statuses.items() if status != "ok")
     click.echo(
-        f"{report.verdicts} verdicts in {output} ({report.reused} were there before), {report.statuses.get('ok', 0)} scored"
+        f"{counted(report.verdicts, 'verdict')} in {output} ({report.reused} were there before), {report.statuses.get('ok', 0)} scored"
         + (f", {failed}" if failed else "")
         + (f"; they cost USD {judge.client.spent:.4f} in all" if hasattr(judge, "client") else "")
     )
@@ -261,8 +261,10 @@ def _pairs(answers: Sequence[Generation], others: Sequence[Generation], output: 
     failed = "".join(f", {status} {count}" for status, count in sorted(statuses.items()))
     cost = sum(verdict.cost for verdict in result.verdicts)
     if len(result.summaries) > 1:
-        click.echo(f"p-values are corrected over these {len(result.summaries)} pairs of systems (Holm)")
-    click.echo(f"{len(result.verdicts)} pairs in {output}, each asked twice{failed}; they cost USD {cost:.4f} in all")
+        click.echo(f"p-values are corrected over these {counted(len(result.summaries), 'pair')} of systems (Holm)")
+    click.echo(
+        f"{counted(len(result.verdicts), 'pair')} in {output}, each asked twice{failed}; they cost USD {cost:.4f} in all"
+    )
     if len(result.summaries) > 1:
         _say_ranking(result.verdicts)
 

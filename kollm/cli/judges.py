@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kollm.cli.tables import number, p_value, signed, signed_interval, table
+from kollm.core.counting import counted
 
 
 @click.command(short_help="Seal judged answers, to see later whether the judge changed.")
@@ -33,7 +34,7 @@ def seal(folder: Path, output: Path, judge: str | None, tasks: int, rubrics: tup
         raise InputError(f"'{folder}' holds no verdict of {judge} - it was judged by {judges}.")
     sealed = seal_set(read.generations, verdicts, output, tasks)
     click.echo(
-        f"{len(sealed.answers)} answers and {len(sealed.verdicts)} verdicts of {sealed.judging.model or sealed.judging.mode} sealed "
+        f"{counted(len(sealed.answers), 'answer')} and {counted(len(sealed.verdicts), 'verdict')} of {sealed.judging.model or sealed.judging.mode} sealed "
         f"in {output}"
     )
 
@@ -71,7 +72,6 @@ def drift(sealed: Path, output: Path | None, margin: float, rubric: str | None, 
     """
     from kollm.core.errors import InputError
     from kollm.core.files import ensure_folder
-    from kollm.core.progress import say
     from kollm.judge import drift as drifting
     from kollm.judge.make import JudgeOptions, make_judge
     from kollm.judge.run import judge_generations, questions_on
@@ -98,7 +98,7 @@ def drift(sealed: Path, output: Path | None, margin: float, rubric: str | None, 
     first = number_of_round * samples
     if options["engine"] == "openai":
         requests = [judge.request(question) for question in questions_on(kept.answers, samples, first)]
-        say(f"Round {number_of_round}: {judge.client.estimate(requests)}")
+        judge.client.say_estimate(requests, f"Round {number_of_round}")
         judge.client.count_earlier(requests)
     if dry_run:
         return
@@ -136,7 +136,7 @@ def _say_drift(rows: Sequence[Any], now: Sequence[Any], number_of_round: int, pa
     said = f"the judge drifted on {', '.join(drifted)}" if drifted else "no drift was found"
     if not drifted and any(row.conclusion == "undecided" for row in rows):
         said = "no drift was found, and too few answers to exclude one - seal more tasks"
-    click.echo(f"Round {number_of_round} in {path} ({failed} failures; answered by {returned}): {said}")
+    click.echo(f"Round {number_of_round} in {path} ({counted(failed, 'failure')}; answered by {returned}): {said}")
 
 
 @click.command(short_help="From an old judge's scale to a new one's, by answers that both judged.")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from kollm.core.counting import counted
+
 _LEDGER = click.option(
     "--ledger",
     "path",
@@ -31,9 +33,9 @@ def stats(path: Path | None, listed: bool) -> None:
         rows = book.stats()
         for row in rows:
             click.echo(
-                f"{row.kind} {row.engine} {row.model or '-'}: {row.answered:,} texts answered, "
-                f"{row.characters:,} characters, USD {row.cost:.2f}; {row.in_flight:,} sent without an answer, "
-                f"at most {row.lost.characters:,} characters, USD {row.lost.cost:.2f}"
+                f"{row.kind} {row.engine} {row.model or '-'}: {counted(row.answered, 'text')} answered, "
+                f"{counted(row.characters, 'character')}, USD {row.cost:.2f}; {row.in_flight:,} sent without an answer, "
+                f"at most {counted(row.lost.characters, 'character')}, USD {row.lost.cost:.2f}"
             )
         if not rows:
             click.echo("nothing bought yet")
@@ -51,7 +53,7 @@ def export(path: Path | None, output: Path) -> None:
     from kollm.services.ledger.transfer import export_ledger
 
     with Ledger.open(path) as book:
-        click.echo(f"{export_ledger(book, output):,} rows written to {output}")
+        click.echo(f"{counted(export_ledger(book, output), 'row')} written to {output}")
 
 
 @ledger.command(name="import")
@@ -63,7 +65,7 @@ def import_(path: Path | None, file: Path) -> None:
     from kollm.services.ledger.transfer import import_ledger
 
     with Ledger.open(path) as book:
-        click.echo(f"{import_ledger(book, file):,} answers added to {book.path}")
+        click.echo(f"{counted(import_ledger(book, file), 'answer')} added to {book.path}")
 
 
 @ledger.command()
@@ -83,9 +85,9 @@ def check(path: Path | None) -> None:
     if checked.faults:
         count = len(checked.faults) + checked.more
         raise StateError(
-            f"The ledger '{path}' has {count:,} faults - `kollm ledger salvage NEW` saves the sound rows in a new ledger."
+            f"The ledger '{path}' has {counted(count, 'fault')} - `kollm ledger salvage NEW` saves the sound rows in a new ledger."
         )
-    click.echo(f"{path}: {checked.rows:,} rows, all sound")
+    click.echo(f"{path}: {counted(checked.rows, 'row')}, all sound")
 
 
 @ledger.command()
@@ -98,7 +100,7 @@ def salvage(path: Path | None, output: Path) -> None:
 
     saved = salvage_ledger(path or default_path(), output)
     click.echo(
-        f"{saved.rows:,} rows saved in {output}, {saved.answered:,} of them answered; {saved.left_out:,} left out as not "
+        f"{counted(saved.rows, 'row')} saved in {output}, {saved.answered:,} of them answered; {saved.left_out:,} left out as not "
         f"sound\nTo use it: export KOLLM_LEDGER={output}"
     )
 

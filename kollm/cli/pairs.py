@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kollm.cli.own import own_from, own_options
+from kollm.core.counting import counted
 from kollm.recipe.engines import TRANSLATORS
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def pairs(
     report = make_pairs(inputs, output, settings, translation)
     _tell(report)
     if report.characters:
-        say(f"{report.characters:,} characters were billed.")
+        say(f"{counted(report.characters, 'character was', 'characters were')} billed.")
     click.echo(f"{report.folder}")
 
 
@@ -128,7 +129,7 @@ def _tell(report: PairsReport) -> None:
     from kollm.dataset.pairs.choosing import REASONS
 
     for split, count in report.rows.items():
-        click.echo(f"{split}: {count:,} pairs")
+        click.echo(f"{split}: {counted(count, 'pair')}")
     for reason, count in report.left_out.items():
         click.echo(f"no pair, {REASONS.get(reason, reason)}: {count:,}")
     if report.failed:

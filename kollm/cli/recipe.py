@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from kollm.cli.own import own_from, own_options
+from kollm.core.counting import counted
 
 
 @click.group()
@@ -71,7 +72,7 @@ def new(base: str, dataset: str | None, output: Path | None, overrides: tuple[st
     else:
         save_recipe(made, output)
         click.echo(
-            f"{output}: {made.base.model}, {len(made.adapter.targets)} matrices, {made.trainer['max_length']} tokens"
+            f"{output}: {made.base.model}, {counted(len(made.adapter.targets), 'matrix', 'matrices')}, {made.trainer['max_length']} tokens"
         )
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from kollm.core.counting import counted
+
 
 @click.command()
 @click.argument("dataset")
@@ -32,4 +34,4 @@ def review(dataset: str, output: Path) -> None:
     items = read_review(output).values()
     for kind, count in sorted(Counter(hit.kind for item in items for hit in item.errors).items()):
         click.echo(f"{kind}: {count}")
-    click.echo(f"{output}: {waiting} rows to look at, {len(items) - waiting} decided, of {len(records)}")
+    click.echo(f"{output}: {counted(waiting, 'row')} to look at, {len(items) - waiting} decided, of {len(records)}")

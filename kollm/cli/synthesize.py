@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kollm.core.counting import counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -197,8 +199,7 @@ def _make(
     from kollm.core.progress import say
     from kollm.services.chat import run_async
 
-    note = "if every new instruction is kept, " if instructions else ""
-    say(f"{client.model}: {note}{client.estimate(requests)}")
+    client.say_estimate(requests, f"{client.model}, if every new instruction is kept" if instructions else "")
     if dry_run:
         return
     ensure_folder(require_new(output, "the rows").absolute().parent)
@@ -217,7 +218,7 @@ def _write(made: Made, output: Path) -> None:
     write_atomic(output, "".join(json_line(record.to_row()) for record in made.records))
     for reason, count in sorted(made.dropped.items()):
         click.echo(f"dropped, {reason}: {count}")
-    click.echo(f"{output}: {len(made.records)} rows")
+    click.echo(f"{output}: {counted(len(made.records), 'row')}")
     if not made.records:
         say("Warning: no row was made.")
     else:

@@ -12,9 +12,10 @@ from click.core import ParameterSource
 
 from kollm.cli.overrides import TRL_NAMES, trl_options, trl_overrides
 from kollm.cli.own import DATASET, own_from, own_options
+from kollm.core.counting import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from kollm.core.records import Record
     from kollm.hub.checkpoints import Pushes
@@ -76,7 +77,9 @@ def plan(
     click.echo(
         f"  {made.flop_per_token / 1e9:.1f} GFLOP a token, about {made.tokens_per_second:,.0f} tokens a second ({made.basis[1]})"
     )
-    click.echo(f"  about {made.hours:.1f} hours for {rows or ROWS:,} rows of {tokens_per_row or TOKENS_PER_ROW} tokens")
+    click.echo(
+        f"  about {made.hours:.1f} hours for {counted(rows or ROWS, 'row')} of {counted(tokens_per_row or TOKENS_PER_ROW, 'token')}"
+    )
     if loaded.method != "sft":
         click.echo(
             f"  method {loaded.method}: a row is a pair, two such sequences; passes without a gradient are counted in"
@@ -104,7 +107,7 @@ def plan(
 @click.option("--base", "model", help="Base model: a folder or ORG/NAME; with a recipe, the folder of its base.")
 @click.option("--start", metavar="ADAPTER", help="Adapter that training starts from, and that preferences are held to.")
 @click.option("--sweep", metavar="KEY=A,B,C", help="Train once for each value, into OUTPUT/KEY-VALUE.")
-@click.option("--dry-run", is_flag=True, help="Print the command and stop.")
+@click.option("--dry-run", is_flag=True, help="Make a dataset of rows of yours, print the command and stop.")
 @click.option(
     "--push-to", metavar="ORG/NAME", help="Publish each checkpoint on the Hub while it trains, then the adapter."
 )
@@ -135,6 +138,8 @@ def train(
 
     Killed at any moment, the same command goes on from the last checkpoint.
     """
+    from kollm.core.errors import InputError, ServiceError
+    from kollm.core.progress import say
     from kollm.dataset.given import given_datasets
     from kollm.dataset.pairs.dataset import one_of_pairs
     from kollm.recipe.load import load_recipe
@@ -154,16 +159,21 @@ def train(
     method = _method(recipe, overrides)
     if not given or output is None:
         raise click.UsageError("Missing option '--dataset' or '-o': both are needed, except with --smoke.")
-    said = own_from(options)
     base = Path(model) if recipe and model else None
-    dataset = given[0].dataset
-    if not dry_run or recipe is None or len(given) > 1 or given[0].amount:
+    try:
         if method == "sft":
-            dataset = given_datasets(given, output.absolute().parent, said, seed)
+            dataset = given_datasets(given, output.absolute().parent, own_from(options), seed)
         else:
-            dataset = one_of_pairs(given, output.absolute().parent, said, method)
+            dataset = one_of_pairs(given, output.absolute().parent, own_from(options), method)
+    except (InputError, ServiceError) as error:
+        if not dry_run or recipe is None or not _may_come(given):
+            raise
+        dataset = given[0].dataset
+        say(f"Note: {error} The line below takes '{dataset}' for a dataset that is there when it runs.")
     if recipe is None:
         recipe = _new_recipe(model, dataset, output, method)
+    if dry_run and Path(dataset).is_dir():
+        _say_rows(load_recipe(recipe, overrides), recipe, dataset, overrides)
     for values, folder in _sweep(sweep, output):
         chosen = (*overrides, *values)
         loaded = load_recipe(recipe, chosen)
@@ -183,6 +193,27 @@ def train(
             launch(command)
         else:
             _launch_and_push(command, _pushes(push_to, private, loaded, dataset, base, folder))
+
+
+def _may_come(given: Sequence[GivenDataset]) -> bool:
+    """Whether what a dry run does not find may be a dataset that is still to be built, or on a Hub out of reach."""
+    from kollm.sources.own.reading import PACKED, READERS
+
+    path = Path(given[0].dataset)
+    return len(given) == 1 and not path.exists() and path.suffix.lower() not in {*READERS, *PACKED}
+
+
+def _say_rows(recipe: Recipe, name: str, dataset: str, overrides: Sequence[str]) -> None:
+    """How much there is to train on, and what tells how long that takes."""
+    from kollm.core.progress import say
+    from kollm.train.launch import training_rows
+
+    rows = training_rows(recipe, dataset)
+    line = f"{dataset}: {counted(rows, 'row' if recipe.method == 'sft' else 'pair')} to train on"
+    if not recipe.base.is_toy:
+        sets = [part for text in overrides for part in ("--set", text)]
+        line += "; memory and hours: " + shlex.join(["kollm", "plan", name, "--rows", str(rows), *sets])
+    say(line)
 
 
 def _pushes(repository: str, private: bool, recipe: Recipe, dataset: str, base: Path | None, output: Path) -> Pushes:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kollm.core.counting import counted
+
 if TYPE_CHECKING:
     from kollm.core.records import Record
     from kollm.quality.translation_judge import TranslationVerdict
@@ -46,12 +48,14 @@ def judge(
         return
     found = error_rate(verdicts, out_of)
     if not found.judged:
-        raise InputError(f"None of {found.sampled} rows could be judged ({verdicts[0].status}) - try another judge.")
+        raise InputError(
+            f"None of {counted(found.sampled, 'row')} could be judged ({verdicts[0].status}) - try another judge."
+        )
     if output is not None:
         write_atomic(output, "".join(json_line(verdict.to_row()) for verdict in verdicts))
     write_check(dataset, found)
     click.echo(
-        f"{found.judged} of {found.sampled} rows judged: {found.major} with a major error, {100 * found.rate:.1f}% "
+        f"{found.judged} of {counted(found.sampled, 'row')} judged: {found.major} with a major error, {100 * found.rate:.1f}% "
         f"(95% interval {100 * found.low:.1f}% to {100 * found.high:.1f}%), {found.minor} with a minor one."
     )
 
@@ -65,8 +69,7 @@ def _by_chat(records: list[Record], options: dict[str, Any], dry_run: bool) -> l
     if options.pop("tokenizer"):
         raise InputError("--tokenizer is for MetricX - leave it out, or use --engine metricx.")
     client = JudgeOptions(**options).client()
-    estimate = client.estimate(judge_requests(client, records))
-    click.echo(f"{client.model}: {estimate}")
+    client.say_estimate(judge_requests(client, records))
     return None if dry_run else run_async(judge_by_chat(client, records))
 
 
@@ -83,6 +86,6 @@ def _by_metricx(records: list[Record], options: dict[str, Any], dry_run: bool) -
         raise InputError(f"MetricX runs on this machine and costs nothing - leave out {names}, or use --engine openai.")
     model = options["model"] or MODEL
     if dry_run:
-        click.echo(f"{model} would judge {len(records)} rows.")
+        click.echo(f"{model} would judge {counted(len(records), 'row')}.")
         return None
     return MetricX(model, options["tokenizer"]).verdicts(records)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from kollm.cli.judges import bridge, drift, seal
+from kollm.core.counting import counted
 
 
 @click.group(short_help="Import others' verdicts, plan how many are needed, watch a judge, bridge two.")
@@ -102,7 +103,7 @@ def _say(found: Any, output: Path, pairs: Path) -> None:
     if found.verdicts:
         failed = sum(verdict.status != "ok" for verdict in found.verdicts)
         click.echo(
-            f"{len(found.verdicts):,} verdicts in {output} (files: {forms}); {failed:,} failures, which have no score"
+            f"{counted(len(found.verdicts), 'verdict')} in {output} (files: {forms}); {counted(failed, 'failure')}, which have no score"
         )
         for table in score_tables((verdict.system, verdict) for verdict in found.verdicts):
             click.echo(f"{table.judging.rubric}, judge {table.judging.model or 'not recorded'}:")
@@ -114,7 +115,7 @@ def _say(found: Any, output: Path, pairs: Path) -> None:
                 click.echo(f"  {system}: {', '.join(means)}")
     if found.pairs:
         undecided = sum(pair.outcome is None for pair in found.pairs)
-        click.echo(f"{len(found.pairs):,} pairs in {pairs}; {undecided:,} without a choice in both orders")
+        click.echo(f"{counted(len(found.pairs), 'pair')} in {pairs}; {undecided:,} without a choice in both orders")
 
 
 @verdicts.command("plan", short_help="Tasks and samples that a difference takes, and what they cost.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from kollm.core.counting import counted
+
 
 @click.command(short_help="Extend a base's vocabulary by Korean tokens.")
 @click.argument("base")
@@ -21,10 +23,10 @@ def vocabulary(base: str, revision: str | None, texts: tuple[str, ...], size: in
     sizes = extend_base(base, list(read_texts(texts)), size, Path(output), revision)
     before, after = sizes["before"], sizes["after"]
     click.echo(
-        f"vocabulary: {before['tokens']:,} -> {after['tokens']:,} tokens; "
+        f"vocabulary: {before['tokens']:,} -> {counted(after['tokens'], 'token')}; "
         f"{before['tokens_per_character']:.3f} -> {after['tokens_per_character']:.3f} tokens a character of these texts"
     )
     if after["tokens"] < size:
         click.echo(
-            f"vocabulary: the texts hold pairs for {after['tokens']:,} tokens only - give more text for {size:,}"
+            f"vocabulary: the texts hold pairs for {counted(after['tokens'], 'token')} only - give more text for {size:,}"
         )

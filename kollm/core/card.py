@@ -10,6 +10,7 @@ import jinja2
 import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.resources import resource_folder
 
@@ -37,7 +38,7 @@ def render_template(template: str, what: str, /, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(count=_count, decimal=_decimal, duration=_duration)
+    environment.filters.update(count=_count, counted=_counted, decimal=_decimal, duration=_duration)
     try:
         return environment.get_template(template).render(values)
     except (jinja2.UndefinedError, MissingFigureError) as error:
@@ -67,6 +68,10 @@ def _number(value: Any) -> float:
 
 def _count(value: Any) -> str:
     return f"{int(_number(value)):,}"
+
+
+def _counted(value: Any, one: str, many: str | None = None) -> str:
+    return counted(int(_number(value)), one, many)
 
 
 def _decimal(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 
 MOST_CHARACTERS = 2_000
@@ -23,7 +24,7 @@ def check_pattern(pattern: str, where: str) -> None:
     said = f"{where} is '{pattern[:80]}'"
     if len(pattern) > MOST_CHARACTERS:
         raise InputError(
-            f"{said}..., a regular expression of {len(pattern):,} characters - name the modules in a list."
+            f"{said}..., a regular expression of {counted(len(pattern), 'character')} - name the modules in a list."
         )
     try:
         parsed = re._parser.parse(pattern)  # type: ignore[attr-defined]

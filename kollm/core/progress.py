@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
+from kollm.core.counting import counted
+
 Item = TypeVar("Item")
 LINE_SECONDS = 10.0
 """Seconds between two plain lines where there is no terminal."""
@@ -46,10 +48,10 @@ class Progress:
     Args:
         label: what is being counted, e.g. `translate`.
         total: units of work in all; None where that is unknown.
-        unit: name of one unit, in the plural.
+        unit: name of one unit.
     """
 
-    def __init__(self, label: str, total: int | None, unit: str = "rows") -> None:
+    def __init__(self, label: str, total: int | None, unit: str = "row") -> None:
         self.label, self.total, self.unit = label, total, unit
         self.done = 0
         self._started = self._last = time.monotonic()
@@ -57,7 +59,9 @@ class Progress:
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, desc=label, unit=f" {unit}", file=sys.stderr, leave=False, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total, desc=label, unit=f" {unit}s", file=sys.stderr, leave=False, dynamic_ncols=True
+            )
 
     def advance(self, count: int = 1) -> None:
         self.done += count
@@ -68,8 +72,12 @@ class Progress:
             say(self._line())
 
     def _line(self) -> str:
-        of_total = f" of {self.total:,}" if self.total is not None else ""
-        return f"{self.label}: {self.done:,}{of_total} {self.unit} after {time.monotonic() - self._started:.0f} s"
+        done = (
+            f"{self.done:,} of {counted(self.total, self.unit)}"
+            if self.total is not None
+            else counted(self.done, self.unit)
+        )
+        return f"{self.label}: {done} after {time.monotonic() - self._started:.0f} s"
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +89,7 @@ class Progress:
             self._bar.close()
 
 
-def track(items: Iterable[Item], label: str, total: int | None = None, unit: str = "rows") -> Iterator[Item]:
+def track(items: Iterable[Item], label: str, total: int | None = None, unit: str = "row") -> Iterator[Item]:
     """Yield the items, showing progress."""
     with Progress(label, total, unit) as progress:
         for item in items:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, QuotaError
 from kollm.core.progress import say
 from kollm.dataset.build import Build
@@ -110,7 +111,7 @@ def buy_in_workers(build: Build, buyers: Buyers, executor: Executor, budget: Bud
         if _spent(build) == before:
             if most == 1 and _unfinished(build):
                 raise QuotaError(
-                    f"Stopped before the cap: workers have bought for USD {before[1]:.4g}, {before[0]:,} characters, and the "
+                    f"Stopped before the cap: workers have bought for USD {before[1]:.4g}, {counted(before[0], 'character')}, and the "
                     "next request may pass it - raise --max-cost or --max-characters and run the same command again; what was "
                     "answered is kept and is not paid for again."
                 )
@@ -133,7 +134,7 @@ def merge_bought(folder: Path, ledger: Ledger | None) -> None:
             with Ledger.open(path, alone=True) as other:
                 added += merge_ledger(book, other)
     if added:
-        say(f"{added:,} answers that workers bought are in the ledger now.")
+        say(f"{counted(added, 'answer')} that workers bought are in the ledger now.")
 
 
 def _buy_shard(build: Build, buyers: Buyers, shares: Mapping[int, _Share], number: int) -> int:

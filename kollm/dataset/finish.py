@@ -14,11 +14,12 @@ import pyarrow as pa
 from kollm.core.records import Record
 from kollm.dataset.memory import check_alignment, check_reasons, read_memory
 from kollm.dataset.tables import to_table
+from kollm.quality.doubts import find_doubts
 from kollm.quality.estimates import estimates
-from kollm.quality.filters import FILTERS, drop_reason, find_filters, mixed_register, paper_would_drop
+from kollm.quality.filters import FILTERS, drop_reason, drop_reasons, find_filters, mixed_register, paper_would_drop
 from kollm.quality.leaks import Tasks
 from kollm.quality.privacy import Screening, screen
-from kollm.quality.review import Correction, replay
+from kollm.quality.review import Correction, Replayed, replay
 from kollm.quality.unseen import asks_about_unseen
 from kollm.quality.view import View
 from kollm.sources import Rejected, Source
@@ -138,11 +139,17 @@ def finish(finishing: Finishing, outcomes: Sequence[Outcome]) -> Finished:
     kept: list[Record] = []
     rejected: list[Rejected] = []
     flags: Counter[str] = Counter()
-    for outcome in outcomes:
-        record, done = outcome.record, ""
-        if (correction := finishing.corrections.get(record.id)) is not None:
-            record, done = replay(record, correction)
-        view = View(record)  # as the translator gave it: filters compare before personal data is masked
+    replayed = [_replayed(finishing, outcome.record) for outcome in outcomes]
+    views = [View(record) for record, _ in replayed]  # as translated: filters compare before personal data is masked
+    asked = {
+        number: view
+        for number, (outcome, (_, done), view) in enumerate(zip(outcomes, replayed, views, strict=True))
+        # A person's word goes before the filters'.
+        if plan.source.split == "train" and outcome.reason is None and done not in ("dropped", "corrected")
+    }
+    routes = [outcomes[number].route for number in asked]
+    reasons = dict(zip(asked, _filter(plan, list(asked.values()), routes, flags), strict=True))
+    for number, (outcome, (record, done), view) in enumerate(zip(outcomes, replayed, views, strict=True)):
         if done:
             flags[f"review_{done}"] += 1
         personal: Counter[str] | None = None
@@ -150,10 +157,8 @@ def finish(finishing: Finishing, outcomes: Sequence[Outcome]) -> Finished:
             record, personal = screen(record)
             flags.update({f"{kind}_masked": count for kind, count in personal.items()})
         left = outcome.untranslated if done != "corrected" and outcome.route == "translate" else ()
-        # A person's word goes before the filters'.
         reason = "review: dropped by hand" if done == "dropped" else None if done == "corrected" else outcome.reason
-        if reason is None and done != "corrected" and plan.source.split == "train":
-            reason = _filter(plan, view, outcome.route, flags)
+        reason = reasons.get(number, reason)
         if reason is None and personal and plan.privacy == "drop":
             reason = f"personal_data: {', '.join(sorted(personal))}"
         if reason is None:
@@ -187,19 +192,33 @@ def reason_kind(reason: str) -> str:
     return reason.partition(":")[0]
 
 
-def _filter(plan: FinishPlan, view: View, route: str, flags: Counter[str]) -> str | None:
-    if route == "regenerate":
-        return "needs_fresh_answer: its output must be asked of a model in Korean"
-    reason = drop_reason(view, find_filters(plan.filters))
-    if plan.rival and view.record.provenance.index < COMPARED_ROWS:
-        drops = (
-            paper_would_drop(view) if plan.rival == "paper-all" else drop_reason(view, FILTERS[plan.rival]) is not None
-        )
-        flags.update(rows_compared=1, rival_drops=int(drops))
-        flags.update(rival_alone_drops=drops and reason is None, rival_keeps_dropped=reason is not None and not drops)
-    if reason is None and mixed_register(view):
-        flags["mixed_register"] += 1
-    if reason is None:
-        for estimate in estimates(view):
-            flags[estimate.kind] += 1
-    return reason
+def _replayed(finishing: Finishing, record: Record) -> Replayed:
+    """A record as a review left it, where there was one."""
+    correction = finishing.corrections.get(record.id)
+    return replay(record, correction) if correction is not None else Replayed(record)
+
+
+def _filter(plan: FinishPlan, views: Sequence[View], routes: Sequence[str], flags: Counter[str]) -> list[str | None]:
+    """Why each row is dropped, if it is; what is flagged is counted."""
+    doubts = find_doubts(views)
+    reasons = drop_reasons(views, find_filters(plan.filters), doubts)
+    for number, (view, route) in enumerate(zip(views, routes, strict=True)):
+        reason = reasons[number]
+        if route == "regenerate":
+            reasons[number] = "needs_fresh_answer: its output must be asked of a model in Korean"
+            continue
+        if plan.rival and view.record.provenance.index < COMPARED_ROWS:
+            drops = (
+                paper_would_drop(view)
+                if plan.rival == "paper-all"
+                else drop_reason(view, FILTERS[plan.rival]) is not None
+            )
+            flags.update(rows_compared=1, rival_drops=int(drops))
+            flags.update(
+                rival_alone_drops=drops and reason is None, rival_keeps_dropped=reason is not None and not drops
+            )
+        if reason is None:
+            if doubts["mixed_register"][number] and mixed_register(view):
+                flags["mixed_register"] += 1
+            flags.update(item.kind for item in estimates(view, sure=not doubts["doubtful"][number]))
+    return reasons

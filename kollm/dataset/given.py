@@ -11,8 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from huggingface_hub import HfApi
-
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, ServiceError
 from kollm.core.hashing import content_id
 from kollm.core.progress import say
@@ -48,6 +47,8 @@ def _has_manifest(name: str) -> bool:
     reference = parse_reference(name)
     try:
         with hub_errors("dataset", reference):
+            from huggingface_hub import HfApi
+
             info = HfApi(library_name="kollm").dataset_info(reference.repository, revision=reference.revision)
     except ServiceError:  # what was downloaded before tells it too
         return (locate(name, "dataset").folder / MANIFEST).is_file()
@@ -74,7 +75,7 @@ def given_dataset(name: str | Path, work: Path, options: OwnOptions | None = Non
     folder = work / FOLDER / f"{own.options.name}-{key.removeprefix('sha256:')[:12]}"
     if (folder / MANIFEST).is_file():
         rows = sum(read_manifest(folder)["rows"].values())
-        say(f"{own.where}: {rows:,} rows, as they were read before ({folder})")
+        say(f"{own.where}: {counted(rows, 'row')}, as read before ({folder})")
         return str(folder)
     report = build_dataset(
         [SourceInput(own.options.name, name, own=own)],

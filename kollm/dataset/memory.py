@@ -18,6 +18,7 @@ from statistics import fmean, median
 import numpy as np
 import pyarrow as pa
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.dataset.tables import SCHEMA, to_records, to_table
@@ -96,7 +97,9 @@ def check_reasons(source: str, outcomes: Sequence[Outcome], reasons: Mapping[str
     found = sum(outcome.reason is None for outcome in outcomes)
     failed = sum(reasons[name] for name in ("length_ratio", "numbers_lost", "numbers_changed") if name in reasons)
     if found >= 2 * LEAST_ROWS and 2 * failed > found:
-        raise _error(source, outcomes, f"{failed} of {found} rows have other lengths or numbers")
+        raise _error(
+            source, outcomes, f"of {counted(found, 'row')} {counted(failed, 'has', 'have')} other lengths or numbers"
+        )
 
 
 def misaligned(english: Sequence[str], korean: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.progress import Progress, say
 from kollm.core.records import Record
@@ -183,9 +184,9 @@ def share_lines(rows: Mapping[str, int], tokens: Mapping[str, int] | None = None
     """A line a part: its rows and their share, and the tokens' where they are known."""
     whole, all_tokens = sum(rows.values()), sum((tokens or {}).values())
     for name, count in rows.items():
-        line = f"{name}: {count:,} rows ({count / max(whole, 1):.1%})"
+        line = f"{name}: {counted(count, 'row')} ({count / max(whole, 1):.1%})"
         if tokens is not None:
-            line += f", {tokens[name]:,} tokens ({tokens[name] / max(all_tokens, 1):.1%})"
+            line += f", {counted(tokens[name], 'token')} ({tokens[name] / max(all_tokens, 1):.1%})"
         yield line
 
 
@@ -313,9 +314,9 @@ def _told(manifest: Mapping[str, Any]) -> Iterator[str]:
         both, _, kind = names.rpartition(", ")
         earlier, _, later = both.partition(" = ")
         whose = "an earlier row of their own" if earlier == later else f"a row of {earlier}"
-        yield f"{count:,} rows of {later} repeat {whose} ({kind} duplicates; they are kept)"
+        yield f"{counted(count, f'row of {later} repeats', f'rows of {later} repeat')} {whose} ({kind} duplicates; they are kept)"
     if leaks := manifest["leaks"]:
-        yield f"Warning: {len(leaks):,} rows hold an evaluation task, e.g. {leaks[0]} (kollm data leaks lists them)"
+        yield f"Warning: {counted(len(leaks), 'row holds', 'rows hold')} an evaluation task, e.g. {leaks[0]} (kollm data leaks lists them)"
 
 
 def _card(parts: Sequence[MixturePart], manifest: Mapping[str, Any], drawn: _Drawn) -> str:
@@ -326,7 +327,7 @@ def _card(parts: Sequence[MixturePart], manifest: Mapping[str, Any], drawn: _Dra
             "train",
             item["drawn"],
             item["name"],
-            f"{item['from']} `{item['dataset']}`, {item['drawn']:,} of {item['rows']:,} rows",
+            f"{item['from']} `{item['dataset']}`, {item['drawn']:,} of {counted(item['rows'], 'row')}",
             tuple(sorted(drawn.licences[item["name"]])),
             _terms(part),
         )

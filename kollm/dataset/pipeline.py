@@ -174,7 +174,7 @@ def build_dataset(
     kept = {part.config: count for part, count in sorted(rows.items()) if part.config != REJECTED}
     if not kept:
         reason, count = tally.dropped.most_common(1)[0]
-        rows_in_all = f"all {sum(tally.dropped.values()):,} rows were rejected, {count:,} of them for '{reason}'"
+        rows_in_all = f"every row was rejected ({sum(tally.dropped.values()):,}), {count:,} of them for '{reason}'"
         say(
             f"Warning: {rows_in_all}; the config '{REJECTED}' holds each with its reason - check the file and its form."
         )

@@ -70,6 +70,21 @@ def has_preferences(folder: Path) -> bool:
     return any(name.startswith(f"{PREFERENCES}/") for name in read_manifest(folder)["files"])
 
 
+def preference_files(folder_or_hub_id: str | Path, split: str | None = None, revision: str | None = None) -> list[Path]:
+    """The files of a dataset that hold the preferences of a split; arguments and errors as for `read_preferences`."""
+    folder = locate(folder_or_hub_id, "dataset", revision).folder
+    files = read_manifest(folder)["files"]
+    wanted = f"{PREFERENCES}/{split}-" if split else f"{PREFERENCES}/"
+    names = [name for name in files if name.startswith(wanted)]
+    if not names:
+        there = ", ".join(sorted({name.rsplit("-", 1)[0] for name in files})) or "nothing"
+        raise InputError(
+            f"'{folder_or_hub_id}' holds no preferences of the split '{split or 'any'}', it has {there} - make some with: "
+            "kollm data pairs."
+        )
+    return [folder / name for name in names]
+
+
 def read_preferences(
     folder_or_hub_id: str | Path, split: str | None = None, revision: str | None = None
 ) -> Iterator[Preference]:
@@ -83,18 +98,7 @@ def read_preferences(
     Raises:
         InputError: there is no such dataset, it holds no preferences of that split, or a pair that cannot be used.
     """
-    folder = locate(folder_or_hub_id, "dataset", revision).folder
-    files = read_manifest(folder)["files"]
-    wanted = f"{PREFERENCES}/{split}-" if split else f"{PREFERENCES}/"
-    names = [name for name in files if name.startswith(wanted)]
-    if not names:
-        there = ", ".join(sorted({name.rsplit("-", 1)[0] for name in files})) or "nothing"
-        raise InputError(
-            f"'{folder_or_hub_id}' holds no preferences of the split '{split or 'any'}', it has {there} - make some with: "
-            "kollm data pairs."
-        )
-    for name in names:
-        path = folder / name
+    for path in preference_files(folder_or_hub_id, split, revision):
         schema = open_parquet(path, path).schema_arrow
         _check_columns(schema, path)
         columns = [name for name in PREFERENCE_SCHEMA.names if name in schema.names]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.progress import Progress, say
 from kollm.dataset.bills import recall_bills, settle_bills
@@ -88,7 +89,7 @@ def announce(build: Build, engines: Sequence[Translator | None], executor: Execu
     for plan, engine, left in zip(build.finishing, engines, count_remaining(build, executor), strict=True):
         if engine is not None and engine.kept and left.characters:
             say(
-                f"{plan.source.name}: {left.rows:,} rows with {left.characters:,} characters go to "
+                f"{plan.source.name}: {counted(left.characters, 'character')} of {counted(left.rows, 'row goes', 'rows go')} to "
                 f"{engine.name}, {getattr(engine, 'endpoint', engine.base_url)}; the text leaves this machine, unless the ledger has it."
             )
 
@@ -126,7 +127,7 @@ def _to_buy(build: Build) -> list[int]:
 def _buy(
     build: Build, engines: Sequence[Translator | None], shards: Sequence[int], budget: Budget, ledger: Ledger | None
 ) -> None:
-    with Progress("translate", len(shards), "shards") as progress:
+    with Progress("translate", len(shards), "shard") as progress:
         for number in shards:
             source = build.shard(number).source
             engine, router = engines[source], build.preparing[source].router
@@ -178,7 +179,7 @@ def leak_error(leaks: Sequence[str]) -> InputError:
     """The error of a build that found evaluation tasks among its rows."""
     shown = "; ".join(leaks[:3]) + ("; ..." if len(leaks) > 3 else "")
     return InputError(
-        f"{len(leaks)} rows hold a task of the evaluation set ({shown}) - drop them with --leaks drop (data.leaks in a recipe), "
+        f"{counted(len(leaks), 'row holds', 'rows hold')} a task of the evaluation set ({shown}) - drop them with --leaks drop (data.leaks in a recipe), "
         "or keep them with --leaks keep; nothing was written."
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, KollmError
 from kollm.core.files import ensure_folder, read_json, whole_file, write_json
 from kollm.core.hashing import content_id
@@ -73,7 +74,7 @@ def _begin(folder: Path, order: str) -> None:
     if there and read_json(folder / ABOUT).get("order") == order:
         done = sum(1 for _ in (folder / DONE).glob("*/[0-9]*"))
         if done:
-            say(f"Going on where a build was cut off: {done:,} tasks are done already.")
+            say(f"Going on where a build was cut off: {counted(done, 'task is', 'tasks are')} done already.")
         return
     for path in sorted(there, key=lambda path: path.name == ABOUT):  # the mark that it is ours goes last
         if path.is_dir() and not path.is_symlink():

@@ -16,6 +16,7 @@ import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
 from kollm.core.card import render_template, to_yaml
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, MissingExtraError, StateError
 from kollm.core.files import read_object, read_text, require_file
 from kollm.core.results import read_metrics_file, read_training_file
@@ -269,7 +270,7 @@ def _limits(recipe: Mapping[str, Any], report: Mapping[str, Any] | None) -> Iter
         if answers["system"] == "adapter":
             cut, mute = answers["flags"]["truncated"], answers["flags"]["no_hangul"]
             yield (
-                f"Of its {answers['n']} evaluation answers, {cut['n']} were cut off at the length limit and {mute['n']} held no Hangul."
+                f"Of its {counted(answers['n'], 'evaluation answer')}, {cut['n']} were cut off at the length limit and {mute['n']} held no Hangul."
             )
 
 

@@ -14,6 +14,7 @@ from huggingface_hub import HfApi
 from pydantic import BaseModel
 
 from kollm.core.card import to_yaml
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, StateError
 from kollm.core.files import file_sha256, read_json, read_object, read_text, require_file
 from kollm.core.licences import common_licence
@@ -157,7 +158,7 @@ def _check_leaks(folder: Path, names: list[str]) -> None:
     leaks = list(find_leaks(rows, load_references([EVALUATION])))
     if leaks:
         raise InputError(
-            f"{len(leaks)} training rows of '{folder}' hold an evaluation task, e.g. {leaks[0].row} holds {leaks[0].task} - see `kollm data leaks {folder}`, "
+            f"'{folder}' has {counted(len(leaks), 'training row that holds', 'training rows that hold')} an evaluation task, e.g. {leaks[0].row} holds {leaks[0].task} - see `kollm data leaks {folder}`, "
             "and build again without them."
         )
 

@@ -22,6 +22,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from kollm.core.address import check_address, origin
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, MissingKeyError, ServiceError, StateError
 from kollm.core.files import file_sha256, read_object
 from kollm.core.ownership import MARKERS, listed_files
@@ -378,7 +379,7 @@ def _publish(api: HfApi, plan: Plan, private: bool) -> Published:
             head = str(api.repo_info(name, repo_type=kind.repo_type).sha)
         operations = plan.operations
         if operations:
-            say(f"{name}: {len(operations)} files to send or delete")
+            say(f"{name}: {counted(len(operations), 'file')} to send or delete")
             head = api.create_commit(
                 name,
                 operations,

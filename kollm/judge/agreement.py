@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.judge.choices import Choice
 from kollm.judge.coefficients import UNDEFINED, Coefficient, krippendorff_alpha, weighted_kappa
@@ -165,7 +166,7 @@ def position_bias(
     names = [str(place) for place in range(len(forward))] if clusters is None else list(clusters)
     if not len(forward) == len(backward) == len(names):
         raise InputError(
-            f"There are {len(forward)} choices in one order and {len(backward)} in the other - give one of each a pair."
+            f"There are {counted(len(forward), 'choice')} in one order and {len(backward)} in the other - give one of each a pair."
         )
     whole = [
         (f, b, name) for f, b, name in zip(forward, backward, names, strict=True) if f is not None and b is not None

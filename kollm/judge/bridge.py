@@ -20,6 +20,7 @@ import numpy as np
 from scipy import special
 from scipy.optimize import isotonic_regression
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.judge.intervals import LEVEL, Floats, Interval
 from kollm.judge.scores import ScoreTable
@@ -159,7 +160,7 @@ class _Axis:
         units = len(np.unique(self.groups))
         if units < FEWEST:
             raise InputError(
-                f"Both judges scored {self.axis} on {units} independent tasks, and a bridge needs {FEWEST} - judge more of the "
+                f"Both judges scored {self.axis} on {counted(units, 'independent task')}, and a bridge needs {FEWEST} - judge more of the "
                 "old judge's answers by the new one, drawn at random."
             )
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.judge.intervals import LEVEL, Floats, Interval, difference_interval, mean_interval
 from kollm.judge.labels import Labels
@@ -188,7 +189,7 @@ def correct_table(table: ScoreTable, labels: Labels, limits: Limits) -> list[Cor
                 found.append(row)
     if not found:
         raise InputError(
-            f"The labels are on {most} independent tasks that the judge scored, and a correction needs {FEWEST} of one "
+            f"The labels are on {counted(most, 'independent task')} that the judge scored, and a correction needs {FEWEST} of one "
             "system and axis - label more, drawn at random; id, system and axis must be the judge's."
         )
     corrected = iter(holm([row.p_value for row in found if row.p_value is not None]))

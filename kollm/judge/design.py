@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.judge.scores import score_tables
 from kollm.judge.stats import ALPHA
@@ -42,8 +43,8 @@ class Observed(NamedTuple):
     def sentence(self) -> str:
         noise = "" if self.noise is None else f", {self.noise:.3f} of verdicts on one answer"
         return (
-            f"{self.axis}: paired differences have a standard deviation of {self.spread:.3f}{noise} ({self.pairs} pairs of "
-            f"systems, {self.tasks} tasks)."
+            f"{self.axis}: paired differences have a standard deviation of {self.spread:.3f}{noise} ({counted(self.pairs, 'pair')} of "
+            f"systems, {counted(self.tasks, 'task')})."
         )
 
 

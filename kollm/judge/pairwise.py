@@ -16,7 +16,7 @@ from kollm.core.lock import output_lock
 from kollm.core.verdicts import STATUSES, Status
 from kollm.judge.agreement import PositionBias, position_bias
 from kollm.judge.choices import Choice, read_choice
-from kollm.judge.rubric import Context, encodable, fence_token, fill, turns_text
+from kollm.judge.rubric import Context, encodable, fence_token, fill, turns_text, without_shown_tools
 from kollm.judge.rubric_file import RUBRICS
 from kollm.judge.stats import holm
 
@@ -140,7 +140,7 @@ def _judge(pairs: Sequence[Pair], client: ChatClient, output: Path, budget: Repl
     from kollm.services.chat import run_async
 
     replies = run_async(client.all(pair_requests(pairs, client, budget)))
-    prompt_hash = text_sha256(TEMPLATE.read_text(encoding="utf-8"))
+    prompt_hash = text_sha256(without_shown_tools(TEMPLATE.read_text(encoding="utf-8")))
     verdicts = [
         _verdict(a, b, forward, backward, client.model, prompt_hash)
         for (a, b), forward, backward in zip(pairs, replies[::2], replies[1::2], strict=True)
@@ -219,9 +219,9 @@ def pair_prompt(task: Generation, first: str, second: str) -> str:
     values = {name: encodable(text) for name, text in fields.items()}
     context = Context.of(task)
     turns = [(encodable(user), encodable(assistant)) for user, assistant in context.history]
-    beside = {"system_message": encodable(context.system_message), "reference": encodable(context.reference)}
+    beside = {name: encodable(getattr(context, name)) for name in ("system_message", "reference", "tools")}
     others = [text for text in beside.values() if text] + [text for turn in turns for text in turn]
-    values["fence"] = fence_token(template, *values.values(), *others)
+    values["fence"] = fence_token(without_shown_tools(template), *values.values(), *others)
     return fill(template, values | beside | {"history": turns_text(turns, "ko", values["fence"])})
 
 

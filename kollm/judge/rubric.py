@@ -20,6 +20,9 @@ Kind = Literal["score", "checklist", "rules"]
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 SECTION = re.compile(r"\{\?([a-z_]+)\}(.*?)\{/\1\}", re.DOTALL)
 _HANGUL = re.compile("[가-힣]")
+SHOWN_TOOLS = "{?tools}Tools:\n<{fence}>\n{tools}\n</{fence}>\n{/tools}"
+"""How the shipped prompts show a task's tools. They came to show them when verdicts by them were published already, and a task
+without tools never gets to see this: it is no part of a prompt's hash."""
 FIELDS = {"instruction", "input", "response", "history", "system_message", "reference", "checklist", "tools"}
 _NEEDED_WHERE_THERE = ("history", "system_message", "input")
 """What an answer answers: a judge that cannot see it judges blindly. A reference is help, and may be left out."""
@@ -104,14 +107,15 @@ class Rubric:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the axes and texts: equal hashes ask the same question."""
+        """Hash of the axes and texts: equal hashes ask the same question, apart from SHOWN_TOOLS."""
         plain = [[axis.key, axis.label, axis.low, axis.high] for axis in self.axes]
         kinds = {axis.key: [axis.kind, list(axis.rules)] for axis in self.axes if axis.kind != "score"}
         return content_id(
             {
                 "axes": plain,
-                "prompt": self.template,
-                "prompt_without_input": self.template_without_input,
+                "prompt": without_shown_tools(self.template),
+                "prompt_without_input": self.template_without_input
+                and without_shown_tools(self.template_without_input),
                 "reply_form": self.reply_form,
                 "fenced": self.fenced,
                 **({"kinds": kinds} if kinds else {}),
@@ -205,6 +209,11 @@ class Rubric:
     def none_scores(self) -> dict[str, float | None]:
         """The scores of a reply in which nothing was read."""
         return {axis.key: None for axis in self.axes}
+
+
+def without_shown_tools(template: str) -> str:
+    """What of a prompt counts for its hash."""
+    return template.replace(SHOWN_TOOLS, "")
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kollm.core.columns import check_shown
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender, ensure_folder, json_line, write_atomic
 from kollm.core.generations import Generation
@@ -162,8 +163,8 @@ def judge_generations(
         judge.rubric.check(answer)
     if judge.rubric.asks and "tools" not in judge.rubric.shows and (count := sum(bool(a.tools) for a in answers)):
         say(
-            f"{count:,} answers had tools that the judge does not see, since the rubric '{judge.rubric.name}' does not show "
-            "them: one with the placeholder {tools} does"
+            f"{counted(count, 'answer')} had tools that the judge does not see, since the rubric '{judge.rubric.name}' does not show "
+            "them - take kullm2023-fixed, or one of yours with the placeholder {tools}"
         )
     questions = {_key(judge, question): question for question in questions_on(answers, judge.samples, first_sample)}
     if not questions:
@@ -183,7 +184,7 @@ def _judge(judge: Judge, questions: Mapping[Any, Question], output: Path) -> Jud
     found = {verdict.key(): verdict for verdict in kept if _answers(verdict, questions)}
     missing = [question for key, question in questions.items() if key not in found]
     reused = len(found)
-    with JsonlAppender(output) as file, Progress("judge", len(missing), "answers") as progress:
+    with JsonlAppender(output) as file, Progress("judge", len(missing), "answer") as progress:
 
         def keep(verdict: Verdict) -> None:
             file.append(verdict.to_row())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kollm.core.columns import check_shown
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.files import read_jsonl
 from kollm.core.generations import Generation
@@ -48,7 +49,9 @@ def with_tasks(answers: Sequence[Generation], path: Path) -> list[Generation]:
         tasks[row["id"]] = {key: value for key, value in row.items() if key != "id" and value is not None}
     found = [_with(answer, tasks[answer.id], path) if answer.id in tasks else answer for answer in answers]
     if not any(answer.id in tasks for answer in answers):
-        raise InputError(f"None of the {len(tasks)} tasks in {path} is answered - check that the ids are the same.")
+        raise InputError(
+            f"None of the {counted(len(tasks), 'task')} in {path} is answered - check that the ids are the same."
+        )
     return found
 
 

@@ -15,7 +15,7 @@ from kollm.quality.view import View
 Kind = Literal["answered", "doubtful"]
 FLAGGED = 0.5
 
-_READ = 2000
+READ = 2000
 _NUMBER = re.compile(r"\d+")
 _WORDS = 60
 _ASKS_IN_KOREAN = re.compile(
@@ -23,7 +23,7 @@ _ASKS_IN_KOREAN = re.compile(
 )
 _SHARED, _SHARED_IN_ENGLISH = 0.7, 0.4
 """Share of an instruction's words that its answer repeats: of real rows few reach the second, in Korean or English."""
-_SHORTEST, _LONGEST = 0.22, 1.2
+SHORTEST, LONGEST = 0.22, 1.2
 """Korean characters for one of English, outside of which a field of LONG_ENOUGH characters is doubtful."""
 
 
@@ -41,9 +41,10 @@ class Estimate(NamedTuple):
     score: float
 
 
-def estimates(view: View) -> list[Estimate]:
-    """The estimates of a row that reach FLAGGED."""
-    return [estimate for estimate in (answered(view), doubtful(view)) if estimate.score >= FLAGGED]
+def estimates(view: View, sure: bool = False) -> list[Estimate]:
+    """The estimates of a row that reach FLAGGED; of one that is `sure` not to be doubtful, the other alone."""
+    found = (answered(view),) if sure else (answered(view), doubtful(view))
+    return [estimate for estimate in found if estimate.score >= FLAGGED]
 
 
 def answered(view: View) -> Estimate:
@@ -56,8 +57,8 @@ def answered(view: View) -> Estimate:
     for name, english, text in view.compared():
         score = 0.0
         if name == "instruction" or name.endswith(".user"):
-            asks = english[:_READ].rstrip().endswith("?")
-            score = 0.7 if asks and not _ASKS_IN_KOREAN.search(text[:_READ]) else 0.0
+            asks = english[:READ].rstrip().endswith("?")
+            score = 0.7 if asks and not _ASKS_IN_KOREAN.search(text[:READ]) else 0.0
         if name == "instruction":
             answer, english_answer = view.korean.get("output", ""), view.english.get("output", "")
             told = _may_share(text, answer, _SHARED) and _shared(text, answer) > _SHARED
@@ -73,11 +74,11 @@ def doubtful(view: View) -> Estimate:
     for name, english, text in view.compared():
         if len(english) < LONG_ENOUGH:
             continue
-        score = 0.0 if _SHORTEST <= len(text) / len(english) <= _LONGEST else 0.6
-        whole = len(english) <= _READ
-        wanted = len(view.digits(name) if whole else _NUMBER.findall(english[:_READ]))
+        score = 0.0 if SHORTEST <= len(text) / len(english) <= LONGEST else 0.6
+        whole = len(english) <= READ
+        wanted = len(view.digits(name) if whole else _NUMBER.findall(english[:READ]))
         if wanted >= 2:
-            missing = numbers_of(view, name) if whole else missing_numbers(english[:_READ], text)
+            missing = numbers_of(view, name) if whole else missing_numbers(english[:READ], text)
             score = max(score, min(1.0, 1.5 * len(missing) / wanted))
         if score > worst.score:
             worst = Estimate("doubtful", name, round(score, 2))
@@ -86,7 +87,7 @@ def doubtful(view: View) -> Estimate:
 
 def _shared(question: str, answer: str) -> float:
     """Share of the first words of a question, three or more, that its answer holds; 0.0 for shorter ones."""
-    words = question[:_READ].split()[:_WORDS]
+    words = question[:READ].split()[:_WORDS]
     if len(words) < 3:
         return 0.0
     known = set(answer.split())
@@ -95,7 +96,7 @@ def _shared(question: str, answer: str) -> float:
 
 def _may_share(question: str, answer: str, share: float) -> bool:
     """Whether `_shared` may be more than a share; few words of most questions stand in the answer, even as parts of others."""
-    words = question[:_READ].split()[:_WORDS]
+    words = question[:READ].split()[:_WORDS]
     missed, most = 0, (1 - share) * len(words)
     for word in words:
         missed += word not in answer

@@ -8,23 +8,23 @@ drops nothing.
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from kollm.core.errors import InputError, MissingExtraError
+import numpy as np
+
+from kollm.core.errors import InputError
 from kollm.quality.completeness import cut_off, length_ratio, repetition, structure_lost
+from kollm.quality.identifier import load_identifier
 from kollm.quality.language import english_copied, is_mixed, not_korean, other_script
 from kollm.quality.leftovers import broken_placeholder, markup_added, prompt_leak, translator_refused
 from kollm.quality.mojibake import mojibake
 from kollm.quality.numbers import numbers_lost
-from kollm.quality.refusals import refused_turn
+from kollm.quality.refusals import CONVERSATIONS, refused_turn
+from kollm.quality.signs import Mask
 from kollm.quality.view import View
 from kollm.translate.lines import changed_lines
-
-CONVERSATIONS = frozenset({"sharegpt", "sharegpt_ko"})
-"""Sources whose answers are those of a chat model as people shared them."""
 
 Rule = Callable[[View], str | None]
 
@@ -58,7 +58,7 @@ def under_ten_characters(view: View) -> str | None:
 def langid_english(view: View) -> str | None:
     """The paper's rule: langid takes the instruction or the output for English."""
     for name in ("instruction", "output"):
-        if _langid()(view.korean.get(name, ""))[0] == "en":
+        if load_identifier().classify(view.korean.get(name, ""))[0] == "en":
             return f"langid_english: {name}"
     return None
 
@@ -122,6 +122,27 @@ def drop_reason(view: View, filters: FilterSet) -> str | None:
     return None
 
 
+def drop_reasons(views: Sequence[View], filters: FilterSet, doubts: Mapping[str, Mask]) -> list[str | None]:
+    """`drop_reason` of a batch of rows, none of which is asked about a rule without doubt.
+
+    Args:
+        views: the rows.
+        filters: the rules.
+        doubts: what `find_doubts` found in these rows.
+    """
+    reasons: list[str | None] = [None] * len(views)
+    if not filters.rules:
+        return reasons
+    every = np.ones(len(views), dtype=bool)
+    doubted = np.column_stack([doubts.get(rule.__name__, every) for rule in filters.rules])
+    if filters.sources is not None:
+        doubted &= np.array([[view.record.source in filters.sources] for view in views], dtype=bool)
+    for row, number in np.argwhere(doubted).tolist():  # row by row, the rules in their order
+        if reasons[row] is None:
+            reasons[row] = filters.rules[number](views[row])
+    return reasons
+
+
 def paper_would_drop(view: View) -> bool:
     """Whether `paper-all` would drop the row, with langid asked only where a third of the letters are Latin.
 
@@ -147,13 +168,3 @@ def mixed_register(view: View) -> bool:
     """
     answer = view.record.output + "\n"
     return sum(len(style.findall(answer)) >= 2 for style in _STYLES.values()) >= 2
-
-
-@functools.cache
-def _langid() -> Callable[[str], tuple[str, float]]:
-    try:
-        from langid import classify
-    except ImportError as error:
-        raise MissingExtraError("langid", "translate") from error
-    function: Callable[[str], tuple[str, float]] = classify
-    return function

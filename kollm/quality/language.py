@@ -10,17 +10,17 @@ from kollm.quality.view import View
 
 _HANGUL = re.compile("[가-힣ㄱ-ㅎㅏ-ㅣ]+")
 _LATIN = re.compile("[A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ]+")
-_OTHER_LETTER = (
+OTHER_LETTER = (
     "[\u0400-\u052f\u0590-\u05ff\u0600-\u06ff\u0900-\u0dff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u3096\u30a1-\u30ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 )
 """Letters of other scripts: Cyrillic, Hebrew, Arabic, those of India and South-East Asia, kana, Chinese. Greek is left out,
 since formulas use it."""
-_OTHER = re.compile(f"{_OTHER_LETTER}{_OTHER_LETTER}*")  # twice as fast as a run alone
+_OTHER = re.compile(f"{OTHER_LETTER}{OTHER_LETTER}*")  # twice as fast as a run alone
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'’-]*+(?:,? [A-Za-z][A-Za-z'’-]*+)*+")
 """A whole run of English words, however short: what has been read as part of one is not read again."""
 _LATIN_WORD = re.compile("[A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ]+")
-_ENGLISH_WORDS = 4
+ENGLISH_WORDS = 4
 _MOST_LOOKED_UP = 100
 """Runs of words of one field that are looked up in the whole English text, which is as long as the field itself."""
 _ENGLISH_FUNCTION_WORDS = re.compile(
@@ -36,7 +36,7 @@ _OTHER_FUNCTION_WORDS = re.compile(
 LEAST_HANGUL = 0.4
 FEW_LETTERS = 20
 """Latin letters below which a text says nothing about its language: names, labels, units."""
-FEW_OTHER_LETTERS = 4
+FEWOTHER_LETTERS = 4
 """The same for letters of other scripts, of which one is often a syllable or a word."""
 
 
@@ -55,7 +55,7 @@ def not_korean(view: View) -> str | None:
         prose = view.prose(name)
         if hangul_share(prose) >= LEAST_HANGUL:
             continue
-        if _letters(_OTHER, prose) - _letters(_OTHER, english) >= FEW_OTHER_LETTERS:
+        if _letters(_OTHER, prose) - _letters(_OTHER, english) >= FEWOTHER_LETTERS:
             return f"not_korean: {name}"
         if _letters(_LATIN, prose) >= FEW_LETTERS and _is_prose_of_latin_letters(prose, english, name):
             return f"not_korean: {name}"
@@ -123,7 +123,7 @@ def _is_prose_of_latin_letters(prose: str, english: str, name: str) -> bool:
 
 def _english_runs(text: str) -> Iterator[str]:
     for match in _WORDS.finditer(text):
-        if match[0].count(" ") + 1 < _ENGLISH_WORDS:
+        if match[0].count(" ") + 1 < ENGLISH_WORDS:
             continue
         is_prose = sum(word[0].islower() and len(word) > 1 for word in match[0].split()) >= 2
         if is_prose and not text.startswith("(", match.end()):  # `for n in range(10)`

@@ -27,6 +27,7 @@ tasks, the highest 0.40; a row that carries a task under other spacing, case or 
 SHORTEST = 12
 """Letters that a task needs to be told from ordinary wording; shorter ones are left out."""
 _FILTER_BITS = 21
+"""Of a hash, its highest and its lowest, of which all must be those of a known one before that is looked up."""
 BUNDLED = PACKAGE / "quality" / "human_eval_hashes.npz"
 """Hashes of the 252 tasks in English and Korean, made by `dataset_scripts/evaluation_hashes.py`."""
 
@@ -65,8 +66,8 @@ class Tasks:
         self._owners = owners[order]
         self._known, self._starts = np.unique(hashes[order], return_index=True)
         self._ends = np.append(self._starts[1:], len(hashes))
-        self._filter = np.zeros(1 << _FILTER_BITS, dtype=bool)
-        self._filter[_slot(hashes)] = True
+        self._first, self._second = (np.zeros(1 << _FILTER_BITS, dtype=bool) for _ in range(2))
+        self._first[_high(hashes)] = self._second[_low(hashes)] = True
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -90,7 +91,8 @@ class Tasks:
     def _held(self, texts: Sequence[str], first: int) -> Numbers:
         """For each n-gram of a task in a text, the text's number and its place among the known ones, as one number."""
         found = grams(fold_letters(texts), GRAM)
-        maybe = np.flatnonzero(self._filter[_slot(found.hashes)])
+        maybe = np.flatnonzero(self._first[_high(found.hashes)])
+        maybe = maybe[self._second[_low(found.hashes[maybe])]]
         places = np.searchsorted(self._known, found.hashes[maybe])
         there = self._known[np.minimum(places, len(self._known) - 1)] == found.hashes[maybe]
         rows = np.searchsorted(found.offsets, maybe[there], side="right") - 1 + first
@@ -141,8 +143,12 @@ def tasks_of(records: Iterable[Record]) -> Tasks:
     return Tasks(names, np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64), offsets)
 
 
-def _slot(hashes: Hashes) -> npt.NDArray[np.int64]:
+def _high(hashes: Hashes) -> npt.NDArray[np.int64]:
     return (hashes >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)
+
+
+def _low(hashes: Hashes) -> npt.NDArray[np.int64]:
+    return (hashes & np.uint64((1 << _FILTER_BITS) - 1)).astype(np.int64)
 
 
 def save_tasks(tasks: Tasks, path: Path) -> None:

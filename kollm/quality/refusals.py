@@ -11,6 +11,8 @@ from typing import Literal
 
 Talk = Literal["", "refusal", "model_talk"]
 
+CONVERSATIONS = frozenset({"sharegpt", "sharegpt_ko"})
+"""Sources whose answers are those of a chat model as people shared them."""
 _READ = 20_000
 _SELF = re.compile(
     r"\bas an? (?:large |helpful |virtual |digital )?(?:AI|artificial intelligence|machine learning)(?:[- ](?:powered|based))?"

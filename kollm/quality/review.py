@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256, json_line, read_jsonl, write_atomic
 from kollm.core.hashing import content_id
@@ -110,7 +111,7 @@ def untranslated_or_cut(english: str, korean: str) -> str | None:
         if match.group() in english:
             return f"left in English: {_short(match.group())}"
     if len(plain(english)) >= _LONG_ENOUGH and len(text.strip()) < _SHORTEST * len(plain(english)):
-        return f"cut off: {len(korean)} characters for {len(english)}"
+        return f"cut off: {counted(len(korean), 'character')} for {len(english)}"
     if korean.count("```") % 2 and not english.count("```") % 2:
         return "cut off: a code block is not closed"
     return None

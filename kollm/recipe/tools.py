@@ -40,7 +40,7 @@ def call_turn(name: str, value: str) -> str:
 
 
 def result_turn(text: str) -> str:
-    """A turn with a tool's result, for probes."""
+    """A turn with a tool's result."""
     return f"{TOOL_RESPONSE[0]}\n{text}\n{TOOL_RESPONSE[1]}"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kollm.answer.presets import Decoding
+from kollm.core.counting import counted
 from kollm.core.files import file_sha256
 from kollm.core.records import Record
 from kollm.core.results import read_training_file
@@ -46,7 +47,7 @@ def answer_tasks(run: Run) -> StageResult:
         answer(run, name, records, output, Decoding(settings.preset, settings.max_new_tokens))
     return StageResult(
         location=output.name,
-        summary=f"{len(records) * len(systems):,} answers of {len(systems)} systems to {len(records):,} tasks",
+        summary=f"{counted(len(records) * len(systems), 'answer')} of {counted(len(systems), 'system')} to {counted(len(records), 'task')}",
         fingerprint=file_sha256(output),
     )
 
@@ -86,7 +87,7 @@ def judge_file(run: Run, answers: Path, settings: Judge) -> StageResult:
     report = judge_generations(list(read_generations(answers)), judge_of(run, settings), output)
     return StageResult(
         location=output.relative_to(run.folder).as_posix(),
-        summary=f"{report.verdicts:,} verdicts of {report.model or report.mode}, {report.statuses.get('ok', 0):,} scored",
+        summary=f"{counted(report.verdicts, 'verdict')} of {report.model or report.mode}, {report.statuses.get('ok', 0):,} scored",
         fingerprint=file_sha256(output),
         details={"statuses": report.statuses},
     )
@@ -134,7 +135,7 @@ def compare_steps(run: Run) -> StageResult:
     budget = ReplyBudget(None, settings.reasoning_tokens)
     found = judge_pairs(sides[0], sides[1], client, output, budget=budget).summary
     rate = "none decided" if found.win_rate is None else f"{step.method} wins {found.win_rate:.1%} against adapter"
-    return StageResult(output.name, f"{found.n:,} pairs judged in both orders, {rate}", file_sha256(output))
+    return StageResult(output.name, f"{counted(found.n, 'pair')} judged in both orders, {rate}", file_sha256(output))
 
 
 def report_inputs(run: Run) -> dict[str, Any]:

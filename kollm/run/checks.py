@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, KollmError, MissingExtraError, RecipeError, ServiceError
 from kollm.core.files import read_json, require_file
 from kollm.core.results import read_run_file
@@ -85,7 +86,9 @@ def require_runnable(recipe: Recipe, options: RunOptions, restart: str | None = 
     if len(faults) == 1:
         raise RecipeError(faults[0])
     if faults:
-        raise RecipeError(f"{len(faults)} things would stop this run:" + "".join(f"\n  - {fault}" for fault in faults))
+        raise RecipeError(
+            f"{counted(len(faults), 'thing')} would stop this run:" + "".join(f"\n  - {fault}" for fault in faults)
+        )
 
 
 def check_run(recipe: Recipe, options: RunOptions | None = None, restart: str | None = None) -> Findings:

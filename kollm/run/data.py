@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, RecipeError, ServiceError
 from kollm.core.files import file_sha256
 from kollm.core.progress import say
@@ -63,7 +64,7 @@ def make_dataset(run: Run) -> StageResult:
         rows = sum(1 for _ in read_records(given))
         return StageResult(
             location=_recorded(given, "dataset"),
-            summary=f"{rows:,} rows given in {given}",
+            summary=f"{counted(rows, 'row')} given in {given}",
             fingerprint=dataset_fingerprint(given),
             details={"rows": rows},
         )
@@ -78,7 +79,7 @@ def _training_data(run: Run) -> StageResult:
     data, folder = run.recipe.data, run.folder / "dataset"
     if data.datasets:
         given_datasets(data.datasets, run.folder, seed=data.seed, output=folder)
-        return _mixed(folder, f"mixed of {len(data.datasets)} datasets", {})
+        return _mixed(folder, f"mixed of {counted(len(data.datasets), 'dataset')}", {})
     if not _is_weighted(data):
         return _build(run, data.sources, "dataset", _build_settings(run))
     built = _build(run, data.sources, SOURCES, _build_settings(run))
@@ -94,7 +95,7 @@ def _is_weighted(data: Data) -> bool:
 def _mixed(folder: Path, how: str, details: Mapping[str, Any]) -> StageResult:
     rows = sum(read_manifest(folder)["rows"].values())
     fingerprint = dataset_fingerprint(str(folder))
-    return StageResult("dataset", f"{rows:,} rows, {how}", fingerprint, {**details, "rows": rows})
+    return StageResult("dataset", f"{counted(rows, 'row')}, {how}", fingerprint, {**details, "rows": rows})
 
 
 def _build_settings(run: Run) -> BuildSettings:
@@ -124,7 +125,7 @@ def _look_for_tasks(run: Run, dataset: str) -> None:
     if not found:
         return
     shown = ", ".join(f"{leak.row}: {leak.task}" for leak in found[:3])
-    what = f"{len(found):,} rows of '{dataset}' hold a task of {', '.join(against)} ({shown})"
+    what = f"'{dataset}' has {counted(len(found), 'row that holds', 'rows that hold')} a task of {', '.join(against)} ({shown})"
     if run.recipe.data.leaks != "keep":
         raise InputError(
             f"{what} - take them out (kollm data leaks lists them), or train on them all the same: --set data.leaks=keep."
@@ -228,11 +229,11 @@ def make_evaluation(run: Run) -> StageResult:
         assert run.recipe.data.evaluation is not None
         settings = make_settings(run.recipe.data.build, limit=run.options.limit, fresh_answers=False)
         result = _build(run, (run.recipe.data.evaluation,), "evaluation", settings)
-        return replace(result, summary=f"{result.details['rows']:,} evaluation tasks")
+        return replace(result, summary=f"{counted(result.details['rows'], 'evaluation task')}")
     rows = sum(1 for _ in read_records(given))
     return StageResult(
         location=_recorded(given, "dataset"),
-        summary=f"{rows:,} evaluation tasks given in {given}",
+        summary=f"{counted(rows, 'evaluation task')} given in {given}",
         fingerprint=dataset_fingerprint(given),
         details={"rows": rows},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kollm.answer.presets import Decoding
+from kollm.core.counting import counted
 from kollm.core.files import ensure_folder, file_sha256
 from kollm.core.hashing import text_sha256
 from kollm.core.records import Record
@@ -54,7 +55,7 @@ def draw_samples(run: Run) -> StageResult:
     answer(run, "adapter", records, output, Decoding(step.preset, tokens, step.samples))
     return StageResult(
         location=output.relative_to(run.folder).as_posix(),
-        summary=f"{step.samples} answers to each of {len(records):,} training prompts",
+        summary=f"{counted(step.samples, 'answer')} to each of {counted(len(records), 'training prompt')}",
         fingerprint=file_sha256(output),
     )
 
@@ -112,7 +113,7 @@ def pair_samples(run: Run) -> StageResult:
     pairs, left_out = sum(report.rows.values()), sum(report.left_out.values())
     return StageResult(
         location=PAIRS,
-        summary=f"{pairs:,} pairs, {left_out:,} prompts without one; {report.length.sentence()}",
+        summary=f"{counted(pairs, 'pair')}, {counted(left_out, 'prompt')} without one; {report.length.sentence()}",
         fingerprint=dataset_fingerprint(str(run.folder / PAIRS)),
         details={"pairs": pairs, "left_out": dict(report.left_out), "length": report.length.to_row()},
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, QuotaError
 from kollm.services.purchase import Charge, Expense
 
@@ -63,8 +64,8 @@ class Spending:
     def reconciliation(self) -> str:
         """One line that compares what was billed with the service's own count."""
         if self.usage is None:
-            return f"{self.bought:,} characters billed in {self.requests:,} requests; the service tells no count of its own"
-        line = f"{self.bought:,} characters billed in {self.requests:,} requests, {self.usage:,} by the service's own count"
+            return f"{counted(self.bought, 'character')} billed in {counted(self.requests, 'request')}; the service tells no count of its own"
+        line = f"{counted(self.bought, 'character')} billed in {counted(self.requests, 'request')}, {self.usage:,} by the service's own count"
         if self.usage == self.bought:
             return line
         return f"{line}: {self.usage - self.bought:+,}, e.g. sends without an answer or others on the same account"
@@ -216,7 +217,8 @@ class Budget:
         if self.max_characters is not None and characters > self.max_characters:
             passing = characters - self._open.characters <= self.max_characters
             raise CapError(
-                self._stopped(f"{self.max_characters:,} characters", f"{characters:,}", "--max-characters"), passing
+                self._stopped(counted(self.max_characters, "character"), f"{characters:,}", "--max-characters"),
+                passing,
             )
         if self.max_cost is not None and cost > self.max_cost + _ROUNDING:
             passing = cost - self._open.cost <= self.max_cost
@@ -224,13 +226,13 @@ class Budget:
         used = self._bought + self._own_open.characters + extra.characters
         if self._start is not None and self._start.limit is not None and self._start.used + used > self._start.limit:
             raise CapError(
-                f"The service's quota is {self._start.limit:,} characters, {self._start.used:,} were used before, and "
+                f"The service's quota is {counted(self._start.limit, 'character')}, {self._start.used:,} were used before, and "
                 f"the next request would be past it - raise the quota or wait for the next period, then run the same "
                 "command again; what was answered is kept."
             )
 
     def _stopped(self, cap: str, next_total: str, option: str) -> str:
-        lost = f", {self._lost.characters:,} characters that were sent without an answer included"
+        lost = f", {counted(self._lost.characters, 'character')} that were sent without an answer included"
         lost = lost if self._lost.characters else f", USD {self._lost.cost:.4f} sent without an answer included"
         lost = lost if self._lost.characters or self._lost.cost > _ROUNDING else ""
         return (

@@ -84,11 +84,12 @@ class Endpoint:
         said = self.said_key
         return f"{where}, without a key ({self.variable} is not set)" if "without" in said else f"{where}, with {said}"
 
-    def announce(self) -> None:
-        """Say once who gets the text, and which key, before the first request."""
+    def announce(self, *, said: bool = False) -> None:
+        """Say once who gets the text, and which key, before the first request; `said` where it was said just now."""
         if (self.url, self.variable) not in _announced:
             _announced.add((self.url, self.variable))
-            say(f"The text goes to {self}.")
+            if not said:
+                say(f"The text goes to {self}.")
 
 
 def chat_endpoint(base_url: str | None = None, key_env: str | None = None, *, given: bool = False) -> Endpoint:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.files import read_object
 from kollm.services.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -73,7 +74,7 @@ def check_adapter_size(folder: Path, name: str) -> None:
     copies = config.get("layer_replication")
     if isinstance(copies, list) and len(copies) > len(shapes):
         raise InputError(
-            f"The adapter '{name}' copies layers {len(copies):,} times, and its weights hold {len(shapes):,} tensors - train "
+            f"The adapter '{name}' copies layers {counted(len(copies), 'time')}, and its weights hold {len(shapes):,} tensors - train "
             "it again."
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 from kollm.core.records import Record
 from kollm.services.chat import ChatClient
 from kollm.services.chat.messages import ChatRequest
+from kollm.services.chat.row_messages import asked_messages, tool_options
 from kollm.synthesize.made import Made
 
 ROUTE = "regenerate"
@@ -18,7 +19,7 @@ ROUTE = "regenerate"
 async def regenerate(
     client: ChatClient, records: Sequence[Record], *, system: str = "", options: dict[str, Any] | None = None
 ) -> Made:
-    """The records with their last answer replaced by the model's; earlier turns go along as they are.
+    """The records with their last answer replaced by the model's; earlier turns go along as they are, and so do the tools.
 
     Args:
         client: the model that answers.
@@ -52,12 +53,7 @@ def answer_requests(
 ) -> list[ChatRequest]:
     """What the model is asked: one request a record."""
     settings = {**client.facts.options(max_tokens=2048, temperature=0.0), **(options or {})}
-    return [ChatRequest(_messages(record, system), settings) for record in records]
-
-
-def _messages(record: Record, system: str) -> list[dict[str, str]]:
-    messages = [{"role": "system", "content": system}] if system else []
-    for message in record.messages()[:-1]:
-        content = "\n\n".join(text for text in (message["content"], message.get("input", "")) if text)
-        messages.append({"role": message["role"], "content": content})
-    return messages
+    said = [{"role": "system", "content": system}] if system else []
+    return [
+        ChatRequest([*said, *asked_messages(record)], {**settings, **tool_options(record.tools)}) for record in records
+    ]

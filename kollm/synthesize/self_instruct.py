@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from kollm.core.counting import counted
 from kollm.core.errors import ServiceError
 from kollm.core.progress import Progress, say
 from kollm.core.records import Provenance, Record
@@ -117,7 +118,7 @@ async def new_instructions(
     for task in seeds:
         pool.add(task.instruction)
     empty = asked = 0
-    with Progress("new instructions", settings.instructions, "instructions") as progress:
+    with Progress("new instructions", settings.instructions, "instruction") as progress:
         while len(made) < settings.instructions and empty < MOST_EMPTY_ROUNDS:
             places = range(asked, asked + REQUESTS_A_ROUND)
             requests = [_new_request(client, place, seeds, made, wording, settings) for place in places]
@@ -136,7 +137,9 @@ async def new_instructions(
                         progress.advance()
             empty = 0 if len(made) > before else empty + 1
     if len(made) < settings.instructions:
-        say(f"The model made no new instruction in {empty} rounds: {len(made)} of {settings.instructions} were made.")
+        say(
+            f"The model made no new instruction in {counted(empty, 'round')}: {len(made)} of {settings.instructions} were made."
+        )
     return made
 
 
@@ -281,7 +284,7 @@ def _heard(replies: Sequence[ChatReply]) -> Iterator[ChatReply]:
     """
     if all(reply.status == "api_error" for reply in replies):
         raise ServiceError(
-            f"None of {len(replies)} requests was answered: {replies[0].error} - run the command again later."
+            f"None of {counted(len(replies), 'request')} was answered: {replies[0].error} - run the command again later."
         )
     return (reply for reply in replies if reply.status in ("ok", "truncated"))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, RecipeError
 from kollm.core.files import read_object, read_text, read_yaml
 from kollm.core.reading import as_object, foreign_errors, shown
@@ -194,7 +195,7 @@ def _check_numbers(recipe: Recipe) -> None:
     steps, epochs = trainer.get("max_steps", -1), trainer.get("num_train_epochs", 3)
     if steps == 0 or (steps < 0 and epochs <= 0):
         raise RecipeError(
-            f"There is nothing to train in {max(steps, 0)} steps and {epochs} epochs - raise one of them."
+            f"There is nothing to train in {counted(max(steps, 0), 'step')} and {counted(epochs, 'epoch')} - raise one of them."
         )
 
 
@@ -261,6 +262,11 @@ def _check_sharding(recipe: Recipe, config: str | Path) -> None:
         raise RecipeError(
             f"quantization is {recipe.quantization}, and the config '{config}' shards the weights ({shards}), which "
             "quantised weights do not survive - use ddp_4gpu or single_gpu, or quantization none."
+        )
+    if shards == "ZeRO-3" and not values["deepspeed_config"].get("zero3_save_16bit_model"):
+        raise RecipeError(
+            f"The config '{config}' shares the weights (ZeRO-3) and never gathers them, so that none would be saved - add "
+            "zero3_save_16bit_model: true to its deepspeed_config."
         )
     processes = values.get("num_processes")
     if isinstance(processes, int) and processes > recipe.global_batch_size:

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.records import Record
 from kollm.dataset.mixture import share_lines
@@ -102,15 +103,24 @@ class Tokenised:
 
 def moved_lines(counts: Mapping[str, int]) -> list[str]:
     """What has another place in the prompt than in the row, or none, one line each."""
+    no_place = "since the prompt has no place for them"
     said = {
-        "system_before_instruction": "system messages went before the instruction, since the prompt has no place for them",
-        "input_after_instruction": "inputs went after the instruction, since the prompt has no place for them",
-        "calls": "calls of tools are context and are not learned (learn_tool_calls: true learns them)",
-        "calls_alone": "rows were left out, whose only answers are calls of tools",
-        NOT_SHOWN: "rows are learned without their tool definitions, since the prompt has no place for them",
-        "turn_by_turn": "conversations became a row an answer, since the prompt rewrites earlier turns",
+        "system_before_instruction": ("system message", "system messages", f"went before the instruction, {no_place}"),
+        "input_after_instruction": ("input", "inputs", f"went after the instruction, {no_place}"),
+        "calls": (
+            "call of a tool is context and is",
+            "calls of tools are context and are",
+            "not learned (learn_tool_calls: true learns them)",
+        ),
+        "calls_alone": ("row was", "rows were", "left out, whose only answers are calls of tools"),
+        NOT_SHOWN: ("row is", "rows are", f"learned without tool definitions, {no_place}"),
+        "turn_by_turn": (
+            "conversation",
+            "conversations",
+            "became a row an answer, since the prompt rewrites earlier turns",
+        ),
     }
-    return [f"{counts[name]:,} {words}" for name, words in said.items() if counts.get(name)]
+    return [f"{counted(counts[name], *nouns)} {rest}" for name, (*nouns, rest) in said.items() if counts.get(name)]
 
 
 def split_heldout(records: Iterable[Record], share: float, seed: int = 0) -> Split:
@@ -155,7 +165,7 @@ def split_parts(parts: Iterable[tuple[str, Iterable[Record]]], share: float, see
     if not split.train or (share > 0 and not split.heldout):
         empty = "train on" if not split.train else "hold out"
         raise InputError(
-            f"The dataset's {len(split.train) + len(split.heldout)} rows leave none to {empty} at data.holdout={share} - "
+            f"The dataset's {counted(len(split.train) + len(split.heldout), 'row leaves', 'rows leave')} none to {empty} at data.holdout={share} - "
             "use more rows, or another share or data.holdout_seed."
         )
     return Parted(split, sizes)

@@ -16,6 +16,7 @@ from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from kollm.core.counting import counted
 from kollm.core.files import json_line, read_jsonl, write_atomic
 from kollm.core.progress import say
 from kollm.recipe.schema import Recipe
@@ -89,7 +90,7 @@ class Evaluations(TrainerCallback):  # type: ignore[misc]
         if self._is_over():
             if main:
                 say(
-                    f"train: the held-out loss has not fallen in {self._recipe.early_stopping} measurements; stopping early"
+                    f"train: the held-out loss has not fallen in {counted(self._recipe.early_stopping or 0, 'measurement')}; stopping early"
                 )
             control.should_training_stop = True
 

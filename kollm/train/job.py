@@ -415,7 +415,10 @@ def _finish(output: Path, metrics: dict[str, Any], about: dict[str, Any]) -> Non
 
 def _check_saved(output: Path) -> None:
     """Weights that are sharded over processes have been known to be saved as empty tensors."""
-    for path in output.glob("*.safetensors"):
+    saved = list(output.glob("*.safetensors"))
+    if not saved:
+        raise StateError(f"What was trained was saved without its weights in '{output}' - try a ddp config.")
+    for path in saved:
         with safe_open(path, "pt") as file:
             empty = [name for name in file.keys() if 0 in file.get_slice(name).get_shape()]  # noqa: SIM118
             if empty or not file.keys():

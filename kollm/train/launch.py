@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 from kollm.core.errors import InputError, MissingExtraError, StateError
 from kollm.core.files import read_json
 from kollm.core.lock import folder_lock
+from kollm.core.parquet import open_parquet
 from kollm.core.processes import run_module
 from kollm.core.progress import say
-from kollm.dataset.folder import read_records
-from kollm.dataset.preferences import read_preferences
+from kollm.dataset.folder import parquet_files, read_records
+from kollm.dataset.preferences import preference_files, read_preferences
 from kollm.recipe.schema import Recipe
+from kollm.services.repository import locate
 from kollm.train.check import accelerate_settings, base_location, check_recipe, config_file
 from kollm.train.checkpoints import CHECKPOINTS, OUT_OF_MEMORY, check_output
 
@@ -110,6 +112,19 @@ def check_launch(
         next(read_records(dataset, split="train"), None)
     else:
         next(read_preferences(dataset, "train"), None)
+
+
+def training_rows(recipe: Recipe, dataset: str | Path) -> int:
+    """How many rows, or pairs, a dataset has to train on, by what its files say of themselves.
+
+    Raises:
+        InputError: there is no such dataset, or it has none for the recipe's method.
+    """
+    if recipe.method == "sft":
+        files = parquet_files(locate(dataset, "dataset").folder, None, "train")
+    else:
+        files = preference_files(dataset, "train")
+    return sum(open_parquet(path, path).metadata.num_rows for path in files)
 
 
 def launch(command: Sequence[str]) -> None:

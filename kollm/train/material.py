@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.dataset.folder import training_parts
 from kollm.dataset.preferences import read_preferences
@@ -48,12 +49,12 @@ def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int)
     rows = tokenise_parts(parts, split.train, encoder, max_length=max_length, loss=recipe.loss, tool_calls=calls)
     if not rows.examples and rows.counts["calls_alone"]:
         raise InputError(
-            f"Nothing of the {len(split.train)} rows of '{dataset}' is learned: {rows.counts['calls_alone']:,} have calls of tools as their "
+            f"Nothing of the {counted(len(split.train), 'row')} of '{dataset}' is learned: {counted(rows.counts['calls_alone'], 'has', 'have')} calls of tools as their "
             "only answers - add learn_tool_calls: true to the recipe."
         )
     if not rows.examples:
         raise InputError(
-            f"None of the {len(split.train)} rows of '{dataset}' has room for an answer in {max_length} tokens - "
+            f"None of the {counted(len(split.train), 'row')} of '{dataset}' has room for an answer in {max_length} tokens - "
             "raise trainer.max_length."
         )
     heldout = tokenise(split.heldout, encoder, max_length=max_length, tool_calls=calls)
@@ -64,9 +65,11 @@ def _rows(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int)
         heldout.examples,
         [
             *moved_lines(rows.counts),
-            f"{len(rows.examples):,} rows, {rows.tokens:,} tokens, {rows.supervised:,} of them with loss",
+            f"{counted(len(rows.examples), 'row')}, {counted(rows.tokens, 'token')}, {rows.supervised:,} of them with loss",
             *(
-                [f"{cut:,} rows have an answer that was cut, {dropped:,} were left out for want of room"]
+                [
+                    f"{counted(cut, 'row has', 'rows have')} an answer that was cut, {dropped:,} were left out for want of room"
+                ]
                 if cut or dropped
                 else []
             ),
@@ -87,7 +90,7 @@ def _pairs(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int
     train = tokenise_pairs(split.train, encoder, max_length=max_length)
     if not train.examples:
         raise InputError(
-            f"None of the {len(split.train)} pairs of '{dataset}' has room for its answers in {max_length} tokens - raise "
+            f"None of the {counted(len(split.train), 'pair')} of '{dataset}' has room for its answers in {max_length} tokens - raise "
             "trainer.max_length."
         )
     heldout = tokenise_pairs(split.heldout, encoder, max_length=max_length)
@@ -102,8 +105,12 @@ def _pairs(recipe: Recipe, dataset: str, encoder: PromptEncoder, max_length: int
         heldout.examples,
         [
             *moved_lines(train.counts),
-            f"{len(train.examples):,} pairs, {train.tokens:,} tokens, {train.supervised:,} of them in answers",
-            *([f"{cut:,} pairs have an answer that was cut, {dropped:,} were left out"] if cut or dropped else []),
+            f"{counted(len(train.examples), 'pair')}, {counted(train.tokens, 'token')}, {train.supervised:,} of them in answers",
+            *(
+                [f"{counted(cut, 'pair has', 'pairs have')} an answer that was cut, {dropped:,} were left out"]
+                if cut or dropped
+                else []
+            ),
         ],
         {
             "rows": {"train": len(train.examples), "heldout": len(heldout.examples), **train.counts},

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import yaml
 
+from kollm.core.counting import counted
 from kollm.core.files import write_atomic
 from kollm.core.records import Record
 from kollm.recipe.bases import BaseFacts
@@ -163,7 +164,7 @@ def _needed(facts: BaseFacts, quantization: str, batch: int, length: int) -> flo
 
 
 def _origins(lengths: _Lengths, card: str, context: int, packing: bool) -> dict[str, str]:
-    rows = f"{lengths.rows:,} rows" if lengths.rows else "no rows were given"
+    rows = counted(lengths.rows, "row") if lengths.rows else "no rows were given"
     return {
         "data.holdout": f"kollm's default for {rows}",
         "prompt": "what the base's tokenizer has",

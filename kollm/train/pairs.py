@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.preferences import Preference
 from kollm.recipe.tokens import PromptEncoder, Row
@@ -88,7 +89,7 @@ def split_pairs(pairs: Iterable[Preference], share: float, seed: int = 0) -> Pai
     if not split.train or (share > 0 and not split.heldout):
         empty = "train on" if not split.train else "hold out"
         raise InputError(
-            f"The dataset's {len(split.train) + len(split.heldout)} pairs leave none to {empty} at data.holdout={share} - use "
+            f"The dataset's {counted(len(split.train) + len(split.heldout), 'pair leaves', 'pairs leave')} none to {empty} at data.holdout={share} - use "
             "more pairs, or another share or data.holdout_seed."
         )
     return split

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save
 from transformers import TrainerCallback
 from trl.trainer.utils import disable_dropout_in_model
 
+from kollm.core.counting import counted
 from kollm.core.errors import StateError
 from kollm.core.files import write_atomic
 from kollm.core.progress import say
@@ -75,7 +76,7 @@ class PreferenceTrainer(StepTrainer):
     """
 
     measurement = PairLoss
-    unit = "pairs"
+    unit = "pair"
 
     def __init__(self, recipe: Recipe, *arguments: Any) -> None:
         self.method = METHODS[recipe.method]
@@ -241,7 +242,9 @@ class Reference(TrainerCallback):  # type: ignore[misc]
             return
         if state.is_world_process_zero:
             pairs = sum(map(len, parts.values()))
-            say(f"train: what the model says of {pairs:,} pairs before training is measured once, as the reference")
+            say(
+                f"train: what the model says of {counted(pairs, 'pair')} before training is measured once, as the reference"
+            )
         trainer.reference = {name: trainer.measure(examples) for name, examples in parts.items()}
         if state.is_world_process_zero:
             write_atomic(self._file, save(trainer.reference))

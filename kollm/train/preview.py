@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kollm.core.counting import counted
 from kollm.core.preferences import Preference
 from kollm.core.records import Record
 from kollm.recipe.schema import Recipe
@@ -48,9 +49,9 @@ class Preview:
         data, counts = self.tokenised, self.tokenised.counts
         share = data.supervised / data.tokens if data.tokens else 0.0
         return [
-            f"{len(data.examples):,} rows, {data.tokens:,} tokens, {data.supervised:,} ({share:.0%}) under the loss",
+            f"{counted(len(data.examples), 'row')}, {counted(data.tokens, 'token')}, {data.supervised:,} ({share:.0%}) under the loss",
             *part_lines(data),
-            f"cut: history of {counts['history_cut']:,} rows, input of {counts['input_cut']:,}, "
+            f"cut: history of {counted(counts['history_cut'], 'row')}, input of {counts['input_cut']:,}, "
             f"answer of {counts['completion_cut']:,} (its end is not learned then)",
             f"dropped, because no answer token fits: {counts['dropped']:,}",
             f"rows where a token would have spanned prompt and answer: {counts['boundary_merge']:,} (tokenised apart)",
@@ -80,7 +81,7 @@ class PairPreview:
         data, counts = self.tokenised, self.tokenised.counts
         share = data.supervised / data.tokens if data.tokens else 0.0
         lines = [
-            f"{len(data.examples):,} pairs, {data.tokens:,} tokens, {data.supervised:,} ({share:.0%}) in answers, under the loss"
+            f"{counted(len(data.examples), 'pair')}, {counted(data.tokens, 'token')}, {data.supervised:,} ({share:.0%}) in answers, under the loss"
         ]
         if data.examples:
             chosen, rejected = (
@@ -94,7 +95,7 @@ class PairPreview:
             )
         return [
             *lines,
-            f"cut: history of {counts['history_cut']:,} pairs, input of {counts['input_cut']:,}, "
+            f"cut: history of {counted(counts['history_cut'], 'pair')}, input of {counts['input_cut']:,}, "
             f"answer of {counts['completion_cut']:,} (its end is not learned then)",
             f"dropped, because an answer has no room: {counts['dropped']:,}; because the answers are alike once they are "
             f"cut: {counts['alike_when_cut']:,}",

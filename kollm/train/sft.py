@@ -17,6 +17,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import SFTConfig, SFTTrainer
 
+from kollm.core.counting import counted
 from kollm.core.errors import RecipeError, StateError
 from kollm.core.files import read_json, write_json
 from kollm.core.progress import say
@@ -147,7 +148,7 @@ def layout(recipe: Recipe, config: SFTConfig, processes: int) -> Layout:
 def _check_warmup(config: SFTConfig, steps: int) -> None:
     if config.get_warmup_steps(steps) > steps:
         raise RecipeError(
-            f"trainer.warmup_steps is {config.warmup_steps:g}, and the run has {steps} steps - lower it; below 1 it is a share "
+            f"trainer.warmup_steps is {config.warmup_steps:g}, and the run has {counted(steps, 'step')} - lower it; below 1 it is a share "
             "of them."
         )
 
@@ -168,7 +169,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
     """
 
     measurement: Any = TokenLoss
-    unit = "tokens"
+    unit = "token"
 
     def __init__(
         self,
@@ -254,6 +255,16 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
     def compared(self, before: Any, after: Any) -> dict[str, Any]:
         """What metrics.json holds of the held-out rows beside their loss."""
         return {}
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save what was trained whole, whatever an accelerate config says of the checkpoints that are resumed from.
+
+        Under FSDP with SHARDED_STATE_DICT transformers saves the processes' shards alone, which no reader of an adapter knows.
+        """
+        super().save_model(output_dir, _internal_call)
+        if self.is_fsdp_enabled and "FULL_STATE_DICT" not in str(self.accelerator.state.fsdp_plugin.state_dict_type):
+            gathered = self.accelerator.get_state_dict(self.model)  # by all processes
+            self._save(output_dir or self.args.output_dir, state_dict=gathered)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         limit, self.args.save_total_limit = self.args.save_total_limit, None  # transformers removes whole folders
@@ -368,7 +379,7 @@ def train(trainer: StepTrainer, output: Path, evaluations: Evaluations | None = 
         ) from error
     if before.measured and after and main:
         say(
-            f"train: held-out loss {before.measured.loss:.4f} before, {after.loss:.4f} after, over {after.over:,} {trainer.unit}"
+            f"train: held-out loss {before.measured.loss:.4f} before, {after.loss:.4f} after, over {counted(after.over, trainer.unit)}"
         )
     return {
         "history": [entry for entry in trainer.state.log_history if "loss" in entry],

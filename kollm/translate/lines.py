@@ -126,8 +126,10 @@ def _kind(line: str, lettered: bool) -> str:
     bare = line.strip()
     if not bare:
         return "blank"
-    if _TABLE_ROW.match(bare):
+    if "|" in bare and _TABLE_ROW.match(bare):
         return "table"
+    if not lettered and bare[:2].isalpha():
+        return "text"  # as most: every marker has another sign among its first two
     marker = bare[: _marker_end(bare, 0, len(bare), lettered)].strip()
     if not marker:
         return "item" if _HANGUL_LETTERED.match(bare) else "text"
@@ -142,6 +144,8 @@ def _is_lettered(text: str) -> bool:
 
 
 def _marker_end(text: str, start: int, end: int, lettered: bool) -> int:
+    if not lettered and text[start : start + 2].isalpha():
+        return start  # no marker begins with two letters
     found = _MARKER.match(text, start, end)
     after = found.end() if found else start
     if lettered and (letter := _LETTERED_MARKER.match(text, after, end)):

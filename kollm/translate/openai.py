@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, MissingExtraError, ServiceError
 from kollm.core.hashing import text_sha256
 from kollm.core.replies import read_json_object, without_reasoning
@@ -107,7 +108,7 @@ class OpenAITranslator:
         errors = [reply.error for reply in replies if reply.status == "api_error"]
         if len(errors) == len(batch) and len(batch) > 1:
             raise ServiceError(
-                f"{self._client.base_url} answered none of {len(batch)} requests, e.g.: {errors[0]} - run the same command "
+                f"{self._client.base_url} answered none of {counted(len(batch), 'request')}, e.g.: {errors[0]} - run the same command "
                 "again later; what was answered is kept."
             )
         return [self._translation(reply) for reply in replies]

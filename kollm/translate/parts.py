@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
+from kollm.core.counting import counted
 from kollm.services.ledger import Purchase
 from kollm.translate.masking import Document, make_document
 from kollm.translate.translator import Identified, Segment, encoded_size
@@ -119,7 +120,7 @@ def make_parts(record: str, fields: Mapping[str, str], translator: Identified, m
     most = min(translator.limits.batch_bytes, translator.limits.text_bytes)
     for name, text in fields.items():
         if len(text) > most:  # not even masked: it cannot be sent
-            return f"too_long: {name} has {len(text):,} characters, a request holds {most:,} bytes"
+            return f"too_long: {name} has {counted(len(text), 'character')}, a request holds {most:,} bytes"
     if mode == "row" or len(fields) == 1:
         document = make_document(fields)
         if document is None:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from kollm.answer.elsewhere import is_generations, read_answers
-from kollm.answer.served import input_heading, served_messages
+from kollm.answer.served import input_heading
 from kollm.cli import cli
 from kollm.core.errors import InputError
 from kollm.core.files import json_line, write_json
@@ -16,6 +16,7 @@ from kollm.core.generations import Generation
 from kollm.core.records import Record
 from kollm.recipe.prompt import PromptTemplate
 from kollm.recipe.tokens import TextEncoder
+from kollm.services.chat.row_messages import row_messages
 from kollm.train.prompts import make_encoder
 from kollm.train.toy import train_tokenizer
 from tests.train.templates import tokenizer_for, trl_templates
@@ -34,7 +35,7 @@ def test_a_servers_rendering_is_the_prompt_of_training(name: str) -> None:
     encoder = make_encoder(name, tokenizer)
     assert isinstance(encoder, TextEncoder)
     for task in TASKS:
-        messages = served_messages(task, heading=input_heading(name))
+        messages = row_messages(task, heading=input_heading(name))
         rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         template = PromptTemplate.load(name)
         assert rendered == template.prompt(task.instruction, task.input, task.history, system=task.system)
@@ -45,7 +46,7 @@ def test_a_chat_template_gets_the_messages_of_training(tmp_path: Path) -> None:
     encoder = make_encoder("chat", tokenizer)
     write_json(tmp_path / "training.json", {"prompt": "chat"})
     for task in TASKS:
-        messages = served_messages(task, heading=input_heading(str(tmp_path)))
+        messages = row_messages(task, heading=input_heading(str(tmp_path)))
         assert tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False) == encoder.prompt(
             task
         )

@@ -114,7 +114,7 @@ def test_a_task_that_asks_anything_else_is_answered_anew(
         assert generate_answers([other], system, path, Decoding(max_new_tokens=12)) == 1
         (row,) = read_generations(path)
         assert (row.system_message, row.history, row.tools) == (other.system, other.history, other.tools)
-    said = "1 tasks are asked without their tool definitions, since the prompt has no place for them"
+    said = "1 task is asked without their tool definitions, since the prompt has no place for them"
     assert capsys.readouterr().err.count(said) == 2
 
 

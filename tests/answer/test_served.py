@@ -244,7 +244,7 @@ def test_what_kollm_trained_is_asked_as_its_training_had_it(
         assert ("tools" in body) == structured, prompt
         assert (body["messages"][-1]["role"] == "tool") == structured
         assert (body["messages"][-1]["content"] == RESULT) == (not structured)
-        said = "1 tasks are asked without their tool definitions, since the prompt has no place for them"
+        said = "1 task is asked without their tool definitions, since the prompt has no place for them"
         assert (said in capsys.readouterr().err) == (not structured)
 
 

@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from kollm.answer.served import input_heading, served_form, served_messages
+from kollm.answer.served import input_heading, served_form
 from kollm.answer.serving import serve_command
 from kollm.cli import cli
 from kollm.core.errors import InputError
 from kollm.core.files import write_json
 from kollm.core.records import Record
 from kollm.recipe.schema import ToyBase
+from kollm.services.chat.row_messages import row_messages
 from kollm.train.prompts import make_encoder
 from kollm.train.toy import random_model, train_tokenizer
 from tests.train.templates import tokenizer_for, trl_templates
@@ -112,7 +113,7 @@ def test_a_served_model_gets_the_prompt_tokens_of_training(merged: Path, tmp_pat
     """The server counts the tokens of its prompt: as many as training gives the task, from the same messages."""
     from transformers import AutoTokenizer
 
-    messages = served_messages(TASK, heading=input_heading(str(merged)))
+    messages = row_messages(TASK, heading=input_heading(str(merged)))
     (counted,) = prompt_tokens(merged, [{"messages": messages}], tmp_path / "log")
     encoder = make_encoder("kullm-2023", AutoTokenizer.from_pretrained(merged))
     assert counted == len(encoder.prompt(TASK))

@@ -8,9 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from kollm.answer.local import load_system
-from kollm.answer.talk import Exchange, LocalSpeaker, ServedSpeaker, Talk, _before_heading
+from kollm.answer.talk import Exchange, LocalSpeaker, ServedSpeaker, Talk, _before_heading, read_tools
 from kollm.cli import cli
 from kollm.core.errors import InputError, ServiceError
+from kollm.core.records import Record
+from kollm.sources.own import read_own
 from tests.servers.stream import LoopbackStream
 
 
@@ -61,6 +63,48 @@ def test_a_served_model_streams_with_the_whole_conversation() -> None:
         talk = Talk("짧게", [Exchange("안녕?", "네.")])
         assert list(speaker.answer(talk.record("수도는?"))) == ["서울", "입니다", "."]
     assert [message["role"] for message in server.bodies[0]["messages"]] == ["system", "user", "assistant", "user"]
+
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+
+
+def call_piece(index: int = 0, name: str | None = None, arguments: str | None = None) -> dict[str, object]:
+    return {"tool_calls": [{"index": index, "function": {"name": name, "arguments": arguments}}]}
+
+
+def test_a_served_model_calls_tools_in_a_conversation(tmp_path: Path) -> None:
+    """They are sent as `generate --api` sends them; a call comes back in the marks of rows, and its result goes as one."""
+    file, saved = tmp_path / "tools.json", tmp_path / "talk.jsonl"
+    file.write_text(json.dumps(TOOLS), encoding="utf-8")
+    pieces = ["볼게요.", call_piece(name="weather", arguments='{"city": '), call_piece(arguments='"서울"}')]
+    lines = ["날씨는?", "/result 맑음", f"/save {saved}", "/result"]
+    command = ["chat", "m", "--api", "--tools", str(file), "--base-url"]
+    with LoopbackStream(pieces) as server:
+        done = CliRunner().invoke(cli, [*command, server.url], input="\n".join(lines) + "\n")
+    assert done.exit_code == 0, done.output
+    call = '<tool_call>\n{"name": "weather", "arguments": {"city": "서울"}}\n</tool_call>'
+    assert f"볼게요.\n{call}" in done.output and "/result needs what the tool gave" in done.output
+    first, second = server.bodies
+    assert first["tools"] == second["tools"] == TOOLS
+    asked, called, result = second["messages"]
+    assert (asked["content"], result["role"], result["content"]) == ("날씨는?", "tool", "맑음")
+    assert called["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "서울"}'}
+    (row,) = read_own(saved).records()
+    assert isinstance(row, Record)
+    assert (json.loads(row.tools), row.history) == (TOOLS, (("날씨는?", f"볼게요.\n{call}"),))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '[{"name": 3}]', '"weather"'])
+def test_a_file_without_definitions_is_a_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "tools.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="holds no definitions of tools"):
+        read_tools(tmp_path / "tools.json")
+
+
+def test_a_prompt_without_a_place_for_tools_refuses_them(base: Path) -> None:
+    speaker = LocalSpeaker(load_system(str(base), prompt="kullm-2023"), {"max_new_tokens": 4})
+    with pytest.raises(InputError, match="has no place for tools - leave out --tools"):
+        list(speaker.answer(Talk(tools=json.dumps(TOOLS)).record("날씨는?")))
 
 
 def test_a_served_model_that_is_not_there_is_a_sentence() -> None:

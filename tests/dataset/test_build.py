@@ -87,7 +87,7 @@ def test_all_rows_rejected_is_a_dataset_with_a_warning(tmp_path: Path, capsys: p
     path = _write_jsonl(tmp_path / "rows.jsonl", [{"instruction": "", "input": "", "output": "x"}])
     report = build_dataset([SourceInput("gpt4_llm", path)], translator="none", output=tmp_path / "data")
     assert report.dropped == {"empty_instruction": 1}
-    assert "Warning: all 1 rows were rejected, 1 of them for '" in capsys.readouterr().err
+    assert "Warning: every row was rejected (1), 1 of them for '" in capsys.readouterr().err
     assert load_dataset(str(report.folder), "rejected", cache_dir=str(tmp_path / "cache"))["train"][0]["reason"] == (
         "empty_instruction"
     )
@@ -199,7 +199,7 @@ def test_a_task_that_leaks_in_korean_alone_is_refused_after_translation(tmp_path
     korean = _write_jsonl(tmp_path / "ko.jsonl", [{**ROW, "instruction": f"{task.instruction} {task.input}"}])
     against = str(sample_file("human_eval", "ko"))
     sources = [SourceInput("gpt4_llm", english, memory=korean)]
-    with pytest.raises(InputError, match=r"1 rows hold a task .* \(gpt4_llm-0: human_eval-sample_task_0\)"):
+    with pytest.raises(InputError, match=r"1 row holds a task .* \(gpt4_llm-0: human_eval-sample_task_0\)"):
         build_dataset(sources, output=tmp_path / "data", against=[against], filters="none")
     report = build_dataset(sources, output=tmp_path / "data", against=[against], filters="none", leaks="keep")
     assert report.leaks == ("gpt4_llm-0: human_eval-sample_task_0",)

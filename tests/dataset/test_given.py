@@ -43,7 +43,7 @@ def test_own_rows_become_a_dataset_once(rows: Path, tmp_path: Path, capsys: pyte
     before = (Path(first) / "manifest.json").stat().st_mtime_ns
     assert given_dataset(rows, tmp_path / "out", options) == first
     assert (Path(first) / "manifest.json").stat().st_mtime_ns == before
-    assert "as they were read before" in capsys.readouterr().err
+    assert "as read before" in capsys.readouterr().err
     rows.write_text(rows.read_text() + json.dumps(ROWS[0]).replace("0", "9") + "\n", encoding="utf-8")
     assert given_dataset(rows, tmp_path / "out", options) != first
     assert given_dataset(first, tmp_path / "out") == first, "what kollm made is taken as it is"

@@ -142,7 +142,7 @@ def test_duplicates_and_leaks_are_told_across_the_parts(
     said = capsys.readouterr().err
     assert "mixture: first: 30 rows (69.8%)" in said
     assert "7 rows of second repeat a row of first (exact duplicates; they are kept)" in said
-    assert "1 rows hold an evaluation task, e.g. leak-0: " in said
+    assert "1 row holds an evaluation task, e.g. leak-0: " in said
     manifest = read_manifest(folder)
     assert manifest["mixture"]["duplicates"] == {"first = second, exact": 7}
     assert [part["drawn"] for part in manifest["mixture"]["parts"]] == [30, 13]

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, QuotaError
 from kollm.dataset import build as build_module
 from kollm.dataset import shards as shards_module
@@ -197,7 +198,9 @@ def test_a_build_goes_on_where_it_was_cut_off(tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert _build(path, tmp_path / "cut") == whole
     said = capsys.readouterr().err
-    assert (f"Going on where a build was cut off: {after} tasks are done already." in said) == (after > 0)
+    assert (f"Going on where a build was cut off: {counted(after, 'task is', 'tasks are')} done already." in said) == (
+        after > 0
+    )
 
 
 def test_another_order_begins_from_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

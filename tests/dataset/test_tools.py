@@ -168,4 +168,4 @@ def test_preview_shows_them_in_the_bases_template_and_counts_what_a_prompt_canno
     assert "tool definitions" not in shown
     plain = CliRunner().invoke(cli, [*line, "--set", "prompt=kullm-2023"], catch_exceptions=False).output
     assert "<tools>" not in plain
-    assert "1 rows are learned without their tool definitions, since the prompt has no place for them" in plain
+    assert "1 row is learned without tool definitions, since the prompt has no place for them" in plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import llmock.routers.batch as batches
@@ -10,6 +11,7 @@ import pytest
 from llmock.pytest_plugin import LLMock
 
 from kollm.cli import main
+from kollm.core.address import origin
 from kollm.core.files import json_line
 from kollm.core.generations import Generation
 from kollm.judge.verdicts import read_verdicts
@@ -63,6 +65,21 @@ def test_dry_run_and_limit_ask_nobody(
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # llmock leaves uploads to the collector
+def test_who_gets_the_text_is_said_once(
+    llmock: LLMock,
+    generations: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kollm.services.endpoint._announced", set())
+    assert kollm(generations, "-o", tmp_path / "v.jsonl", "--limit", 1) == 0
+    said = capsys.readouterr()
+    assert said.err.count(origin(os.environ["OPENAI_BASE_URL"])) == 1
+    assert "1 request, 0 answered before; to ask: about " in said.err
+    assert "1 verdict in " in said.out
+
+
 def test_batch_is_submitted_and_then_collected(
     llmock: LLMock,
     generations: Path,

@@ -63,7 +63,7 @@ def test_logickor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers = output.with_name("generations.jsonl")
     assert kollm("import", folder, "-o", output, "--answers", answers, "--judge", "gpt-4") == 0
     out = capsys.readouterr().out
-    assert "8 verdicts" in out and "1 failures" in out and "org/one/default: score 8.000 (3)" in out
+    assert "8 verdicts" in out and "1 failure" in out and "org/one/default: score 8.000 (3)" in out
     verdicts = read_verdicts(output)
     failed = [v for v in verdicts if v.status != "ok"]
     assert [(v.id, v.scores, v.usage["recorded"]) for v in failed] == [
@@ -205,6 +205,6 @@ def test_a_plan_from_earlier_verdicts(tmp_path: Path, capsys: pytest.CaptureFixt
     path = lines(tmp_path / "t.jsonl", rows)
     assert kollm("import", path, "-o", tmp_path / "v.jsonl", "--map", "system=s", "--axis", "q:1-5") == 0
     assert kollm("plan", tmp_path / "v.jsonl", "--difference", 0.5, "--cost", 0.01) == 0
-    assert "1 pairs of systems, 40 tasks" in capsys.readouterr().out
+    assert "1 pair of systems, 40 tasks" in capsys.readouterr().out
     assert kollm("plan", "--difference", 0.5) == 1
     assert "Give earlier verdicts of two systems or more, or --spread" in capsys.readouterr().err

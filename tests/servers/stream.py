@@ -1,4 +1,4 @@
-"""An OpenAI-compatible chat service on loopback that streams the same pieces to every request."""
+"""An OpenAI-compatible chat service on loopback that streams the same pieces, of text or whole deltas, to every request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.servers.loopback import JsonHandler, Loopback
 class LoopbackStream(Loopback):
     """The server. Use as a context manager; `bodies` holds the requests that came in."""
 
-    def __init__(self, pieces: Sequence[str]) -> None:
+    def __init__(self, pieces: Sequence[str | dict[str, Any]]) -> None:
         self.bodies: list[dict[str, Any]] = []
         bodies = self.bodies
 
@@ -27,7 +27,8 @@ class LoopbackStream(Loopback):
                 self.send_header("Content-Type", "text/event-stream")
                 self.end_headers()
                 for piece in pieces:
-                    choice = {"index": 0, "delta": {"content": piece}, "finish_reason": None}
+                    delta = piece if isinstance(piece, dict) else {"content": piece}
+                    choice = {"index": 0, "delta": delta, "finish_reason": None}
                     chunk = {
                         "id": "x",
                         "object": "chat.completion.chunk",

@@ -215,9 +215,9 @@ def test_command(tmp_path: Path) -> None:
         begin(book, [purchase("Good morning."), purchase("Good night.")], characters=13)
         answer(book, purchase("Good morning.").key, {"text": "좋은 아침입니다."}, characters=13, cost=0.01)
     shown = run.invoke(ledger_command, ["stats", "--ledger", str(path), "--in-flight"]).output
-    assert "translate deepl -: 1 texts answered, 13 characters, USD 0.01; 1 sent without an answer" in shown
+    assert "translate deepl -: 1 text answered, 13 characters, USD 0.01; 1 sent without an answer" in shown
     assert "sent 1x, not answered: Good night." in shown
     export = tmp_path / "export.jsonl"
     assert "2 rows written" in run.invoke(ledger_command, ["export", "--ledger", str(path), str(export)]).output
     other = str(tmp_path / "other.sqlite3")
-    assert "1 answers added" in run.invoke(ledger_command, ["import", "--ledger", other, str(export)]).output
+    assert "1 answer added" in run.invoke(ledger_command, ["import", "--ledger", other, str(export)]).output

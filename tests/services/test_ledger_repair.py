@@ -185,7 +185,7 @@ def test_commands(tmp_path: Path) -> None:
         connection.execute("UPDATE purchases SET cost = -1 WHERE key = ?", (bought(3).key,))
     connection.close()
     checked = run("check")
-    assert isinstance(checked.exception, StateError) and "has 1 faults" in str(checked.exception)
+    assert isinstance(checked.exception, StateError) and "has 1 fault " in str(checked.exception)
     assert f"row {bought(3).key}: cost is -1.0" in checked.output
     saved = run("salvage", str(tmp_path / "new.sqlite3"))
     assert "19 rows saved" in saved.output and "1 left out as not sound" in saved.output

@@ -91,7 +91,7 @@ def test_the_command_builds_a_dataset(name: str, tmp_path: Path, capsys: pytest.
     english = ["--translator", "none", "--filters", "none"] if source.lang == "en" else []
     output = tmp_path / "dataset"
     main(["data", "build", name, "--input", str(path), "--against", "none", *english, "-o", str(output)])
-    assert f"{source.config}: 1 rows" in capsys.readouterr().out
+    assert f"{source.config}: 1 row" in capsys.readouterr().out
     (record,) = read_records(output, source.config)
     assert record.source == name and record.id.startswith(name if name != "synthetic" else "self_chat-0")
     assert record.lang == source.lang and record.licence and record.output.strip()

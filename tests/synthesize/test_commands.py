@@ -46,7 +46,7 @@ def test_new_tasks_become_a_dataset(tmp_path: Path, capsys: pytest.CaptureFixtur
     with LoopbackChat(model) as chat:
         synthesize(chat, "self-instruct", "--count", "4", "-o", str(rows), "--dry-run")
         assert chat.bodies == [] and not rows.exists()
-        assert "if every new instruction is kept, 9 requests, 0 answered before" in capsys.readouterr().err
+        assert "if every new instruction is kept: 9 requests, 0 answered before" in capsys.readouterr().err
         synthesize(chat, "self-instruct", "--count", "4", "-o", str(rows), "--option", "temperature=0.3")
         assert {body["temperature"] for body in chat.bodies} == {0.3}
         assert f"{rows}: 4 rows" in capsys.readouterr().out
@@ -62,7 +62,7 @@ def test_conversations_start_from_a_file_or_from_a_dataset(tmp_path: Path, capsy
     with LoopbackChat(model) as chat:
         synthesize(chat, "self-chat", str(topics), "--turns", "2", "-o", str(rows))
         out = capsys.readouterr().out
-        assert "dropped, no_conversation: 1" in out and f"{rows}: 1 rows" in out
+        assert "dropped, no_conversation: 1" in out and f"{rows}: 1 row" in out
         build(rows, tmp_path / "dataset")
         synthesize(chat, "self-chat", str(tmp_path / "dataset"), "-o", str(tmp_path / "more.jsonl"))
     (record,) = read_records(tmp_path / "dataset")

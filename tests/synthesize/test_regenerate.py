@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from kollm.recipe.task import load_task
 from kollm.services.chat import run_async
 from kollm.synthesize.regenerate import regenerate
 from kollm.synthesize.templates import Filling, fill_templates
-from tests.servers.chat import LoopbackChat, Said
+from tests.servers.chat import LoopbackChat, Raw, Said, completion
 from tests.synthesize.conftest import MakeClient
 
 
@@ -37,6 +39,21 @@ def model(body: dict[str, Any]) -> Said | str | int:
     if "거절" in last:
         return Said("", "content_filter")
     return Said("긴 답", "length") if "길게" in last else f"'{last}'에 대한 답\n"
+
+
+def test_tools_go_along_as_generate_sends_them(make_client: MakeClient) -> None:
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    call = '<tool_call>\n{"name": "weather", "arguments": {"city": "서울"}}\n</tool_call>'
+    asked = replace(record(0, "<tool_response>\n맑음\n</tool_response>", (("날씨는?", call),)), input="")
+    rows = [replace(asked, tools=json.dumps(tools)), record(1, "운이 맞는 말을 쓰세요.")]
+    calls = {"tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": '{"city": "부산"}'}}]}
+    with LoopbackChat(lambda body: Raw(200, completion("m", message={"content": None, **calls}))) as chat:
+        made = run_async(regenerate(make_client(chat), rows))
+    with_tools, without = sorted(chat.bodies, key=lambda body: "tools" not in body)
+    assert with_tools["tools"] == tools and "tools" not in without
+    assert [message["role"] for message in with_tools["messages"]] == ["user", "assistant", "tool"]
+    assert with_tools["messages"][1]["tool_calls"][0]["function"]["name"] == "weather"
+    assert [row.output for row in made.records] == [call.replace("서울", "부산")] * 2
 
 
 def test_the_output_is_the_models_and_the_rest_stays(make_client: MakeClient) -> None:

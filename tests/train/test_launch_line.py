@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from kollm.cli import cli
 from kollm.core.errors import InputError, StateError
 from kollm.core.resources import resource_folder
+from kollm.dataset.folder import read_records
 from kollm.train.check import config_names
 from kollm.train.launch import Machine, launch, launch_command
 
@@ -100,6 +102,49 @@ def test_bad_input_is_one_sentence_before_anything_is_started(
         assert isinstance(done.exception, InputError)
         assert str(done.exception).startswith(sentence)
         assert done.output == ""
+
+
+def test_a_dry_run_prints_the_line_that_the_run_runs(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "my.jsonl"
+    file.write_text(
+        '{"question": "수도는?", "answer": "서울"}\n{"question": "색은?", "answer": "파랑"}\n', encoding="utf-8"
+    )
+    started: list[list[str]] = []
+    monkeypatch.setattr("kollm.train.launch.launch", started.append)
+    arguments = ["train", "demo", "--dataset", str(file), "--base", str(base), "-o", str(tmp_path / "out")]
+    arguments += ["--set", "trainer.max_length=512"]  # the base's context
+    dry = CliRunner().invoke(cli, [*arguments, "--dry-run"])
+    assert (dry.exit_code, started) == (0, []), dry.output
+    assert "2 rows to train on" in dry.stderr
+    wet = CliRunner().invoke(cli, arguments)
+    assert wet.exit_code == 0, wet.output
+    assert shlex.split(dry.stdout)[2:] == started[0][3:]
+    folder = started[0][started[0].index("--dataset") + 1]
+    assert [row.output for row in read_records(folder, split="train")] == ["서울", "파랑"]
+
+
+def test_a_dry_run_says_what_tells_memory_and_hours(dataset: Path, tmp_path: Path) -> None:
+    arguments = ["train", "kullm-polyglot-5.8b", "--dataset", str(dataset), "-o", str(tmp_path / "out"), "--dry-run"]
+    done = CliRunner().invoke(cli, [*arguments, "--set", "adapter.r=4"])
+    line = (
+        f"{dataset}: 60 rows to train on; memory and hours: kollm plan kullm-polyglot-5.8b --rows 60 --set adapter.r=4"
+    )
+    assert line in done.stderr.splitlines()
+    assert CliRunner().invoke(cli, shlex.split(line.partition("kollm ")[2])).exit_code == 0
+
+
+def test_a_dry_run_may_go_before_its_dataset_but_not_before_its_file(tmp_path: Path) -> None:
+    arguments = ["train", "kullm-polyglot-5.8b", "-o", str(tmp_path / "out"), "--dry-run", "--dataset"]
+    folder, file = str(tmp_path / "ko-dolly"), str(tmp_path / "rows.jsonl")
+    done = CliRunner().invoke(cli, [*arguments, folder])
+    assert done.exit_code == 0, done.output
+    assert f"The line below takes '{folder}' for a dataset that is there when it runs." in done.stderr
+    assert f"--dataset {folder} -o" in done.stdout
+    assert isinstance(CliRunner().invoke(cli, [*arguments, file]).exception, InputError)
+    done = CliRunner().invoke(cli, [*arguments[:1], "demo", *arguments[2:], str(tmp_path)])  # nothing to train on
+    assert isinstance(done.exception, InputError)
 
 
 @pytest.mark.parametrize("config", ["zero2_4gpu", "zero3_4gpu"])

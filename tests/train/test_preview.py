@@ -70,7 +70,7 @@ def test_the_counts_are_over_all_rows_not_the_shown_ones() -> None:
     }
     assert len(shown.tokenised.examples) == 4
     assert shown.summary()[1:3] == [
-        "cut: history of 1 rows, input of 1, answer of 1 (its end is not learned then)",
+        "cut: history of 1 row, input of 1, answer of 1 (its end is not learned then)",
         "dropped, because no answer token fits: 1",
     ]
 
@@ -204,9 +204,9 @@ def test_of_a_pair_the_prompt_is_shown_once_and_each_answer_with_its_mask() -> N
     assert pair.rejected == [(f"{PAIR.rejected}{EOS}", True)]
     (example,) = shown.tokenised.examples
     told = shown.summary()
-    assert told[0].startswith(f"1 pairs, {shown.tokenised.tokens:,} tokens, {example.supervised:,} (")
+    assert told[0].startswith(f"1 pair, {shown.tokenised.tokens:,} tokens, {example.supervised:,} (")
     assert told[1].endswith("rejected ones 8; the chosen one is longer in 0 of 1")
-    assert "1 system messages went before the instruction, since the prompt has no place for them" in told
+    assert "1 system message went before the instruction, since the prompt has no place for them" in told
 
 
 def test_pairs_that_are_cut_or_left_out_are_counted_over_all() -> None:
@@ -246,7 +246,7 @@ def test_the_command_shows_the_answers_below_each_other_where_there_is_no_termin
 ) -> None:
     folder = write_pairs(tmp_path / "pairs", [PAIR])
     shown = command(recipe_file, folder, base, "--set", "method=dpo", "--set", "data.holdout=0")
-    assert f"[chosen] ⟦{PAIR.chosen}{EOS}⟧\n[rejected] ⟦{PAIR.rejected}{EOS}⟧\n---\n1 pairs, " in shown
+    assert f"[chosen] ⟦{PAIR.chosen}{EOS}⟧\n[rejected] ⟦{PAIR.rejected}{EOS}⟧\n---\n1 pair, " in shown
     assert shown.count("서울은?") == 1 and shown.startswith("--- pair-1\n")
 
 

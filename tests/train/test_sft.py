@@ -194,7 +194,7 @@ def test_a_target_that_matches_nothing_names_what_there_is(
 
 def test_a_dataset_without_rows_to_train_on_is_an_error(recipe_file: Path, base: Path, tmp_path: Path) -> None:
     lone = write_dataset(tmp_path / "lone", [row(1)])
-    with pytest.raises(InputError, match=r"The dataset's 1 rows leave none to .* at data\.holdout=0\.2"):
+    with pytest.raises(InputError, match=r"The dataset's 1 row leaves none to .* at data\.holdout=0\.2"):
         train(load_recipe(recipe_file), lone, tmp_path / "adapter", base)
     empty = tmp_path / "empty"
     shutil.copytree(lone, empty)

@@ -173,7 +173,7 @@ def test_a_prompt_without_a_place_for_definitions_says_so_and_counts_the_rows(na
     encoder = make_encoder(name if own else "auto", tokenizer)
     rows, plain = (tokenise(some, encoder, max_length=4096) for some in ([with_tools(), record()], [record()] * 2))
     assert [list(example.input_ids) for example in rows.examples] == [list(e.input_ids) for e in plain.examples]
-    line = "1 rows are learned without their tool definitions, since the prompt has no place for them"
+    line = "1 row is learned without tool definitions, since the prompt has no place for them"
     assert line in moved_lines(rows.counts) and line not in moved_lines(plain.counts)
 
 
@@ -246,7 +246,7 @@ def test_a_row_that_only_calls_is_left_out_and_counted() -> None:
     rows = tokenise([record(MESSAGES[:3]), record()], encoder, max_length=2048)
     assert rows.counts["calls_alone"] == 1
     assert len(rows.examples) == 1
-    assert "1 rows were left out, whose only answers are calls of tools" in moved_lines(rows.counts)
+    assert "1 row was left out, whose only answers are calls of tools" in moved_lines(rows.counts)
     assert "3 calls of tools are context and are not learned (learn_tool_calls: true learns them)" in moved_lines(
         rows.counts
     )
@@ -258,7 +258,7 @@ def test_training_says_why_nothing_is_learned_and_what_had_no_room(tmp_path: Pat
     plain = parse_recipe({"base": {"model": "toy:gpt_neox"}, "data": {"holdout": 0}}, "R")
     calls = replace(record(MESSAGES[:3]), tools=tools_text(TOOLS))
     write_dataset(tmp_path / "calls", [calls])
-    with pytest.raises(InputError, match="1 have calls of tools as their only answers - add learn_tool_calls: true"):
+    with pytest.raises(InputError, match="1 has calls of tools as their only answers - add learn_tool_calls: true"):
         material(plain, str(tmp_path / "calls"), encoder, 2048)
     learning = plain.model_copy(update={"learn_tool_calls": True})
     assert len(material(learning, str(tmp_path / "calls"), encoder, 2048).examples) == 1

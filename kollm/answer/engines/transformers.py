@@ -10,6 +10,7 @@ from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenalt
 
 from kollm.answer.beam_search import BeamSettings, beam_search, supports_beam_search
 from kollm.answer.engines import Asked, Weights
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.hashing import content_id
 from kollm.services.local_model import inference_dtype, load_adapter, load_network
@@ -35,8 +36,8 @@ class TransformersEngine:
             return self._decode(asked)
         except torch.OutOfMemoryError as error:
             raise InputError(
-                f"The memory of {self.network.device} does not hold {len(asked.prompts)} prompts of up to "
-                f"{max(map(len, asked.prompts))} tokens at once - lower --batch-size and run the same command again; what was "
+                f"The memory of {self.network.device} does not hold {counted(len(asked.prompts), 'prompt')} of up to "
+                f"{counted(max(map(len, asked.prompts)), 'token')} at once - lower --batch-size and run the same command again; what was "
                 "answered is kept."
             ) from error
 

@@ -46,7 +46,7 @@ class LocalExecutor:
         todo = begin(stage, self.name)
         for task in todo:
             forget_failure(stage, task)
-        with Progress(stage.name, len(todo), "tasks") as progress:
+        with Progress(stage.name, len(todo), "task") as progress:
             packed = self._packed(stage) if min(self._wanted, len(todo)) > 1 else None
             if packed is not None:
                 self._share(stage, packed, todo, progress)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kollm.core.counting import counted
 from kollm.core.errors import MissingExtraError, StateError
 from kollm.core.version import __version__
 from kollm.dataset.executors import Stage
@@ -98,7 +99,7 @@ class RayExecutor(step.ClusterExecutor):
         room = min(has.get("CPU", 0) // cores, has.get("memory", 0) // (self._settings.mem_per_cpu_gb * cores * 2**30))
         if room < 1:
             raise StateError(
-                f"The Ray cluster has no room for a worker of {cores} cores with {self._settings.mem_per_cpu_gb} GB each - ask "
+                f"The Ray cluster has no room for a worker of {counted(cores, 'core')} with {self._settings.mem_per_cpu_gb} GB each - ask "
                 "for less (cpus_per_task, mem_per_cpu_gb in --executor-settings)."
             )
         return int(min(self._wanted or room, room))

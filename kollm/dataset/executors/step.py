@@ -136,7 +136,7 @@ def watched(stage: Stage, todo: Sequence[int], seconds: float = 1.0) -> Iterator
             if done > progress.done:
                 progress.advance(done - progress.done)
 
-    with Progress(stage.name, before, "tasks") as progress:
+    with Progress(stage.name, before, "task") as progress:
         watcher = threading.Thread(target=look, args=(progress,), daemon=True)
         watcher.start()
         try:

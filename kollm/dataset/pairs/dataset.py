@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.hashing import content_id
 from kollm.core.progress import say
@@ -55,8 +56,8 @@ def given_pairs(name: str | Path, work: Path, options: OwnOptions | None = None)
     folder = work / FOLDER / f"pairs-{key.removeprefix('sha256:')[:12]}"
     if (folder / MANIFEST).is_file():
         rows = sum(read_manifest(folder)["rows"].values())
-        say(f"{own.rows.where}: {rows:,} pairs, as they were read before ({folder})")
+        say(f"{own.rows.where}: {counted(rows, 'pair')}, as read before ({folder})")
         return str(folder)
     report = make_pairs([name], folder, PairSettings(own=options))
-    say(f"{own.rows.where}: {sum(report.rows.values()):,} pairs; {report.length.sentence()}")
+    say(f"{own.rows.where}: {counted(sum(report.rows.values()), 'pair')}; {report.length.sentence()}")
     return str(folder)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.generations import Generation
 from kollm.core.hashing import text_sha256
@@ -98,7 +99,9 @@ def _scored(
             "kollm judge."
         )
     if not mine:
-        raise InputError(f"None of the {len(verdicts):,} verdicts is on these answers - judge them first: kollm judge.")
+        raise InputError(
+            f"None of the {counted(len(verdicts), 'verdict')} is on these answers - judge them first: kollm judge."
+        )
     axes = [key for verdict in mine for key in verdict.scores]
     measure = Measure.parse(axis) if axis is not None else Measure.for_axes(axes)
     measure.require(axes)

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
 from kollm.core.hashing import content_id
@@ -198,7 +199,7 @@ def _own(given: Given, settings: PairSettings) -> Made:
     for name in given.own:
         if (folder := _made_before(name)) is not None:
             found = _of_dataset(folder, settings)
-            say(f"{name}: {len(found):,} pairs of a dataset that kollm made")
+            say(f"{name}: {counted(len(found), 'pair')} of a dataset that kollm made")
             made.pairs += [pair for pair in _renamed(found, taken, True) if _is_within(pair, settings, made.left_out)]
             made.sources += [source for source in read_manifest(folder)["sources"] if source not in made.sources]
             continue
@@ -281,7 +282,7 @@ def _look_for_tasks(made: Made, settings: PairSettings) -> None:
     if settings.leaks == "refuse":
         shown = ", ".join(f"{row}: {task}" for row, task in list(found.items())[:3])
         raise InputError(
-            f"{len(found):,} of {len(made.pairs):,} pairs hold an evaluation task of {', '.join(map(reference_name, made.against))} ({shown}); a "
+            f"Of {counted(len(made.pairs), 'pair')}, {counted(len(found), 'holds', 'hold')} an evaluation task of {', '.join(map(reference_name, made.against))} ({shown}); a "
             "model must not be tuned on what it is tested on - answer training prompts instead, or leave those pairs out: "
             "--leaks drop."
         )

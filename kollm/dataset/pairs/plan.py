@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kollm.core.counting import counted
 from kollm.dataset.pairs.choosing import REASONS
 from kollm.dataset.pairs.length import length_bias
 from kollm.dataset.pairs.make import gather
@@ -20,7 +21,7 @@ def plan_pairs(inputs: Sequence[str | Path], settings: PairSettings, translation
         InputError: an input that cannot be used, or an evaluation task among the prompts.
     """
     made = gather(inputs, settings)
-    yield f"{len(made.pairs):,} pairs would be made."
+    yield f"{counted(len(made.pairs), 'pair')} would be made."
     for reason, count in sorted(made.left_out.items()):
         yield f"no pair, {REASONS.get(reason, reason)}: {count:,}"
     if made.pairs:
@@ -30,4 +31,4 @@ def plan_pairs(inputs: Sequence[str | Path], settings: PairSettings, translation
         return
     characters = count_characters(made.pairs)
     cost = "unknown: the service bills tokens" if facts.price is None else f"USD {characters * facts.price / 1e6:,.2f}"
-    yield f"{characters:,} characters would be translated by {translation.engine}; cost: {cost}."
+    yield f"{counted(characters, 'character')} would be translated by {translation.engine}; cost: {cost}."

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, QuotaError, StateError
 from kollm.core.files import ensure_folder, read_json, write_json
 from kollm.core.hashing import canonical_json, content_id
@@ -211,7 +212,7 @@ class ChatBatch:
         size = sum(len(line) for line in lines)
         if len(lines) > MOST_REQUESTS or size > MOST_BYTES:
             raise InputError(
-                f"The batch would have {len(lines):,} requests and {size / 1e6:.0f} MB; the Batch API takes {MOST_REQUESTS:,} "
+                f"The batch would have {counted(len(lines), 'request')} and {size / 1e6:.0f} MB; the Batch API takes {MOST_REQUESTS:,} "
                 f"and {MOST_BYTES // 1_000_000} MB - use --limit and submit it in parts."
             )
         cap, spent = self.client.budget.max_cost, self.client.spent
@@ -260,7 +261,7 @@ class ChatBatch:
         self.client.buying.release(leases.taken, charged=False)
         if leases.busy:
             raise StateError(
-                f"{len(leases.busy):,} of the {len(wanted):,} requests are under way in another process or batch - wait for "
+                f"Of the {counted(len(wanted), 'request')}, {counted(len(leases.busy), 'is', 'are')} under way in another process or batch - wait for "
                 "it, then run the same command again."
             )
         for error in leases.refused.values():

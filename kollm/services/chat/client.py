@@ -17,7 +17,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import openai
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, ServiceError
+from kollm.core.progress import say
 from kollm.services.budget import Budget
 from kollm.services.buying import Buying
 from kollm.services.chat.buying_queue import BuyingQueue
@@ -61,8 +63,8 @@ class ChatEstimate(NamedTuple):
     def __str__(self) -> str:
         price = "price unknown" if self.cost is None else f"USD {self.cost:.2f} at most"
         return (
-            f"{self.requests:,} requests, {self.answered:,} answered before; to ask: about {self.prompt_tokens:,} prompt "
-            f"tokens and up to {self.completion_tokens:,} tokens of answer, {price}; to {self.endpoint}"
+            f"{counted(self.requests, 'request')}, {self.answered:,} answered before; to ask: about "
+            f"{counted(self.prompt_tokens, 'prompt token')} and up to {counted(self.completion_tokens, 'token')} of answer, {price}; to {self.endpoint}"
         )
 
 
@@ -150,6 +152,17 @@ class ChatClient:
         prompt, completion = sum(map(prompt_tokens, missing)), sum(map(answer_tokens, missing))
         cost = self.facts.cost(prompt, completion) if self.facts.priced else None
         return ChatEstimate(len(by_key), len(answered), prompt, completion, cost, self.endpoint)
+
+    def say_estimate(self, requests: Sequence[ChatRequest], what: str = "", note: str = "") -> None:
+        """Say what asking would cost at most and who would get the text, which is then not said again.
+
+        Args:
+            requests: what would be asked.
+            what: what it is for; the model alone by default.
+            note: what the sentence ends with.
+        """
+        say(f"{what or self.model}: {self.estimate(requests)}{note}")
+        self.endpoint.announce(said=True)
 
     refusals = (openai.APIStatusError,)
     """What `service` raises where the service refused a call."""

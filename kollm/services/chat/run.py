@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import openai
 
+from kollm.core.counting import counted
 from kollm.core.errors import ServiceError, StateError
 from kollm.core.progress import say
 from kollm.services.budget import CapError
@@ -254,7 +255,7 @@ class ChatRun:
             if task not in self.sending:
                 task.cancel()
         if self.sending:
-            say(f"Waiting for {len(self.sending)} requests that are under way; Ctrl-C again leaves them.")
+            say(f"Waiting for {counted(len(self.sending), 'request')} that are under way; Ctrl-C again leaves them.")
         await asyncio.gather(*workers, return_exceptions=True)
         await asyncio.gather(*self.handing, return_exceptions=True)
 

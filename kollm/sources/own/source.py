@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.progress import say
 from kollm.core.records import Record
@@ -160,17 +161,16 @@ class OwnRows:
             name.removeprefix("left out: "): count for name, count in self.counts.items() if name.startswith("left out")
         }
         unused = self.form.unused(self.columns)
-        parts = [f"{self.where}: {self.counts['read']:,} rows, read as {self.form.title}"]
+        parts = [f"{self.where}: {counted(self.counts['read'], 'row')}, read as {self.form.title}"]
         if self.notes:
             parts.append(", ".join(dict.fromkeys(self.notes)))
         if unused:
             shown = ", ".join(unused[:8]) + (", ..." if len(unused) > 8 else "")
-            parts.append(f"{len(unused)} column{'s' * (len(unused) > 1)} not used: {shown}")
+            parts.append(f"{counted(len(unused), 'column')} not used: {shown}")
         if left:
             total = sum(left.values())
             parts.append(
-                f"{total:,} row{'s' * (total > 1)} left out: "
-                + ", ".join(f"{name} {count:,}" for name, count in left.items())
+                f"{counted(total, 'row')} left out: " + ", ".join(f"{name} {count:,}" for name, count in left.items())
             )
         return "; ".join(parts)
 

@@ -44,7 +44,7 @@ def test_pairs_of_ones_own_become_a_dataset_once(tmp_path: Path, capsys: pytest.
     folder = given_pairs(pairs, tmp_path / "work")
     assert [pair.chosen for pair in read_preferences(folder)] == ["안녕하세요"]
     assert given_pairs(pairs, tmp_path / "work") == folder == given_pairs(folder, tmp_path / "work")
-    assert "1 pairs, as they were read before" in capsys.readouterr().err
+    assert "1 pair, as read before" in capsys.readouterr().err
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"instruction": "안녕?", "output": "네"}\n', encoding="utf-8")
     with pytest.raises(

@@ -179,7 +179,7 @@ def test_evaluation_tasks_never_make_pairs(judged: list[Path], tmp_path: Path) -
         write(tmp_path / "v.jsonl", [verdict(item, item.sample) for item in answers]),
     ]
     with pytest.raises(
-        InputError, match=r"1 of 2 pairs hold an evaluation task of sha256:.*\(own-t-0: .*a model must not be tuned"
+        InputError, match=r"Of 2 pairs, 1 holds an evaluation task of sha256:.*\(own-t-0: .*a model must not be tuned"
     ):
         make_pairs(inputs, tmp_path / "prefs", PairSettings(against=(str(tasks),)))
     report = make_pairs(inputs, tmp_path / "prefs", PairSettings(against=(str(tasks),), leaks="drop"))

@@ -45,7 +45,7 @@ def test_dry_run_prints_the_line_and_starts_nothing(config, tmp_path):
     result = CliRunner().invoke(cli, [*arguments, "--dry-run"])
     assert result.exit_code == 0, result.output
     line = f"accelerate launch --config_file {re.escape(str(config_file(config)))}( --num_cpu_threads_per_process \\d+)?( --quiet)?"
-    assert re.match(f"{line} -m kollm.train --recipe", result.output)
+    assert re.match(f"{line} -m kollm.train --recipe", result.stdout)
     assert not (tmp_path / "o").exists()
 
 
@@ -61,7 +61,7 @@ def test_a_sweep_is_one_command(tmp_path):
         "--config",
         "ddp_4gpu",
     ]
-    lines = CliRunner().invoke(cli, [*arguments, "--sweep", "global_batch_size=128,256,512"]).output.splitlines()
+    lines = CliRunner().invoke(cli, [*arguments, "--sweep", "global_batch_size=128,256,512"]).stdout.splitlines()
     assert [line.rsplit("=", 1)[1] for line in lines] == ["128", "256", "512"]
 
 
