@@ -5,16 +5,15 @@ their names in a row's text stay text. What is learned is found between two prom
 with, and the one that goes on from its answer. An earlier turn that the template writes differently once another
 follows (Qwen3 drops its reasoning) gets a row of its own, so that each answer is learned as it is asked for.
 
-The template is tried on probes before it is used: what it does with a system message, with an input and with earlier
-turns, and which token ends an answer.
+The template is tried on probes before it is used, see `grammar.py`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
@@ -22,23 +21,14 @@ from jinja2 import TemplateError
 from kollm.core.errors import InputError, RecipeError
 from kollm.core.hashing import text_sha256
 from kollm.core.records import Record
+from kollm.recipe.grammar import PLAIN, PROBE, Grammar, GrammarReader, common
 from kollm.recipe.prompt import headings
 from kollm.recipe.tokens import NOT_SHOWN, Row, Span
-from kollm.recipe.tools import call_turn, definition, definitions, result_turn, structured
+from kollm.recipe.tools import definitions, structured
 
 CHAT = "chat"
 """The prompt that is the base's own chat template."""
 Message = Mapping[str, Any]
-_USER, _ANSWER, _NEXT, _SECOND, _SYSTEM, _INPUT, _TOLD = (
-    "alphaq",
-    "betaq",
-    "gammaq",
-    "deltaq",
-    "epsilonq",
-    "zetaq",
-    "kappaq",
-)
-"""Words of the probes, which no template holds."""
 _MOST_KNOWN = 1000
 """Sets of tools that are remembered as tried: rows of one data set share a few."""
 
@@ -48,33 +38,6 @@ class Turn(NamedTuple):
 
     start: int
     end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Grammar:
-    """What probes tell of a template.
-
-    Attributes:
-        system: it has a place for a system message; else that goes before the first question.
-        input: it reads kollm's key `input`; else the input goes after the question.
-        parts: it reads content as a list of parts, as those of models that see pictures do, not as a string.
-        closing: ids that end an answer and that the template itself does not write; empty where it does.
-        end: id of the token that ends an answer.
-        opened: tokens at the end of the template's prompt that rows without reasoning do not go on from.
-        rewrites: it writes an earlier turn differently once another follows.
-        tools: it writes calls of tools and their results from `tool_calls` and messages of the role `tool`.
-        definitions: it writes the definitions of tools.
-    """
-
-    system: bool
-    input: bool
-    parts: bool
-    closing: tuple[int, ...]
-    end: int
-    opened: int
-    rewrites: bool
-    tools: bool = False
-    definitions: bool = False
 
 
 class ChatEncoder:
@@ -105,7 +68,8 @@ class ChatEncoder:
         self._control = _control_tokens(tokenizer)
         self._shown: dict[str, list[Any]] = {}
         self._eos = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
-        self.grammar = self._read_grammar(closing)
+        self.grammar = PLAIN
+        self.grammar = GrammarReader(self, closing).read()
 
     @property
     def sha256(self) -> str:
@@ -154,7 +118,7 @@ class ChatEncoder:
 
     def messages(self, record: Record) -> list[dict[str, Any]]:
         """The record's messages in the form that the template has a place for; nothing of them is left out."""
-        return self._shaped(record, self.grammar)
+        return self.shaped(record, self.grammar)
 
     def definitions(self, record: Record) -> list[Any]:
         """The record's tools as the template takes them; none where it does not write each of them."""
@@ -170,20 +134,32 @@ class ChatEncoder:
         """The definitions, if the template writes them and no key of theirs would become a special token."""
         if any(self._control.search(key) for key in _keys(tools)):  # of what is sanitised, transformers leaves out keys
             return []
-        single = self._shaped(Record("probe", "", _USER, "", _ANSWER), self.grammar)
+        single = self.shaped(PROBE, self.grammar)
         try:
             text = self._rendered(_Text(single, False, tools))
         except InputError:
             return []
         return tools if all(tool["function"]["name"] in text for tool in tools) else []
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-        """The template's text for messages.
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[Any] = (), *, add_generation_prompt: bool = False
+    ) -> str:
+        """The template's text for messages, with definitions of tools as it takes them.
 
         Raises:
             InputError: the template refuses them.
         """
-        return self._rendered(_Text(messages, add_generation_prompt))
+        return self._rendered(_Text(messages, add_generation_prompt, tools))
+
+    @contextmanager
+    def trying(self, grammar: Grammar) -> Iterator[None]:
+        """With another grammar for a while."""
+        before, self.grammar = self.grammar, grammar
+        try:
+            yield
+        finally:
+            self.grammar = before
+            self._shown.clear()
 
     def _rendered(self, text: _Text) -> str:
         return str(self._apply(text, tokenize=False))
@@ -229,11 +205,11 @@ class ChatEncoder:
     def _row(self, record: Record, ids: Sequence[list[int]], last_only: bool) -> Row | None:
         """The row whose answers' prompts and ends are given in turn; the last end is the whole."""
         prompts, ends, whole = ids[::2], ids[1:-1:2], ids[-1]
-        earlier = [self._turn(prompt, end, whole) for prompt, end in zip(prompts, ends, strict=False)]
+        earlier = [self.turn(prompt, end, whole) for prompt, end in zip(prompts, ends, strict=False)]
         if None in earlier:
             return None
         prompt = prompts[-1]
-        start = _common(prompt, whole)
+        start = common(prompt, whole)
         merged = start < len(prompt) - self.grammar.opened
         if merged:  # the tokens of the prompt stay those that the model is asked with
             whole, start = [*prompt, *self._tail(record, prompt, whole)], len(prompt)
@@ -250,9 +226,9 @@ class ChatEncoder:
         closing = 1 + spans[-1].ids[::-1].index(self.grammar.end)
         return Row(record, spans, last_only, merged, closing)
 
-    def _turn(self, prompt: list[int], answered: list[int], whole: list[int]) -> Turn | None:
+    def turn(self, prompt: list[int], answered: list[int], whole: list[int]) -> Turn | None:
         """Where an earlier answer stands in the whole, with the token that ends it; None if it is written differently."""
-        start, end = _common(prompt, whole), _common(answered, whole)
+        start, end = common(prompt, whole), common(answered, whole)
         closing = list(self.grammar.closing)
         if closing and whole[end : end + len(closing)] == closing:
             end += len(closing)
@@ -271,7 +247,7 @@ class ChatEncoder:
 
     def _cut_token(self, record: Record, prompt: list[int], whole: list[int]) -> list[int]:
         """As `_tail`, where only the token that spans the boundary may be encoded again."""
-        start = _common(prompt, whole)
+        start = common(prompt, whole)
         question = self.tokenizer.decode(prompt[start:])
         for end in range(start + 1, len(whole) + 1):
             text = self.tokenizer.decode(whole[start:end])
@@ -310,7 +286,8 @@ class ChatEncoder:
     def _names_control_token(self, text: _Text) -> bool:
         return any(self._control.search(part) for part in _strings([text.messages, text.tools]))
 
-    def _shaped(self, record: Record, grammar: Grammar) -> list[dict[str, Any]]:
+    def shaped(self, record: Record, grammar: Grammar) -> list[dict[str, Any]]:
+        """The record's messages as a template of that grammar takes them."""
         messages: list[dict[str, Any]] = [dict(message) for message in record.messages()]
         asked = messages[-2]
         if "input" in asked and not grammar.input:
@@ -328,128 +305,6 @@ class ChatEncoder:
                 message["content"] = [{"type": "text", "text": message["content"]}]
         return messages
 
-    def _read_grammar(self, closing: str) -> Grammar:
-        """Try the template on probes.
-
-        Raises:
-            RecipeError: it loses what it is given, or fails.
-        """
-        plain = Grammar(system=True, input=True, parts=False, closing=(), end=-1, opened=0, rewrites=False)
-        single = Record("probe", "", _USER, "", _ANSWER)
-        parts = self._loses(single, plain, _USER, _ANSWER)
-        grammar = replace(plain, parts=parts)
-        if parts and self._loses(single, grammar, _USER, _ANSWER):
-            raise RecipeError(
-                f"The chat template '{self.name}' does not write a question and its answer{self._reason(single, plain)} - "
-                "use another template."
-            )
-        system = not self._loses(replace(single, system=_SYSTEM), grammar, _SYSTEM, _USER, _ANSWER)
-        takes_input = not self._loses(replace(single, input=_INPUT), grammar, _INPUT, _USER, _ANSWER)
-        grammar = replace(grammar, system=system, input=takes_input)
-        double = Record("probe", "", _NEXT, "", _SECOND, ((_USER, _ANSWER),))
-        if self._loses(double, grammar, _USER, _ANSWER, _NEXT, _SECOND):
-            raise RecipeError(
-                f"The chat template '{self.name}' does not write a conversation of two turns"
-                f"{self._reason(double, grammar)} - use another template."
-            )
-        grammar = self._read_ends(single, double, grammar, closing)
-        tools = replace(grammar, tools=True)
-        grammar = tools if self._knows_tools(tools) else grammar
-        return replace(grammar, definitions=self._knows_definitions(grammar))
-
-    def _knows_definitions(self, grammar: Grammar) -> bool:
-        """Whether the template writes all of a definition, beside a system message too, and learns nothing of it."""
-        tools = json.dumps([definition(_TOLD, _INPUT, _NEXT)])
-        before, self.grammar = self.grammar, replace(grammar, definitions=True)
-        try:
-            for system in ("", _SYSTEM):
-                record = Record("probe", "", _USER, "", _ANSWER, system=system, tools=tools)
-                text = self._rendered(_Text(self.messages(record), False, definitions(tools)))
-                if not all(word in text for word in (_TOLD, _INPUT, _NEXT, _USER, _ANSWER, system)):
-                    return False
-                spans = [span for row in self.rows([record])[0] for span in row.spans if span.learned]
-                learned = "".join(self.tokenizer.decode(span.ids) for span in spans)
-                if _ANSWER not in learned or any(word in learned for word in (_TOLD, _INPUT, _NEXT)):
-                    return False
-        except InputError:
-            return False
-        finally:
-            self.grammar = before
-            self._shown.clear()
-        return True
-
-    def _knows_tools(self, grammar: Grammar) -> bool:
-        """Whether the template writes all of a call, what was said with it and its result, and ends the call as an answer.
-
-        Where it does not, tool turns stay the text that rows have them as.
-        """
-        call = f"{_TOLD}\n{call_turn(_SYSTEM, _INPUT)}"
-        called = Record("probe", "", result_turn(_NEXT), "", _SECOND, ((_USER, call),))
-        if self._loses(called, grammar, _USER, _TOLD, _SYSTEM, _INPUT, _NEXT, _SECOND):
-            return False
-        before, self.grammar = self.grammar, grammar
-        try:
-            self.rows([called, replace(called, output=call)])
-        except InputError:
-            return False
-        finally:
-            self.grammar = before
-        return True
-
-    def _read_ends(self, single: Record, double: Record, grammar: Grammar, closing: str) -> Grammar:
-        """What ends an answer, and what becomes of an earlier one."""
-        one, two = self._shaped(single, grammar), self._shaped(double, grammar)
-        tail = self.render(one).rpartition(_ANSWER)[2]
-        between = self.render(two).partition(_ANSWER)[2].partition(_NEXT)[0]
-        ending, middle = (self.tokenizer.encode(text, add_special_tokens=False) for text in (tail, between))
-        added = {*self.tokenizer.get_added_vocab().values(), *self.tokenizer.all_special_ids}
-        closing_ids: tuple[int, ...] = ()
-        shared = [token for token in ending[: _common(ending, middle)] if token in added]
-        ends = shared[-1:] or [token for token in ending if token in added][:1]
-        if not ends:
-            closing_ids = tuple(self.tokenizer.encode(closing, add_special_tokens=False)) if closing else ()
-            if not closing_ids:
-                if self.tokenizer.eos_token_id is None:
-                    raise RecipeError(
-                        f"The chat template '{self.name}' ends no answer, and the tokenizer has no EOS token - a model "
-                        "trained with it would never stop; use another template."
-                    )
-                closing_ids = (self.tokenizer.eos_token_id,)
-            ends = [closing_ids[-1]]
-        grammar = replace(grammar, closing=closing_ids, end=ends[0])
-        prompt, whole, longer = (
-            self.tokenizer.encode(text, add_special_tokens=False)
-            for text in (self.render(one[:-1], add_generation_prompt=True), self.render(one), self.render(two))
-        )
-        question = self.render(one[:-1], add_generation_prompt=True)
-        opened = 0
-        if not self.render(one).startswith(question):
-            opened = len(prompt) - _common(prompt, whole)
-            written = self.tokenizer.decode(prompt[len(prompt) - opened :])
-            if _USER in written:
-                raise RecipeError(
-                    f"The chat template '{self.name}' writes a question differently once it is answered: what is learned "
-                    "would not be what is asked - use another template."
-                )
-        grammar = replace(grammar, opened=opened)
-        self.grammar = grammar
-        return replace(grammar, rewrites=self._turn(prompt, whole, longer) is None)
-
-    def _loses(self, record: Record, grammar: Grammar, *words: str) -> bool:
-        """Whether the template fails, or leaves one of the words out."""
-        try:
-            text = self.render(self._shaped(record, grammar))
-        except InputError:
-            return True
-        return not all(word in text for word in words)
-
-    def _reason(self, record: Record, grammar: Grammar) -> str:
-        try:
-            self.render(self._shaped(record, grammar))
-        except InputError as error:
-            return f" ({str(error).partition(': ')[2].partition(' - ')[0]})"
-        return ""
-
 
 class _Text(NamedTuple):
     """Messages to be rendered, whether as a question that asks for an answer, and the tools that they may call."""
@@ -464,14 +319,6 @@ def _by_answer(record: Record) -> Iterator[Record]:
     for number, (user, assistant) in enumerate(record.history):
         yield replace(record, instruction=user, input="", output=assistant, history=record.history[:number])
     yield record
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """Length of what both begin with."""
-    for place, (one, other) in enumerate(zip(first, second, strict=False)):
-        if one != other:
-            return place
-    return min(len(first), len(second))
 
 
 def _control_tokens(tokenizer: Any) -> re.Pattern[str]:
