@@ -148,7 +148,7 @@ class Source:
 def adapt_row(source: Source, row: Row, place: Place) -> Adapted:
     """Make Records of a row after its texts were normalised; where that changed one, `original` keeps what was read."""
     texts = [*row, *row.values()]
-    if all([isinstance(text, str) for text in texts]) and are_normal(texts):
+    if {*map(type, texts)} <= {str} and are_normal(texts):
         return source.adapt(row, place)  # as most
     changed: set[str] = set()
     clean = normalise_values(row, changed)

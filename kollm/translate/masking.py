@@ -222,7 +222,7 @@ def escape(text: str) -> str:
 
 
 def _check_numbers(element: ElementTree.Element, masked: Masked) -> None:
-    if not any([NUMBER.search(line.markup) for line in masked.lines]):
+    if not any(NUMBER.search(line.markup) for line in masked.lines):
         return  # as most
     source = TAGS.sub(" ", masked.markup)
     if NUMBER.search(source) and (lost := lost_numbers(source, " ".join(element.itertext()))):
