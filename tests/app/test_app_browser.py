@@ -135,7 +135,7 @@ def test_a_blind_comparison_by_keys(tab: Tab, served: Served, answers: Path) -> 
     for key in ("1", "2", "3"):
         press(tab, key)
         moved(tab)
-    assert tab.run("document.querySelector('.state').innerText").startswith("3 ")
+    assert tab.run("document.querySelector('.state').innerText").startswith("Pairs decided: 3 ")
     assert len((answers.parent / "run.review" / "labels.csv").read_text(encoding="utf-8").splitlines()) == 7
 
 
