@@ -19,6 +19,8 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# The tests of one worker fill a core; a second thread over tiny tensors costs a fifth more and wins nothing.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # bitsandbytes 0.49 has torch compile its functions for processors as it is imported, and peft imports it: a fifth of what
 # a process of a test takes. Where there is a card, compiled layers are tested.

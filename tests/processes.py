@@ -22,9 +22,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,6 +47,20 @@ TRAINING = (
     *("kollm.report", "evaluate"),
 )
 """Modules of training and of whole runs. Importing torch starts no thread; the first operation does, in the child."""
+
+
+_COMMAND = """#!{python} -IS
+import json, os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+lines = server.makefile("rw", encoding="utf-8")
+lines.write(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]) + "\\n")
+lines.flush()
+printed, said, code = json.loads(lines.readline())
+sys.stdout.write(printed)
+sys.stderr.write(said)
+sys.exit(code)
+"""
 
 
 class Process:
@@ -123,6 +138,33 @@ class Starter:
         self._started.append(Process(int(self._server.stdout.readline()), output))
         return self._started[-1]
 
+    @contextlib.contextmanager
+    def command(self, folder: Path) -> Iterator[Path]:
+        """A `kollm` for shells, in a folder for their PATH. Each call is a process of this starter's; what it says comes when it
+        has ended."""
+        place = folder / "kollm"
+        place.write_text(_COMMAND.format(python=sys.executable, address=str(folder / "socket")), encoding="utf-8")
+        place.chmod(0o755)
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(folder / "socket"))
+            server.listen()
+            threading.Thread(target=self._answer, args=(server,), daemon=True).start()
+            yield folder
+            server.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, server: socket.socket) -> None:
+        while True:
+            try:
+                caller, _ = server.accept()
+            except OSError:  # shut down
+                return
+            with caller, caller.makefile("rw", encoding="utf-8") as lines:
+                arguments, cwd, environment = json.loads(lines.readline())
+                process = self.start(arguments, Path(cwd), environment)
+                code = process.wait()
+                said = process.output.removeprefix(process.printed)
+                lines.write(json.dumps([process.printed, said, 1 if code is None else code]) + "\n")
+
     def __enter__(self) -> Self:
         return self
 
@@ -193,6 +235,7 @@ def _become(asked: Mapping[str, Any]) -> None:
     sys.argv = [program, *asked["arguments"]]
     try:
         if program.endswith(".py"):
+            sys.path.insert(0, str(Path(program).parent))  # as for `python FILE`
             runpy.run_path(program, run_name="__main__")
         else:
             runpy.run_module(program, run_name="__main__", alter_sys=True)

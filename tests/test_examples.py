@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,17 +48,24 @@ def run(training_starter: Starter, tmp_path: Path) -> Run:
     return run
 
 
-def shell(*command: str | Path, cwd: Path) -> str:
-    environment = {
-        **os.environ,
-        "KOLLM_LEDGER": str(cwd / "ledger.db"),
-        "HF_HOME": str(cwd / "hf"),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(EXAMPLES.parent),
-    }
-    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def shell(training_starter: Starter, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A function that runs a command in a shell's environment with a `kollm` in its PATH and gives what it printed."""
+
+    def shell(*command: str | Path) -> str:
+        environment = {
+            **os.environ,
+            "KOLLM_LEDGER": str(tmp_path / "ledger.db"),
+            "HF_HOME": str(tmp_path / "hf"),
+            "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PYTHONPATH": str(EXAMPLES.parent),
+        }
+        done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with training_starter.command(tmp_path_factory.mktemp("bin")) as programs:
+        yield shell
 
 
 def test_the_notebook_judges_two_answers(run: Run, tmp_path: Path) -> None:
@@ -88,19 +95,17 @@ def test_an_adapter_answers_in_plain_peft(run: Run, base: Path, tmp_path: Path) 
     assert run(EXAMPLES / "plain_peft.py", tmp_path / "adapter", "수도는?").endswith("\n")
 
 
-def test_a_dataset_is_made_of_ones_own_file(tmp_path: Path) -> None:
+def test_a_dataset_is_made_of_ones_own_file(shell: Run, tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "환불은 언제 되나요?"}, {"role": "assistant", "content": "사흘 안에 됩니다."}]
     (tmp_path / "my.jsonl").write_text(json.dumps({"messages": talk}) + "\n", encoding="utf-8")
-    said = shell("sh", EXAMPLES / "dataset_from_own_file.sh", "my.jsonl", "my-rows", "CC-BY-4.0", cwd=tmp_path)
+    said = shell("sh", EXAMPLES / "dataset_from_own_file.sh", "my.jsonl", "my-rows", "CC-BY-4.0")
     assert "Rows: 1 - the first: 환불은 언제 되나요?" in said
 
 
 @pytest.mark.slow
-def test_two_models_are_compared(base: Path, tmp_path: Path) -> None:
-    shell(
-        sys.executable, "-m", "kollm", "data", "build", "human_eval", "--input", "sample", "-o", "tasks", cwd=tmp_path
-    )
+def test_two_models_are_compared(base: Path, shell: Run, tmp_path: Path) -> None:
+    shell("kollm", "data", "build", "human_eval", "--input", "sample", "-o", "tasks")
     other = tmp_path / "other"
     make_base("gpt_neox", TOY.model_copy(update={"seed": 1}), [WORDS] * 20, other)
-    said = shell("sh", EXAMPLES / "compare_two_models.sh", base, other, base, "tasks", cwd=tmp_path)
+    said = shell("sh", EXAMPLES / "compare_two_models.sh", base, other, base, "tasks")
     assert "naturalness" in said and "a" in said

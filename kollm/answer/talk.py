@@ -18,7 +18,6 @@ from kollm.core.records import Record
 from kollm.core.text import normalise
 from kollm.recipe.prompt import cut_at_heading
 from kollm.recipe.tokens import NOT_SHOWN
-from kollm.services.chat.row_messages import tool_options
 from kollm.services.endpoint import chat_endpoint
 from kollm.sources.own.tools import tools_text
 from kollm.sources.own.unreadable import UnreadableError
@@ -67,6 +66,8 @@ class Talk:
         messages = [{"role": "system", "content": self.system}] if self.system else []
         for user, answer in self.exchanges:
             messages += [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+        from kollm.services.chat.row_messages import tool_options  # brings openai, half a second
+
         return {"messages": messages, **tool_options(self.tools)}
 
 
@@ -188,7 +189,7 @@ class ServedSpeaker:
         return self._model
 
     def answer(self, record: Record) -> Iterator[str]:
-        from kollm.services.chat.row_messages import asked_messages
+        from kollm.services.chat.row_messages import asked_messages, tool_options
         from kollm.services.chat.stream import stream_answer
 
         options = {**self._options, **tool_options(record.tools)}

@@ -20,7 +20,6 @@ from typing import NamedTuple
 from kollm.app import log
 from kollm.core.errors import InputError
 from kollm.core.records import Record
-from kollm.judge.coefficients import krippendorff_alpha
 from kollm.quality.review import Correction, english_sha256, find_hits, read_decisions
 
 _PAUSE = 300.0
@@ -161,7 +160,11 @@ class Decisions:
             twice = [of for of in self._of.values() if len(of) > 1]
         people = sorted({who for of in twice for who in of})
         table = [[float(of[who].kind == "keep") if who in of else None for of in twice] for who in people]
-        return len(twice), krippendorff_alpha(table).value if twice else None
+        if not twice:
+            return 0, None
+        from kollm.judge.coefficients import krippendorff_alpha  # takes a quarter of a second to import
+
+        return len(twice), krippendorff_alpha(table).value
 
     def progress(self, who: str, suspected: set[str], control: set[str]) -> Progress:
         """How far the review of these rows is, and how fast this person goes."""

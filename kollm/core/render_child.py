@@ -1,9 +1,10 @@
-"""The process in which `rendering.py` renders a template of others.
+"""The process in which `rendering.py` renders templates of others.
 
-    python render_child.py SECONDS BYTES CHARACTERS
+    python render_child.py BYTES CHARACTERS
 
-It reads JSON lines: first `{"template": ...}`, then any number of `{"values": ..., "marks": ...}`; each gets a line.
-Whoever started it takes its end for an answer too: the template took too much.
+It reads JSON lines, and each gets a line: `{"number": N, "seconds": S}` with `"template"`, which it compiles and keeps under that
+number, or with `"values"` and `"marks"`, which it renders. Whoever started it takes its end for an answer too: the template took
+too much.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 def main() -> None:
     """Answer until the input ends."""
-    seconds, memory, characters = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    memory, characters = int(sys.argv[1]), int(sys.argv[2])
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints
     compiler = _compiler()
@@ -34,15 +35,16 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (now + memory, now + memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGVTALRM, signal.SIG_DFL)  # ends this process, whatever it is in the middle of
-    template: Any = None
+    templates: dict[int, Any] = {}
     for line in sys.stdin.buffer:
         question = json.loads(line)
-        signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+        answer: dict[str, Any] = {}
+        signal.setitimer(signal.ITIMER_VIRTUAL, question["seconds"])
         try:
             if "template" in question:
-                template, answer = compiler(question["template"]), {}
+                templates[question["number"]] = compiler(question["template"])
             else:
-                answer = _render(template, question["values"], question["marks"], characters)
+                answer = _render(templates[question["number"]], question["values"], question["marks"], characters)
         except TemplateSyntaxError as error:
             answer = {"error": f"line {error.lineno}: {error.message}"}
         except MemoryError:

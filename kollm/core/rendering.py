@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import json
 import os
 import select
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,11 +30,9 @@ MOST_WAIT = 60.0
 """Seconds on a busy machine."""
 MOST_MEMORY = 512 << 20
 MOST_CHARACTERS = 16_000_000
+MOST_TEMPLATES = 64
+"""That the process keeps; then it is started anew."""
 _CHILD = Path(__file__).with_name("render_child.py")
-
-
-_RENDERERS: weakref.WeakSet[Renderer] = weakref.WeakSet()
-"""Those that are in use: the cache below drops the oldest, and its process must not stay behind."""
 
 
 class Rendered(NamedTuple):
@@ -46,130 +42,131 @@ class Rendered(NamedTuple):
     generated: list[tuple[int, int]]
 
 
-class Renderer:
-    """One template in a process that ends with this object. It is started when it is first needed, and again after a bomb.
+class _Renderer:
+    """The process that renders for this one. It is started when it is first needed, and again after a bomb."""
 
-    Args:
-        template: the Jinja text.
-    """
-
-    def __init__(self, template: str) -> None:
-        self.template = template
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
-        self._starter = 0
-        _RENDERERS.add(self)
+        self._numbers: dict[str, int] = {}
+        self.process: subprocess.Popen[bytes] | None = None
 
-    def __del__(self) -> None:
-        self.close()
-
-    def render(self, values: Mapping[str, Any], marks: bool = False) -> Rendered:
-        """Render the template.
-
-        Args:
-            values: its variables: what JSON holds.
-            marks: whether to note where its `generation` blocks stand.
+    def ask(self, template: str, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Have a template compiled, if that process has not seen it yet, and rendered, if the question holds values.
 
         Raises:
             InputError: the template is not valid, refuses the values, or takes too much time or memory.
         """
         with self._lock:
-            child = self._child or self._start()
             try:
-                answer = self._ask(child, {"values": dict(values), "marks": marks})
-            except BaseException:
-                self.close()
+                if template not in self._numbers:
+                    if len(self._numbers) == MOST_TEMPLATES:
+                        self._end()
+                    number = len(self._numbers)
+                    self._answer({"number": number, "template": template})
+                    self._numbers[template] = number
+                return self._answer({"number": self._numbers[template], **question}) if question else {}
+            except InputError:
                 raise
+            except BaseException:  # Ctrl-C between a question and its answer: the next one would get that answer
+                self._end()
+                raise
+
+    def _answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        data = json.dumps({"seconds": MOST_SECONDS, **question}).encode("ascii") + b"\n"
+        process = self.process or self._start()
+        try:
+            answer: dict[str, Any] = json.loads(_exchange(process, data))
+        except (OSError, EOFError):
+            self._end()
+            raise InputError(
+                f"it takes more than {MOST_SECONDS:.0f} seconds, {MOST_MEMORY >> 20} MiB or "
+                f"{MOST_CHARACTERS // 10**6} million characters"
+            ) from None
         if "error" in answer:
             raise InputError(str(answer["error"]))
-        return Rendered(str(answer["text"]), [(int(start), int(end)) for start, end in answer["generated"]])
-
-    def check(self) -> None:
-        """Compile the template.
-
-        Raises:
-            InputError: it is not valid, or takes too much time or memory.
-        """
-        with self._lock:
-            if self._child is None:
-                self._start()
-
-    def close(self) -> None:
-        """End the process; one that forked from this one leaves it alone."""
-        child, self._child = self._child, None
-        if child is not None and self._starter == os.getpid():
-            child.kill()
-            with contextlib.suppress(OSError):
-                child.communicate()
+        return answer
 
     def _start(self) -> subprocess.Popen[bytes]:
-        limits = [str(MOST_SECONDS), str(MOST_MEMORY), str(MOST_CHARACTERS)]
-        quiet = {**os.environ, "TRANSFORMERS_VERBOSITY": "critical", "OMP_NUM_THREADS": "1"}
-        self._starter = os.getpid()
-        self._child = subprocess.Popen(
-            [sys.executable, str(_CHILD), *limits],
+        self.process = subprocess.Popen(
+            [sys.executable, str(_CHILD), str(MOST_MEMORY), str(MOST_CHARACTERS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=quiet,
+            env={**os.environ, "TRANSFORMERS_VERBOSITY": "critical", "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # Ctrl-C is this process's business
         )
-        try:
-            answer = self._ask(self._child, {"template": self.template})
-        except BaseException:
-            self.close()
-            raise
-        if "error" in answer:
-            self.close()
-            raise InputError(str(answer["error"]))
-        assert self._child is not None
-        return self._child
+        return self.process
 
-    def _ask(self, child: subprocess.Popen[bytes], question: Mapping[str, Any]) -> dict[str, Any]:
-        assert child.stdin is not None and child.stdout is not None
-        try:
-            child.stdin.write(json.dumps(question).encode("ascii") + b"\n")
-            child.stdin.flush()
-        except BrokenPipeError:
-            raise self._bomb() from None
-        data, deadline = bytearray(), time.monotonic() + MOST_WAIT
-        output = select.poll()  # select() itself refuses a process with more than a thousand open files
-        output.register(child.stdout, select.POLLIN)
-        while not data.endswith(b"\n"):
-            ready = output.poll(max(deadline - time.monotonic(), 0) * 1000)
-            chunk = os.read(child.stdout.fileno(), 1 << 20) if ready else b""
-            if not chunk or len(data) > 8 * MOST_CHARACTERS:
-                raise self._bomb()
-            data += chunk
-        answer: dict[str, Any] = json.loads(data)
-        return answer
+    def _end(self) -> None:
+        self._numbers.clear()
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            with contextlib.suppress(OSError):
+                process.communicate()
 
-    def _bomb(self) -> InputError:
-        return InputError(
-            f"it takes more than {MOST_SECONDS:.0f} seconds, {MOST_MEMORY >> 20} MiB or {MOST_CHARACTERS // 10**6} million "
-            "characters"
-        )
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
 
 
-@atexit.register
-def _close_all() -> None:
-    for renderer in list(_RENDERERS):
-        renderer.close()
+def _exchange(process: subprocess.Popen[bytes], question: bytes) -> bytes:
+    """Send a line and get one.
+
+    Raises:
+        OSError, EOFError: the process ended, said too much, or said nothing in time.
+    """
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(question)
+    process.stdin.flush()
+    data, deadline = bytearray(), time.monotonic() + MOST_WAIT
+    output = select.poll()  # select() itself refuses a process with more than a thousand open files
+    output.register(process.stdout, select.POLLIN)
+    while not data.endswith(b"\n"):
+        ready = output.poll(max(deadline - time.monotonic(), 0) * 1000)
+        chunk = os.read(process.stdout.fileno(), 1 << 20) if ready else b""
+        if not chunk or len(data) > 8 * MOST_CHARACTERS:
+            raise EOFError
+        data += chunk
+    return bytes(data)
 
 
-@functools.lru_cache(maxsize=4)
-def _renderer(template: str, _process: int) -> Renderer:
-    return Renderer(template)
+_renderer = _Renderer()
+
+
+def _forget() -> None:
+    """A forked process leaves the one that renders to its owner."""
+    global _renderer
+    _renderer = _Renderer()
+
+
+os.register_at_fork(after_in_child=_forget)
+atexit.register(lambda: _renderer.close())
 
 
 def check_foreign(template: str) -> None:
-    """Compile somebody's template; as `Renderer.check`."""
-    _renderer(template, os.getpid()).check()
+    """Compile somebody's template.
+
+    Raises:
+        InputError: it is not valid, or takes too much time or memory.
+    """
+    _renderer.ask(template, {})
 
 
 def render_foreign(template: str, values: Mapping[str, Any], marks: bool = False) -> Rendered:
-    """Render somebody's template; as `Renderer.render`, with one process kept for each template."""
-    return _renderer(template, os.getpid()).render(values, marks)
+    """Render somebody's template, in a process that all templates share.
+
+    Args:
+        template: the Jinja text.
+        values: its variables: what JSON holds.
+        marks: whether to note where its `generation` blocks stand.
+
+    Raises:
+        InputError: the template is not valid, refuses the values, or takes too much time or memory.
+    """
+    answer = _renderer.ask(template, {"values": dict(values), "marks": marks})
+    return Rendered(str(answer["text"]), [(int(start), int(end)) for start, end in answer["generated"]])
 
 
 class _Generation(Extension):

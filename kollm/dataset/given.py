@@ -11,8 +11,6 @@ from dataclasses import asdict, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from huggingface_hub import HfApi
-
 from kollm.core.counting import counted
 from kollm.core.errors import InputError, ServiceError
 from kollm.core.hashing import content_id
@@ -49,6 +47,8 @@ def _has_manifest(name: str) -> bool:
     reference = parse_reference(name)
     try:
         with hub_errors("dataset", reference):
+            from huggingface_hub import HfApi
+
             info = HfApi(library_name="kollm").dataset_info(reference.repository, revision=reference.revision)
     except ServiceError:  # what was downloaded before tells it too
         return (locate(name, "dataset").folder / MANIFEST).is_file()

@@ -1,6 +1,8 @@
 """Repositories by name: `ORG/NAME` or `ORG/NAME@REVISION`, downloaded once, and then there without a network.
 
 What was pulled is known by its commit hash, which goes into fingerprints and records; a branch or tag may move.
+Nearly every command and every worker of a build imports this file and few ask the Hub, so that its client, a seventh of
+what a worker's start takes, is imported where it is used.
 """
 
 from __future__ import annotations
@@ -11,24 +13,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
-
-import httpx2
-from huggingface_hub import HfApi
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import validate_repo_id
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kollm.core.errors import InputError, ServiceError
 from kollm.core.ownership import restore
 from kollm.core.version import __version__
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 RepoType = Literal["model", "dataset", "space"]
 
@@ -106,6 +98,9 @@ def check_repository_name(name: str) -> None:
     Raises:
         InputError: it would not.
     """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     rules = "write ORG/NAME with letters, digits, '-', '_' and '.', at most 96 characters"
     if name.count("/") != 1 or not all(name.split("/")):
         raise InputError(f"'{name}' is no repository name - {rules}.")
@@ -128,6 +123,9 @@ def pull(name: str, kind: RepoType, revision: str | None = None, *, weights: boo
         InputError: not a name, or no such repository or revision that this token may read.
         ServiceError: the Hub cannot be reached and the cache does not hold it.
     """
+    import httpx2
+    from huggingface_hub import HfApi
+
     reference = parse_reference(name)
     wanted = reference.revision or revision
     download = functools.partial(
@@ -158,6 +156,9 @@ def find_on_hub(name: str, kind: RepoType, revision: str | None = None, seconds:
         InputError: not a name, or no such repository or revision that this token may read.
         ServiceError: the Hub cannot be reached and the cache does not hold it.
     """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     reference = parse_reference(name)
     wanted = reference.revision or revision
     api = HfApi(library_name="kollm", library_version=__version__)
@@ -171,6 +172,16 @@ def find_on_hub(name: str, kind: RepoType, revision: str | None = None, seconds:
 @contextmanager
 def hub_errors(kind: RepoType, reference: Reference) -> Iterator[None]:
     """Turn what huggingface_hub raises into one sentence of ours."""
+    import httpx2
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
     what = f"{kind} '{reference}'"
     try:
         yield

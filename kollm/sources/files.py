@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from huggingface_hub import HfApi, HfFileSystem
-
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
 from kollm.core.hashing import content_id
@@ -56,6 +54,8 @@ def hub_files(source: Source, repository: str, revision: str | None) -> Listing:
 
 def _hub_paths(source: Source, repository: str, revision: str | None) -> tuple[list[str], str]:
     with hub_errors("dataset", Reference(repository, revision)):
+        from huggingface_hub import HfApi
+
         info = HfApi(library_name="kollm").dataset_info(repository, revision=revision)
     pattern = source.hub_files or "*.parquet"
     names = sorted(item.rfilename for item in info.siblings or () if fnmatch(item.rfilename, pattern))
@@ -83,6 +83,8 @@ def _hub_rows(path: str) -> Iterator[Row]:
 def _stream(paths: list[str]) -> Iterator[Batch]:
     first = 0
     for path in paths:
+        from huggingface_hub import HfFileSystem
+
         with hub_errors("dataset", Reference(path)), HfFileSystem().open(path, "rb") as file:
             for batch in file_batches(file, path, first):
                 yield batch

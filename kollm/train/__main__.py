@@ -41,10 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     try:
         from kollm.recipe.load import load_recipe
+
+        recipe = load_recipe(options.recipe, options.set)  # before torch is imported, which takes seconds
         from kollm.train.job import train_recipe
 
         train_recipe(
-            load_recipe(options.recipe, options.set),
+            recipe,
             options.dataset,
             options.output,
             base=options.base,

@@ -87,7 +87,26 @@ def write_dataset(folder: Path, records: list[Record], rejected: list[tuple[Reco
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """300 rows: three with faults, thirty attacks, two rejected ones."""
+    """As `make_dataset`, for one test."""
+    return make_dataset(tmp_path)
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    """As `make_answers`, for one test."""
+    return make_answers(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server for all tests of a process: each starts in half a second. What one decides the others see."""
+    folder = tmp_path_factory.mktemp("served")
+    with serving(make_dataset(folder), make_answers(folder), cwd=folder) as server:
+        yield server
+
+
+def make_dataset(folder: Path) -> Path:
+    """300 rows: three with faults, thirty attacks each in a row, all of them in one, two rejected ones."""
     rows = [translated(number) for number in range(300)]
     rows[5] = translated(5, "Pi is 3.14159 and e is 2.71828.", "파이는 무리수이고 자연상수도 그렇습니다.")
     rows[6] = translated(6, "Run `pip install kollm` first.", "먼저 설치하세요.")
@@ -96,14 +115,14 @@ def dataset(tmp_path: Path) -> Path:
     )
     for number, attack in enumerate(ATTACKS):
         rows[100 + number] = translated(100 + number, f"Text {attack}", f"글 {attack}")
+    rows[150] = translated(150, "\n".join(("Text", *ATTACKS)), "\n".join(("글", *ATTACKS)))
     left_out = [(translated(900), "length_ratio: output"), (translated(901), "not_korean: output")]
-    return write_dataset(tmp_path / "ko-dolly", rows, left_out)
+    return write_dataset(folder / "ko-dolly", rows, left_out)
 
 
-@pytest.fixture
-def answers(tmp_path: Path) -> Path:
+def make_answers(place: Path) -> Path:
     """A work folder with the answers of two systems to 40 tasks, attacks among them."""
-    folder = tmp_path / "run"
+    folder = place / "run"
     folder.mkdir()
     lines = []
     for number in range(40):
@@ -122,10 +141,11 @@ def answers(tmp_path: Path) -> Path:
 
 
 class Served(NamedTuple):
-    """A running server: its link, and its process."""
+    """A running server: its link, its process, and the folder that it was started in."""
 
     link: str
     process: subprocess.Popen[str]
+    folder: Path
 
     @property
     def root(self) -> str:
@@ -153,7 +173,7 @@ def serving(*folders: Path | str, cwd: Path | None = None) -> Iterator[Served]:
             line = process.stderr.readline()
             assert line, "the server ended before it printed its link"
             link = line.partition("kollm app: ")[2].strip()
-        yield Served(link, process)
+        yield Served(link, process, cwd or Path.cwd())
     finally:
         process.terminate()
         process.communicate(timeout=30)

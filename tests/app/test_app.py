@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -16,12 +16,6 @@ from click.testing import CliRunner
 from kollm.cli import cli
 from kollm.core.records import Record
 from tests.app.conftest import ATTACKS, Served, decisions_in, serving, write_dataset
-
-
-@pytest.fixture
-def served(dataset: Path, answers: Path) -> Iterator[Served]:
-    with serving(dataset, answers) as server:
-        yield server
 
 
 def ask(
@@ -80,11 +74,27 @@ def test_a_form_too_large_and_addresses_of_nothing(served: Served) -> None:
     assert ask(served, "/language", {"language": "ko", "here": "//evil.example"})[1]["location"] == "/"
 
 
-@pytest.mark.parametrize("number", range(0, 30, 6))
-def test_attacks_are_text(served: Served, number: int) -> None:
-    for path in (f"/look/ko-dolly/row?id=dolly-{100 + number}", f"/review/ko-dolly?id=dolly-{100 + number}"):
-        status, _, text = ask(served, path)
-        assert status == 200 and "<script>document" not in text
+def elements(page: str) -> set[tuple[str, ...]]:
+    """The kinds of elements of a page, each with the names of its attributes and with what an address runs."""
+    found: set[tuple[str, ...]] = set()
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.add((tag, *(name + ":runs" * (value or "").startswith("javascript:") for name, value in attrs)))
+
+    Reader().feed(page)
+    return found
+
+
+@pytest.mark.parametrize("page", ["/look/ko-dolly/row?id=dolly-{}", "/review/ko-dolly?id=dolly-{}"])
+def test_attacks_are_text(served: Served, page: str) -> None:
+    """They bring no element and no attribute into a page that one without an attack does not have."""
+    status, _, harmless = ask(served, page.format(50))
+    assert status == 200 and len(elements(harmless)) > 30
+    for number, attack in enumerate(ATTACKS):
+        status, _, text = ask(served, page.format(100 + number))
+        assert status == 200
+        assert elements(text) <= elements(harmless), attack
 
 
 def test_a_rows_tools_are_shown_as_text(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_pages_follow_the_order_of_the_dataset(dataset: Path) -> None:
         (Query(text="무리수"), {"dolly-5"}),
         (Query(text="PIP INSTALL"), {"dolly-6"}),
         (Query(text="dolly-42"), {"dolly-42"}),
-        (Query(text="' OR 1=1 --"), {"dolly-109"}),
+        (Query(text="' OR 1=1 --"), {"dolly-109", "dolly-150"}),
         (Query(text="sadly", source="dolly"), {"dolly-7"}),
         (Query(text="sadly", source="gpt4_llm"), set()),
         (Query(reason="not_korean", rejected=True), {"dolly-901"}),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
+import select
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from transformers.utils import chat_template_utils
 
 from kollm.core import rendering
 from kollm.core.errors import InputError, RecipeError
-from kollm.core.rendering import ForeignTemplate, Renderer, render_foreign
+from kollm.core.rendering import ForeignTemplate, render_foreign
 from kollm.recipe.prompt import PromptTemplate
 
 MESSAGES = [{"role": "user", "content": "안녕 <b>😀"}, {"role": "assistant", "content": "네\n\n"}]
@@ -31,72 +32,84 @@ BOMBS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "MOST_SECONDS", 0.5)
+
+
+def process() -> subprocess.Popen[bytes]:
+    assert rendering._renderer.process is not None
+    return rendering._renderer.process
+
+
 @pytest.mark.parametrize("name", sorted(BOMBS))
-def test_a_bomb_is_one_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "MOST_SECONDS", 0.5)
-    renderer = Renderer(BOMBS[name])
+def test_a_bomb_is_one_sentence(name: str) -> None:
     with pytest.raises(InputError, match=r"it takes more than|it writes more than|calls itself|unsafe"):
-        renderer.render({"messages": []})
-    renderer.close()
+        render_foreign(BOMBS[name], {"messages": []})
 
 
-def test_the_process_goes_on_after_a_refusal_and_anew_after_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "MOST_SECONDS", 0.5)
-    renderer = Renderer("{% if n == 1 %}{{ raise_exception('no') }}{% elif n == 2 %}" + LOOP + "{% endif %}{{ n }}")
+def test_the_process_goes_on_after_a_refusal_and_anew_after_a_bomb() -> None:
+    template = "{% if n == 1 %}{{ raise_exception('no') }}{% elif n == 2 %}" + LOOP + "{% endif %}{{ n }}"
     for _ in range(2):
-        assert renderer.render({"n": 0}).text == "0"
+        assert render_foreign(template, {"n": 0}).text == "0"
         with pytest.raises(InputError, match="no"):
-            renderer.render({"n": 1})
+            render_foreign(template, {"n": 1})
+        before = process()
+        assert render_foreign(template, {"n": 0}).text == "0" and process() is before
         with pytest.raises(InputError, match="it takes more than"):
-            renderer.render({"n": 2})
-    assert renderer._child is None
-    renderer.render({"n": 0})
-    os.kill(renderer._child.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+            render_foreign(template, {"n": 2})
+        assert before.poll() == -signal.SIGVTALRM and rendering._renderer.process is None
+    render_foreign(template, {"n": 0})
+    os.kill(process().pid, signal.SIGKILL)
     with pytest.raises(InputError):
-        renderer.render({"n": 0})
-    renderer.close()
+        render_foreign(template, {"n": 0})
+    assert render_foreign(template, {"n": 0}).text == "0"
 
 
-def test_many_templates_leave_no_process_behind() -> None:
-    renderers = [rendering._renderer(f"{number}", os.getpid()) for number in range(2)]
-    children = []
-    for renderer in renderers:
-        renderer.check()
-        assert renderer._child is not None
-        children.append(renderer._child)
-    del renderer, renderers
-    for number in range(2, 6):
-        rendering._renderer(f"{number}", os.getpid())  # four are kept, so that these push the two out
-    gc.collect()
-    assert [child.poll() for child in children] == [-signal.SIGKILL] * 2
+def test_an_interrupted_question_leaves_no_answer_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert render_foreign("{{ n }}", {"n": 1}).text == "1"
+    with monkeypatch.context() as patch:
+        patch.setattr(select, "poll", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            render_foreign("{{ n }}", {"n": 2})
+    assert render_foreign("{{ n }}", {"n": 3}).text == "3"
+
+
+def test_all_templates_share_a_process_that_keeps_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendering._renderer.close()
+    monkeypatch.setattr(rendering, "MOST_TEMPLATES", 3)
+    for number in range(3):
+        rendering.check_foreign(f"{number}")
+    first = process()
+    assert [render_foreign(f"{number}", {}).text for number in range(3)] == ["0", "1", "2"] and process() is first
+    assert render_foreign("3", {}).text == "3" and process() is not first
+    assert first.poll() == -signal.SIGKILL
 
 
 def test_a_fork_leaves_the_process_to_its_owner() -> None:
-    renderer = Renderer("{{ n }}")
-    assert renderer.render({"n": 1}).text == "1"
+    assert render_foreign("{{ n }}", {"n": 1}).text == "1"
+    owned = process()
     forked = os.fork()
     if not forked:
-        renderer.close()
-        rendered = renderer.render({"n": 3}).text  # in a process of its own, which ends with it
-        child = renderer._child
-        renderer.close()
-        os._exit(0 if rendered == "3" and child is not None and child.poll() == -signal.SIGKILL else 1)
+        rendered = render_foreign("{{ n }}", {"n": 3}).text  # in a process of its own, which ends with it
+        own = process()
+        rendering._renderer.close()
+        os._exit(0 if rendered == "3" and own.pid != owned.pid and own.poll() == -signal.SIGKILL else 1)
     assert os.waitpid(forked, 0)[1] == 0
-    assert renderer.render({"n": 2}).text == "2"
-    renderer.close()
+    assert render_foreign("{{ n }}", {"n": 2}).text == "2" and process() is owned
 
 
 def test_a_process_with_many_open_files_renders() -> None:
+    rendering._renderer.close()
     least = 1100
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 2 * least), hard), hard))
     opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(least)]
     try:
-        renderer = Renderer("{{ n }}")
-        assert renderer.render({"n": 1}).text == "1"
-        assert renderer._child is not None and renderer._child.stdout is not None
-        assert renderer._child.stdout.fileno() > 1024
-        renderer.close()
+        assert render_foreign("{{ n }}", {"n": 1}).text == "1"
+        output = process().stdout
+        assert output is not None and output.fileno() > 1024
+        rendering._renderer.close()
     finally:
         for number in opened:
             os.close(number)
@@ -135,11 +148,10 @@ def test_a_users_template_is_bounded(tmp_path: Path) -> None:
         PromptTemplate.load(str(path)).prompt("질문입니다")
 
 
-def test_transformers_finds_the_bounded_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transformers_finds_the_bounded_one(tmp_path: Path) -> None:
     from kollm.services.local_model import LocalModel, load_tokenizer
     from kollm.train.toy import train_tokenizer
 
-    monkeypatch.setattr(rendering, "MOST_SECONDS", 0.5)
     tokenizer = train_tokenizer(["안녕하세요"], 300)
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}" + LOOP + "{% endfor %}"
     tokenizer.save_pretrained(tmp_path)

@@ -1,27 +1,57 @@
-"""A headless Chromium, driven over its DevTools protocol: what a reader's browser makes of a report."""
+"""A headless Chromium, driven over its DevTools protocol: what a reader's browser makes of a report.
+
+One browser serves all tests of a process, since its start takes longer than most of them; each test has a tab in a
+context of its own, with neither cookies nor storage of another.
+"""
 
 from __future__ import annotations
 
+import atexit
 import base64
+import functools
 import json
 import os
+import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.sync.client import ClientConnection, connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-port=0",
+FLAGS: tuple[str, ...] = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--disable-extensions",
+    "--remote-debugging-pipe",
 )  # fmt: skip
+PICTURES = os.environ.get("KOLLM_PICTURES", "")
+"""A folder for pictures of the pages, to be looked at; none by default."""
+if not PICTURES:  # pages are laid out and never drawn: a third of what they take
+    FLAGS += ("--disable-threaded-compositing", "--run-all-compositor-stages-before-draw")
+
+_PLACE = """
+import fcntl, os, sys
+hears, answers = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
+os.dup2(hears, 3)
+os.dup2(answers, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Chromium reads what it is asked from its descriptor 3 and answers on 4."""
 
 
 def find_chromium() -> str | None:
@@ -45,10 +75,8 @@ class NavigatedError(AssertionError):
 class Tab:
     """One tab. `messages` are console errors, exceptions and refusals; `requests` every address asked for."""
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-        self._number = 0
-        self._events: list[dict[str, Any]] = []
+    def __init__(self, send: Callable[[str, Mapping[str, Any]], int], receive: Callable[[], dict[str, Any]]) -> None:
+        self._send, self._receive = send, receive
         self.messages: list[str] = []
         self.requests: list[str] = []
         self.dialogs: list[str] = []
@@ -56,17 +84,17 @@ class Tab:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        self._number += 1
-        self._connection.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        number = self._send(method, parameters)
         while True:
-            message = json.loads(self._connection.recv(timeout=30))
-            if message.get("id") == self._number:
+            message = self._receive()
+            if message.get("id") == number:
                 if "navigated" in str(message.get("error", {}).get("message", "")):
                     raise NavigatedError(f"{method}: {message['error']}")
                 assert "error" not in message, f"{method}: {message['error']}"
                 result: dict[str, Any] = message["result"]
                 return result
-            self._note(message)
+            if "method" in message:
+                self._note(message)
 
     def _note(self, event: dict[str, Any]) -> None:
         method, parameters = event["method"], event["params"]
@@ -122,36 +150,79 @@ class Tab:
 
 @contextmanager
 def browser() -> Iterator[Tab]:
-    """A fresh browser with one tab, ended with the block; without Chromium see `require_chromium`."""
+    """A tab that knows nothing of earlier ones, closed with the block; without Chromium see `require_chromium`."""
     program = require_chromium()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+    chromium = _started(program)
+    context = chromium.call("Target.createBrowserContext")["browserContextId"]
+    try:
+        target = chromium.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        session = chromium.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        yield Tab(functools.partial(chromium.send, session=session), functools.partial(chromium.receive, session))
+    finally:
+        chromium.call("Target.disposeBrowserContext", browserContextId=context)
+
+
+class Chromium:
+    """A browser that is asked over a pipe: it ends when the pipe is closed, however this process ends."""
+
+    def __init__(self, program: str) -> None:
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._asked, self._rest = 0, b""
+        hears, self._to = os.pipe()
+        self._from, answers = os.pipe()
+        command = [program, *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-c", _PLACE, str(hears), str(answers), *command],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            pass_fds=(hears, answers),
         )
+        os.close(hears)
+        os.close(answers)
+
+    def send(self, method: str, parameters: Mapping[str, Any], session: str = "") -> int:
+        """Ask the tab of a session, or without one the browser; gives the question's number."""
+        self._asked += 1
+        message = {"id": self._asked, "method": method, "params": parameters}
+        os.write(self._to, json.dumps(message | ({"sessionId": session} if session else {})).encode() + b"\0")
+        return self._asked
+
+    def receive(self, session: str = "", seconds: float = 30.0) -> dict[str, Any]:
+        """The next answer or event of a session; what comes from others meanwhile is dropped."""
+        while True:
+            while b"\0" not in self._rest:
+                assert select.select([self._from], [], [], seconds)[0], f"chromium said nothing for {seconds} s"
+                piece = os.read(self._from, 1 << 16)
+                assert piece, "chromium ended"
+                self._rest += piece
+            line, _, self._rest = self._rest.partition(b"\0")
+            message: dict[str, Any] = json.loads(line)
+            if message.get("sessionId", "") == session:
+                return message
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """What the browser itself answers."""
+        number = self.send(method, parameters)
+        while (message := self.receive()).get("id") != number:
+            pass
+        assert "error" not in message, f"{method}: {message['error']}"
+        result: dict[str, Any] = message["result"]
+        return result
+
+    def close(self) -> None:
+        """End it."""
+        os.close(self._to)
         try:
-            with connect(_tab_address(Path(profile), process), max_size=None) as connection:
-                yield Tab(connection)
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._from)
+        self._profile.cleanup()
 
 
-def _tab_address(profile: Path, process: subprocess.Popen[bytes]) -> str:
-    """The address of the first tab, once the browser has written the port that it listens on."""
-    file = profile / "DevToolsActivePort"
-    deadline = time.monotonic() + 30
-    while not (file.exists() and len(file.read_text().split()) == 2):
-        assert process.poll() is None and time.monotonic() < deadline, "chromium did not start"
-        time.sleep(0.05)
-    port, path = file.read_text().split()
-    with connect(f"ws://127.0.0.1:{port}{path}") as control:
-        control.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
-        targets = json.loads(control.recv(timeout=30))["result"]["targetInfos"]
-    target = next(item["targetId"] for item in targets if item["type"] == "page")
-    return f"ws://127.0.0.1:{port}/devtools/page/{target}"
+@functools.cache
+def _started(program: str) -> Chromium:
+    chromium = Chromium(program)
+    atexit.register(chromium.close)
+    return chromium

@@ -41,6 +41,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report([first, second], folder / "report.html")
 
 
+@pytest.fixture(scope="module")
+def two_judges(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that two models judged."""
+    folder, systems = tmp_path_factory.mktemp("judges"), {"gpt-5.4": 0.8, "base": 0.4}
+    first = make_work_folder(folder / "run", tasks=12, systems=systems)
+    second = make_work_folder(folder / "other", tasks=12, systems=systems, model="claude-5")
+    return write_report([first, second / "verdicts.jsonl"], folder / "report.html")
+
+
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_fits_quietly_and_asks_nobody(tab: Tab, page: Path, width: int, dark: bool) -> None:
@@ -127,12 +136,10 @@ def test_filter_search_sort_and_more(tab: Tab, page: Path, width: int) -> None:
 )
 @pytest.mark.parametrize("width", WIDTHS)
 def test_one_language_at_a_time_figures_and_choices_included(
-    tab: Tab, tmp_path: Path, width: int, language: str, other: str
+    tab: Tab, two_judges: Path, width: int, language: str, other: str
 ) -> None:
     """What the page itself says; names, answers and the names of the languages are as they are."""
-    folder = make_work_folder(tmp_path / "run", tasks=12, systems={"gpt-5.4": 0.8, "base": 0.4})
-    second = make_work_folder(tmp_path / "other", tasks=12, systems={"gpt-5.4": 0.8, "base": 0.4}, model="claude-5")
-    tab.open(write_report([folder, second / "verdicts.jsonl"], tmp_path / "report.html"), width)
+    tab.open(two_judges, width)
     tab.run(f"document.getElementById('{language}').click()")
     seen = """(pattern => { const found = []; const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
       while (walk.nextNode()) { const node = walk.currentNode, around = document.createRange(); around.selectNodeContents(node);

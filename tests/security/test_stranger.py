@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from kollm.cli import main
+from kollm.core import rendering
 from tests.security.hostile_models import CODE, Bomb, change
 from tests.train.conftest import row, write_dataset
 
@@ -74,6 +75,7 @@ def repository(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     monkeypatch.setenv("KOLLM_LEDGER", str(tmp_path / "ledger.sqlite3"))
     monkeypatch.setattr("builtins.input", lambda *_: "y")
+    monkeypatch.setattr(rendering, "MOST_SECONDS", 0.5)
     return folder
 
 

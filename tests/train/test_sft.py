@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,30 +15,25 @@ from kollm.core.files import read_json
 from kollm.dataset.folder import read_records
 from kollm.recipe.load import load_recipe
 from kollm.recipe.schema import Recipe
+from tests.processes import Starter, finish
 from tests.security.hostile_models import Bomb
 from tests.train.conftest import row, write_dataset
 
 pytestmark = pytest.mark.slow
 
 
-def command(recipe: Path, dataset: Path, base: Path, output: Path, *extra: str) -> list[str]:
-    options = ["--recipe", str(recipe), "--dataset", str(dataset), "--base", str(base), "-o", str(output), *extra]
-    return [sys.executable, "-m", "kollm.train", *options]
+def options(recipe: Path, dataset: Path, base: Path, output: Path, *extra: str) -> list[str]:
+    return ["--recipe", str(recipe), "--dataset", str(dataset), "--base", str(base), "-o", str(output), *extra]
 
 
 @pytest.fixture(scope="module")
-def trained(
-    recipe_file: Path, dataset: Path, base: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def adapter(
+    recipe_file: Path, dataset: Path, base: Path, tmp_path_factory: pytest.TempPathFactory, training_starter: Starter
+) -> Path:
     output = tmp_path_factory.mktemp("trained") / "adapter"
-    done = subprocess.run(command(recipe_file, dataset, base, output), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return output, done
-
-
-@pytest.fixture(scope="module")
-def adapter(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
-    return trained[0]
+    arguments = options(recipe_file, dataset, base, output)
+    finish([training_starter.start(arguments, output.parent, {}, "kollm.train")])
+    return output
 
 
 def train(recipe: Recipe, dataset: Path, output: Path, base: Path) -> None:
@@ -177,7 +170,7 @@ def test_another_recipe_over_a_checkpoint_is_one_sentence(
     (tmp_path / "checkpoints" / "identity.json").write_text(json.dumps(identity), encoding="utf-8")
     (tmp_path / "checkpoints" / "checkpoint-4" / "complete.json").write_text("{}", encoding="utf-8")
     changed = ["--set", "trainer.learning_rate=1e-4", "--set", "loss=all"]
-    assert main(command(recipe_file, dataset, base, tmp_path, *changed)[3:]) == 1
+    assert main(options(recipe_file, dataset, base, tmp_path, *changed)) == 1
     assert capfd.readouterr().err.strip().splitlines() == [
         f"Error: '{tmp_path}' holds a training with another trainer, loss - choose another -o, or remove that folder."
     ]

@@ -14,7 +14,6 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import yaml
-from huggingface_hub import DatasetCard, HfApi, HfFileSystem
 
 from kollm.core.errors import InputError
 from kollm.core.files import file_sha256
@@ -157,6 +156,8 @@ def _folder_configs(path: Path) -> list[dict[str, Any]]:
     if not card.is_file():
         return []
     try:
+        from huggingface_hub import DatasetCard
+
         data = DatasetCard.load(card, ignore_metadata_errors=True).data
     except (ValueError, yaml.YAMLError, OSError):
         return []
@@ -196,6 +197,8 @@ def _hub(name: str, revision: str | None, config: str | None, split: str | None,
     reference = parse_reference(name)
     wanted = reference.revision or revision
     with hub_errors("dataset", Reference(reference.repository, wanted)):
+        from huggingface_hub import HfApi
+
         info = HfApi(library_name="kollm").dataset_info(reference.repository, revision=wanted)
     commit = str(info.sha)
     names = sorted(item.rfilename for item in info.siblings or () if _is_read(item.rfilename))
@@ -213,6 +216,8 @@ def _hub(name: str, revision: str | None, config: str | None, split: str | None,
 def _open_hub(path: str, repository: str) -> BinaryIO:
     reference = Reference(repository)
     with hub_errors("dataset", reference):
+        from huggingface_hub import HfFileSystem
+
         opened = HfFileSystem().open(path, "rb")
     return cast(BinaryIO, io.BufferedReader(_OnHub(opened, reference), _BUFFER))
 

@@ -45,30 +45,30 @@ def test_one_two_and_four_processes_agree(dataset, base, tmp_path, overrides, ru
             assert torch.allclose(weight, theirs[name], atol=1e-4, rtol=0), name
 
 
-@pytest.mark.slow
-def test_an_error_that_all_processes_meet_is_said_once(dataset, base, tmp_path, overrides):
-    settings = (*overrides, "trainer.max_length=8")
-    command = launch_command("demo", dataset, tmp_path / "o", Machine("cpu_2proc"), base=base, overrides=settings)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+def test_an_error_that_all_processes_meet_is_said_once(dataset, base, tmp_path):
+    command = launch_command("demo", dataset, tmp_path / "o", Machine("cpu_2proc"), base=base)
+    done = subprocess.run([*command, "--set", "trainer.nonsense=1"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.count("has room for an answer in 8 tokens") == 1
+    assert done.stderr.count("trainer.nonsense is no key of SFTConfig") == 1, done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "last"),
-    [(signal.SIGKILL, ""), (signal.SIGINT, "Stopped. The same command resumes from its last checkpoint.")],
+    ("number", "last", "processes"),
+    [(signal.SIGKILL, "", 1), (signal.SIGINT, "Stopped. The same command resumes from its last checkpoint.", 2)],
 )
-def test_the_trainer_ends_with_its_command_and_one_trains_in_a_folder(number, last, dataset, base, tmp_path, overrides):
+def test_the_trainer_ends_with_its_command_and_one_trains_in_a_folder(
+    number, last, processes, dataset, base, tmp_path, overrides
+):
     sets = [part for value in (*overrides, "trainer.save_steps=1") for part in ("--set", value)]
     command = [sys.executable, "-m", "kollm", "train", "demo", "--dataset", str(dataset), "--base", str(base)]
-    command += ["-o", str(tmp_path / "adapter"), "--config", "cpu_2proc", *sets]
+    command += ["-o", str(tmp_path / "adapter"), "--config", "cpu_2proc", "--processes", str(processes), *sets]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("adapter/checkpoints/checkpoint-*/complete.json")):
         assert first.poll() is None, first.stderr.read()
         time.sleep(0.005)
     below = psutil.Process(first.pid).children(recursive=True)
-    assert len(below) >= 3, "the launcher and two trainers"
+    assert len(below) >= 1 + processes, "the launcher and its trainers"
     if number == signal.SIGKILL:
         for process in below:
             process.suspend()  # so that it is at work for as long as the second one looks
