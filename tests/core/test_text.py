@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from kollm.cli import main
 from kollm.core.files import read_jsonl
-from kollm.core.text import changes, compose, existing_path, is_blank, is_normal, normalise, normalise_values
+from kollm.core.text import (
+    are_normal,
+    changes,
+    compose,
+    existing_path,
+    is_blank,
+    is_normal,
+    normalise,
+    normalise_values,
+)
 
 KOREAN = "대한민국에서 가장 높은 산"
 NFD = unicodedata.normalize("NFD", KOREAN)
@@ -59,6 +68,16 @@ def test_a_normalised_text_stays(text: str) -> None:
     once = normalise(text)
     assert normalise(once) == once and unicodedata.is_normalized("NFC", once)
     assert is_normal(text) <= (once == text)
+
+
+@given(st.lists(st.text(st.sampled_from("a \t\r\n\x00\x7f가각ㄱe\u0301\u0323\u200d\ufeff😀é"), max_size=3), max_size=4))
+def test_one_look_at_many_texts_says_what_a_look_at_each_says(texts: list[str]) -> None:
+    assert are_normal(texts) == all(map(is_normal, texts))
+
+
+@given(st.text(st.characters(max_codepoint=0x7F)))
+def test_an_ascii_text_is_normal_where_nothing_is_to_be_changed(text: str) -> None:
+    assert is_normal(text) == (normalise(text) == text)
 
 
 def test_values_of_all_kinds() -> None:
