@@ -211,7 +211,7 @@ def test_what_cannot_be_trained_on(pairs: Path, base: Path, tmp_path: Path) -> N
     one = write_pairs(tmp_path / "one", [pair(1)])
     with pytest.raises(InputError, match="there is one pair alone"):
         train_recipe(recipe("kto", data={"holdout": 0.0}), str(one), tmp_path / "out", base=base)
-    with pytest.raises(InputError, match="leave none to hold out"):
+    with pytest.raises(InputError, match="leaves none to hold out"):
         train_recipe(recipe("dpo", data={"holdout": 0.01}), str(one), tmp_path / "out", base=base)
     with pytest.raises(InputError, match="has room for its answers in 8 tokens"):
         train_recipe(recipe("dpo", trainer={"max_length": 8}), str(pairs), tmp_path / "out", base=base)
