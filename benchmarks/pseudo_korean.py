@@ -9,7 +9,7 @@ from typing import Any
 from kollm.services.budget import Budget, Usage
 from kollm.services.ledger import Ledger
 from kollm.translate import Segment, Translation
-from kollm.translate.masking import mask, unmask
+from kollm.translate.masking import Masked, MaskedLine, mask, unmask
 from kollm.translate.translator import Limits
 
 _MARKUP = re.compile(r"(<[^>]*>|&\w+;)")
@@ -53,7 +53,15 @@ class PseudoKorean:
 
     def _text(self, text: str) -> str:
         masked = mask(text)
-        parts = _MARKUP.split(masked.markup)
+        return masked.framed([self._line(line) for line in masked.lines])
+
+    def _line(self, line: MaskedLine) -> str:
+        if not line.originals and "&" not in line.markup:
+            return self._words(line.markup).strip()
+        parts = _MARKUP.split(line.markup)
+        parts[::2] = map(self._words, parts[::2])
+        return unmask(Masked((line,), ("", "")), "".join(parts))
+
+    def _words(self, text: str) -> str:
         # A word of vowels alone stays, so that no line comes back empty.
-        parts[::2] = [changed if (changed := part.translate(_KOREAN)).strip() else part for part in parts[::2]]
-        return unmask(masked, "".join(parts))
+        return changed if (changed := text.translate(_KOREAN)).strip() else text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.core import ParameterSource
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from kollm.core.generations import Generation
     from kollm.judge.agreement import PositionBias
     from kollm.judge.pairwise import PairVerdict
-    from kollm.judge.served import ChatJudge
+    from kollm.judge.run import Written
+    from kollm.judge.served import ChatJudge, Prompts
     from kollm.services.budget import Budget
     from kollm.services.chat import ChatClient, ChatRequest
 
@@ -108,13 +109,22 @@ def judge(
 def _scores(answers: Sequence[Generation], output: Path, *, models: Sequence[str], rubric: str, **options: Any) -> None:
     """Judge by each model in turn, under one cap."""
     from kollm.core.errors import InputError
+    from kollm.judge.run import Written
     from kollm.services.budget import Budget
 
     if len(models) > 1 and (options["batch"] or options["price"] is not None):
         raise InputError("--batch and --price are for one --model - judge by each of them apart, into one file.")
-    budget = Budget(max_cost=options["max_cost"])
+    shared = _Shared(Budget(max_cost=options["max_cost"]), Written(), {})
     for model in dict.fromkeys(models or (None,)):
-        _by_one_judge(answers, output, rubric=rubric, budget=budget, model=model, **options)
+        _by_one_judge(answers, output, rubric=rubric, shared=shared, model=model, **options)
+
+
+class _Shared(NamedTuple):
+    """What several judges of one command have in common: a cap, the file that they write, and what they are asked."""
+
+    budget: Budget
+    written: Written
+    prompts: Prompts
 
 
 def _by_one_judge(
@@ -122,7 +132,7 @@ def _by_one_judge(
     output: Path,
     *,
     rubric: str,
-    budget: Budget,
+    shared: _Shared,
     dry_run: bool,
     batch: bool,
     **options: Any,
@@ -136,16 +146,18 @@ def _by_one_judge(
     if given.engine == "local" and dry_run:
         click.echo(f"{given.local_model()} would judge {counted(len(answers), 'answer')} by {rubric} into {output}.")
         return
-    chosen: Any = make_judge(rubric, given, budget=budget)
+    chosen: Any = make_judge(rubric, given, budget=shared.budget)
     for answer in answers:
         chosen.rubric.check(answer)
     _say_family(chosen.name, answers)
     if given.engine == "rules" and dry_run:
         click.echo(f"The rules of {rubric} would be checked on {counted(len(answers), 'answer')} into {output}.")
         return
+    if given.engine == "openai":
+        chosen.prompts = shared.prompts
     if given.engine == "openai" and not _ask_service(chosen, answers, output, dry_run, batch):
         return
-    _judge(chosen, answers, output)
+    _judge(chosen, answers, output, shared.written)
 
 
 def _say_family(judge: str, answers: Sequence[Generation]) -> None:
@@ -207,12 +219,12 @@ def _told_and_ready(
     return True
 
 
-def _judge(judge: Any, answers: Sequence[Generation], output: Path) -> None:
+def _judge(judge: Any, answers: Sequence[Generation], output: Path, written: Written) -> None:
     from kollm.core.errors import ServiceError
     from kollm.judge.run import judge_generations
     from kollm.judge.verdicts import read_verdicts
 
-    report = judge_generations(answers, judge, output)
+    report = judge_generations(answers, judge, output, written=written)
     if report.statuses.get("api_error") == report.verdicts:
         verdict = next(v for v in reversed(read_verdicts(output)) if v.status == "api_error")
         raise ServiceError(f"No answer was judged: {verdict.usage.get('error', 'no reply')} - run the command again.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +111,13 @@ def _in_canonical_order(match: re.Match[str]) -> str:
 def is_normal(text: str) -> bool:
     """Whether `normalise` may leave the text as it is, at the cost of one look."""
     if text.isascii():
-        return not _ODD.search(text)
+        return text.isprintable() or not _ODD.search(text)
     return not _ODD.search(text) and unicodedata.is_normalized("NFC", text)
+
+
+def are_normal(texts: Iterable[str]) -> bool:
+    """Whether all of these are, at the cost of one look: no line break composes with what stands beside it."""
+    return is_normal("\n".join(texts))
 
 
 def changes(text: str) -> tuple[str, ...]:

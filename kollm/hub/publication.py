@@ -72,7 +72,7 @@ class Publication:
 _SNIPPETS = {
     "dataset": """from datasets import load_dataset
 
-rows = load_dataset("{repository}", "all", revision="{revision}")
+rows = load_dataset("{repository}", revision="{revision}")
 """,
     "adapter": """from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -251,4 +252,7 @@ def fence_token(*texts: str) -> str:
 
 def encodable(text: str) -> str:
     """The text with every lone surrogate, which UTF-8 cannot hold, as U+FFFD."""
+    with contextlib.suppress(UnicodeEncodeError):
+        text.encode()
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -140,8 +140,38 @@ class RulesJudge:
             )
 
 
+@dataclass
+class Written:
+    """What a verdicts.jsonl holds, for several judges that write into it one after the other: it is read once."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    stamp: tuple[int, int] | None = None
+
+    def read(self, path: Path) -> list[Verdict]:
+        """The file's verdicts: those that are known, unless somebody else changed it."""
+        if self.stamp is None or self.stamp != _stamp(path):
+            self.verdicts = read_verdicts(path) if path.exists() else []
+        return self.verdicts
+
+    def close(self, path: Path) -> None:
+        """The verdicts are what the file holds now."""
+        self.stamp = _stamp(path)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    if not path.exists():
+        return None
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
+
+
 def judge_generations(
-    generations: Iterable[Generation], judge: Judge, output: Path, *, first_sample: int = 0
+    generations: Iterable[Generation],
+    judge: Judge,
+    output: Path,
+    *,
+    first_sample: int = 0,
+    written: Written | None = None,
 ) -> JudgeReport:
     """Judge every answer, appending each verdict to `output` as it comes.
 
@@ -152,6 +182,7 @@ def judge_generations(
         judge: who judges, and by which rubric.
         output: the verdicts.jsonl to write or to continue.
         first_sample: number of the first sample; above those of earlier runs, so that the judge is really asked again.
+        written: what the judge before wrote into the file.
 
     Raises:
         InputError: no answers, one under a name that a report cannot show, or a file that does not hold verdicts.
@@ -170,16 +201,16 @@ def judge_generations(
     if not questions:
         raise InputError("There are no answers to judge - the generations are empty.")
     with output_lock(output):
-        return _judge(judge, questions, output)
+        return _judge(judge, questions, output, written or Written())
 
 
-def _judge(judge: Judge, questions: Mapping[Any, Question], output: Path) -> JudgeReport:
+def _judge(judge: Judge, questions: Mapping[Any, Question], output: Path, written: Written) -> JudgeReport:
     ensure_folder(output.parent)
     if output.exists():
         JsonlAppender(output).close()  # drops a line that a kill tore
-    kept = read_verdicts(output) if output.exists() else []
+    kept = written.read(output)
     if any(_to_ask_again(verdict, questions) for verdict in kept):
-        kept = [verdict for verdict in kept if not _to_ask_again(verdict, questions)]
+        kept[:] = [verdict for verdict in kept if not _to_ask_again(verdict, questions)]
         write_atomic(output, "".join(json_line(verdict.to_row()) for verdict in kept))
     found = {verdict.key(): verdict for verdict in kept if _answers(verdict, questions)}
     missing = [question for key, question in questions.items() if key not in found]
@@ -189,10 +220,12 @@ def _judge(judge: Judge, questions: Mapping[Any, Question], output: Path) -> Jud
         def keep(verdict: Verdict) -> None:
             file.append(verdict.to_row())
             found[verdict.key()] = verdict
+            kept.append(verdict)
             progress.advance()
 
         if missing:
             judge.run(missing, keep)
+    written.close(output)
     return _report(judge, found, reused, output)
 
 

@@ -101,8 +101,14 @@ class Asking:
         return (0.0 if self.samples == 1 else 1.0) if self.temperature is None else self.temperature
 
 
+Prompts = dict[int, tuple[Generation, str]]
+"""What is asked about an answer, by its `id()`; it is kept with its answer, so that its id stays its own."""
+
+
 class ChatJudge:
     """Judges by asking a chat model.
+
+    `prompts` are written once for each answer; judges by one rubric and in one mode may have them in common.
 
     Args:
         client: the service and the model; its kind should be `judge`.
@@ -138,6 +144,7 @@ class ChatJudge:
             raise InputError(f"Rubric '{self.rubric.name}' asks a checklist - use --mode text or structured.")
         self.keep_going = keep_going
         self._read_replies: Counter[bool] = Counter()
+        self.prompts: Prompts = {}
         self._requests: dict[tuple[int, int], tuple[Generation, ChatRequest]] = {}
         self._options(None)  # a model without log-probabilities is refused here, before any row
 
@@ -150,8 +157,11 @@ class ChatJudge:
 
     def _request(self, question: Question) -> ChatRequest:
         answer = question.generation
-        ask = self.rubric.prompt if self.mode in ("text", "logprob") else self.rubric.question
-        content = ask(answer.instruction, answer.input, answer.response, Context.of(answer))
+        if id(answer) not in self.prompts:
+            ask = self.rubric.prompt if self.mode in ("text", "logprob") else self.rubric.question
+            content = ask(answer.instruction, answer.input, answer.response, Context.of(answer))
+            self.prompts[id(answer)] = answer, content
+        content = self.prompts[id(answer)][1]
         return ChatRequest([{"role": "user", "content": content}], self._options(question), sample=question.sample)
 
     def run(self, questions: Sequence[Question], emit: Callable[[Verdict], None]) -> None:

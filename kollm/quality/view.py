@@ -6,7 +6,7 @@ import functools
 import re
 
 from kollm.core.records import Record
-from kollm.core.text import normalise
+from kollm.core.text import are_normal, normalise
 from kollm.translate.structure import plain
 
 _QUOTED = re.compile(
@@ -37,7 +37,9 @@ class View:
         self.korean = {name: text for name, text in record.texts().items() if text and not text.isspace()}
         original = record.original if record.translated else None
         # what `record.english()` would give, without a Record around it
-        self.english = {name: normalise(text) for name, text in original.texts().items()} if original else {}
+        self.english = original.texts() if original else {}
+        if not are_normal(self.english.values()):
+            self.english = {name: normalise(text) for name, text in self.english.items()}
         self.missing_numbers: dict[str, list[str]] = {}
         self._prose: dict[str, str] = {}
         self._digits: dict[str, list[str]] = {}

@@ -80,6 +80,11 @@ class Buying:
                 found[key] = entry.answer
         return found
 
+    def count(self, keys: Iterable[str]) -> None:
+        """Count what these purchases cost so far."""
+        for entry in self.ledger.standing(keys):
+            self._note(entry)
+
     def lease(self, wanted: Mapping[str, tuple[Purchase, Charge]]) -> Leases:
         """Take purchases to be sent.
 

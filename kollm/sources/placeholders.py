@@ -42,4 +42,4 @@ def is_no_output(text: str) -> bool:
 
 def runs_on(text: str) -> bool:
     """Whether an answer goes on with the next task of the list that its model was writing: `12. Instruction: ...`."""
-    return _NEXT_TASK.search(text) is not None
+    return "Instruction" in text and _NEXT_TASK.search(text) is not None

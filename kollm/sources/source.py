@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from kollm.core.columns import Turn
 from kollm.core.records import Provenance, Record
-from kollm.core.text import is_blank, normalise_values
+from kollm.core.text import are_normal, is_blank, normalise_values
 from kollm.sources.placeholders import is_no_input, is_no_output, runs_on
 
 Turns = Literal["conversation", "pairs", "first"]
@@ -147,6 +147,9 @@ class Source:
 
 def adapt_row(source: Source, row: Row, place: Place) -> Adapted:
     """Make Records of a row after its texts were normalised; where that changed one, `original` keeps what was read."""
+    texts = [*row, *row.values()]
+    if {*map(type, texts)} <= {str} and are_normal(texts):
+        return source.adapt(row, place)  # as most
     changed: set[str] = set()
     clean = normalise_values(row, changed)
     adapted = source.adapt(clean, place)
@@ -214,12 +217,13 @@ def check(record: Record, notes: tuple[str, ...] = ()) -> Adapted:
 
 def _fault(record: Record) -> str | None:
     texts = record.texts().values()
-    if any(len(text) > MAX_FIELD for text in texts):
+    if max(map(len, texts)) > MAX_FIELD:
         return "field_too_long"
     if len(record.tools) > MAX_FIELD:
         return "tools_too_long"
     others = record.id, record.provenance.category, record.tools
-    if not all(text.isascii() or _is_unicode(text) for text in (*texts, *others)):
+    everything = "\n".join((*texts, *others))
+    if not (everything.isascii() or _is_unicode(everything)):
         return "lone_surrogate"
     if is_blank(record.instruction):
         return "empty_instruction"

@@ -55,8 +55,7 @@ def translated_lines(text: str, numbers: bool = False) -> list[Line]:
     """
     lettered, spans = _is_lettered(text), find_structure(text, numbers)
     if not spans:  # as in most texts
-        whole = (_line(text, start, end, [], True, lettered) for start, end in _split(text, 0, len(text)))
-        return [line for line in whole if line is not None]
+        return _plain_lines(text, lettered)
     lines: list[Line] = []
     inside: list[Span] = []
     position, fresh = 0, True  # fresh: nothing but indentation stands before in this line
@@ -91,7 +90,10 @@ def line_kinds(text: str) -> list[str]:
 
 
 def _kinds(core: str, blocks: deque[Span]) -> list[str]:
-    kinds, position, lettered = [], 0, _is_lettered(core)
+    lettered = _is_lettered(core)
+    if not blocks:
+        return [_kind(line, lettered) for line in core.split("\n")]
+    kinds, position = [], 0
     for line in core.split("\n"):
         end = position + len(line)
         while blocks and blocks[0].end <= position:
@@ -161,15 +163,25 @@ def _split(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     yield start, end
 
 
+def _plain_lines(text: str, lettered: bool) -> list[Line]:
+    """What is translated of a text without structure."""
+    lines, start = [], 0
+    for part in text.split("\n"):
+        end = start + len(part)
+        if part:
+            first = _marker_end(text, start, end, lettered)
+            words = text[first:end].lstrip()
+            if words[:1].isalpha() or LETTER.search(words):
+                lines.append(Line(end - len(words), end - len(words) + len(words.rstrip()), ()))
+        start = end + 1
+    return lines
+
+
 def _line(text: str, start: int, end: int, inside: list[Span], fresh: bool, lettered: bool) -> Line | None:
     if fresh:
         after = _marker_end(text, start, end, lettered)
         if not (inside and any(item.start < after < item.end for item in inside)):
             start = after
-    if not inside:  # as in most lines
-        line = text[start:end]
-        start += len(line) - len(line.lstrip())
-        return Line(start, start + len(line.strip()), ()) if LETTER.search(line) else None
     kept = tuple(item for item in inside if item.start >= start)
     first, last = (kept[0].start, kept[-1].end) if kept else (end, start)
     while start < first and text[start].isspace():

@@ -94,6 +94,8 @@ def mask(text: str, first: int = 0, numbers: bool = False) -> Masked:
 
 
 def _mask_line(text: str, line: Line, first: int) -> MaskedLine:
+    if not line.inside:  # as in most lines
+        return MaskedLine(escape(text[line.start : line.end]), (), first)
     parts: list[str] = []
     originals: list[str] = []
     position = line.start
@@ -220,6 +222,8 @@ def escape(text: str) -> str:
 
 
 def _check_numbers(element: ElementTree.Element, masked: Masked) -> None:
+    if not any(NUMBER.search(line.markup) for line in masked.lines):
+        return  # as most
     source = TAGS.sub(" ", masked.markup)
     if NUMBER.search(source) and (lost := lost_numbers(source, " ".join(element.itertext()))):
         more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from functools import partial
 
 import pytest
 from click.testing import CliRunner
@@ -29,6 +30,25 @@ def surroundings(monkeypatch):
     monkeypatch.setattr(shards, "SHARD_ROWS", 4)
 
 
+class Staying(LocalExecutor):
+    """Workers that stay for the next build as they do for the next stage."""
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def two_workers():
+    executor = Staying(2)
+    yield executor
+    LocalExecutor.close(executor)
+
+
+@pytest.fixture
+def build(two_workers):
+    return partial(build_with, two_workers)
+
+
 @pytest.fixture
 def rows(tmp_path):
     path = tmp_path / "rows.jsonl"
@@ -50,7 +70,7 @@ def dear(body):
     return Raw(200, completion(body["model"], message={"content": answer(body)}, usage=usage))
 
 
-def build(path, output, ledger, servers, workers=2, **more):
+def build_with(two_workers, path, output, ledger, servers, workers=2, **more):
     options = {"filters": "none", "near": 1.01, "against": ()} | more
     buyers = Buyers("openai", {"model": "gpt-4"}, tuple(servers)) if workers else None
     if not workers:
@@ -60,14 +80,14 @@ def build(path, output, ledger, servers, workers=2, **more):
         translator="openai",
         output=output,
         ledger=ledger,
-        executor=LocalExecutor(workers),
+        executor=two_workers if workers else LocalExecutor(0),
         buyers=buyers,
         **options,
     )
     return {file.relative_to(output).as_posix(): file.read_bytes() for file in output.rglob("*.parquet")}
 
 
-def test_two_servers_give_what_one_buyer_gives_and_each_text_is_asked_once(rows, tmp_path):
+def test_two_servers_give_what_one_buyer_gives_and_each_text_is_asked_once(build, rows, tmp_path):
     with LoopbackChat(answer) as first, LoopbackChat(answer) as second:
         with Ledger.open(tmp_path / "one.sqlite3") as ledger:
             expected = build(rows, tmp_path / "one", ledger, [first.url], workers=0)
@@ -83,7 +103,7 @@ def test_two_servers_give_what_one_buyer_gives_and_each_text_is_asked_once(rows,
 
 
 @pytest.mark.slow
-def test_a_killed_worker_loses_nothing_that_was_answered(rows, tmp_path):
+def test_a_killed_worker_loses_nothing_that_was_answered(build, rows, tmp_path):
     killed = []
     output = tmp_path / "out"
 
@@ -105,7 +125,7 @@ def test_a_killed_worker_loses_nothing_that_was_answered(rows, tmp_path):
     assert found == expected
 
 
-def test_a_cap_holds_over_all_workers_and_what_they_bought_is_kept(rows, tmp_path):
+def test_a_cap_holds_over_all_workers_and_what_they_bought_is_kept(build, rows, tmp_path):
     with LoopbackChat(dear) as chat, Ledger.open(tmp_path / "one.sqlite3") as ledger:
         with pytest.raises(QuotaError, match="raise --max-cost"):
             build(rows, tmp_path / "out", ledger, [chat.url], max_cost=0.4)
@@ -117,7 +137,7 @@ def test_a_cap_holds_over_all_workers_and_what_they_bought_is_kept(rows, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_server_that_is_down(rows, tmp_path):
+def test_a_server_that_is_down(build, rows, tmp_path):
     with LoopbackChat(answer) as chat, Ledger.open(tmp_path / "one.sqlite3") as ledger:
         with LoopbackChat(lambda body: 401) as refusing, pytest.raises(KollmError, match="401"):
             build(rows, tmp_path / "out", ledger, [chat.url, refusing.url])

@@ -132,9 +132,10 @@ def make_preferences(folder: Path, instruction: str = "인사해 줘") -> Path:
     return folder
 
 
-def test_preferences_are_pushed_and_read_back(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_preferences_are_pushed_and_read_back(hub: LoopbackHub, tmp_path: Path, client: Client) -> None:
     folder = make_preferences(tmp_path / "prefs")
-    push("dataset", folder, REPO)
+    published = push("dataset", folder, REPO)[-1]
+    assert client(f"{published.snippet}\nprint(rows['train']['chosen'][:])").splitlines() == ["['안녕하세요.']"]
     assert list(read_preferences(REPO)) == list(read_preferences(folder))
     entries = json.loads(files_at("main")["dataset_info.json"])
     assert entries["ko-demo"]["ranking"] is True and entries["ko-demo"]["subset"] == "preferences"

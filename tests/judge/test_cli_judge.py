@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import llmock.routers.batch as batches
@@ -14,6 +15,9 @@ from kollm.cli import main
 from kollm.core.address import origin
 from kollm.core.files import json_line
 from kollm.core.generations import Generation
+from kollm.core.verdicts import Verdict
+from kollm.judge import run as run_module
+from kollm.judge.rubric import Rubric
 from kollm.judge.verdicts import read_verdicts
 from kollm.services.ledger import Ledger
 from tests.judge.conftest import REPLY, answers
@@ -294,6 +298,42 @@ def test_a_panel_of_judges_in_one_file_under_one_cap(
     for more, words in ((["--batch"], "are for one --model"), (["--against", generations], "give one --model")):
         assert kollm(generations, "-o", output, *models, *more) == 1
         assert words in capsys.readouterr().err
+
+
+def test_several_judges_read_their_file_once_and_write_each_prompt_once(
+    llmock: LLMock, generations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llmock.reply(REPLY, times=None)
+    models = ["--model", "gpt-5.5-2026-04-23", "--model", "gpt-4.1-2025-04-14", "--model", "gpt-5.4-mini-2026-03-17"]
+    output = tmp_path / "verdicts.jsonl"
+    read, asked = [], []
+    question = Rubric.question
+    monkeypatch.setattr(run_module, "read_verdicts", lambda path: read.append(path) or read_verdicts(path))
+    monkeypatch.setattr(Rubric, "question", lambda self, *given: asked.append(given) or question(self, *given))
+    assert kollm(generations, "-o", output, *models) == 0
+    assert (len(read_verdicts(output)), read, len(asked)) == (15, [], 5)
+    assert kollm(generations, "-o", output, *models) == 0
+    assert (len(read_verdicts(output)), read, len(asked)) == (15, [output], 10)
+
+
+def test_a_file_that_another_changed_is_read_again(tmp_path: Path) -> None:
+    written, path = run_module.Written(), tmp_path / "verdicts.jsonl"
+    assert written.read(path) == []
+    written.close(path)
+    path.write_text("", encoding="utf-8")
+    (kept := written.read(path)).append(verdict := stub_verdict())
+    path.write_text(json_line(verdict.to_row()), encoding="utf-8")
+    written.close(path)
+    assert written.read(path) is kept and kept == [verdict]
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json_line(replace(verdict, id="other").to_row()))
+    assert [verdict.id for verdict in written.read(path)] == [verdict.id, "other"]
+
+
+def stub_verdict() -> Verdict:
+    return Verdict(
+        "task-0", "adapter", "sha256:0", "mine", "sha256:1", "text", 0, "m", "m", {"score": 1.0}, "ok", "1", {}
+    )
 
 
 def test_several_systems_are_ranked_and_their_tests_corrected(

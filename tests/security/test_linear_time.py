@@ -30,10 +30,10 @@ from kollm.translate.lines import changed_lines
 from kollm.translate.masking import make_document, mask
 from tests.security.hostile import SHAPES
 
-SHORT, LONG = 8_000, 64_000
+SHORT, LONG = 4_000, 32_000
 MOST = 14.0
 """Processor time for eight times the text, as a multiple: linear is 8, quadratic 64."""
-NOISE = 0.04
+NOISE = 0.015
 """Seconds that say nothing on a machine that does other things too."""
 TOO_LONG = 5.0
 

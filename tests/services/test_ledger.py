@@ -74,6 +74,21 @@ def test_a_send_without_an_answer_stays_counted_after_a_later_one_was_answered(b
     assert book.stats()[0].in_flight == 1 and book.stats()[0].lost == Charge(10, 0.0)
 
 
+def test_how_purchases_stand_is_told_without_reading_their_answers(book: Ledger) -> None:
+    items = [purchase(text) for text in ("answered", "sent", "sent twice", "unknown")]
+    keys = [item.key for item in items]
+    begin(book, items[:3], [7, 8, 9], cost=0.5)
+    answer(book, keys[0], {"text": "답"}, 3, 0.25)
+    begin(book, items[2:3], 9, cost=0.5)
+    looked = book.look(keys)
+    assert looked[keys[0]].answer == Answer({"text": "답"}, 3, 0.25)
+    told = {entry.key: entry for entry in book.standing(keys)}
+    assert told == {
+        key: entry if entry.answer is None else entry._replace(answer=entry.answer._replace(content={}))
+        for key, entry in looked.items()
+    }
+
+
 def test_release_takes_back_one_send(book: Ledger) -> None:
     refused, sent_twice = purchase("refused"), purchase("sent twice")
     begin(book, [refused, sent_twice], characters=[5, 6])

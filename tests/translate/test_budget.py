@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError, QuotaError
 from kollm.services.ledger import Ledger
 from kollm.translate import Budget, translate_records
@@ -15,7 +16,7 @@ from tests.translate.conftest import Engine, Rows
 def test_characters_stay_under_the_cap(
     cap: int, server: DeepLServer, engine: Engine, ledger: Ledger, rows: Rows
 ) -> None:
-    with pytest.raises(QuotaError, match=f"Stopped before the cap of {cap:,} characters?:"):
+    with pytest.raises(QuotaError, match=f"Stopped before the cap of {counted(cap, 'character')}:"):
         translate_records(rows(400), engine(), ledger=ledger, budget=Budget(max_characters=cap))
     assert server.state.used <= cap and ledger.in_flight() == []
     assert sum(row.characters for row in ledger.stats()) == server.state.used, "all that was paid is kept"

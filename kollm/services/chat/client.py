@@ -103,14 +103,17 @@ class ChatClient:
 
     def count_earlier(self, requests: Sequence[ChatRequest]) -> None:
         """Count what was paid for these requests before, or may have been, as spent."""
-        self._find(dict.fromkeys(self.purchase(request).key for request in requests))
+        self.buying.count(self._claimed(dict.fromkeys(self.purchase(request).key for request in requests)))
 
     def _find(self, keys: Iterable[str]) -> dict[str, Answer]:
         """The answers that the ledger holds; the purchases are this run's from now on."""
+        return self.buying.find(self._claimed(keys))
+
+    def _claimed(self, keys: Iterable[str]) -> list[str]:
         chosen = list(keys)
         for key in chosen:
             self.budget.claim(key)
-        return self.buying.find(chosen)
+        return chosen
 
     def stop(self) -> None:
         """Send nothing more, from any thread; what is under way is waited for and kept."""

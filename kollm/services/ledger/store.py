@@ -136,6 +136,16 @@ class Ledger:
         entries = (self._entry(*row) for row in self._select(f"engine, {_STATE}", "1", keys))
         return {entry.key: entry for entry in entries}
 
+    def standing(self, keys: Iterable[str]) -> Iterator[Entry]:
+        """As `look`, without reading the answers: an empty one stands for each.
+
+        Raises:
+            StateError: a row of which it is not known what it cost, or a damaged file.
+        """
+        for key, answered, *state in self._select(_STATE.replace("content", "content IS NOT NULL"), "1", keys):
+            entry = self._stands(key, *state)
+            yield entry._replace(answer=Answer({}, *state[:2])) if answered else entry
+
     def begin(
         self, items: Mapping[str, tuple[Purchase, Charge]], owner: str = "", seconds: float | None = None
     ) -> None:
@@ -367,18 +377,23 @@ class Ledger:
         return added
 
     def _entry(self, engine: str, key: str, content: str | None, *state: Any) -> Entry:
+        entry = self._stands(key, *state)
+        if content is None:
+            return entry
+        value = self._json(key, content)
+        fault = content_fault(engine, value)
+        if fault is not None:
+            raise StateError(f"The ledger '{self.path}', row {key}: {fault} - {_SALVAGE}.")
+        return entry._replace(answer=Answer(value, *state[:2]))
+
+    def _stands(self, key: str, *state: Any) -> Entry:
+        """A row without its answer; `state` are the columns of _STATE after `content`."""
         characters, cost, sends, sent_characters, sent_cost, owner, until = state
         fault = charge_fault(Answer({}, characters, cost)) or charge_fault(Answer({}, sent_characters, sent_cost))
         if fault is not None or not isinstance(sends, int):
             raise StateError(f"The ledger '{self.path}', row {key}: {fault or f'{sends} sends'} - {_SALVAGE}.")
         expense = _expense(characters, cost, sends, sent_characters, sent_cost, until)
-        if content is None:
-            return Entry(key, None, expense, owner, until)
-        value = self._json(key, content)
-        fault = content_fault(engine, value)
-        if fault is not None:
-            raise StateError(f"The ledger '{self.path}', row {key}: {fault} - {_SALVAGE}.")
-        return Entry(key, Answer(value, characters, cost), expense, owner, until)
+        return Entry(key, None, expense, owner, until)
 
     def _json(self, key: str, text: Any) -> Any:
         try:
