@@ -11,6 +11,9 @@ DEMO ?= demo
 # What installs: `make setup INSTALL='uv pip install --python .venv/bin/python'` takes seconds where pip takes minutes.
 INSTALL ?= $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# A file's tests share their fixtures. xdist would begin with the files of many tests, and end with those of one long test.
+WORKERS := -n auto --dist loadfile --no-loadscope-reorder
+
 .PHONY: setup demo test test-portable check lint compiled format docs bench wheel release clean
 .DEFAULT_GOAL := help
 
@@ -30,17 +33,17 @@ demo: setup
 	$(BIN)/kollm run demo -o $(DEMO)
 
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest $(WORKERS)
 
 # Without what a Mac has not: bitsandbytes. Tests that need it, a GPU or a browser say that they did not run.
 test-portable:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow and not browser' --ignore tests/train/exact
+	$(BIN)/python -m pytest $(WORKERS) -m 'not slow and not browser' --ignore tests/train/exact
 
 check: setup
 	@$(MAKE) --no-print-directory -j 2 lint compiled
-	$(BIN)/python -m pytest -n auto --dist loadfile --durations=10
+	$(BIN)/python -m pytest $(WORKERS) --durations=10
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -35,6 +35,12 @@ _AT_FIRST: dict[str, Any] = {}
 """What compiles chat templates in this process: transformers' own, as it was before any test."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no worker begins one when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_collection_finish() -> None:
     """What the tests' imports made stays: transformers collects garbage at the start and end of each training, and would
     walk through a million objects of torch's modules each time."""

@@ -102,6 +102,15 @@ def _invoke_alone(invoke: Callable[[click.Context], Any], context: click.Context
         return invoke(context)
 
 
+def _resolved(
+    group: click.Group, context: click.Context, args: list[str]
+) -> tuple[str | None, click.Command | None, list[str]]:
+    """As click resolves a command below a group; one that stands above it is named, and not the next best spelling."""
+    if args[0] not in group.commands and args[0] in COMMANDS:
+        context.fail(f"No such command '{args[0]}' - it is kollm {args[0]}, without {group.name}.")
+    return click.Group.resolve_command(group, context, args)
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called; a test compares the help lines with theirs."""
 
@@ -114,6 +123,8 @@ class LazyGroup(click.Group):
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
+        if isinstance(command, click.Group):
+            setattr(command, "resolve_command", functools.partial(_resolved, command))  # noqa: B010 - mypy knows methods
         return hold_outputs(refuse_repeats(command))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("kind", type=click.Choice(["dataset", "adapter", "model", "metric"]))
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("repository", metavar="ORG/NAME")
+@click.argument("repository", metavar="ORG/NAME", required=False)
 @click.option("--private", is_flag=True, help="Only you and your organisation may see it.")
 @click.option("--tag", help="Name of the tag [default: the next free v1, v2, ...].")
 @click.option("--dry-run", is_flag=True, help="Check everything, list every file and print the card; send nothing.")
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def push(
     kind: str,
     folder: Path,
-    repository: str,
+    repository: str | None,
     private: bool,
     tag: str | None,
     dry_run: bool,
@@ -50,13 +50,18 @@ def push(
     """Publish a dataset, adapter, model or metric to the Hub.
 
     All files go in one commit, which is then tagged; cut off, the same command is run again. HF_TOKEN must have write
-    access. FOLDER is demo/dataset, demo/adapter, a merged model, or the folder of the metric (`kollm.metric_path()`).
+    access. FOLDER is demo/dataset, demo/adapter or a merged model; the metric's need not be named.
     """
     from huggingface_hub import get_token
 
     from kollm.hub import listing, plan_offline, plan_push
     from kollm.hub.preparation import Names
+    from kollm.metrics import metric_path
 
+    if repository is None:
+        if kind != "metric":
+            raise click.UsageError("Missing argument 'ORG/NAME'.")
+        folder, repository = Path(metric_path()), str(folder)
     names = Names(base, dataset, evaluation, report, unjudged, allow)
     if dry_run:
         if get_token():

@@ -62,7 +62,7 @@ class Endpoint:
         """
         key = os.environ.get(self.variable, "").strip() if self.variable else ""
         if not key and self.required:
-            hint = "" if self.variable != OPENAI_KEY else " (any text will do for a server that needs none)"
+            hint = " (any text will do for a server that needs none)" if self.chosen else ""
             raise MissingKeyError(str(self.variable), f"The service at {origin(self.url)}{hint}")
         return key
 

@@ -58,6 +58,9 @@ def test_the_version_is_printed() -> None:
 
 def test_wrong_usage_leaves_with_2_and_a_hint() -> None:
     assert "did you mean 'doctor'" in run("docter", code=2).stderr
+    said = run("data", "preview", code=2).stderr
+    assert "No such command 'preview' - it is kollm preview, without data." in said
+    assert "No such command 'bild'" in run("data", "bild", code=2).stderr
     run("run", code=2)
 
 

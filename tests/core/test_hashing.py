@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kollm.core.hashing import canonical_json, content_id, text_sha256
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none()))
 def test_canonical_json_ignores_the_order_of_keys(value: dict[str, object]) -> None:
     backwards = dict(reversed(value.items()))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import close_session, constants
+from huggingface_hub import close_session, constants, hf_api
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 from tests.servers.hub import LoopbackHub
@@ -33,6 +33,7 @@ def server() -> Iterator[LoopbackHub]:
 def hub(server: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     """The server, for the huggingface_hub of this process; HF_TOKEN may write."""
     monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+    monkeypatch.setattr(hf_api.api, "endpoint", server.endpoint)  # of the functions of the module, which peft calls
     monkeypatch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     )

@@ -55,9 +55,16 @@ def test_errors(arguments: list[str], sentence: str, dataset: Path, capsys: pyte
 
 
 def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["push", "pictures", "x", "a/b"])
-    assert stop.value.code == 2
+    for arguments in (["pictures", "x", "a/b"], ["dataset", "a/b"]):
+        with pytest.raises(SystemExit) as stop:
+            main(["push", *arguments])
+        assert stop.value.code == 2
+    assert "Missing argument 'ORG/NAME'." in capsys.readouterr().err
+
+
+def test_the_metric_is_published_without_naming_its_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["push", "metric", "maker/kollm_judge", "--dry-run"])
+    assert "kollm_judge.py" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

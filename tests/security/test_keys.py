@@ -100,6 +100,18 @@ def test_openais_key_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> No
     assert chat_endpoint("https://api.upstage.ai/v1").key == OTHER
 
 
+def test_any_text_will_do_where_the_address_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(MissingKeyError) as openais:
+        _ = chat_endpoint().key
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:8000/v1")
+    with pytest.raises(
+        MissingKeyError, match=r"http://localhost:8000 \(any text will do for a server that needs none\)"
+    ):
+        _ = chat_endpoint().key
+    assert "any text" not in str(openais.value) and "https://api.openai.com needs a key" in str(openais.value)
+
+
 def test_no_two_hosts_share_a_variable() -> None:
     hosts = [
         "a.b",

@@ -145,7 +145,7 @@ def test_processes_share_a_step_and_change_nothing(
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe("kto", 5).model_dump(mode="json")), encoding="utf-8")
     found = {}  # KTO: its divergence too is of the whole step
-    for processes in (1, 2, 4):
+    for processes in (1, 4):
         output = tmp_path / str(processes)
         command = launch_command(path, pairs, output, Machine("cpu_2proc"), base=base)
         finish(start_training(training_starter, command, tmp_path, processes))
@@ -154,10 +154,9 @@ def test_processes_share_a_step_and_change_nothing(
             [entry["loss"] for entry in metrics["history"]],
             load_file(output / "adapter_model.safetensors"),
         )
-    for processes in (2, 4):
-        assert found[processes][0] == pytest.approx(found[1][0], abs=2e-5)
-        for name, value in found[1][1].items():
-            assert torch.allclose(value, found[processes][1][name], atol=2e-4), name
+    assert found[4][0] == pytest.approx(found[1][0], abs=2e-5)
+    for name, value in found[1][1].items():
+        assert torch.allclose(value, found[4][1][name], atol=2e-4), name
 
 
 def test_the_mask_is_that_of_supervised_training(base: Path) -> None:
@@ -211,7 +210,7 @@ def test_what_cannot_be_trained_on(pairs: Path, base: Path, tmp_path: Path) -> N
     one = write_pairs(tmp_path / "one", [pair(1)])
     with pytest.raises(InputError, match="there is one pair alone"):
         train_recipe(recipe("kto", data={"holdout": 0.0}), str(one), tmp_path / "out", base=base)
-    with pytest.raises(InputError, match="leave none to hold out"):
+    with pytest.raises(InputError, match="leaves none to hold out"):
         train_recipe(recipe("dpo", data={"holdout": 0.01}), str(one), tmp_path / "out", base=base)
     with pytest.raises(InputError, match="has room for its answers in 8 tokens"):
         train_recipe(recipe("dpo", trainer={"max_length": 8}), str(pairs), tmp_path / "out", base=base)
