@@ -11,8 +11,8 @@ DEMO ?= demo
 # What installs: `make setup INSTALL='uv pip install --python .venv/bin/python'` takes seconds where pip takes minutes.
 INSTALL ?= $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# A file's tests share their fixtures. xdist would begin with the files of many tests, and end with those of one long test.
-WORKERS := -n auto --dist loadfile --no-loadscope-reorder
+# One worker more than cores, since tests wait for processes. A file's tests share their fixtures. xdist would begin with the files of many tests, and end with those of one long test.
+WORKERS := -n $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)') --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo test test-portable check lint compiled format docs bench wheel release clean
 .DEFAULT_GOAL := help

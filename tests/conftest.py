@@ -50,6 +50,14 @@ def pytest_collection_finish() -> None:
         _AT_FIRST["compile"] = module._compile_jinja_template
 
 
+@pytest.fixture(scope="module", autouse=True)
+def what_is_there_stays() -> None:
+    """What earlier files imported is frozen too, once it is much."""
+    if len(gc.get_objects()) > 100_000:
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def templates_rendered_as_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever loads a model has all chat templates rendered in processes of their own from then on, .7 s for each template; a
