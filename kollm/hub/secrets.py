@@ -116,6 +116,8 @@ class Search:
             if look
             for text in _views(piece)
         ]
+        if not views:
+            return found
         data = pa.array([text.encode("utf-8", "surrogatepass") for _, text in views], pa.large_binary())
         for (number, text), hit in zip(views, pc.match_substring_regex(data, self._quick).to_pylist(), strict=True):
             if hit:
@@ -181,7 +183,8 @@ def _in_parquet(name: str, content: Path | bytes, search: Search) -> Iterator[tu
                 ids = batch.column("id") if "id" in batch.schema.names else None
                 by_row: dict[int, set[str]] = {}
                 every = pa.array(range(batch.num_rows), pa.int64())
-                suspects = [suspect for column in batch.columns for suspect in _suspects(column, every, search)]
+                texts = [text for column in batch.columns for text in _texts(column, every)]
+                suspects = list(_suspects(texts, search))
                 for (row, _), kinds in zip(suspects, search.kinds_of([value for _, value in suspects]), strict=True):
                     if kinds:
                         by_row.setdefault(row, set()).update(kinds)
@@ -194,27 +197,38 @@ def _in_parquet(name: str, content: Path | bytes, search: Search) -> Iterator[tu
         raise InputError(f"'{name}' cannot be read as parquet ({reason}) - build the dataset again.") from error
 
 
-def _suspects(values: pa.Array, rows: pa.Array, search: Search) -> Iterator[tuple[int, str | bytes]]:
-    """The texts and bytes inside an array, however deep, that are worth a closer look, with the row of each."""
+def _suspects(texts: Sequence[tuple[pa.Array, pa.Array]], search: Search) -> Iterator[tuple[int, str | bytes]]:
+    """The texts and bytes that are worth a closer look, with the row of each.
+
+    All of one type are looked at in one array: RE2 reads the pattern anew for each, which takes longer than a small file's
+    texts do.
+    """
+    for kind in (pa.large_string(), pa.large_binary()):
+        if of_kind := [(values, rows) for values, rows in texts if values.type == kind]:
+            values, rows = (pa.concat_arrays(arrays) for arrays in zip(*of_kind, strict=True))
+            for place in pc.indices_nonzero(pc.fill_null(search.may_hold(values), False)).to_pylist():
+                yield rows[place].as_py(), values[place].as_py()
+
+
+def _texts(values: pa.Array, rows: pa.Array) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """The texts and bytes inside an array, however deep, each array with the rows of its values."""
     kind = values.type
     if isinstance(values, pa.ExtensionArray):
-        yield from _suspects(values.storage, rows, search)
+        yield from _texts(values.storage, rows)
     elif pa.types.is_dictionary(kind):
-        yield from _suspects(values.dictionary_decode(), rows, search)
+        yield from _texts(values.dictionary_decode(), rows)
     elif pa.types.is_struct(kind):
         for part in values.flatten():
-            yield from _suspects(part, rows, search)
+            yield from _texts(part, rows)
     elif pa.types.is_map(kind):
         for part in (values.keys, values.items):
             lists = pa.ListArray.from_arrays(values.offsets, part)
-            yield from _suspects(lists, rows, search)
+            yield from _texts(lists, rows)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         parents = pc.list_parent_indices(values).cast(pa.int64())
-        yield from _suspects(pc.list_flatten(values), rows.take(parents), search)
+        yield from _texts(pc.list_flatten(values), rows.take(parents))
     elif _is_text(kind):
-        wide = values.cast(pa.large_string() if pa.types.is_unicode(kind) else pa.large_binary())
-        for place in pc.indices_nonzero(pc.fill_null(search.may_hold(wide), False)).to_pylist():
-            yield rows[place].as_py(), wide[place].as_py()
+        yield values.cast(pa.large_string() if pa.types.is_unicode(kind) else pa.large_binary()), rows
 
 
 def _is_text(kind: pa.DataType) -> bool:
