@@ -1,4 +1,4 @@
-"""Against a Ray that each test starts on this machine."""
+"""Against a Ray that is started on this machine for all tests of this file: its start takes five seconds of processor time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from kollm.core.errors import InputError, StateError
+from kollm.dataset import shards
 from kollm.dataset.executors.settings import make_executor, read_settings
 from tests.dataset.executors import toy
 from tests.dataset.executors.conftest import import_path, wait_for
@@ -34,6 +35,12 @@ def test_the_others_are_finished_when_some_fail_and_only_these_run_again(executo
     executor.run(toy.stage(tmp_path))
     assert toy.results(tmp_path) == toy.EXPECTED
     assert toy.runs(tmp_path) == list(range(6))
+
+
+def test_a_build_has_the_bytes_of_one_process(executor, rows, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_ROWS", toy.SHARD_ROWS)
+    monkeypatch.setattr(executor, "close", lambda: None)  # the other tests go on with it
+    assert toy.build(rows, tmp_path / "out", executor) == expected
 
 
 def test_a_killed_worker_is_replaced(executor, tmp_path):

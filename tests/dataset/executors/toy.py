@@ -1,4 +1,4 @@
-"""Work for the executors' tests; the workers import it."""
+"""Work for the executors' tests, which the workers import; and a small build."""
 
 from __future__ import annotations
 
@@ -72,6 +72,20 @@ def runs(folder: Path) -> list[int]:
 
 def expected(tasks: int) -> dict[int, bytes]:
     return {task: EXPECTED[task] for task in range(tasks)}
+
+
+SHARD_ROWS = 40
+
+
+def build(path: Path, output: Path, executor=None) -> dict[str, bytes]:
+    """The files of a build of some rows."""
+    from kollm.dataset.pipeline import SourceInput, build_dataset  # no worker of the other work needs it
+    from kollm.dataset.work import work_place
+
+    options = {"translator": "none", "filters": "none", "processes": 0}
+    build_dataset([SourceInput("gpt4_llm", path)], output=output, executor=executor, **options)
+    assert not work_place(output).exists()
+    return {path.relative_to(output).as_posix(): path.read_bytes() for path in output.rglob("*") if path.is_file()}
 
 
 EXPECTED = {task: hashlib.sha256(str(task).encode()).digest() * 100 for task in range(6)}
