@@ -1,6 +1,7 @@
 # make demo   set everything up and run the main job on a laptop: no key, no GPU, no network once it is set up
 # make test   set everything up and run the tests
-# make check  what CI runs: format, lint, types, layers, tests
+# make check  what CI runs: format, lint, types, layers, and the tests but those that `make nightly` runs
+# make nightly   the tests that hold at length what others hold too
 # make docs   the site, into site/
 # make release TAG=v0.1.0   check, build sdist and wheel, and say what to push
 # make bench  the benchmarks that need no GPU and no file of yours; the others are in benchmarks/, each with its command
@@ -14,7 +15,7 @@ INSTALL ?= $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One worker more than cores, since tests wait for processes. A file's tests share their fixtures. xdist would begin with the files of many tests, and end with those of one long test.
 WORKERS := -n $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)') --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo test test-portable check lint compiled format docs bench wheel release clean
+.PHONY: setup demo test test-portable check nightly lint compiled format docs bench wheel release clean
 .DEFAULT_GOAL := help
 
 help:
@@ -39,11 +40,14 @@ test: setup
 test-portable:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pytest $(WORKERS) -m 'not slow and not browser' --ignore tests/train/exact
+	$(BIN)/python -m pytest $(WORKERS) -m 'not slow and not browser and not nightly' --ignore tests/train/exact
 
 check: setup
 	@$(MAKE) --no-print-directory -j 2 lint compiled
-	$(BIN)/python -m pytest $(WORKERS) --durations=10
+	$(BIN)/python -m pytest $(WORKERS) -m 'not nightly' --durations=10
+
+nightly: setup
+	$(BIN)/python -m pytest $(WORKERS) -m nightly
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -74,7 +78,7 @@ wheel: setup
 release: setup
 	@test "$(TAG)" = "v$$($(BIN)/python -c 'from kollm.core.version import __version__ as v; print(v)')" || { echo "TAG is '$(TAG)' and kollm/core/version.py says otherwise - make them the same."; exit 1; }
 	@grep -q "^## \[$(TAG:v%=%)\] - [0-9]" CHANGELOG.md || { echo "CHANGELOG.md has no dated section [$(TAG:v%=%)] - write it."; exit 1; }
-	$(MAKE) check docs
+	$(MAKE) check nightly docs
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*

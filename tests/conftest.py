@@ -2,8 +2,10 @@
 
 import gc
 import os
+import shlex
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.processes import TRAINING, Starter
+from tests import warm
+from tests.processes import TRAINING, WORKING, Starter
 
 # The same examples on every run of CI, so that a submission fails for what it changed; new ones on a developer's machine.
 settings.register_profile("ci", derandomize=True)
@@ -31,8 +34,25 @@ if shutil.which("nvidia-smi") is None:
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+WARM: pytest.StashKey["subprocess.Popen[bytes]"] = pytest.StashKey()
+"""The process that workers are forked off."""
+
 _AT_FIRST: dict[str, Any] = {}
 """What compiles chat templates in this process: transformers' own, as it was before any test."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Workers are forked off one process that has imported torch; forking it is safe on Linux alone."""
+    if sys.platform == "linux":
+        config.stash[WARM] = warm.start(WORKING)
+        for spec in specs:
+            spec.python = shlex.join(warm.python())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if server := config.stash.get(WARM, None):
+        server.communicate()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

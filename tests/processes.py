@@ -30,6 +30,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.warm import python
+
 PAYING = (
     *("click", "pyarrow", "pyarrow.parquet", "openai", "httpx", "deepl", "yaml", "jinja2"),
     *("kollm.cli.judge", "kollm.cli.generate", "kollm.cli.data", "kollm.cli.synthesize", "kollm.judge.make"),
@@ -47,6 +49,9 @@ TRAINING = (
     *("kollm.report", "evaluate"),
 )
 """Modules of training and of whole runs. Importing torch starts no thread; the first operation does, in the child."""
+
+WORKING = (*TRAINING, "peft", "trl", "scipy.stats", "kollm.services.chat", "kollm.cli.data", "kollm.hub.publish")
+"""Modules that tests import in their own process."""
 
 
 _COMMAND = """#!{python} -IS
@@ -108,7 +113,8 @@ class Starter:
     """
 
     def __init__(self, modules: Sequence[str] = PAYING) -> None:
-        command = [sys.executable, "-m", __name__, *modules]
+        # Those that pay must not have torch: what a command imports itself is what is tested.
+        command = [*(python() if modules == TRAINING else [sys.executable]), "-m", __name__, *modules]
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._started: list[Process] = []
 

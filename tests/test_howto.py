@@ -15,6 +15,11 @@ PAGES = sorted(
 )
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
+WHOLE_RUN = [
+    pytest.mark.slow,
+    pytest.mark.nightly("tests/run/test_run.py::test_a_run_makes_every_file_of_the_contract"),
+]
+
 
 def blocks(path: Path) -> list[tuple[str, str, str]]:
     return BLOCK.findall(path.read_text(encoding="utf-8"))
@@ -22,7 +27,7 @@ def blocks(path: Path) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(p, marks=pytest.mark.slow if p.stem == "compare" else (), id=p.stem) for p in PAGES if blocks(p)],
+    [pytest.param(p, marks=WHOLE_RUN if p.stem == "compare" else (), id=p.stem) for p in PAGES if blocks(p)],
 )
 def test_a_page_runs_as_printed(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -81,9 +81,8 @@ def find_tasks(names: Sequence[str], include: Path | None = None) -> TaskManager
     if not names:
         raise InputError("There is no task to ask - name some: --tasks kmmlu,haerae,kobest.")
     with _quiet():
-        if (
-            include is not None
-        ):  # the harness's own index takes seconds, and is not needed where the folder has them all
+        # The harness's own index takes seconds, and is not needed where the folder has all.
+        if include is not None:
             manager = TaskManager(include_path=str(include), include_defaults=False)
             if set(names) <= set(manager.all_tasks):
                 return manager

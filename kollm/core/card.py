@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -30,8 +32,19 @@ def render_template(template: str, what: str, /, **values: Any) -> str:
     Raises:
         InputError: a value is missing.
     """
+    try:
+        return _environment(resource_folder("model_cards")).get_template(template).render(values)
+    except (jinja2.UndefinedError, MissingFigureError) as error:
+        raise InputError(
+            f"The card of {what} misses a figure ({error}) - run the stage again that writes it."
+        ) from error
+
+
+@functools.cache
+def _environment(folder: Path) -> ImmutableSandboxedEnvironment:
+    """The cards' templates, compiled once."""
     environment = ImmutableSandboxedEnvironment(
-        loader=jinja2.FileSystemLoader(resource_folder("model_cards")),
+        loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,
         finalize=_present,
         trim_blocks=True,
@@ -39,12 +52,7 @@ def render_template(template: str, what: str, /, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(count=_count, counted=_counted, decimal=_decimal, duration=_duration)
-    try:
-        return environment.get_template(template).render(values)
-    except (jinja2.UndefinedError, MissingFigureError) as error:
-        raise InputError(
-            f"The card of {what} misses a figure ({error}) - run the stage again that writes it."
-        ) from error
+    return environment
 
 
 def to_yaml(value: Mapping[str, Any] | Sequence[Any]) -> str:

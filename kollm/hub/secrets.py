@@ -57,8 +57,8 @@ def find_secrets(name: str, content: Path | bytes, hidden: Mapping[str, str]) ->
         InputError: a parquet or safetensors file that is none.
     """
     search = Search(hidden)
-    found: set[str] = search.kinds(name)
     if name.endswith(".parquet"):
+        found = search.kinds(name)
         for place, kinds in _in_parquet(name, content, search):
             found |= kinds
             yield from (Finding(place, kind) for kind in sorted(kinds))
@@ -73,8 +73,9 @@ def find_secrets(name: str, content: Path | bytes, hidden: Mapping[str, str]) ->
         pieces = _pieces(io.BytesIO(content))
     else:
         pieces = _file_pieces(content)
+    found = set()
     for piece in pieces:
-        found |= search.kinds(piece)
+        found.update(*search.kinds_of([name, piece]))
     yield from (Finding(name, kind) for kind in sorted(found))
 
 
@@ -161,11 +162,12 @@ def _file_pieces(path: Path) -> Iterator[bytes]:
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    """A file's bytes in pieces, each with the end of the one before."""
-    before = b""
+    """A file's bytes in pieces, each with the end of the one before; an empty one is one piece."""
+    piece = file.read(PIECE)
+    yield piece
     while read := file.read(PIECE):
-        yield before + read
-        before = read[-OVERLAP:]
+        piece = piece[-OVERLAP:] + read
+        yield piece
 
 
 # --- parquet ----------------------------------------------------------------------------------------------------------
@@ -243,13 +245,9 @@ def _in_footer(content: Path | bytes, search: Search) -> set[str]:
         file.seek(max(size - 8, 0))
         length = int.from_bytes(file.read(4), "little")
         file.seek(max(size - 8 - length, 0))
-        found: set[str] = set()
-        for piece in _pieces(file):
-            found |= search.kinds(piece)
+        footer = list(_pieces(file))
         file.seek(0)
-        for text in _metadata(pq.read_schema(file)):
-            found |= search.kinds(text)
-    return found
+        return set().union(*search.kinds_of([*footer, *_metadata(pq.read_schema(file))]))
 
 
 def _metadata(schema: pa.Schema) -> Iterator[bytes]:

@@ -5,6 +5,8 @@ A recipe may start from another (`extends: NAME`); its own keys win, section by 
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -213,10 +215,16 @@ def _chain(path: Path) -> list[_Layer]:
 
 def _read(path: Path) -> _Layer:
     try:
-        text = read_text(path)
-        values = parse_yaml(text, f"Recipe {path}")
+        layer = _parsed(path, read_text(path))
     except InputError as error:
         raise RecipeError(str(error)) from error
+    return layer._replace(values=copy.deepcopy(layer.values))
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(path: Path, text: str) -> _Layer:
+    """One file, parsed once: recipes share those that they extend. libyaml would be faster; it crashes on deep nesting (0.2.5)."""
+    values = parse_yaml(text, f"Recipe {path}")
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise RecipeError(
             f"Recipe {path}: holds {type(values).__name__}, not keys and values - see `kollm recipe show demo`."

@@ -190,6 +190,7 @@ def test_what_is_refused(include: Path, tmp_path: Path) -> None:
         read_benchmarks(tmp_path / "b.jsonl")
 
 
+@pytest.mark.nightly("tests/answer/test_harness.py::test_scores_are_the_harness_own")
 def test_the_korean_benchmarks_are_known_by_their_names(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["bench", str(base), "--tasks", "kmmlu,haerae,kobest,click,hrm8k,kmmul"])

@@ -108,6 +108,7 @@ def prompt_tokens(folder: Path, asked: Sequence[dict[str, Any]], log: Path) -> l
         server.wait(20)
 
 
+@pytest.mark.nightly("tests/answer/test_serving.py::test_a_served_model_gets_tools_as_training_had_them")
 @pytest.mark.slow
 def test_a_served_model_gets_the_prompt_tokens_of_training(merged: Path, tmp_path: Path) -> None:
     """The server counts the tokens of its prompt: as many as training gives the task, from the same messages."""

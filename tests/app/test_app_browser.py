@@ -213,6 +213,7 @@ def test_a_conversation_that_becomes_data(tab: Tab, tmp_path: Path) -> None:
         assert len(model.bodies) == 3
 
 
+@pytest.mark.nightly("tests/app/test_app_browser.py::test_a_review_by_keys")
 @pytest.mark.slow
 def test_150_000_rows(tab: Tab, tmp_path: Path) -> None:
     """First page, next row and memory on a large dataset, by the server's processor time."""

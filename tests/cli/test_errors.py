@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -75,17 +76,23 @@ def test_show_on_terminals_of_other_encodings(tmp_path: Path, encoding: str) -> 
     assert "caf" in said and ("😀" in said) == (encoding == "utf-8")
 
 
-@pytest.mark.slow
-def test_preview_on_a_terminal_of_another_encoding(tmp_path: Path) -> None:
-    options = ("--dataset", str(tmp_path / "dataset"), "--rows", "1")
-    said = on_terminal("cp949", "preview", "demo", *options, dataset=tmp_path / "dataset")
+def test_preview_on_a_terminal_of_another_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path / "dataset")
+    terminal = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(terminal, encoding="cp949"))
+    cli.main(["preview", "demo", "--dataset", str(tmp_path / "dataset"), "--rows", "1"])
+    said = terminal.getvalue().decode("cp949")
     assert "[[" in said and "⟦" not in said
 
 
-def on_terminal(encoding: str, *command: str, dataset: Path) -> str:
+def write_rows(dataset: Path) -> None:
     with DatasetWriter(dataset) as writer:
         writer.write(Part("dolly", "train"), to_table([row(number, output="뷁 café 😀 ∑") for number in range(12)]))
         writer.publish({}, "card")
+
+
+def on_terminal(encoding: str, *command: str, dataset: Path) -> str:
+    write_rows(dataset)
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-m", "kollm", *command], capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr

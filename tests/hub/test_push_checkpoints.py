@@ -64,7 +64,7 @@ def save(work: Path, step: int) -> None:
 def until(what: object) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end and not what():  # type: ignore[operator]
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def tags() -> list[str]:
@@ -74,7 +74,7 @@ def tags() -> list[str]:
 def test_checkpoints_are_sent_while_it_trains_and_the_adapter_at_the_end(
     hub: LoopbackHub, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(checkpoints, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(checkpoints, "LOOK_SECONDS", 0.1)
     output = work / "adapter"
     weights = file_sha256(work / "step-2" / "adapter_model.safetensors")
     sender = pushes(work)
@@ -107,7 +107,7 @@ def test_checkpoints_are_sent_while_it_trains_and_the_adapter_at_the_end(
 def test_a_failed_push_stops_nothing_and_keeps_the_order(
     hub: LoopbackHub, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(checkpoints, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(checkpoints, "LOOK_SECONDS", 0.1)
     hub.faults.append(Fault("POST", f"/api/models/{REPO}/commit/main", status=403, times=1))
     with pushes(work) as sender:
         save(work, 2)

@@ -304,6 +304,7 @@ def test_faults_are_ridden_out_or_said(hub: LoopbackHub, dataset: Path) -> None:
         push("dataset", dataset, REPO)
 
 
+@pytest.mark.nightly("tests/hub/test_push_dataset.py::test_a_first_push_that_is_cut")
 def test_cut_at_random_moments(hub: LoopbackHub, dataset: Path, tmp_path: Path) -> None:
     """Whatever is cut, a reader has v1 and either the whole old or the whole new main; the next push completes it."""
     first = push("dataset", dataset, REPO)[-1].commit

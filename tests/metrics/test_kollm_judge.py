@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
-import os
 import re
 import runpy
 import shutil
-import subprocess
-import sys
-from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +19,6 @@ import kollm
 from kollm.core.errors import InputError, MissingKeyError
 from kollm.report import write_report
 from tests.judge.conftest import REPLY, SCORES
-from tests.servers.loopback import Loopback
 
 FOLDER = Path(kollm.metric_path())
 MODEL = "gpt-5.4-mini-2026-03-17"
@@ -190,30 +184,6 @@ def test_from_a_copy_and_with_a_rubric_of_ones_own(llmock: LLMock, tmp_path: Pat
         str(tmp_path / "kollm_judge"), rubric=str(rubric), model=MODEL, cache_dir=str(tmp_path / "c")
     )
     assert metric.compute(**rows(1))["rubric"] == "mine"
-
-
-def test_from_a_space(llmock: LLMock, tmp_path: Path) -> None:
-    space = tmp_path / "site" / "spaces" / "org" / "kollm_judge" / "resolve" / "main"
-    shutil.copytree(FOLDER, space)
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
-    code = (
-        "import evaluate, json\n"
-        f"judge = evaluate.load('org/kollm_judge', 'kullm3', model='{MODEL}', mode='structured', revision='main')\n"
-        "print(json.dumps(judge.compute(predictions=['a'], instructions=['b'])['statuses']))"
-    )
-    with Loopback(handler) as server:
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": server.origin,
-            "HF_HOME": str(tmp_path / "hf"),
-            "HF_EVALUATE_OFFLINE": "0",
-            "PYTHONPATH": str(FOLDER.parents[2]),
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
-        )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == {"ok": 1}
 
 
 def test_the_spaces_own_test_cases_hold(llmock: LLMock, metric: Any, monkeypatch: pytest.MonkeyPatch) -> None:

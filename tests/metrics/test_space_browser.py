@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import socket
 import subprocess
@@ -19,8 +20,10 @@ from tests.judge.conftest import REPLY
 from tests.report.browser import browser, require_chromium
 from tests.servers.logprobs import LogprobServer
 
-pytest.importorskip("gradio", reason="the extra 'app' is not installed")
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [
+    *(pytest.mark.browser, pytest.mark.slow),
+    pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="the extra 'app' is not installed"),
+]
 
 
 @pytest.fixture
@@ -62,6 +65,7 @@ def _wait_for(address: str, seconds: float = 90.0) -> None:
 JUDGE = "[...document.querySelectorAll('button')].find(b => b.textContent.trim() === 'Judge')"
 
 
+@pytest.mark.nightly("tests/metrics/test_space_app.py::test_a_typed_key_pays_and_is_kept_nowhere")
 @pytest.mark.timeout(240)
 def test_a_visitor_types_a_key_and_sees_six_scores(space: tuple[str, LogprobServer]) -> None:
     address, server = space

@@ -137,6 +137,7 @@ KILLED_AT = (
 )
 
 
+@pytest.mark.nightly("tests/run/test_preferences.py::test_a_run_that_was_cut_off_goes_on_to_the_same_bytes")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_five_moments_it_ends_the_same(

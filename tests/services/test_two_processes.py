@@ -77,7 +77,15 @@ def until(true: Callable[[], bool], *processes: Process) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("free", [0, 12])
+@pytest.mark.parametrize(
+    "free",
+    [
+        0,
+        pytest.param(
+            12, marks=pytest.mark.nightly("tests/services/test_two_processes.py::test_each_text_is_bought_once")
+        ),
+    ],
+)
 def test_each_text_is_bought_once(name: str, free: int, starter: Starter, tmp_path: Path) -> None:
     """The second comes before the first has any answer, or when it has some."""
     command = COMMANDS[name]

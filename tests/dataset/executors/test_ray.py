@@ -43,6 +43,9 @@ def test_a_build_has_the_bytes_of_one_process(executor, rows, expected, tmp_path
     assert toy.build(rows, tmp_path / "out", executor) == expected
 
 
+@pytest.mark.nightly(
+    "tests/dataset/executors/test_slurm.py::test_a_killed_worker_is_replaced_and_a_task_that_kills_twice_fails_alone"
+)
 def test_a_killed_worker_is_replaced(executor, tmp_path):
     executor.run(toy.stage(tmp_path, toy.die, 3))
     assert toy.results(tmp_path) == toy.expected(3)
@@ -63,6 +66,9 @@ make_executor(read_settings(None, "ray", 2, {{}})).run(toy.stage(Path({folder!r}
 """
 
 
+@pytest.mark.nightly(
+    "tests/dataset/executors/test_slurm.py::test_jobs_outlive_the_process_that_submitted_them_and_are_not_run_twice"
+)
 def test_a_killed_process_takes_its_ray_with_it_and_the_build_goes_on(executor, tmp_path):
     environment = {**os.environ, "PYTHONPATH": import_path()}
     environment.pop("RAY_ADDRESS", None)

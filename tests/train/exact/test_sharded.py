@@ -42,7 +42,18 @@ def start(starter, dataset, base, output, overrides, kind, **environment):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["SHARDED_STATE_DICT", "FULL_STATE_DICT"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "SHARDED_STATE_DICT",
+        pytest.param(
+            "FULL_STATE_DICT",
+            marks=pytest.mark.nightly(
+                "tests/train/exact/test_sharded.py::test_a_sharded_training_saves_whole_adapters"
+            ),
+        ),
+    ],
+)
 def test_a_sharded_training_saves_whole_adapters(
     kind, dataset, base, tmp_path, overrides, run_training, training_starter
 ):

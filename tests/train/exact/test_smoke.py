@@ -29,7 +29,18 @@ def test_smoke(name, overrides, tmp_path):
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("method", ["dpo", "simpo"])  # with a reference and without one
+@pytest.mark.parametrize(
+    "method",  # with a reference and without one
+    [
+        "dpo",
+        pytest.param(
+            "simpo",
+            marks=pytest.mark.nightly(
+                "tests/train/exact/test_smoke.py::test_a_recipe_that_goes_on_to_preferences_smokes_both_trainings"
+            ),
+        ),
+    ],
+)
 def test_a_recipe_that_goes_on_to_preferences_smokes_both_trainings(method, tmp_path):
     overrides = ["quantization=none", "base.dtype=float32", f"preference.method={method}"]
     recipe = load_recipe("kullm-polyglot-5.8b-dpo", overrides)

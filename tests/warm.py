@@ -1,0 +1,137 @@
+"""Python processes that start with torch imported: they are forked off one that has it.
+
+pytest's workers, and the processes that the trainings of tests are forked off, would each import the same for ten seconds.
+This file is the program that stands for Python in their commands. It hands its arguments, folder, environment and open
+files to the server, and lives as long as the process that the server forks. It imports little, since it is started often.
+"""
+
+import json
+import os
+import select
+import socket
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Sequence
+
+ADDRESS = "KOLLM_TESTS_WARM"
+"""Variable with the address of the server's socket."""
+
+
+def python() -> list[str]:
+    """Begins the command of a Python process: of one that is forked off, where a server runs."""
+    return [sys.executable, *(["-IS", os.path.abspath(__file__)] if ADDRESS in os.environ else [])]
+
+
+def start(modules: "Sequence[str]") -> "subprocess.Popen[bytes]":
+    """Start the server. It ends with its standard input, and so with this process.
+
+    Args:
+        modules: what it imports.
+    """
+    import subprocess
+    import tempfile
+
+    address = os.path.join(tempfile.mkdtemp(), "socket")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen()
+        code = f"from tests.warm import serve; serve({server.fileno()}, {list(modules)})"
+        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=root, stdin=subprocess.PIPE, pass_fds=[server.fileno()]
+        )
+    os.environ[ADDRESS] = address
+    return process
+
+
+def ask(arguments: list[str]) -> None:
+    """Have a process forked off, and wait for its end."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(os.environ[ADDRESS])
+        asked = json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode()
+        socket.send_fds(server, [len(asked).to_bytes(8, "little")], [0, 1, 2])
+        server.sendall(asked)
+        number = int.from_bytes(server.recv(8, socket.MSG_WAITALL), "little")
+    ended = select.poll()
+    ended.register(os.pidfd_open(number), select.POLLIN)
+    ended.poll()
+
+
+def serve(file: int, modules: list[str]) -> None:
+    """Fork processes for those that ask, until standard input ends; those that run then are killed."""
+    import contextlib
+    import gc
+    import importlib
+    import signal
+
+    sys.path[0] = os.getcwd()
+    with socket.socket(fileno=file) as server:
+        for name in modules:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()  # what is there is never collected: a child copies no page of it
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+        started: list[int] = []
+        while server in select.select([server, sys.stdin], [], [])[0]:
+            caller, _ = server.accept()
+            with caller:
+                size, files, _, _ = socket.recv_fds(caller, 8, 3)
+                asked = json.loads(caller.recv(int.from_bytes(size, "little"), socket.MSG_WAITALL))
+                number = os.fork()
+                if number == 0:
+                    server.close()
+                    caller.close()
+                    become(files, *asked)
+                for file in files:
+                    os.close(file)
+                started.append(number)
+                caller.sendall(number.to_bytes(8, "little"))
+        for number in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+
+
+def become(files: list[int], arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Run, in a child, what Python was asked to run: `-c CODE` or `-m MODULE`, with what follows."""
+    import atexit
+    import runpy
+    import signal
+    import traceback
+    import types
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for stream, file in enumerate(files):
+        os.dup2(file, stream)
+        os.close(file)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    while arguments[0] not in ("-c", "-m"):
+        arguments = arguments[1:]  # -u: what a child writes is flushed at its end
+    kind, what, *rest = arguments
+    code = 1
+    try:
+        if kind == "-m":
+            sys.argv = [what, *rest]
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = ["-c", *rest]
+            # A module of its own, without a file: multiprocessing imports the main module's anew in its processes.
+            sys.modules["__main__"] = main = types.ModuleType("__main__")
+            exec(what, main.__dict__)  # noqa: S102 - what `python -c` does
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    ask(sys.argv[1:])
