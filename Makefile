@@ -15,7 +15,7 @@ INSTALL ?= $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One worker more than cores, since tests wait for processes. A file's tests share their fixtures. xdist would begin with the files of many tests, and end with those of one long test.
 WORKERS := -n $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)') --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo test test-portable check nightly lint compiled format docs bench wheel release clean
+.PHONY: setup demo test test-portable check daily nightly lint format docs bench wheel release clean
 .DEFAULT_GOAL := help
 
 help:
@@ -42,8 +42,11 @@ test-portable:
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m pytest $(WORKERS) -m 'not slow and not browser and not nightly' --ignore tests/train/exact
 
+# Side by side: mypy takes one core while the tests are imported on the other.
 check: setup
-	@$(MAKE) --no-print-directory -j 2 lint compiled
+	@$(MAKE) --no-print-directory -j 2 lint daily
+
+daily: setup
 	$(BIN)/python -m pytest $(WORKERS) -m 'not nightly' --durations=10
 
 nightly: setup
@@ -54,10 +57,6 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-# Python compiles the tests and what they import once, on the core that mypy leaves, rather than each worker for itself.
-compiled: setup
-	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null || true
 
 format: setup
 	$(BIN)/ruff format .

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 
 from tests import warm
-from tests.processes import TRAINING, WORKING, Starter
+from tests.processes import TRAINING, Starter
 
 # The same examples on every run of CI, so that a submission fails for what it changed; new ones on a developer's machine.
 settings.register_profile("ci", derandomize=True)
@@ -43,9 +43,9 @@ _AT_FIRST: dict[str, Any] = {}
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
-    """Workers are forked off one process that has imported torch; forking it is safe on Linux alone."""
+    """Workers are forked off one process that has collected the tests; to fork it is safe on Linux alone."""
     if sys.platform == "linux":
-        config.stash[WARM] = warm.start(WORKING)
+        config.stash[WARM] = warm.start(config.args, config.invocation_params.dir)
         for spec in specs:
             spec.python = shlex.join(warm.python())
 

@@ -50,9 +50,6 @@ TRAINING = (
 )
 """Modules of training and of whole runs. Importing torch starts no thread; the first operation does, in the child."""
 
-WORKING = (*TRAINING, "peft", "trl", "scipy.stats", "kollm.services.chat", "kollm.cli.data", "kollm.hub.publish")
-"""Modules that tests import in their own process."""
-
 
 _COMMAND = """#!{python} -IS
 import json, os, socket, sys

@@ -1,4 +1,4 @@
-"""Python processes that start with torch imported: they are forked off one that has it.
+"""Python processes that start with torch and the tests imported: they are forked off one that has them.
 
 pytest's workers, and the processes that the trainings of tests are forked off, would each import the same for ten seconds.
 This file is the program that stands for Python in their commands. It hands its arguments, folder, environment and open
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ADDRESS = "KOLLM_TESTS_WARM"
-"""Variable with the address of the server's socket."""
+"""Variable with the name of the server's socket, which has no file: Linux's abstract ones go with their process."""
 
 
 def python() -> list[str]:
@@ -25,52 +25,52 @@ def python() -> list[str]:
     return [sys.executable, *(["-IS", os.path.abspath(__file__)] if ADDRESS in os.environ else [])]
 
 
-def start(modules: "Sequence[str]") -> "subprocess.Popen[bytes]":
+def start(arguments: "Sequence[str]", folder: "os.PathLike[str]") -> "subprocess.Popen[bytes]":
     """Start the server. It ends with its standard input, and so with this process.
 
     Args:
-        modules: what it imports.
+        arguments: of pytest; the files and folders whose tests the server imports.
+        folder: in which pytest was called.
     """
+    import secrets
     import subprocess
-    import tempfile
 
-    address = os.path.join(tempfile.mkdtemp(), "socket")
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    os.environ[ADDRESS] = f"kollm-tests-{secrets.token_hex(8)}"
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(address)
+        server.bind(f"\0{os.environ[ADDRESS]}")
         server.listen()
-        code = f"from tests.warm import serve; serve({server.fileno()}, {list(modules)})"
-        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=root, stdin=subprocess.PIPE, pass_fds=[server.fileno()]
+        code = f"import sys; sys.path[0] = {root!r}; from tests.warm import serve; serve({server.fileno()}, {list(arguments)})"
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[server.fileno()],
         )
-    os.environ[ADDRESS] = address
-    return process
 
 
 def ask(arguments: list[str]) -> None:
     """Have a process forked off, and wait for its end."""
     with socket.socket(socket.AF_UNIX) as server:
-        server.connect(os.environ[ADDRESS])
+        server.connect(f"\0{os.environ[ADDRESS]}")
         asked = json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode()
         socket.send_fds(server, [len(asked).to_bytes(8, "little")], [0, 1, 2])
         server.sendall(asked)
-        number = int.from_bytes(server.recv(8, socket.MSG_WAITALL), "little")
-    ended = select.poll()
-    ended.register(os.pidfd_open(number), select.POLLIN)
-    ended.poll()
+        _, [process], _, _ = socket.recv_fds(server, 1, 1)
+    select.select([process], [], [])  # readable once it has ended
 
 
-def serve(file: int, modules: list[str]) -> None:
-    """Fork processes for those that ask, until standard input ends; those that run then are killed."""
+def serve(file: int, arguments: list[str]) -> None:
+    """Import what pytest collects, then fork processes for those that ask, until standard input ends and those are killed."""
     import contextlib
     import gc
-    import importlib
     import signal
 
-    sys.path[0] = os.getcwd()
+    import pytest
+
     with socket.socket(fileno=file) as server:
-        for name in modules:
-            importlib.import_module(name)
+        pytest.main(["--collect-only", "--quiet", "-p", "no:cacheprovider", *arguments])
         gc.collect()
         gc.freeze()  # what is there is never collected: a child copies no page of it
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
@@ -87,11 +87,11 @@ def serve(file: int, modules: list[str]) -> None:
                     become(files, *asked)
                 for file in files:
                     os.close(file)
-                started.append(number)
-                caller.sendall(number.to_bytes(8, "little"))
-        for number in started:
+                started.append(os.pidfd_open(number))
+                socket.send_fds(caller, [b"1"], started[-1:])
+        for process in started:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
+                signal.pidfd_send_signal(process, signal.SIGKILL)
 
 
 def become(files: list[int], arguments: list[str], folder: str, environment: dict[str, str]) -> None:
