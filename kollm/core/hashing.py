@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -20,6 +21,26 @@ def canonical_json(value: Any) -> str:
 def content_id(value: Any) -> str:
     """`sha256:` and the hex digest of a value's canonical JSON."""
     return "sha256:" + hashlib.sha256(canonical_json(value).encode("ascii")).hexdigest()
+
+
+class ContentIds:
+    """The content ids of mappings that differ in one text, which is the last by its name: what precedes it is hashed once.
+
+    Args:
+        value: one of them.
+        name: the text's name.
+    """
+
+    def __init__(self, value: Mapping[str, Any], name: str) -> None:
+        assert name == max(value), f"'{name}' is not the last of {sorted(value)}"
+        begun = canonical_json({**value, name: ""}).removesuffix('""}')
+        self._begun = hashlib.sha256(begun.encode("ascii"))
+
+    def of(self, text: str) -> str:
+        """`content_id` of the one with this text."""
+        whole = self._begun.copy()
+        whole.update(f"{canonical_json(text)}}}".encode("ascii"))
+        return "sha256:" + whole.hexdigest()
 
 
 def text_sha256(text: str) -> str:

@@ -32,7 +32,7 @@ from kollm.translate.translator import Identity
 
 BUCKET_ROWS = 1 << 17
 """Rows whose prints one task compares: the memory that this takes does not grow with the build."""
-FOLDERS = ("read", "memory", "prepared", "rows", "keys", "bands", "signatures", "repeats", "names", "near", "decided", "counted", "translated", "bills", "repaid", "finished", "dataset", "written", "bought")  # fmt: skip
+FOLDERS = ("read", "memory", "prepared", "rows", "keys", "bands", "signatures", "repeats", "names", "near", "decided", "counted", "translated", "recalled", "bills", "repaid", "elsewhere", "finished", "dataset", "written", "bought")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,10 @@ class Build:
     def path(self, kind: str, number: int, suffix: str = "arrow") -> Path:
         """A file of a shard or bucket."""
         return self.folder / kind / f"{number:05d}.{suffix}"
+
+    def is_translated(self, number: int) -> bool:
+        """Whether a shard whose translation is bought has it, bought in this build or recalled and finished."""
+        return self.path("translated", number).is_file() or self.path("recalled", number, "json").is_file()
 
     def shard(self, number: int) -> Shard:
         """A shard by its number.

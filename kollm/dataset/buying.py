@@ -182,7 +182,7 @@ def _unfinished(build: Build) -> list[int]:
         number
         for number in range(build.shards)
         if build.finishing[build.shard(number).source].translation == "bought"
-        and not build.path("translated", number).is_file()
+        and not build.is_translated(number)
         and not _bought(build, number)["finished"]
     ]
 

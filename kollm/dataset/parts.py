@@ -1,12 +1,17 @@
-"""The files of a dataset, made of finished shards: shards in their order, a fixed number of rows a file."""
+"""The files of a dataset, made of finished shards: shards in their order, a fixed number of rows a file.
+
+Which shard has a text first is known when all are translated, which may be after a shard is finished: what its rows cost less
+for it is taken off here.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from kollm.core.files import file_sha256, write_atomic
 from kollm.dataset.build import Build
@@ -93,9 +98,30 @@ def _files(build: Build) -> Iterator[_File]:
 
 
 def _piece(build: Build, number: int, kind: str, start: int, rows: int) -> Iterator[pa.Table]:
+    elsewhere = _elsewhere(build, number)
     place, end = 0, start + rows
     for batch in arrow_batches(build.path("finished", number, f"{kind}.arrow")):
         first, last = max(start - place, 0), min(end - place, batch.num_rows)
         if first < last:
-            yield pa.Table.from_batches([batch]).slice(first, last - first)
+            table = pa.Table.from_batches([batch]).slice(first, last - first)
+            yield _less(table, elsewhere) if elsewhere else table
         place += batch.num_rows
+
+
+def _elsewhere(build: Build, number: int) -> dict[str, int]:
+    """Of rows of a shard, by id, the characters that a row of an earlier shard is billed with, since it needs the same text."""
+    there = build.path("elsewhere", number, "json").is_file()
+    return read_summary(build, "elsewhere", number) if there else {}
+
+
+def _less(table: pa.Table, characters: Mapping[str, int]) -> pa.Table:
+    """Rows of which some cost so many characters less."""
+    less = [characters.get(name, 0) for name in table.column("id").to_pylist()]
+    if not any(less):
+        return table
+    known = table.column("provenance").combine_chunks()
+    place = known.type.get_field_index("characters")
+    columns = [*known.flatten()]
+    columns[place] = pc.subtract(columns[place], pa.array(less, pa.int64()))
+    changed = pa.StructArray.from_arrays(columns, fields=list(known.type))
+    return table.set_column(table.schema.get_field_index("provenance"), "provenance", changed)

@@ -40,7 +40,7 @@ def count_shard(build: Build, number: int) -> int:
     """
     plan = build.preparing[build.shard(number).source]
     found = Remaining(read_summary(build, "decided", number)["kept"])
-    if build.path("translated", number).is_file():
+    if build.is_translated(number):
         found = Remaining()
     elif plan.counted:
         characters = [count_characters(record, plan.router) for record in kept_records(build, number)]

@@ -3,8 +3,8 @@
     prepare -> repeats -> near -> decide -> recall -> (count -> buy) -> bills -> finish -> write
 
 Each is a list of tasks that an executor runs; a task reads what the stages before wrote and writes its own result whole.
-Before buying nothing is spent; what was bought before is recalled, and what is left is counted. What is bought is bought
-by the driving process, shard by shard; every other task (tasks.py, repeats.py, decide.py, remaining.py, bills.py, parts.py)
+Before buying nothing is spent; what was bought before is recalled and finished in one go, and what is left is counted. What
+is bought is bought by the driving process, shard by shard; every other task (tasks.py, repeats.py, decide.py, remaining.py, bills.py, parts.py)
 is a function of a Build and a number, and runs anywhere.
 """
 
@@ -61,7 +61,7 @@ def run_before_spending(build: Build, executor: Executor, tally: Tally) -> None:
 
 
 def recall_bought(build: Build, executor: Executor, stage: str = "recall") -> None:
-    """Translate in workers the shards that were bought before, whole.
+    """Translate and finish in workers the shards that were bought before, whole.
 
     Args:
         build: the build, after `run_before_spending`.
@@ -121,7 +121,7 @@ def _bought(build: Build) -> list[int]:
 
 def _to_buy(build: Build) -> list[int]:
     """Those of them that are not translated yet."""
-    return [number for number in _bought(build) if not build.path("translated", number).is_file()]
+    return [number for number in _bought(build) if not build.is_translated(number)]
 
 
 def _buy(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -73,7 +71,30 @@ def finish_shard(build: Build, number: int) -> int:
     Returns:
         Rows finished.
     """
-    finishing = build.finishing_of(build.shard(number).source)
+    plan = build.finishing[build.shard(number).source]
+    if build.path("recalled", number, "json").is_file():
+        summary = read_summary(build, "recalled", number)
+    else:
+        summary = _finish(build, number, _finished(build, number, build.finishing_of(build.shard(number).source)))
+    if plan.translation == "bought" and (repaid := repaid_of(build, number)):
+        ids = [name for kept, _ in _decided(build, number) for name in kept.column("id").to_pylist()]
+        write_summary(build, "elsewhere", number, {ids[row]: characters for row, characters in repaid.items()})
+        summary["characters"] -= sum(repaid.values())
+    write_summary(build, "finished", number, summary)
+    return sum(summary[name] for name in (KEPT, REJECTED, LEFT_OUT))
+
+
+def _finish(build: Build, number: int, batches: Iterator[tuple[pa.Table, Finished | None]]) -> dict[str, Any]:
+    """Write a shard's finished rows.
+
+    Args:
+        build: the build.
+        number: number of the shard.
+        batches: what was decided to be left out, and what was finished.
+
+    Returns:
+        What they came to.
+    """
     total = _Totals()
     with ExitStack() as stack:
         files = {
@@ -85,15 +106,14 @@ def finish_shard(build: Build, number: int) -> int:
         for table in _left_out(build, number):
             files[LEFT_OUT].write_table(table)
             total.reject(LEFT_OUT, table)
-        for dropped, finished in _finished(build, number, finishing):
+        for dropped, finished in batches:
             files[REJECTED].write_table(dropped)
             total.reject(REJECTED, dropped)
             if finished is not None:
                 files[KEPT].write_table(finished.kept)
                 files[REJECTED].write_table(finished.rejected)
                 total.add(finished)
-    write_summary(build, "finished", number, total.summary())
-    return sum(total.rows.values())
+    return total.summary()
 
 
 class _Found:
@@ -200,38 +220,46 @@ def _named(table: pa.Table, names: dict[int, str], start: int) -> pa.Table:
 def _finished(build: Build, number: int, finishing: Finishing) -> Iterator[tuple[pa.Table, Finished | None]]:
     """What was decided to be left out, and the rest, finished, batch by batch."""
     if finishing.plan.translation == "bought":
-        for _, dropped in _decided(build, number):
-            yield dropped, None
-        none = REJECTED_SCHEMA.empty_table()
-        repaid, start = repaid_of(build, number), 0
-        for batch in arrow_batches(build.path("translated", number)):
-            outcomes = [_less(item, repaid.get(row, 0)) for row, item in enumerate(_outcomes(batch), start=start)]
-            yield none, finish(finishing, outcomes)
-            start += len(outcomes)
+        yield from _bought(build, number, finishing, map(_outcomes, arrow_batches(build.path("translated", number))))
         return
     memory = build.path("memory", build.shard(number).source)
     for kept, dropped in _decided(build, number):
         yield dropped, finish_here(finishing, to_records(kept), memory)
 
 
+def _bought(
+    build: Build, number: int, finishing: Finishing, batches: Iterator[list[Outcome]]
+) -> Iterator[tuple[pa.Table, Finished | None]]:
+    """`_finished` of rows whose translation was bought."""
+    for _, dropped in _decided(build, number):
+        yield dropped, None
+    none = REJECTED_SCHEMA.empty_table()
+    for outcomes in batches:
+        yield none, finish(finishing, outcomes)
+
+
 def recall_shard(build: Build, number: int) -> int:
-    """Task: a shard translated by what was bought before; nothing where an answer is missing, which is bought later.
+    """Task: a shard translated by what was bought before, and finished; nothing where an answer is missing, which is bought
+    later.
 
     Returns:
         Rows translated.
     """
     source = build.shard(number).source
     plan = build.finishing[source]
-    if plan.purchases is None or build.ledger is None or build.path("translated", number).is_file():
+    if plan.purchases is None or build.ledger is None or build.is_translated(number):
         return 0
+    router = build.preparing[source].router
     with Ledger.open(build.ledger) as ledger:
-        recall = partial(
-            recall_stream, engine=plan.purchases, ledger=ledger, mode=plan.mode, router=build.preparing[source].router
-        )
+        outcomes = recall_stream(kept_records(build, number), plan.purchases, ledger, mode=plan.mode, router=router)
+        translated = _Translated(outcomes)
         try:
-            return translate_shard(build, number, recall)
+            summary = _finish(build, number, _bought(build, number, build.finishing_of(source), translated.batches()))
         except NotBoughtError:
             return 0
+    write_bills(build, number, translated.paid)
+    write_summary(build, "recalled", number, summary)
+    return translated.rows
 
 
 def translate_shard(build: Build, number: int, buy: Callable[[Iterator[Record]], Iterator[Outcome]]) -> int:
@@ -245,16 +273,27 @@ def translate_shard(build: Build, number: int, buy: Callable[[Iterator[Record]],
     Returns:
         Rows translated.
     """
-    rows, paid = 0, list[tuple[int, tuple[Paid, ...]]]()
-    records = kept_records(build, number)
+    translated = _Translated(buy(kept_records(build, number)))
     with whole_arrow(build.path("translated", number), _TRANSLATED, sync=build.sync) as file:
-        outcomes = buy(records)
-        while batch := list(islice(outcomes, BATCH_ROWS)):
+        for batch in translated.batches():
             file.write_table(_translated(batch))
-            paid += [(row, part) for row, outcome in enumerate(batch, start=rows) for part in outcome.paid if part]
-            rows += len(batch)
-        write_bills(build, number, paid)
-    return rows
+        write_bills(build, number, translated.paid)
+    return translated.rows
+
+
+class _Translated:
+    """Outcomes in batches, and what is kept of them: how many there were, and what each text cost, with its row's number."""
+
+    def __init__(self, outcomes: Iterator[Outcome]) -> None:
+        self._outcomes = outcomes
+        self.rows = 0
+        self.paid: list[tuple[int, tuple[Paid, ...]]] = []
+
+    def batches(self) -> Iterator[list[Outcome]]:
+        while batch := list(islice(self._outcomes, BATCH_ROWS)):
+            self.paid += [(row, part) for row, item in enumerate(batch, start=self.rows) for part in item.paid if part]
+            self.rows += len(batch)
+            yield batch
 
 
 def kept_records(build: Build, number: int) -> Iterator[Record]:
@@ -267,15 +306,6 @@ def _translated(outcomes: Sequence[Outcome]) -> pa.Table:
     table = table.append_column("reason", pa.array([outcome.reason for outcome in outcomes], pa.string()))
     untranslated = pa.array([outcome.untranslated for outcome in outcomes], pa.list_(pa.string()))
     return table.append_column("untranslated", untranslated)
-
-
-def _less(outcome: Outcome, characters: int) -> Outcome:
-    """The outcome without characters that another row's text is billed with."""
-    if not characters:
-        return outcome
-    known = outcome.record.provenance
-    provenance = replace(known, characters=known.characters - characters)
-    return outcome._replace(record=replace(outcome.record, provenance=provenance))
 
 
 def _outcomes(batch: pa.RecordBatch) -> list[Outcome]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kollm.core.counting import counted
-from kollm.services.ledger import Purchase
+from kollm.services.ledger import Order, Purchase
 from kollm.translate.masking import Document, make_document
-from kollm.translate.translator import Identified, Segment, encoded_size
+from kollm.translate.translator import Identified, Limits, Segment, encoded_size
 
 ATTEMPTS = 2
 
@@ -52,16 +52,16 @@ class Part:
         record: id of the record.
         document: the fields, masked.
         fields: name -> English text of at least the document's fields.
-        translator: the engine that it is for.
+        orders: of the engine that it is for.
     """
 
-    def __init__(self, record: str, document: Document, fields: Mapping[str, str], translator: Identified) -> None:
+    def __init__(self, record: str, document: Document, fields: Mapping[str, str], orders: Sequence[Order]) -> None:
         self.record = record
         self.fields = {name: fields[name] for name in document.fields}
         self.future: Future[PartResult] = Future()
         self.paid: list[Paid] = []
         self.reason = ""
-        self._translator = translator
+        self._orders = orders
         self._set_attempt(1, document)
 
     def escalate(self) -> None:
@@ -100,24 +100,37 @@ class Part:
         self.future.set_result(PartResult({}, reason, self.attempt, tuple(self.paid)))
 
     def _set_attempt(self, attempt: int, document: Document) -> None:
-        translator = self._translator
         self.attempt, self.document = attempt, document
         self.segment = Segment(self.record, document.fields[0], document.text, attempt)
-        options: Mapping[str, Any] = translator.options
-        self.purchase = Purchase(
-            "translate", translator.name, translator.base_url, translator.model, options, "", self.segment.text, attempt
-        )
+        self.purchase = self._orders[attempt - 1].purchase(document.text)
         self.key = self.purchase.key
         self.size = encoded_size(self.segment.text)
 
 
-def make_parts(record: str, fields: Mapping[str, str], translator: Identified, mode: str) -> list[Part] | str:
+def make_orders(engine: Identified) -> tuple[Order, ...]:
+    """What an engine is asked, one for each attempt."""
+    return tuple(
+        Order(Purchase("translate", engine.name, engine.base_url, engine.model, engine.options, "", "", attempt))
+        for attempt in range(1, ATTEMPTS + 1)
+    )
+
+
+def make_parts(
+    record: str, fields: Mapping[str, str], limits: Limits, orders: Sequence[Order], mode: str
+) -> list[Part] | str:
     """The parts of one row: as few as fit into requests in mode `row`, one a field in mode `field`.
+
+    Args:
+        record: its id.
+        fields: name -> English text.
+        limits: of the engine.
+        orders: of the engine.
+        mode: `row` or `field`.
 
     Returns:
         The parts, none if there is nothing to translate; or the reason why the row fits into no request.
     """
-    most = min(translator.limits.batch_bytes, translator.limits.text_bytes)
+    most = min(limits.batch_bytes, limits.text_bytes)
     for name, text in fields.items():
         if len(text) > most:  # not even masked: it cannot be sent
             return f"too_long: {name} has {counted(len(text), 'character')}, a request holds {most:,} bytes"
@@ -125,7 +138,7 @@ def make_parts(record: str, fields: Mapping[str, str], translator: Identified, m
         document = make_document(fields)
         if document is None:
             return []
-        part = Part(record, document, fields, translator)
+        part = Part(record, document, fields, orders)
         if part.size <= most:
             return [part]
         if len(part.fields) == 1:
@@ -134,7 +147,7 @@ def make_parts(record: str, fields: Mapping[str, str], translator: Identified, m
     groups = [names[: len(names) // 2], names[len(names) // 2 :]] if mode == "row" else [[name] for name in names]
     parts: list[Part] = []
     for group in groups:
-        made = make_parts(record, {name: fields[name] for name in group}, translator, mode)
+        made = make_parts(record, {name: fields[name] for name in group}, limits, orders, mode)
         if isinstance(made, str):
             return made
         parts += made

@@ -15,7 +15,7 @@ from kollm.translate.buyer import Buyer, recall_parts
 from kollm.translate.masking import translatable
 from kollm.translate.memo import Finished, RowMemo
 from kollm.translate.memory import place_of
-from kollm.translate.parts import Paid, Part, make_parts
+from kollm.translate.parts import Paid, Part, make_orders, make_parts
 from kollm.translate.routing import Decision, Router
 from kollm.translate.translator import Identified, Segment, Translator
 
@@ -116,7 +116,9 @@ def recall_stream(
     Raises:
         NotBoughtError: an answer is missing.
     """
-    planner = _Planner(engine, mode, RowMemo(ledger, engine, mode, router), router)
+    memo = RowMemo(ledger, engine, mode, router)
+    # after an update of kollm there is no finished row, and what each would be found by need not be computed
+    planner = _Planner(engine, mode, memo if ledger.has_rows() else None, router)
     source = iter(records)
     while group := list(islice(source, _GROUP_ROWS)):
         rows = planner.plan(group)
@@ -169,6 +171,7 @@ class _Planner:
 
     def __init__(self, engine: Identified, mode: str, memo: RowMemo | None, router: Router | None) -> None:
         self._engine, self._mode, self._memo, self._router = engine, mode, memo, router
+        self._orders = make_orders(engine)
         self._claimed: set[int] = set()
 
     def plan(self, group: Sequence[Record]) -> list[_Row]:
@@ -211,7 +214,7 @@ class _Planner:
         made: list[Part] | str = f"route: {decision.reason}"
         if decision.route != "drop":
             fields = {name: text for name, text in record.texts().items() if name not in decision.leave}
-            made = make_parts(record.id, fields, self._engine, self._mode)
+            made = make_parts(record.id, fields, self._engine.limits, self._orders, self._mode)
         if isinstance(made, str):
             return _Row(record, key, Finished({}, made, decision.route, 0, ()), decision.route, [])
         return _Row(record, key, None, decision.route, [(part, self.claim(part.key)) for part in made])

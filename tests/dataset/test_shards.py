@@ -248,18 +248,25 @@ def kill_at(build, kind, number, summary):
         os.kill(os.getpid(), signal.SIGKILL)
 
 tasks.write_summary = kill_at
-build_dataset([SourceInput("gpt4_llm", sys.argv[1])], translator="none", filters="none", output=sys.argv[2], processes=0)
+how = {"translator": "none", "filters": "none"} if "KOLLM_LEDGER" not in os.environ else {"translator": "deepl", "mode": "field", "near": 1.1}
+build_dataset([SourceInput("gpt4_llm", sys.argv[1])], output=sys.argv[2], processes=0, **how)
 """
 
 
 @pytest.mark.parametrize("place", [("prepared", "3"), ("finished", "2")])
 def test_a_killed_build_gives_the_same_bytes(tmp_path: Path, whole: dict[str, bytes], place: tuple[str, str]) -> None:
     path = _input(tmp_path)
-    command = [sys.executable, "-c", KILLED, str(path), str(tmp_path / "out"), *place]
-    root = str(Path(__file__).parents[2])
-    killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    _kill(path, tmp_path / "out", place)
     assert _build(path, tmp_path / "out") == whole
+
+
+def _kill(path: Path, output: Path, place: tuple[str, str], **environment: str) -> None:
+    """Begin a build that is killed once that summary is written."""
+    command = [sys.executable, "-c", KILLED, str(path), str(output), *place]
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, **environment}
+    killed = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
 
 
 @pytest.fixture
@@ -283,16 +290,21 @@ def test_what_was_bought_before_a_cap_is_kept(tmp_path: Path, deepl: tuple[DeepL
     assert len(server.state.requests) == asked
 
 
-def test_what_was_bought_is_put_in_by_workers(tmp_path: Path, deepl: tuple[DeepLServer, Ledger]) -> None:
-    """Whoever translates a shard, and however the input is cut, a text is billed once, to the first row that needs it."""
-    server, ledger = deepl
-    fields = {"translator": "deepl", "ledger": ledger, "mode": "field", "near": 1.1}
+def _shared_texts(folder: Path) -> Path:
     rows = [
         {"instruction": f"Say it in a few words, number {number % 4}.", "input": "", "output": f"It is {number}."}
         for number in range(30)
     ]
-    path = tmp_path / "rows.jsonl"
+    path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_what_was_bought_is_put_in_by_workers(tmp_path: Path, deepl: tuple[DeepLServer, Ledger]) -> None:
+    """Whoever translates a shard, and however the input is cut, a text is billed once, to the first row that needs it."""
+    server, ledger = deepl
+    fields = {"translator": "deepl", "ledger": ledger, "mode": "field", "near": 1.1}
+    path = _shared_texts(tmp_path)
     bought = _build(path, tmp_path / "bought", **fields)
     asked = len(server.state.requests)
     with ledger.transaction():
@@ -303,6 +315,21 @@ def test_what_was_bought_is_put_in_by_workers(tmp_path: Path, deepl: tuple[DeepL
     billed = [row["provenance"]["characters"] for row in records]
     assert sum(billed) == sum(length for (length,) in ledger._connection.execute("SELECT characters FROM purchases"))
     assert billed[0] > billed[4] > 0  # the fifth row shares its instruction with the first
+
+
+@pytest.mark.parametrize("place", [("recalled", "1"), ("elsewhere", "2"), ("finished", "3")])
+def test_a_killed_rebuild_from_purchases_bills_each_text_once(
+    tmp_path: Path, deepl: tuple[DeepLServer, Ledger], place: tuple[str, str]
+) -> None:
+    server, ledger = deepl
+    fields = {"translator": "deepl", "ledger": ledger, "mode": "field", "near": 1.1}
+    path = _shared_texts(tmp_path)
+    bought = _build(path, tmp_path / "bought", **fields)
+    asked = len(server.state.requests)
+    ledger.forget_rows("")
+    _kill(path, tmp_path / "out", place, KOLLM_LEDGER=str(ledger.path))
+    assert _build(path, tmp_path / "out", **fields) == bought
+    assert len(server.state.requests) == asked
 
 
 def test_a_cap_counts_what_earlier_builds_bought(tmp_path: Path, deepl: tuple[DeepLServer, Ledger]) -> None:

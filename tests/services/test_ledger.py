@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from kollm.cli.ledger import ledger as ledger_command
 from kollm.core.errors import InputError, StateError
-from kollm.services.ledger import Answer, Charge, Ledger, Purchase
+from kollm.services.ledger import Answer, Charge, Ledger, Order, Purchase
 from kollm.services.ledger.transfer import export_ledger, import_ledger
 
 
@@ -33,6 +33,15 @@ def answer(book: Ledger, key: str, content: dict[str, object], characters: int =
 @pytest.fixture
 def book(tmp_path: Path) -> Ledger:
     return Ledger.open(tmp_path / "ledger.sqlite3")
+
+
+def test_an_order_makes_the_purchases_that_its_texts_would_be() -> None:
+    options = {"custom_instructions": ["존댓말로", "é"], "glossary": None, "tags": {"b": 1.5, "a": False}}
+    order = Order(purchase(options=options, attempt=2, sample=1, context="그 앞"))
+    for text in ("", "Hello.", '"}', "한국어\n\ud83d😀"):
+        made = purchase(text, options=options, attempt=2, sample=1, context="그 앞")
+        assert order.purchase(text) == made
+        assert order.purchase(text).key == made.key
 
 
 def test_every_field_is_part_of_the_key() -> None:
@@ -173,10 +182,12 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
 
 def test_finished_rows_of_other_code_are_forgotten(book: Ledger) -> None:
     book.add_rows("one", {b"a": {"text": "가"}, b"b": ["\ud800"]})
+    assert book.has_rows()
     book.forget_rows("one")
     assert book.find_rows([b"a", b"b", b"c"]) == {b"a": {"text": "가"}, b"b": ["\ud800"]}
     book.forget_rows("two")
     assert book.find_rows([b"a", b"b"]) == {}
+    assert not book.has_rows()
 
 
 def test_a_later_version_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from kollm.core.errors import InputError, MissingKeyError
 from kollm.services.ledger import Ledger
 from kollm.translate import Budget, Outcome, Router, make_translator, translate_records, translate_stream
+from kollm.translate.rows import recall_stream
 from tests.servers.deepl import KEY, DeepLServer
 from tests.translate.conftest import Engine, Rows
 
@@ -140,7 +141,9 @@ def test_finished_rows_are_a_shortcut_and_nothing_more(
     used, requests = server.state.used, len(server.state.requests)
     budgets = [Budget(), Budget()]
     assert translate_records(records, engine(), mode=mode, ledger=ledger, router=Router(), budget=budgets[0]) == first
+    assert list(recall_stream(records, engine(), ledger, mode=mode, router=Router())) == first
     ledger.forget_rows("other code")
+    assert list(recall_stream(records, engine(), ledger, mode=mode, router=Router())) == first
     assert translate_records(records, engine(), mode=mode, ledger=ledger, router=Router(), budget=budgets[1]) == first
     assert [budget.spending().characters for budget in budgets] == [used, used]
     assert len(server.state.requests) == requests

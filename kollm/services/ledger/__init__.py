@@ -2,6 +2,18 @@
 
 from kollm.services.ledger.connection import default_path
 from kollm.services.ledger.store import Change, Entry, Ledger
-from kollm.services.purchase import Answer, Charge, Expense, InFlight, Purchase, Stats
+from kollm.services.purchase import Answer, Charge, Expense, InFlight, Order, Purchase, Stats
 
-__all__ = ["Answer", "Change", "Charge", "Entry", "Expense", "InFlight", "Ledger", "Purchase", "Stats", "default_path"]
+__all__ = [
+    "Answer",
+    "Change",
+    "Charge",
+    "Entry",
+    "Expense",
+    "InFlight",
+    "Ledger",
+    "Order",
+    "Purchase",
+    "Stats",
+    "default_path",
+]

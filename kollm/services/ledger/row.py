@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kollm.services.purchase import FIELDS, Answer, Purchase
+from kollm.services.purchase import FIELDS, Purchase
 
 EXPORTED = ("key", "request", "sends", "sent_characters", "sent_cost", "content", "characters", "cost")
 MOST_CHARACTERS = 1_000_000_000
@@ -68,11 +68,11 @@ def content_fault(engine: str, content: Any) -> str | None:
     return None
 
 
-def charge_fault(answer: Answer) -> str | None:
+def charge_fault(characters: Any, cost: Any) -> str | None:
     """What is wrong with what an answer is said to have cost; None for nothing."""
-    if not _is_count(answer.characters, MOST_CHARACTERS):
-        return f"{answer.characters} characters billed"
-    return None if _is_price(answer.cost) else f"a price of USD {answer.cost}"
+    if not _is_count(characters, MOST_CHARACTERS):
+        return f"{characters} characters billed"
+    return None if _is_price(cost) else f"a price of USD {cost}"
 
 
 def compact_json(value: Any) -> str:

@@ -143,8 +143,7 @@ class Ledger:
             StateError: a row of which it is not known what it cost, or a damaged file.
         """
         for key, answered, *state in self._select(_STATE.replace("content", "content IS NOT NULL"), "1", keys):
-            entry = self._stands(key, *state)
-            yield entry._replace(answer=Answer({}, *state[:2])) if answered else entry
+            yield self._stands(key, {} if answered else None, *state)
 
     def begin(
         self, items: Mapping[str, tuple[Purchase, Charge]], owner: str = "", seconds: float | None = None
@@ -202,7 +201,7 @@ class Ledger:
                 row = connection.execute("SELECT engine FROM purchases WHERE key = ?", (key,)).fetchone()
                 if row is None:
                     raise StateError(f"The ledger has no purchase {key} - begin it before answering it.")
-                fault = content_fault(row[0], answer.content) or charge_fault(answer)
+                fault = content_fault(row[0], answer.content) or charge_fault(answer.characters, answer.cost)
                 if fault is not None:
                     raise StateError(f"An answer of '{row[0]}' cannot be kept: {fault} - report it.")
                 connection.execute(
@@ -269,6 +268,11 @@ class Ledger:
                 return {}
         rows = self._select("key, sends * sent_characters, sends * sent_cost", "sends > 0", keys)
         return {key: Charge(characters, cost) for key, characters, cost in rows}
+
+    def has_rows(self) -> bool:
+        """Whether there is a finished row at all."""
+        with self._reading() as connection:
+            return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM rows)").fetchone()[0])
 
     def find_rows(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
         """Finished rows, which whoever added them derived from answers; see translate/memo.py."""
@@ -377,23 +381,23 @@ class Ledger:
         return added
 
     def _entry(self, engine: str, key: str, content: str | None, *state: Any) -> Entry:
-        entry = self._stands(key, *state)
         if content is None:
-            return entry
+            return self._stands(key, None, *state)
         value = self._json(key, content)
         fault = content_fault(engine, value)
         if fault is not None:
             raise StateError(f"The ledger '{self.path}', row {key}: {fault} - {_SALVAGE}.")
-        return entry._replace(answer=Answer(value, *state[:2]))
+        return self._stands(key, value, *state)
 
-    def _stands(self, key: str, *state: Any) -> Entry:
-        """A row without its answer; `state` are the columns of _STATE after `content`."""
+    def _stands(self, key: str, content: dict[str, Any] | None, *state: Any) -> Entry:
+        """A row with the content of its answer; `state` are the columns of _STATE after `content`."""
         characters, cost, sends, sent_characters, sent_cost, owner, until = state
-        fault = charge_fault(Answer({}, characters, cost)) or charge_fault(Answer({}, sent_characters, sent_cost))
+        fault = charge_fault(characters, cost) or charge_fault(sent_characters, sent_cost)
         if fault is not None or not isinstance(sends, int):
             raise StateError(f"The ledger '{self.path}', row {key}: {fault or f'{sends} sends'} - {_SALVAGE}.")
+        answer = None if content is None else Answer(content, characters, cost)
         expense = _expense(characters, cost, sends, sent_characters, sent_cost, until)
-        return Entry(key, None, expense, owner, until)
+        return Entry(key, answer, expense, owner, until)
 
     def _json(self, key: str, text: Any) -> Any:
         try:
@@ -455,6 +459,8 @@ _SALVAGE = "`kollm ledger check` lists what is wrong, `kollm ledger salvage NEW`
 def _expense(
     characters: int, cost: float, sends: int, sent_characters: int, sent_cost: float, leased_until: float | None
 ) -> Expense:
+    if not sends:
+        return Expense(Charge(characters, cost))  # as of most
     under_way = 1 if leased_until is not None and sends > 0 else 0
     lost = sends - under_way
     return Expense(
