@@ -111,7 +111,7 @@ def _in_canonical_order(match: re.Match[str]) -> str:
 def is_normal(text: str) -> bool:
     """Whether `normalise` may leave the text as it is, at the cost of one look."""
     if text.isascii():
-        return text.isprintable() or not _ODD.search(text)
+        return text.replace("\n", " ").isprintable() or not _ODD.search(text)
     return not _ODD.search(text) and unicodedata.is_normalized("NFC", text)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -77,7 +77,7 @@ def finish_shard(build: Build, number: int) -> int:
     else:
         summary = _finish(build, number, _finished(build, number, build.finishing_of(build.shard(number).source)))
     if plan.translation == "bought" and (repaid := repaid_of(build, number)):
-        ids = [name for kept, _ in _decided(build, number) for name in kept.column("id").to_pylist()]
+        ids = [name for batch in _decided(build, number) for name in batch.kept().column("id").to_pylist()]
         write_summary(build, "elsewhere", number, {ids[row]: characters for row, characters in repaid.items()})
         summary["characters"] -= sum(repaid.values())
     write_summary(build, "finished", number, summary)
@@ -184,16 +184,28 @@ class _Totals:
         return {**counts, **more, "characters": self.characters, "leaks": self.leaks}
 
 
-def _decided(build: Build, number: int) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """The rows of a shard that are kept so far, and those that are not with their reasons, batch by batch."""
+class _Decided(NamedTuple):
+    """A batch of a shard's rows, and for each why it is left out; null for a row that is kept so far."""
+
+    table: pa.Table
+    reasons: pa.Array
+
+    def kept(self) -> pa.Table:
+        return self.table.filter(pc.is_null(self.reasons))
+
+    def dropped(self) -> pa.Table:
+        """The rows that are left out, with their reasons."""
+        return self.table.filter(pc.is_valid(self.reasons)).append_column("reason", self.reasons.drop_null())
+
+
+def _decided(build: Build, number: int) -> Iterator[_Decided]:
+    """The rows of a shard, batch by batch."""
     decided = read_decided(build, number)
     start = 0
     for batch in arrow_batches(build.path("prepared", number)):
         table, end = pa.Table.from_batches([batch]), start + batch.num_rows
-        table = _named(table, decided.names, start)
-        reasons = pa.array([decided.reasons.get(row) for row in range(start, end)], pa.string())
-        dropped = pc.is_valid(reasons)
-        yield table.filter(pc.invert(dropped)), table.filter(dropped).append_column("reason", reasons.drop_null())
+        reasons = [decided.reasons.get(row) for row in range(start, end)]
+        yield _Decided(_named(table, decided.names, start), pa.array(reasons, pa.string()))
         start = end
 
 
@@ -223,16 +235,16 @@ def _finished(build: Build, number: int, finishing: Finishing) -> Iterator[tuple
         yield from _bought(build, number, finishing, map(_outcomes, arrow_batches(build.path("translated", number))))
         return
     memory = build.path("memory", build.shard(number).source)
-    for kept, dropped in _decided(build, number):
-        yield dropped, finish_here(finishing, to_records(kept), memory)
+    for batch in _decided(build, number):
+        yield batch.dropped(), finish_here(finishing, to_records(batch.kept()), memory)
 
 
 def _bought(
     build: Build, number: int, finishing: Finishing, batches: Iterator[list[Outcome]]
 ) -> Iterator[tuple[pa.Table, Finished | None]]:
     """`_finished` of rows whose translation was bought."""
-    for _, dropped in _decided(build, number):
-        yield dropped, None
+    for batch in _decided(build, number):
+        yield batch.dropped(), None
     none = REJECTED_SCHEMA.empty_table()
     for outcomes in batches:
         yield none, finish(finishing, outcomes)
@@ -298,7 +310,7 @@ class _Translated:
 
 def kept_records(build: Build, number: int) -> Iterator[Record]:
     """The rows of a shard that are kept so far."""
-    return (record for kept, _ in _decided(build, number) for record in to_records(kept))
+    return (record for batch in _decided(build, number) for record in to_records(batch.kept()))
 
 
 def _translated(outcomes: Sequence[Outcome]) -> pa.Table:

@@ -139,8 +139,8 @@ def _kind(line: str, lettered: bool) -> str:
 
 
 def _is_lettered(text: str) -> bool:
-    if "\n" not in text:
-        return False  # a series has two lines
+    if "\n" not in text or not ("b." in text or "B." in text or "ii." in text or "II." in text):
+        return False  # a series has two lines, and a second label
     labels = {match[1] for match in _LETTERED.finditer(text)}
     return any(beginning <= labels for beginning in _SERIES)
 

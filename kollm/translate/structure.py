@@ -46,9 +46,18 @@ class Structure(NamedTuple):
     find: Callable[[str], Iterable[tuple[int, int]]]
 
 
-def _pattern(name: str, needles: str, pattern: str) -> Structure:
-    compiled = re.compile(pattern, re.VERBOSE | re.MULTILINE)
-    return Structure(name, tuple(needles.split()), lambda text: (match.span() for match in compiled.finditer(text)))
+def _pattern(name: str, needles: str, pattern: str, first: str = "") -> Structure:
+    """A structure that a pattern finds; `first` finds something in every text where it does, in a tenth of its time.
+
+    A pattern that begins with a sign is sought ten times as fast as one that begins with a look at what stands before it: "`(?<!``)"
+    is "(?<!`)`".
+    """
+    compiled, ahead = re.compile(pattern, re.VERBOSE | re.MULTILINE), re.compile(first)
+
+    def find(text: str) -> Iterable[tuple[int, int]]:
+        return (match.span() for match in compiled.finditer(text)) if ahead.search(text) else ()
+
+    return Structure(name, tuple(needles.split()), find)
 
 
 class _Pair(NamedTuple):
@@ -151,7 +160,7 @@ STRUCTURES = (
     ),
     Structure("code lines", ("(", "{", ";", "=", "import ", "SELECT ", "class "), code_lines),
     Structure("JSON", ("{", "["), _json_values),
-    _pattern("inline code", "`", r"(?<!`)``(?!`)[^\n]{1,500}?(?<!`)``(?!`) | (?<!`)`[^`\n]{1,500}`(?!`)"),
+    _pattern("inline code", "`", r"``(?<!```)(?!`)[^\n]{1,500}?(?<!`)``(?!`) | `(?<!``)[^`\n]{1,500}`(?!`)"),
     _pattern("display formula", "$$", r"\$\$ [^$]{1,5000} \$\$"),
     _enclosed(
         "formula in brackets",
@@ -165,7 +174,7 @@ STRUCTURES = (
         _Pair(rf"\\begin\{{((?:{_ENVIRONMENTS})\*?)\}}", r"\\end\{{{name}\}}", 0, 10_000),
     ),
     # A formula has no space inside its dollars and nothing glued to them; "$5 and $10" is money.
-    _pattern("inline formula", "$", r"(?<![\\$\w]) \$ (?=\S) [^$\n]{1,300} (?<=[^\s\\(]) \$ (?![\w$])"),
+    _pattern("inline formula", "$", r"\$(?<![\\$\w]\$) (?=\S) [^$\n]{1,300} (?<=[^\s\\(]) \$ (?![\w$])"),
     _pattern(
         "URL",
         ":// www.",
@@ -180,11 +189,12 @@ STRUCTURES = (
         r"""(?<![\w.@-]) (?:[A-Za-z0-9-]{1,63}\.){1,5} (?:com|org|net|edu|gov|(?:co|or|go)\.kr) (?![A-Za-z0-9_-]|\.\w)
             (?:/[^\s<>"`{}|\\^]{0,500}[\w/])?""",
     ),
-    _pattern("colour", "#", r"(?<![\w&]) \#[0-9A-Fa-f]{6} (?![A-Za-z0-9_])"),
+    _pattern("colour", "#", r"\#(?<![\w&]\#) [0-9A-Fa-f]{6} (?![A-Za-z0-9_])"),
     _pattern(
         "path",
         ":\\ /",
         r"""\b[A-Za-z]:\\[^\s"'<>|]{1,250} | (?<![\w/.:<]) (?:~|\.{1,2})?/(?:[\w.-]{1,80}/){1,20}[\w.-]{0,80}\w/?""",
+        first=r":\\|/[\w.-]{1,80}/",
     ),
     _pattern(
         "LaTeX command with a name",

@@ -182,3 +182,21 @@ def test_pairs_are_nested_as_in_the_english(order: str, right: bool) -> None:
     else:
         with pytest.raises(ValueError, match=r"placeholder: (?:out of order|nothing left between)"):
             unmask(masked, order)
+
+
+@pytest.mark.parametrize(
+    ("labels", "items"),
+    [
+        ("a b", True),
+        ("A B C", True),
+        ("i ii", True),
+        ("I II III", True),
+        ("B A", True),
+        ("b c", False),
+        ("A", False),
+        ("a B", False),
+    ],
+)
+def test_a_series_of_letters_is_a_list(labels: str, items: bool) -> None:
+    kinds = line_kinds("\n".join(f"{label}. something of it" for label in labels.split()))
+    assert set(kinds) == {"item" if items else "text"}

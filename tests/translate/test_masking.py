@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +18,25 @@ from kollm.translate.masking import (
     visible_length,
 )
 from kollm.translate.structure import STRUCTURES, plain, structure_spans
+
+LOOKING_BACK_FIRST = {
+    "inline code": r"(?<!`)``(?!`)[^\n]{1,500}?(?<!`)``(?!`)|(?<!`)`[^`\n]{1,500}`(?!`)",
+    "inline formula": r"(?<![\\$\w])\$(?=\S)[^$\n]{1,300}(?<=[^\s\\(])\$(?![\w$])",
+    "colour": r"(?<![\w&])\#[0-9A-Fa-f]{6}(?![A-Za-z0-9_])",
+    "path": r"""\b[A-Za-z]:\\[^\s"'<>|]{1,250}|(?<![\w/.:<])(?:~|\.{1,2})?/(?:[\w.-]{1,80}/){1,20}[\w.-]{0,80}\w/?""",
+}
+"""Some structures as one would write them; what kollm seeks is written so that `re` skips ahead to a sign."""
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([*"`$#\\/~.:&a_ 가\n(", "``", "f0f0f0", "C:\\", "usr", "x y"]), max_size=30).map("".join)
+)
+def test_a_pattern_that_begins_with_its_sign_finds_the_same(text: str) -> None:
+    for structure in STRUCTURES:
+        if (plainly := LOOKING_BACK_FIRST.get(structure.name)) is not None:
+            assert list(structure.find(text)) == [match.span() for match in re.finditer(plainly, text)]
+
 
 PIECES = [
     *(
