@@ -85,7 +85,19 @@ def recipe(method: str, steps: int = 12, **changes: Any) -> Recipe:
     return parse_recipe(values, "tiny")
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto", "orpo", "simpo"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("dpo", "kto"),
+        *(
+            pytest.param(
+                name,
+                marks=pytest.mark.nightly("tests/train/test_preference.py::test_a_small_model_learns_to_end_politely"),
+            )
+            for name in ("orpo", "simpo")
+        ),
+    ],
+)
 def test_a_small_model_learns_to_end_politely(method: str, pairs: Path, base: Path, tmp_path: Path) -> None:
     train_recipe(recipe(method, 30), str(pairs), tmp_path / "out", base=base)
     metrics = read_json(tmp_path / "out" / "metrics.json")
@@ -122,7 +134,18 @@ class Stop(TrainerCallback):  # type: ignore[misc]
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(
+            "dpo",
+            marks=pytest.mark.nightly(
+                "tests/train/test_preference.py::test_a_stopped_training_resumes_to_the_same_bytes"
+            ),
+        ),
+        "kto",
+    ],
+)
 def test_a_stopped_training_resumes_to_the_same_bytes(
     method: str, pairs: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from benchmarks import kill_ledger
 
 
 @pytest.mark.slow
+@pytest.mark.nightly("tests/dataset/test_shards.py::test_a_killed_rebuild_from_purchases_bills_each_text_once")
 def test_kills(capsys: pytest.CaptureFixture[str]) -> None:
     kill_ledger.main(["--kills", "3", "--rows", "1000"])
     printed = capsys.readouterr().out

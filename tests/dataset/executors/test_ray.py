@@ -27,6 +27,9 @@ def executor():
     made.close()
 
 
+@pytest.mark.nightly(
+    "tests/dataset/executors/test_slurm.py::test_the_others_are_finished_when_some_fail_and_only_these_run_again"
+)
 def test_the_others_are_finished_when_some_fail_and_only_these_run_again(executor, tmp_path):
     with pytest.raises(InputError) as caught:
         executor.run(toy.stage(tmp_path, toy.fail_some))
