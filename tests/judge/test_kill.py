@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Delay
 
@@ -20,6 +21,9 @@ from tests.judge.conftest import REPLY, answers
 COUNT, AT_ONCE = 40, 4
 
 
+@pytest.mark.nightly(
+    "tests/services/test_two_processes.py::test_whoever_comes_second_takes_over_from_one_that_was_killed"
+)
 def test_killed_twice(llmock: LLMock, tmp_path: Path) -> None:
     llmock.reply(REPLY, times=None).add(Delay(0.1, times=None))
     generations, output = tmp_path / "generations.jsonl", tmp_path / "verdicts.jsonl"

@@ -95,12 +95,17 @@ def read_wandb(output: Path) -> tuple[dict[int, float], dict[int, float], str]:
     return found["loss"], found["eval_loss"], config
 
 
+AT_NIGHT = pytest.mark.nightly(
+    "tests/train/test_trackers.py::test_a_tracker_holds_the_losses_and_nothing_of_this_machine"
+)
+
+
 @pytest.mark.parametrize(
     ("name", "read"),
     [
         ("tensorboard", read_tensorboard),
-        ("mlflow", read_mlflow),
-        ("wandb", read_wandb),
+        pytest.param("mlflow", read_mlflow, marks=AT_NIGHT),
+        pytest.param("wandb", read_wandb, marks=AT_NIGHT),
     ],
 )
 def test_a_tracker_holds_the_losses_and_nothing_of_this_machine(

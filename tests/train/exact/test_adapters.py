@@ -66,9 +66,7 @@ def test_int8_adapters_stay_in_fp32_and_move(run_training, method):
     assert all(weight.abs().sum() > 0 for name, weight in result.weights.items() if "lora_B" in name)
 
 
-def test_an_untrained_adaption_prompt_changes_nothing_and_a_trained_one_loads_by_one_import(
-    run_training, base, tmp_path
-):
+def test_an_untrained_adaption_prompt_changes_nothing_and_a_trained_one_learns(run_training, base):
     from peft import AdaptionPromptConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -81,6 +79,17 @@ def test_an_untrained_adaption_prompt_changes_nothing_and_a_trained_one_loads_by
     result = run_training("adapter.method=adaption_prompt", "trainer.max_steps=12", "trainer.learning_rate=3e-2")
     assert result.metrics["heldout"]["after"] < result.metrics["heldout"]["before"]
     assert sorted(result.weights)[0].endswith("attention.adaption_gate")
+
+
+@pytest.mark.nightly(
+    "tests/train/exact/test_adapters.py::test_an_untrained_adaption_prompt_changes_nothing_and_a_trained_one_learns"
+)
+def test_a_trained_adaption_prompt_loads_by_one_import(run_training, base, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    ids = torch.arange(5, 45)[None]
+    expected = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()(input_ids=ids).logits
+    result = run_training("adapter.method=adaption_prompt", "trainer.max_steps=12", "trainer.learning_rate=3e-2")
     code = (
         "import sys, torch, kollm.train.adaption_prompt\n"
         "from peft import PeftModel; from transformers import AutoModelForCausalLM\n"
