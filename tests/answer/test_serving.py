@@ -32,6 +32,10 @@ from tests.train.templates import tokenizer_for, trl_templates
 
 TASK = Record("t-1", "e", "요약하세요.", "가을 하늘은 높다.", "", (), "너는 상담원이다.")
 
+AT_NIGHT = pytest.mark.nightly(
+    "tests/train/test_prompts.py::test_ids_are_those_of_the_server_and_each_answer_is_learned_with_its_end"
+)
+
 
 @pytest.fixture(scope="module")
 def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -108,7 +112,7 @@ def prompt_tokens(folder: Path, asked: Sequence[dict[str, Any]], log: Path) -> l
         server.wait(20)
 
 
-@pytest.mark.nightly("tests/answer/test_serving.py::test_a_served_model_gets_tools_as_training_had_them")
+@AT_NIGHT
 @pytest.mark.slow
 def test_a_served_model_gets_the_prompt_tokens_of_training(merged: Path, tmp_path: Path) -> None:
     """The server counts the tokens of its prompt: as many as training gives the task, from the same messages."""
@@ -120,6 +124,7 @@ def test_a_served_model_gets_the_prompt_tokens_of_training(merged: Path, tmp_pat
     assert counted == len(encoder.prompt(TASK))
 
 
+@AT_NIGHT
 @pytest.mark.slow
 def test_a_served_model_gets_tools_as_training_had_them(tmp_path: Path) -> None:
     """Calls, their results and the definitions come to a server by the protocol, and to its model by the template."""

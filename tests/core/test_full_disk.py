@@ -16,7 +16,8 @@ from kollm.core.files import JsonlAppender, read_jsonl
 from tests.report.fabricate import make_work_folder
 from tests.train.conftest import row, write_dataset
 
-SIZES = (0, 700, 9_000)
+AT_NIGHT = pytest.mark.nightly("tests/core/test_full_disk.py::test_a_full_disk_is_a_sentence_and_leaves_nothing")
+SIZES = (pytest.param(0, marks=AT_NIGHT), 700, pytest.param(9_000, marks=AT_NIGHT))
 """Bytes from which on a file cannot grow, which programs meet as they meet a full disk."""
 
 

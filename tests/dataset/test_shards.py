@@ -317,7 +317,19 @@ def test_what_was_bought_is_put_in_by_workers(tmp_path: Path, deepl: tuple[DeepL
     assert billed[0] > billed[4] > 0  # the fifth row shares its instruction with the first
 
 
-@pytest.mark.parametrize("place", [("recalled", "1"), ("elsewhere", "2"), ("finished", "3")])
+AT_NIGHT = pytest.mark.nightly(
+    "tests/dataset/test_shards.py::test_a_killed_rebuild_from_purchases_bills_each_text_once"
+)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(("recalled", "1"), marks=AT_NIGHT),
+        ("elsewhere", "2"),
+        pytest.param(("finished", "3"), marks=AT_NIGHT),
+    ],
+)
 def test_a_killed_rebuild_from_purchases_bills_each_text_once(
     tmp_path: Path, deepl: tuple[DeepLServer, Ledger], place: tuple[str, str]
 ) -> None:

@@ -52,18 +52,11 @@ def test_an_error_that_all_processes_meet_is_said_once(dataset, base, tmp_path):
     assert done.stderr.count("trainer.nonsense is no key of SFTConfig") == 1, done.stderr
 
 
+@pytest.mark.nightly("tests/core/test_processes.py::test_a_signal_to_the_parent_alone_ends_all_without_a_word")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "last", "processes"),
-    [
-        (signal.SIGKILL, "", 1),
-        pytest.param(
-            *(signal.SIGINT, "Stopped. The same command resumes from its last checkpoint.", 2),
-            marks=pytest.mark.nightly(
-                "tests/train/exact/test_processes.py::test_the_trainer_ends_with_its_command_and_one_trains_in_a_folder"
-            ),
-        ),
-    ],
+    [(signal.SIGKILL, "", 1), (signal.SIGINT, "Stopped. The same command resumes from its last checkpoint.", 2)],
 )
 def test_the_trainer_ends_with_its_command_and_one_trains_in_a_folder(
     number, last, processes, dataset, base, tmp_path, overrides
