@@ -213,6 +213,7 @@ def _serve(modules: Sequence[str]) -> None:
     gc.collect()
     gc.freeze()  # what is there is never collected: a child copies no page of it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
         asked = json.loads(line)
         pid = os.fork()
@@ -223,6 +224,7 @@ def _serve(modules: Sequence[str]) -> None:
 
 def _become(asked: Mapping[str, Any]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
     output = Path(asked["output"])
     for stream, file, mode in (

@@ -8,6 +8,7 @@ files to the server, and lives as long as the process that the server forks. It 
 import json
 import os
 import select
+import signal
 import socket
 import sys
 
@@ -58,6 +59,7 @@ def ask(arguments: list[str]) -> None:
         socket.send_fds(server, [len(asked).to_bytes(8, "little")], [0, 1, 2])
         server.sendall(asked)
         _, [process], _, _ = socket.recv_fds(server, 1, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches that process too, which says what there is to say
     select.select([process], [], [])  # readable once it has ended
 
 
@@ -65,7 +67,6 @@ def serve(file: int, arguments: list[str]) -> None:
     """Import what pytest collects, then fork processes for those that ask, until standard input ends and those are killed."""
     import contextlib
     import gc
-    import signal
 
     import pytest
 
@@ -74,6 +75,7 @@ def serve(file: int, arguments: list[str]) -> None:
         gc.collect()
         gc.freeze()  # what is there is never collected: a child copies no page of it
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         started: list[int] = []
         while server in select.select([server, sys.stdin], [], [])[0]:
             caller, _ = server.accept()
@@ -98,11 +100,11 @@ def become(files: list[int], arguments: list[str], folder: str, environment: dic
     """Run, in a child, what Python was asked to run: `-c CODE` or `-m MODULE`, with what follows."""
     import atexit
     import runpy
-    import signal
     import traceback
     import types
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream, file in enumerate(files):
         os.dup2(file, stream)
         os.close(file)
