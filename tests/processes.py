@@ -10,7 +10,6 @@ To a test they are processes like any other, with a number, a session, signals, 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import importlib
@@ -24,13 +23,12 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.warm import python
+from tests.warm import python, run_to_end
 
 PAYING = (
     *("click", "pyarrow", "pyarrow.parquet", "openai", "httpx", "deepl", "yaml", "jinja2"),
@@ -236,23 +234,17 @@ def _become(asked: Mapping[str, Any]) -> None:
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["environment"])
-    program, code = asked["program"], 1
+    program = asked["program"]
     sys.argv = [program, *asked["arguments"]]
-    try:
+
+    def run() -> None:
         if program.endswith(".py"):
             sys.path.insert(0, str(Path(program).parent))  # as for `python FILE`
             runpy.run_path(program, run_name="__main__")
         else:
             runpy.run_module(program, run_name="__main__", alter_sys=True)
-        code = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    output.with_suffix(".code").write_text(str(code))
+
+    output.with_suffix(".code").write_text(str(run_to_end(run)))
     os._exit(0)
 
 

@@ -15,7 +15,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ADDRESS = "KOLLM_TESTS_WARM"
 """Variable with the name of the server's socket, which has no file: Linux's abstract ones go with their process."""
@@ -98,9 +98,7 @@ def serve(file: int, arguments: list[str]) -> None:
 
 def become(files: list[int], arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     """Run, in a child, what Python was asked to run: `-c CODE` or `-m MODULE`, with what follows."""
-    import atexit
     import runpy
-    import traceback
     import types
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -114,8 +112,8 @@ def become(files: list[int], arguments: list[str], folder: str, environment: dic
     while arguments[0] not in ("-c", "-m"):
         arguments = arguments[1:]  # -u: what a child writes is flushed at its end
     kind, what, *rest = arguments
-    code = 1
-    try:
+
+    def program() -> None:
         if kind == "-m":
             sys.argv = [what, *rest]
             runpy.run_module(what, run_name="__main__", alter_sys=True)
@@ -124,6 +122,18 @@ def become(files: list[int], arguments: list[str], folder: str, environment: dic
             # A module of its own, without a file: multiprocessing imports the main module's anew in its processes.
             sys.modules["__main__"] = main = types.ModuleType("__main__")
             exec(what, main.__dict__)  # noqa: S102 - what `python -c` does
+
+    os._exit(run_to_end(program))
+
+
+def run_to_end(program: "Callable[[], object]") -> int:
+    """Run what a forked process is for, as Python would, and gives the exit code; nothing is left to do but to leave."""
+    import atexit
+    import traceback
+
+    code = 1
+    try:
+        program()
         code = 0
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -132,7 +142,7 @@ def become(files: list[int], arguments: list[str], folder: str, environment: dic
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def render_page(summary: Mapping[str, Any], samples: Samples) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    """The templates, compiled once: that takes half of what a page does."""
+    """The page's templates, compiled once."""
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

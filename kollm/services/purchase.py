@@ -60,7 +60,7 @@ class Order:
         self._ids = ContentIds(purchase.to_row(), "text")
 
     def purchase(self, text: str) -> Purchase:
-        """The purchase of a text; its key takes a fifth of the time, since all that precedes the text is hashed already."""
+        """The purchase of a text; its key is cheaper, since all that precedes the text is hashed already."""
         same = self._purchase
         made = Purchase(
             same.kind,
