@@ -65,11 +65,12 @@ def foreign_files(folder: Path, listed: Mapping[str, str]) -> list[str]:
         name = path.relative_to(folder).as_posix()
         if name == _CLAIM or is_lock(path.name):
             continue
-        if path.is_dir() and not path.is_symlink():
-            if name not in parents and not any(path.iterdir()):
-                found.append(name + "/")
-        elif name not in listed or not _is_as_listed(path, listed[name]):
-            found.append(name)
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it meanwhile
+            if path.is_dir() and not path.is_symlink():
+                if name not in parents and not any(path.iterdir()):
+                    found.append(name + "/")
+            elif name not in listed or not _is_as_listed(path, listed[name]):
+                found.append(name)
     return found
 
 

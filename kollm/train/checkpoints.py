@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,21 +92,39 @@ def check_output(output: Path) -> None:
 
 def training_files(output: Path) -> dict[str, str]:
     """What a training, ended or cut off, wrote into its folder: name -> checksum or size."""
-    listed = own_files(output) or {}
     paths = [path for path in (output / TRACKER).rglob("*") if path.name.startswith("kollm")]
     paths += (output / TENSORBOARD).glob("**/events.out.tfevents.*")
     paths += (path for name in (WANDB, MLFLOW) for path in (output / name).rglob("*"))
     paths += [path for path in (output / OUTBOX).rglob("*") if _SAVED.match(path.name) or path.name in _SET_ASIDE]
     if (output / CHECKPOINTS / IDENTITY).is_file():
-        paths += [output / RECIPE, *(output / CHECKPOINTS / name for name in _WHILE_TRAINING)]
-        paths += [path for path in (output / CHECKPOINTS).glob("*/**/*") if _SAVED.match(path.name)]
+        paths += [output / RECIPE]
         paths += [path for path in output.glob("*") if _SAVED.match(path.name) or path.name == "metrics.json"]
-        for marker in (output / CHECKPOINTS).glob(f"checkpoint-*/{COMPLETE}"):
-            prefix = marker.parent.relative_to(output).as_posix()
-            listed |= {f"{prefix}/{name}": size for name, size in listed_files(read_object(marker).get("files"))}
-            paths.append(marker)
-    found = {path.relative_to(output).as_posix(): path for path in paths if path.is_file() and not path.is_symlink()}
-    return {**{name: f"{BY_SIZE}{path.stat().st_size}" for name, path in found.items()}, **listed}
+    return {**_sizes(output, paths), **_checkpoint_files(output), **(own_files(output) or {})}
+
+
+def _checkpoint_files(output: Path) -> dict[str, str]:
+    """What of it is in the folder of checkpoints. Trackers' files, which come and go meanwhile, are not looked at."""
+    if not (output / CHECKPOINTS / IDENTITY).is_file():
+        return {}
+    markers = list((output / CHECKPOINTS).glob(f"checkpoint-*/{COMPLETE}"))
+    paths = [*(output / CHECKPOINTS / name for name in _WHILE_TRAINING), *markers]
+    paths += [path for path in (output / CHECKPOINTS).glob("*/**/*") if _SAVED.match(path.name)]
+    listed: dict[str, str] = {}
+    for marker in markers:
+        prefix = marker.parent.relative_to(output).as_posix()
+        listed |= {f"{prefix}/{name}": size for name, size in listed_files(read_object(marker).get("files"))}
+    return {**_sizes(output, paths), **listed}
+
+
+def _sizes(output: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """The sizes of those that are files, and still there: SQLite removes a file of its own when a tracker closes it."""
+    sizes = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            about = path.lstat()
+            if stat.S_ISREG(about.st_mode):
+                sizes[path.relative_to(output).as_posix()] = f"{BY_SIZE}{about.st_size}"
+    return sizes
 
 
 def last_checkpoint(output: Path) -> Path | None:
@@ -132,7 +152,7 @@ def remove_checkpoints(output: Path) -> None:
 
 def _remove(output: Path, name: str) -> None:
     inside = f"{name}/"
-    listed = {path: size for path, size in training_files(output).items() if path.startswith(inside)}
+    listed = {path: size for path, size in _checkpoint_files(output).items() if path.startswith(inside)}
     remove_own(output, listed)
     if (output / name).is_dir() and (kept := foreign_files(output / name, {})):
         say(f"Kept in '{output / name}', since kollm did not write it: {', '.join(kept[:3])}.")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,7 @@ def test_a_seal_fits_only_what_it_was_made_for(tmp_path: Path, suffix: str) -> N
 
 KILLED = """
 import os, signal, sys
+from collections.abc import Iterator
 from pathlib import Path
 from kollm.core import ownership
 from kollm.dataset.folder import DatasetWriter, Part
@@ -267,6 +269,25 @@ def test_the_end_of_a_training_leaves_what_was_put_among_its_checkpoints(tmp_pat
         "checkpoints/notes.txt",
         "notes.txt",
     ]
+
+
+def test_files_that_go_while_a_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite removes its write-ahead log where the last one closes a database, which a tracker does at any moment."""
+    database, log = tmp_path / "trackio" / "kollm.db", tmp_path / "trackio" / "kollm.db-wal"
+    database.parent.mkdir()
+    database.write_bytes(b"x")
+    listed = Path.rglob
+
+    def rglob(folder: Path, pattern: str) -> Iterator[Path]:
+        log.write_bytes(b"x")
+        found = list(listed(folder, pattern))
+        log.unlink()
+        return iter(found)
+
+    monkeypatch.setattr(Path, "rglob", rglob)
+    assert checkpoints.training_files(tmp_path) == {"trackio/kollm.db": "bytes:1"}
+    listing = {"trackio/kollm.db": "bytes:1", "trackio/kollm.db-wal": "bytes:1"}
+    assert foreign_files(tmp_path, listing) == []
 
 
 @pytest.mark.parametrize("suffix", [".html", ".json", ".md"])
