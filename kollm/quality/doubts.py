@@ -15,13 +15,24 @@ from itertools import pairwise
 
 import numpy as np
 
-from kollm.quality.completeness import LONG_ENOUGH, LONGER, LONGEST, SHORT_AND_OPEN, SHORTEST, SHORTEST_OF_LONGER
+from kollm.quality.completeness import (
+    LONG_ENOUGH,
+    LONGER,
+    LONGEST,
+    REPEATED,
+    SHORT_AND_OPEN,
+    SHORTEST,
+    SHORTEST_OF_LONGER,
+)
 from kollm.quality.estimates import LONGEST as LONGEST_SURE
 from kollm.quality.estimates import READ
 from kollm.quality.estimates import SHORTEST as SHORTEST_SURE
+from kollm.quality.flags import GRAM
+from kollm.quality.flags import LONGEST as LONGEST_READ
 from kollm.quality.flags import SHORTEST as SHORTEST_REPEATED
 from kollm.quality.language import ENGLISH_WORDS, LEAST_HANGUL, OTHER_LETTER
 from kollm.quality.refusals import CONVERSATIONS
+from kollm.quality.shingles import fold_letters, windows
 from kollm.quality.signs import BEYOND, END, Look, Mask, Sign, Signs, signs
 from kollm.quality.view import View
 
@@ -29,6 +40,10 @@ Rule = Callable[[View], object]
 
 _PARTS = np.isin(np.arange(128), list(b".,:/"))
 """Signs that join digits to one number."""
+_RUN = 8
+"""Letters of the runs by which a text is told to repeat nothing; fewer than flags.GRAM."""
+_SLOTS = 4
+"""Places for such a run, for each letter of its text."""
 _ALL = "".join(map(chr, range(0x10000)))
 
 
@@ -79,6 +94,7 @@ def _signs() -> Signs:
             "number and gap": [(digit, " -")],
             "gap and scale": [(" -", "tTmMbB")],
             "number and scale": [(digit, "tTmMbB")],
+            "beyond": [(BEYOND,)],
         }
     )
 
@@ -172,6 +188,25 @@ def _doubtful(fields: _Fields) -> Mask:
     return _ratio(fields, SHORTEST_SURE, LONGEST_SURE) | cut | fields.other_numbers
 
 
+def _repetition(fields: _Fields) -> Mask:
+    """Whether so few of a text's runs of letters differ that more than a share of its n-grams may be repeated.
+
+    Each run falls into a slot, and at least as many runs differ as slots are taken. A run begins each n-gram, so that as many
+    of these differ, but for the runs that are too near the text's end to begin one, or reach into the next text.
+    """
+    letters, offsets = fold_letters([korean for _, korean in fields.texts])
+    runs, many = windows(letters, _RUN) >> np.uint64(32), np.diff(offsets)
+    room = np.repeat((_SLOTS * many).astype(np.uint64), many)[: len(runs)]
+    place = np.repeat(_SLOTS * offsets[:-1], many)[: len(runs)]
+    taken = np.zeros(_SLOTS * len(letters), dtype=bool)
+    taken[place + (runs * room >> np.uint64(32)).view(np.int64)] = True
+    different = np.zeros(len(many), dtype=np.int64)
+    different[many > 0] = np.add.reduceat(taken, _SLOTS * offsets[:-1][many > 0], dtype=np.int64) if len(taken) else 0
+    enough = different - GRAM >= (1 - REPEATED) * (many - GRAM + 1)
+    sure = enough & (fields.korean.lengths <= LONGEST_READ) & ~fields.korean.holds("beyond")
+    return (fields.korean.lengths >= SHORTEST_REPEATED) & ~sure
+
+
 def _numbers(look: Look) -> list[bytes]:
     """The numbers of each text as NUMBER finds them, the first digit of each marked."""
     digit = (look.codes >= ord("0")) & (look.codes <= ord("9"))
@@ -209,7 +244,7 @@ _DOUBTS: Mapping[str, Callable[[_Fields], Mask]] = {
     "other_script": lambda fields: fields.compared & fields.korean.holds("other letter"),
     "markup_added": lambda fields: fields.compared & fields.korean.holds("markup"),
     "length_ratio": lambda fields: fields.compared & _length(fields),
-    "repetition": lambda fields: fields.korean.lengths >= SHORTEST_REPEATED,
+    "repetition": _repetition,
     "numbers_lost": lambda fields: fields.compared & fields.other_numbers,
     "structure_lost": lambda fields: fields.compared & fields.english.holds("structure"),
     "cut_off": lambda fields: fields.compared & _cut_off(fields),

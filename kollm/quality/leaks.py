@@ -18,7 +18,7 @@ from kollm.core.errors import InputError
 from kollm.core.files import require_file, whole_file
 from kollm.core.records import Record
 from kollm.core.resources import PACKAGE
-from kollm.quality.shingles import TOGETHER, Hashes, Offsets, fold_letters, grams
+from kollm.quality.shingles import TOGETHER, Hashes, Offsets, fold_letters, grams, mix, unmix, windows
 
 GRAM = 10
 THRESHOLD = 0.5
@@ -27,7 +27,7 @@ tasks, the highest 0.40; a row that carries a task under other spacing, case or 
 SHORTEST = 12
 """Letters that a task needs to be told from ordinary wording; shorter ones are left out."""
 _FILTER_BITS = 21
-"""Of a hash, its highest and its lowest, of which all must be those of a known one before that is looked up."""
+"""Of a window its highest, and of its hash the lowest, which must be those of a known one before that is looked up."""
 BUNDLED = PACKAGE / "quality" / "human_eval_hashes.npz"
 """Hashes of the 252 tasks in English and Korean, made by `dataset_scripts/evaluation_hashes.py`."""
 
@@ -67,7 +67,9 @@ class Tasks:
         self._known, self._starts = np.unique(hashes[order], return_index=True)
         self._ends = np.append(self._starts[1:], len(hashes))
         self._first, self._second = (np.zeros(1 << _FILTER_BITS, dtype=bool) for _ in range(2))
-        self._first[_high(hashes)] = self._second[_low(hashes)] = True
+        self._first[_high(unmix(hashes))] = self._second[_low(hashes)] = True
+        needed = np.ceil(THRESHOLD * self._counts).astype(np.int64)
+        self._needed = np.minimum.reduceat(needed[owners[order]], self._starts) if len(hashes) else needed
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -89,14 +91,23 @@ class Tasks:
         return self._best(*self._matches(rows, places))
 
     def _held(self, texts: Sequence[str], first: int) -> Numbers:
-        """For each n-gram of a task in a text, the text's number and its place among the known ones, as one number."""
-        found = grams(fold_letters(texts), GRAM)
-        maybe = np.flatnonzero(self._first[_high(found.hashes)])
-        maybe = maybe[self._second[_low(found.hashes[maybe])]]
-        places = np.searchsorted(self._known, found.hashes[maybe])
-        there = self._known[np.minimum(places, len(self._known) - 1)] == found.hashes[maybe]
-        rows = np.searchsorted(found.offsets, maybe[there], side="right") - 1 + first
-        held: Numbers = rows * len(self._known) + places[there]
+        """For each n-gram of a task in a text, the text's number and its place among the known ones, as one number.
+
+        Those are left out of whose tasks each needs more n-grams than the text has of all tasks.
+        """
+        codes, offsets = fold_letters(texts)
+        found = windows(codes, GRAM)
+        at = np.flatnonzero(self._first.take(_high(found)))  # before the hash is made of the others: 97 of 100
+        hashes = mix(found[at])
+        maybe = self._second.take(_low(hashes))
+        at, hashes = at[maybe], hashes[maybe]
+        places = np.minimum(np.searchsorted(self._known, hashes), len(self._known) - 1)
+        rows = np.searchsorted(offsets, at, side="right") - 1
+        there = (self._known[places] == hashes) & (at + GRAM <= offsets[rows + 1])
+        rows, places = rows[there], places[there]
+        many = np.bincount(rows, minlength=len(texts))
+        enough = self._needed[places] <= many[rows]
+        held: Numbers = (rows[enough] + first) * len(self._known) + places[enough]
         return held
 
     def _matches(self, rows: Numbers, places: Numbers) -> tuple[Numbers, Numbers]:
@@ -143,12 +154,12 @@ def tasks_of(records: Iterable[Record]) -> Tasks:
     return Tasks(names, np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64), offsets)
 
 
-def _high(hashes: Hashes) -> npt.NDArray[np.int64]:
-    return (hashes >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)
+def _high(values: Hashes) -> Numbers:
+    return (values >> np.uint64(64 - _FILTER_BITS)).view(np.int64)
 
 
-def _low(hashes: Hashes) -> npt.NDArray[np.int64]:
-    return (hashes & np.uint64((1 << _FILTER_BITS) - 1)).astype(np.int64)
+def _low(hashes: Hashes) -> Numbers:
+    return (hashes & np.uint64((1 << _FILTER_BITS) - 1)).view(np.int64)
 
 
 def save_tasks(tasks: Tasks, path: Path) -> None:

@@ -59,7 +59,7 @@ class Signs:
     def look(self, texts: Sequence[str]) -> Look:
         """Look for all kinds of signs in some texts."""
         codes = _codes(END.join(["", *texts, ""]))
-        classes = self._classes[np.minimum(codes, _PLANE - 1)]
+        classes = self._classes.take(np.minimum(codes, _PLANE - 1))
         lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         ends = np.cumsum(lengths + 1)
         pairs = classes.astype(np.uint16) << np.uint16(8)
@@ -68,7 +68,7 @@ class Signs:
 
     def of(self, pairs: npt.NDArray[np.uint16]) -> Bits:
         """The kinds of which each of these pairs is a sign."""
-        return self._pairs.ravel()[pairs]
+        return self._pairs.ravel().take(pairs)  # twice as fast as an index in brackets
 
     def bit(self, *names: str) -> np.uint64:
         """The kinds of these names as one number."""
