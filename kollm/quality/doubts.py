@@ -32,7 +32,7 @@ from kollm.quality.flags import LONGEST as LONGEST_READ
 from kollm.quality.flags import SHORTEST as SHORTEST_REPEATED
 from kollm.quality.language import ENGLISH_WORDS, LEAST_HANGUL, OTHER_LETTER
 from kollm.quality.refusals import CONVERSATIONS
-from kollm.quality.shingles import fold_letters, windows
+from kollm.quality.shingles import TOGETHER, fold_letters, windows
 from kollm.quality.signs import BEYOND, END, Look, Mask, Sign, Signs, signs
 from kollm.quality.view import View
 
@@ -131,8 +131,12 @@ class _Fields:
 
 def find_doubts(views: Sequence[View]) -> Mapping[str, Mask]:
     """The rows of a batch about which each rule has to be asked, by the rule's name; a rule that is not there, about all."""
-    if not views:
-        return {name: np.zeros(0, dtype=bool) for name in ("model_speaks", *_DOUBTS)}
+    parts = [_find_doubts(views[start : start + TOGETHER]) for start in range(0, len(views), TOGETHER)]
+    none = np.zeros(0, dtype=bool)
+    return {name: np.concatenate([none, *(part[name] for part in parts)]) for name in ("model_speaks", *_DOUBTS)}
+
+
+def _find_doubts(views: Sequence[View]) -> dict[str, Mask]:
     fields = _fields(views)
     doubts = {"model_speaks": np.array([view.record.source in CONVERSATIONS for view in views], dtype=bool)}
     row = np.array(fields.row, dtype=np.int64)

@@ -16,7 +16,7 @@ Codes = npt.NDArray[np.uint32]
 Hashes = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
 
-TOGETHER = 200
+TOGETHER = 60
 """Texts hashed at once: their arrays stay in the processor's cache, and numpy's calls cost little beside them."""
 SPACE = 32
 _PLANE = 0x10000
