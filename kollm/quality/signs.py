@@ -100,6 +100,8 @@ class Look:
 
     def count(self, name: str, behind: str = "") -> Counts:
         """How many signs of a kind each text holds; with `behind`, of those that begin one character behind one of that kind."""
+        if not self.holds(name).any():
+            return np.zeros(len(self.lengths), dtype=np.int64)  # as of kinds that a batch lacks
         found = (self._each & self._signs.bit(name)) != 0
         if behind:
             found[1:] &= (self._each[:-1] & self._signs.bit(behind)) != 0
