@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from kollm.core.errors import MissingExtraError
 from kollm.core.lock import PARENT
+from kollm.core.program import prepare_process
 
 _PR_SET_PDEATHSIG = 1
 _INTERVAL = 0.5
@@ -144,5 +145,6 @@ def _psutil() -> Any:
 
 if __name__ == "__main__":
     end_with_parent()
+    prepare_process()
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
