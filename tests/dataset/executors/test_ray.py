@@ -77,7 +77,7 @@ def test_a_killed_process_takes_its_ray_with_it_and_the_build_goes_on(executor, 
     environment.pop("RAY_ADDRESS", None)
     program = _PROGRAM.format(folder=str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(list(tmp_path.glob("begun-*"))) == 2, 60)
+    wait_for(lambda: len(list(tmp_path.glob("begun-*"))) == 2)
     process.send_signal(signal.SIGKILL)
     process.wait()
     (tmp_path / "go").touch()
