@@ -53,7 +53,14 @@ def start(folder: Path, code: str) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", PARENT, code]
     environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=hear_hang_ups
+    )
+
+
+def hear_hang_ups() -> None:
+    """Under nohup it would be ignored, as kollm then does."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(
