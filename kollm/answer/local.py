@@ -315,20 +315,12 @@ def _cut_at_heading(text: str, stops: Sequence[str], ended: bool) -> Answer:
 
 
 def _generation(prompt: _Prompt, answer: Answer, system: System, params: Mapping[str, Any]) -> Generation:
-    record = prompt.record
     cut: dict[str, Any] = {"input_cut_characters": prompt.cut_characters} if prompt.cut_characters else {}
     if answer.heading:
         cut["cut_at_heading"] = answer.heading
-    return Generation(
-        id=record.id,
-        instruction=record.instruction,
-        input=record.input,
-        system_message=record.system,
-        history=record.history,
-        tools=record.tools,
-        reference=record.output,
-        category=record.provenance.category,
-        response=answer.response,
+    return Generation.to_task(
+        prompt.record,
+        answer.response,
         model=system.model,
         adapter=system.adapter,
         params={**params, **cut},

@@ -247,16 +247,9 @@ def _refuse_another_way(output: Path, name: str, model: str, params: dict[str, A
 
 def _generation(record: Record, reply: ChatReply, system: str, model: str, params: dict[str, Any]) -> Generation:
     """An answer; a refusal is an empty one with the finish reason `refusal`."""
-    return Generation(
-        id=record.id,
-        instruction=record.instruction,
-        input=record.input,
-        system_message=record.system,
-        history=record.history,
-        tools=record.tools,
-        reference=record.output,
-        category=record.provenance.category,
-        response=reply.text.strip(),
+    return Generation.to_task(
+        record,
+        reply.text.strip(),
         model=model,
         adapter="",
         params={**params, "model_returned": reply.model_returned},

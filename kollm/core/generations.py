@@ -9,6 +9,7 @@ from typing import Any, Self
 from kollm.core.columns import Turn, check_number, check_text, plain_row, short_value, with_defaults
 from kollm.core.errors import InputError
 from kollm.core.hashing import content_id
+from kollm.core.records import Record
 
 _KINDS: dict[type, str] = {str: "texts", dict: "objects"}
 
@@ -53,6 +54,38 @@ class Generation:
     rules: tuple[Mapping[str, Any], ...] = ()
     sample: int = 0
     tools: str = ""
+
+    @classmethod
+    def to_task(
+        cls,
+        record: Record,
+        response: str,
+        *,
+        model: str,
+        adapter: str,
+        params: dict[str, Any],
+        finish_reason: str,
+        system: str,
+        sample: int = 0,
+    ) -> Self:
+        """An answer to a Record, with all of it that a judge is shown; parameters as the attributes of that name."""
+        return cls(
+            id=record.id,
+            instruction=record.instruction,
+            input=record.input,
+            response=response,
+            model=model,
+            adapter=adapter,
+            params=params,
+            finish_reason=finish_reason,
+            system=system,
+            system_message=record.system,
+            history=record.history,
+            reference=record.output,
+            category=record.provenance.category,
+            sample=sample,
+            tools=record.tools,
+        )
 
     def to_row(self) -> dict[str, Any]:
         """A plain dict; tuples become lists."""
