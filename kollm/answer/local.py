@@ -21,7 +21,7 @@ from kollm.answer.presets import PAPER, Decoding
 from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender
-from kollm.core.generations import Generation
+from kollm.core.generations import Generation, task_columns
 from kollm.core.hashing import content_id
 from kollm.core.progress import Progress, say
 from kollm.core.records import Record
@@ -318,9 +318,9 @@ def _generation(prompt: _Prompt, answer: Answer, system: System, params: Mapping
     cut: dict[str, Any] = {"input_cut_characters": prompt.cut_characters} if prompt.cut_characters else {}
     if answer.heading:
         cut["cut_at_heading"] = answer.heading
-    return Generation.to_task(
-        prompt.record,
-        answer.response,
+    return Generation(
+        **task_columns(prompt.record),
+        response=answer.response,
         model=system.model,
         adapter=system.adapter,
         params={**params, **cut},

@@ -55,38 +55,6 @@ class Generation:
     sample: int = 0
     tools: str = ""
 
-    @classmethod
-    def to_task(
-        cls,
-        record: Record,
-        response: str,
-        *,
-        model: str,
-        adapter: str,
-        params: dict[str, Any],
-        finish_reason: str,
-        system: str,
-        sample: int = 0,
-    ) -> Self:
-        """An answer to a Record, with all of it that a judge is shown; parameters as the attributes of that name."""
-        return cls(
-            id=record.id,
-            instruction=record.instruction,
-            input=record.input,
-            response=response,
-            model=model,
-            adapter=adapter,
-            params=params,
-            finish_reason=finish_reason,
-            system=system,
-            system_message=record.system,
-            history=record.history,
-            reference=record.output,
-            category=record.provenance.category,
-            sample=sample,
-            tools=record.tools,
-        )
-
     def to_row(self) -> dict[str, Any]:
         """A plain dict; tuples become lists."""
         row = plain_row(self)
@@ -134,3 +102,17 @@ def _checked_turns(id: str, value: Any) -> tuple[Turn, ...]:
     ):
         raise InputError(f"Generation {id}: history is {short_value(turns)} - give pairs of texts, [user, assistant].")
     return tuple((turn[0], turn[1]) for turn in turns)
+
+
+def task_columns(record: Record) -> dict[str, Any]:
+    """What an answer repeats of its task: all that a judge is shown beside it."""
+    return {
+        "id": record.id,
+        "instruction": record.instruction,
+        "input": record.input,
+        "system_message": record.system,
+        "history": record.history,
+        "tools": record.tools,
+        "reference": record.output,
+        "category": record.provenance.category,
+    }
