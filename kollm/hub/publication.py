@@ -15,8 +15,9 @@ from kollm.core.errors import InputError
 from kollm.core.reading import conforming, decode, shown
 from kollm.dataset.folder import CARD, MANIFEST
 from kollm.hub.lineage import front_matter
-from kollm.hub.secrets import environment_secrets, find_secrets, safetensors_header
+from kollm.hub.secrets import environment_secrets, find_secrets
 from kollm.services.repository import RepoType
+from kollm.services.weights import safetensors_header
 
 
 class Kind(NamedTuple):

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from kollm.core.errors import InputError
 from kollm.hub.key_forms import find_keys, quick_pattern
+from kollm.services.weights import safetensors_header
 
 PIECE = 1 << 20
 """Bytes or characters that are searched at once."""
@@ -280,23 +281,3 @@ def environment_secrets(environment: Mapping[str, str]) -> dict[str, str]:
         if password:
             found[f"password in {name}"] = password.group(1)
     return found
-
-
-def safetensors_header(path: Path) -> dict[str, object]:
-    """The JSON at the head of a safetensors file.
-
-    Raises:
-        InputError: the file is none.
-    """
-    wrong = InputError(f"'{path}' is no safetensors file - save the weights with safetensors.")
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= path.stat().st_size - 8:
-            raise wrong
-        try:
-            header = json.loads(file.read(length))
-        except (ValueError, RecursionError) as error:
-            raise wrong from error
-    if not isinstance(header, dict):
-        raise wrong
-    return header

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kollm.core.errors import InputError
-from kollm.hub.secrets import Finding, environment_secrets, find_secrets, safetensors_header
+from kollm.hub.secrets import Finding, environment_secrets, find_secrets
+from kollm.services.weights import MOST_HEADER, safetensors_header
 
 KEYS = {
     "Hugging Face token": "hf_" + "aBcDeFgH1JkLmN0pQrStUvWxYz23456789",
@@ -83,3 +85,7 @@ def test_safetensors(tmp_path: Path) -> None:
         path.write_bytes(wrong)
         with pytest.raises(InputError, match="is no safetensors file"):
             safetensors_header(path)
+    path.write_bytes(safetensors(b"{}", size=MOST_HEADER + 1))
+    os.truncate(path, 2 * MOST_HEADER)  # a hole, which takes no room on the disk
+    with pytest.raises(InputError, match="is no safetensors file"):
+        safetensors_header(path)
