@@ -94,9 +94,14 @@ class Ledger:
         ensure_folder(path.parent)
         deadline = time.monotonic() + _OPENING_SECONDS
         while True:
+            new = False
             try:
-                make_private(path)
+                new = make_private(path)
                 return cls(connect(path, alone), path)
+            except StateError:
+                if new:
+                    path.unlink()
+                raise
             except (sqlite3.DatabaseError, OSError) as error:
                 # Another process that makes the same ledger holds it for a moment; SQLite's own wait leaves WAL out.
                 if "locked" in str(error) and time.monotonic() < deadline:
