@@ -54,7 +54,7 @@ def main() -> None:
         del table
         for name in ("x.parquet", "x.txt"):
             start = time.process_time()
-            assert not list(find_secrets(name, Path(work) / name, {}))
+            assert not list(find_secrets({name: Path(work) / name}, {}))
             print(f"{name}: {64 / (time.process_time() - start):.0f} MB a second of processor time")
     print(f"memory at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB")
 

@@ -11,15 +11,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import warm
 from tests.processes import TRAINING, Starter
 
 # The same examples on every run of CI, so that a submission fails for what it changed; new ones on a developer's machine.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# None fails for the time that it takes, which is the machine's.
+settings.register_profile(
+    "kollm",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("kollm")
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # The tests of one worker fill a core; a second thread over tiny tensors costs a fifth more and wins nothing.

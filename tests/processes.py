@@ -28,6 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.servers.loopback import free_port
 from tests.warm import python, run_to_end
 
 PAYING = (
@@ -87,7 +88,7 @@ class Process:
             return False
         return True
 
-    def wait(self, seconds: float = 120.0) -> int | None:
+    def wait(self, seconds: float = 280.0) -> int | None:
         """Its exit code; None for one that was killed."""
         deadline = time.monotonic() + seconds
         while self.running:
@@ -187,9 +188,7 @@ def start_training(
     shared = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", **environment}
     if processes == 1:
         return [starter.start(arguments, cwd, shared, "kollm.train")]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
     return [starter.start(arguments, cwd, {**shared, **rank}, "kollm.train") for rank in ranks]
@@ -200,6 +199,22 @@ def finish(processes: Sequence[Process]) -> str:
     for process in processes:
         assert process.wait() == 0, process.output
     return processes[0].output
+
+
+def kill_once_there(process: Process, folder: Path, pattern: str) -> None:
+    """Kill a process, and all that it started, as soon as a file of that name has content."""
+    while not any(map(_has_content, folder.glob(pattern))):
+        assert process.running, f"it ended without {pattern}: {process.output}"
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:  # a part that was just joined with the others
+        return False
 
 
 def _serve(modules: Sequence[str]) -> None:

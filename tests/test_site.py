@@ -62,10 +62,9 @@ def test_the_search_finds_korean_words(address: str) -> None:
     with browser() as tab:
         tab.call("Page.navigate", url=f"{address}/ko/")
         tab.wait("document.readyState == 'complete' && !!document.querySelector('.md-search__input')")
-        tab.run(
+        tab.wait(  # typed again until somebody listens
             "(() => { const box = document.querySelector('.md-search__input'); box.focus(); box.value = '장부';"
-            " box.dispatchEvent(new Event('keyup')); box.dispatchEvent(new Event('input', {bubbles: true})); })()"
-        )
-        tab.wait(
-            "[...document.querySelectorAll('.md-search-result__link')].some(a => a.href.includes('/ko/concepts/ledger/'))"
+            " box.dispatchEvent(new Event('keyup')); box.dispatchEvent(new Event('input', {bubbles: true}));"
+            " return [...document.querySelectorAll('.md-search-result__link')]"
+            ".some(a => a.href.includes('/ko/concepts/ledger/')); })()"
         )

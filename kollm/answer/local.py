@@ -21,7 +21,7 @@ from kollm.answer.presets import PAPER, Decoding
 from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.files import JsonlAppender
-from kollm.core.generations import Generation
+from kollm.core.generations import Generation, task_columns
 from kollm.core.hashing import content_id
 from kollm.core.progress import Progress, say
 from kollm.core.records import Record
@@ -315,19 +315,11 @@ def _cut_at_heading(text: str, stops: Sequence[str], ended: bool) -> Answer:
 
 
 def _generation(prompt: _Prompt, answer: Answer, system: System, params: Mapping[str, Any]) -> Generation:
-    record = prompt.record
     cut: dict[str, Any] = {"input_cut_characters": prompt.cut_characters} if prompt.cut_characters else {}
     if answer.heading:
         cut["cut_at_heading"] = answer.heading
     return Generation(
-        id=record.id,
-        instruction=record.instruction,
-        input=record.input,
-        system_message=record.system,
-        history=record.history,
-        tools=record.tools,
-        reference=record.output,
-        category=record.provenance.category,
+        **task_columns(prompt.record),
         response=answer.response,
         model=system.model,
         adapter=system.adapter,

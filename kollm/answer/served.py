@@ -17,7 +17,7 @@ from kollm.answer.file import check_same_way, read_generations, write_generation
 from kollm.core.counting import counted
 from kollm.core.errors import InputError, ServiceError, StateError
 from kollm.core.files import read_json
-from kollm.core.generations import Generation
+from kollm.core.generations import Generation, task_columns
 from kollm.core.progress import Progress, say
 from kollm.core.records import Record
 from kollm.recipe.chat import CHAT, ChatEncoder
@@ -248,14 +248,7 @@ def _refuse_another_way(output: Path, name: str, model: str, params: dict[str, A
 def _generation(record: Record, reply: ChatReply, system: str, model: str, params: dict[str, Any]) -> Generation:
     """An answer; a refusal is an empty one with the finish reason `refusal`."""
     return Generation(
-        id=record.id,
-        instruction=record.instruction,
-        input=record.input,
-        system_message=record.system,
-        history=record.history,
-        tools=record.tools,
-        reference=record.output,
-        category=record.provenance.category,
+        **task_columns(record),
         response=reply.text.strip(),
         model=model,
         adapter="",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kollm.core.errors import InputError
+from kollm.core.file_lock import lock_file
 from kollm.core.files import json_line
 
 
@@ -22,7 +23,7 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # another process's line is a moment's work: it is waited for
+            lock_file(file, fcntl.LOCK_EX)  # another process's line is a moment's work: it is waited for
             if _ends_in_the_middle(file.fileno()):
                 file.write(b"\n")
             file.write(json_line(row).encode("utf-8"))

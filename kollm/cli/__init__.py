@@ -4,7 +4,6 @@ so that `kollm --help` answers at once."""
 from __future__ import annotations
 
 import functools
-import gc
 import importlib
 import io
 import os
@@ -16,6 +15,7 @@ from typing import Any
 import click
 
 from kollm.core.errors import one_line
+from kollm.core.program import prepare_process
 from kollm.core.progress import quiet_libraries
 from kollm.core.text import existing_path
 from kollm.core.version import __version__
@@ -165,11 +165,7 @@ def main(args: list[str] | None = None) -> Any:
     """Run the command line: exit code 0, 1 for an error that one sentence explains, 2 for wrong usage."""
     if "--debug" in (sys.argv[1:] if args is None else args):
         os.environ["KOLLM_DEBUG"] = "1"  # for the processes of a training too
-    # Torch's threads spin while they wait: on cores shared with other work that made training twenty times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Rows and verdicts are many, live long and hold no cycles: looking for cycles as often as Python does by default took a
-    # sixth of the time of a replay and of a report.
-    gc.set_threshold(10_000, 20, 20)
+    prepare_process()
     debug = bool(os.environ.get("KOLLM_DEBUG"))
     for stream in (sys.stdout, sys.stderr):  # a terminal that has no Hangul shows escapes
         if isinstance(stream, io.TextIOWrapper):

@@ -9,6 +9,7 @@ from typing import Any, Self
 from kollm.core.columns import Turn, check_number, check_text, plain_row, short_value, with_defaults
 from kollm.core.errors import InputError
 from kollm.core.hashing import content_id
+from kollm.core.records import Record
 
 _KINDS: dict[type, str] = {str: "texts", dict: "objects"}
 
@@ -101,3 +102,17 @@ def _checked_turns(id: str, value: Any) -> tuple[Turn, ...]:
     ):
         raise InputError(f"Generation {id}: history is {short_value(turns)} - give pairs of texts, [user, assistant].")
     return tuple((turn[0], turn[1]) for turn in turns)
+
+
+def task_columns(record: Record) -> dict[str, Any]:
+    """What an answer repeats of its task: all that a judge is shown beside it."""
+    return {
+        "id": record.id,
+        "instruction": record.instruction,
+        "input": record.input,
+        "system_message": record.system,
+        "history": record.history,
+        "tools": record.tools,
+        "reference": record.output,
+        "category": record.provenance.category,
+    }

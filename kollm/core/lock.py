@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kollm.core.errors import InputError, StateError
+from kollm.core.file_lock import lock_file, note_missing, place_of
 
 NAME = ".kollm.lock"
 """A lock's file in the folder, and the end of its name beside an output. It is there while the lock is held, and after
@@ -103,9 +104,8 @@ def _lock(mine: Path, others: list[Path], output: Path, patience: float | None, 
             yield
         finally:
             _held.discard(mine)
-            mine.unlink(
-                missing_ok=True
-            )  # while it is held: who waits for this file finds that it is not there any more
+            # While it is held: who waits for this file finds that it is not there any more.
+            place_of(mine).unlink(missing_ok=True)
             taken.close()
     finally:
         for folder in made:
@@ -118,9 +118,10 @@ def _take(mine: Path, others: list[Path], command: str) -> BinaryIO | Path:
 
     A lock is taken before others are looked at: of two that meet, both may give way, but never none.
     """
+    place = place_of(mine)
     try:
         mine.parent.mkdir(parents=True, exist_ok=True)
-        file = mine.open("ab", buffering=0)
+        file = place.open("ab", buffering=0)
     except FileNotFoundError:  # the folder's maker has just taken it away
         return mine
     except OSError as error:
@@ -128,8 +129,12 @@ def _take(mine: Path, others: list[Path], command: str) -> BinaryIO | Path:
             f"The folder '{mine.parent}' cannot be written ({error.strerror or error}) - choose another or change its permissions."
         ) from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if mine.stat().st_ino != os.fstat(file.fileno()).st_ino:
+        if not lock_file(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            place.unlink(missing_ok=True)
+            note_missing(mine)
+            file.close()
+            return _take(mine, others, command)
+        if place.stat().st_ino != os.fstat(file.fileno()).st_ino:
             raise FileNotFoundError
     except (BlockingIOError, FileNotFoundError):
         file.close()
@@ -138,7 +143,7 @@ def _take(mine: Path, others: list[Path], command: str) -> BinaryIO | Path:
         file.close()
         raise
     if (other := next(filter(_is_held, others), None)) is not None:
-        mine.unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
         file.close()
         return other
     with contextlib.suppress(OSError):  # a full disk: the lock holds without a word
@@ -153,8 +158,8 @@ def _is_held(lock: Path) -> bool:
     if lock in _held:
         return False
     try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with place_of(lock).open("rb") as file:
+            lock_file(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return False
     except BlockingIOError:
         return _read(lock)[:1] != [os.environ.get(PARENT)]
@@ -171,7 +176,7 @@ def _program() -> str:
 
 def _read(lock: Path) -> list[str]:
     try:
-        return lock.read_text(encoding="utf-8").splitlines()
+        return place_of(lock).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return []
 

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from kollm.core.errors import InputError, StateError, disk_sentence
+from kollm.core.file_lock import lock_file
 from kollm.core.files import encodable, ensure_folder, file_sha256, json_text, read_json, write_atomic, write_json
 from kollm.core.hashing import content_id
 from kollm.core.lock import is_lock, output_lock
@@ -173,7 +174,7 @@ class Replacement:
         self.work = _beside(self.folder, "partial")
         self.work.mkdir()
         self._claim = (self.work / _CLAIM).open("wb")
-        fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def publish(self, replaced: Mapping[str, str]) -> Path:
         """Move the folder into its place.
@@ -242,10 +243,9 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _locks(file: IO[bytes]) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock_file(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
-    return True
 
 
 def _escaped(name: str) -> str:

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from kollm.core.errors import MissingExtraError
 from kollm.core.lock import PARENT
+from kollm.core.program import prepare_process
 
 _PR_SET_PDEATHSIG = 1
 _INTERVAL = 0.5
@@ -54,8 +55,7 @@ def run_module(module: str, arguments: Sequence[str], environment: Mapping[str, 
 def end_tree(pid: int) -> None:
     """End a process and all that it started, at once: what they write is whole at any moment."""
     for process in _tree(pid):
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGKILL)
+        _send(process, signal.SIGKILL)
 
 
 def end_with_parent() -> None:
@@ -106,6 +106,12 @@ def _tree(pid: int) -> list[Any]:
     return [*descendants, process] if pid == os.getpid() else [process, *descendants]
 
 
+def _send(process: Any, number: int) -> None:
+    """Send a signal to a process that may have ended since it was found, with its parent for instance."""
+    with contextlib.suppress(_psutil().NoSuchProcess):
+        process.send_signal(number)
+
+
 @contextlib.contextmanager
 def _signals_for(child: subprocess.Popen[bytes]) -> Iterator[None]:
     """Hand on what this process is told; in its main thread alone, where Python takes signals."""
@@ -119,10 +125,10 @@ def _signals_for(child: subprocess.Popen[bytes]) -> Iterator[None]:
     def pause(_number: int, _frame: Any) -> None:
         tree = _tree(child.pid)
         for process in tree:
-            process.suspend()
+            _send(process, signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)  # until it is continued, here
         for process in tree:
-            process.resume()
+            _send(process, signal.SIGCONT)
 
     handlers = {signal.SIGTERM: end, signal.SIGHUP: end, signal.SIGTSTP: pause}
     ignored = [number for number in handlers if signal.getsignal(number) == signal.SIG_IGN]  # SIGHUP under nohup
@@ -144,5 +150,6 @@ def _psutil() -> Any:
 
 if __name__ == "__main__":
     end_with_parent()
+    prepare_process()
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -55,13 +55,24 @@ def work_folder(output: Path, about: Mapping[str, Any]) -> Iterator[Path]:
         try:
             yield folder
         except InputError:
-            shutil.rmtree(folder)
+            _remove(folder)
             raise
         except (KollmError, KeyboardInterrupt):
             if any((folder / DONE).glob("*/[0-9]*")):
                 say("The shards that are finished are kept: the same command goes on from there.")
             raise
-        shutil.rmtree(folder)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder, or say what stays: the result does not depend on it.
+
+    A network disk keeps a deleted file that a process still has open, and the folder with it; a job that was given up
+    may still write there.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        say(f"'{folder}' could not be removed whole - remove it once no process uses it.")
 
 
 def _begin(folder: Path, order: str) -> None:

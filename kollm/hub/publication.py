@@ -15,8 +15,9 @@ from kollm.core.errors import InputError
 from kollm.core.reading import conforming, decode, shown
 from kollm.dataset.folder import CARD, MANIFEST
 from kollm.hub.lineage import front_matter
-from kollm.hub.secrets import environment_secrets, find_secrets, safetensors_header
+from kollm.hub.secrets import environment_secrets, find_secrets
 from kollm.services.repository import RepoType
+from kollm.services.weights import safetensors_header
 
 
 class Kind(NamedTuple):
@@ -181,12 +182,7 @@ def check_secrets(publication: Publication, folder: Path, allowed: tuple[str, ..
         "your home": Path.home(),
     }
     hidden |= {what: f"{path}/" for what, path in places.items() if len(path.parts) > 2}  # /tmp alone tells nothing
-    found = [
-        finding
-        for name, content in publication.files.items()
-        for finding in find_secrets(name, content, hidden)
-        if finding.place not in allowed
-    ]
+    found = [finding for finding in find_secrets(publication.files, hidden) if finding.place not in allowed]
     if found:
         shown = "; ".join(f"{finding.place} ({finding.kind})" for finding in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""

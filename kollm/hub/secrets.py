@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from kollm.core.errors import InputError
 from kollm.hub.key_forms import find_keys, quick_pattern
+from kollm.services.weights import safetensors_header
 
 PIECE = 1 << 20
 """Bytes or characters that are searched at once."""
@@ -45,38 +46,66 @@ class Finding(NamedTuple):
     kind: str
 
 
-def find_secrets(name: str, content: Path | bytes, hidden: Mapping[str, str]) -> Iterator[Finding]:
-    """Search one file, and its name.
+def find_secrets(files: Mapping[str, Path | bytes], hidden: Mapping[str, str]) -> Iterator[Finding]:
+    """Search files, and their names.
 
     Args:
-        name: its name in the publication, for the findings.
-        content: the file, or its bytes. Of safetensors the header is read, of parquet every value and what stands beside.
+        files: name in the publication, for the findings -> the file, or its bytes. Of safetensors the header is read, of
+            parquet every value and what stands beside.
         hidden: texts that must not be published, by what they are (see `environment_secrets`).
 
     Raises:
         InputError: a parquet or safetensors file that is none.
     """
     search = Search(hidden)
-    if name.endswith(".parquet"):
-        found = search.kinds(name)
-        for place, kinds in _in_parquet(name, content, search):
-            found |= kinds
+    in_rows = {name: list(_in_parquet(name, content, search)) for name, content in files.items() if _is_parquet(name)}
+    beside = _beside_rows(files, search)
+    for name in files:
+        rows = in_rows.get(name, [])
+        for place, kinds in rows:
             yield from (Finding(place, kind) for kind in sorted(kinds))
         # Bounds of columns repeat values that were found in their rows.
-        yield from (Finding(f"{name}, metadata", kind) for kind in sorted(_in_footer(content, search) - found))
-        return
-    if name.endswith(".safetensors") and isinstance(content, Path):
-        pieces: Iterable[bytes] = _pieces(
-            io.BytesIO(json.dumps(safetensors_header(content), ensure_ascii=False).encode())
-        )
+        rest = beside[name].difference(*(kinds for _, kinds in rows))
+        yield from (Finding(f"{name}, metadata" if _is_parquet(name) else name, kind) for kind in sorted(rest))
+
+
+def _beside_rows(files: Mapping[str, Path | bytes], search: Search) -> dict[str, set[str]]:
+    """What files hold beside rows, and their names: small ones are searched together, since RE2 reads a pattern anew each time."""
+    found: dict[str, set[str]] = {name: set() for name in files}
+    lot: list[tuple[str, str | bytes]] = []
+    size = 0
+
+    def look() -> None:
+        for (name, _), kinds in zip(lot, search.kinds_of([piece for _, piece in lot]), strict=True):
+            found[name] |= kinds
+        lot.clear()
+
+    for name, content in files.items():
+        lot.append((name, name))
+        for piece in _pieces_beside_rows(name, content):
+            lot.append((name, piece))
+            size += len(piece)
+            if size >= PIECE:
+                look()
+                size = 0
+    look()
+    return found
+
+
+def _pieces_beside_rows(name: str, content: Path | bytes) -> Iterator[bytes]:
+    if _is_parquet(name):
+        yield from _footer(content)
+    elif name.endswith(".safetensors") and isinstance(content, Path):
+        yield from _pieces(io.BytesIO(json.dumps(safetensors_header(content), ensure_ascii=False).encode()))
     elif isinstance(content, bytes):
-        pieces = _pieces(io.BytesIO(content))
+        yield from _pieces(io.BytesIO(content))
     else:
-        pieces = _file_pieces(content)
-    found = set()
-    for piece in pieces:
-        found.update(*search.kinds_of([name, piece]))
-    yield from (Finding(name, kind) for kind in sorted(found))
+        with content.open("rb") as file:
+            yield from _pieces(file)
+
+
+def _is_parquet(name: str) -> bool:
+    return name.endswith(".parquet")
 
 
 @dataclass(frozen=True)
@@ -105,6 +134,8 @@ class Search:
     def kinds_of(self, values: Sequence[str | bytes]) -> list[set[str]]:
         """What each of some values holds; RE2 sees all of them at once, since it reads a pattern anew each time."""
         found: list[set[str]] = [set() for _ in values]
+        if not values:
+            return found
         pieces = [
             (number, piece)
             for number, value in enumerate(values)
@@ -154,11 +185,6 @@ def _unescaped(escape: re.Match[str]) -> str:
     if number:
         return chr(int(number, 16))
     return _ESCAPED.get(escape.group(3), escape.group(3))
-
-
-def _file_pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from _pieces(file)
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
@@ -238,16 +264,16 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(getattr(pa.types, f"is_{test}")(kind) for test in tests)
 
 
-def _in_footer(content: Path | bytes, search: Search) -> set[str]:
+def _footer(content: Path | bytes) -> Iterator[bytes]:
     """What stands beside the rows of a parquet file: names of columns, metadata, bounds of the columns."""
     with pa.BufferReader(content) if isinstance(content, bytes) else pa.OSFile(str(content)) as file:
         size = file.size()
         file.seek(max(size - 8, 0))
         length = int.from_bytes(file.read(4), "little")
         file.seek(max(size - 8 - length, 0))
-        footer = list(_pieces(file))
+        yield from _pieces(file)
         file.seek(0)
-        return set().union(*search.kinds_of([*footer, *_metadata(pq.read_schema(file))]))
+        yield from _metadata(pq.read_schema(file))
 
 
 def _metadata(schema: pa.Schema) -> Iterator[bytes]:
@@ -280,23 +306,3 @@ def environment_secrets(environment: Mapping[str, str]) -> dict[str, str]:
         if password:
             found[f"password in {name}"] = password.group(1)
     return found
-
-
-def safetensors_header(path: Path) -> dict[str, object]:
-    """The JSON at the head of a safetensors file.
-
-    Raises:
-        InputError: the file is none.
-    """
-    wrong = InputError(f"'{path}' is no safetensors file - save the weights with safetensors.")
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= path.stat().st_size - 8:
-            raise wrong
-        try:
-            header = json.loads(file.read(length))
-        except (ValueError, RecursionError) as error:
-            raise wrong from error
-    if not isinstance(header, dict):
-        raise wrong
-    return header

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.core.files import read_object
-from kollm.services.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from kollm.services.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS, safetensors_header
 
 MOST_BYTES = 1 << 20
 """Size of a configuration's file; those of the largest models have some hundred thousand."""
-MOST_HEADER = 100 << 20
-"""Size of the head of a safetensors file, as that format itself has it."""
 MOST_LAYERS = 2_000
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers")
 
@@ -85,18 +82,7 @@ def tensor_shapes(path: Path) -> Iterator[list[int]]:
     Raises:
         InputError: the file is none.
     """
-    wrong = InputError(f"'{path}' is no safetensors file - download or save the model again.")
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(MOST_HEADER, path.stat().st_size - 8):
-            raise wrong
-        try:
-            header = json.loads(file.read(length))
-        except (ValueError, RecursionError) as error:
-            raise wrong from error
-    if not isinstance(header, dict):
-        raise wrong
-    for tensor, about in header.items():
+    for tensor, about in safetensors_header(path).items():
         shape = about.get("shape") if isinstance(about, dict) else None
         if tensor != "__metadata__" and isinstance(shape, list) and all(isinstance(size, int) for size in shape):
             yield shape

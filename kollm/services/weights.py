@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import shlex
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +17,8 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 INDEX = ".safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".h5", ".npy", ".npz", ".msgpack")
 """Endings of files whose loading can run code, or that hold weights in a form that kollm does not load."""
+MOST_HEADER = 100 << 20
+"""Size of the head of a safetensors file, as that format itself has it."""
 _LOADED_SUFFIXES = (".safetensors", ".model", ".spm", ".jinja", ".tiktoken")
 _LOADED_NAMES = (
     "config.json",
@@ -129,3 +132,23 @@ def _indexed(folder: Path) -> set[str]:
                 raise InputError(f"'{index}' names '{name}', which is no file of the model - save the model again.")
             names.add(path.as_posix())
     return names
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """The JSON at the head of a safetensors file: of each tensor its type, shape and place.
+
+    Raises:
+        InputError: the file is none.
+    """
+    wrong = InputError(f"'{path}' is no safetensors file - save the weights with safetensors, or download them again.")
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(MOST_HEADER, path.stat().st_size - 8):
+            raise wrong
+        try:
+            header = json.loads(file.read(length))
+        except (ValueError, RecursionError) as error:
+            raise wrong from error
+    if not isinstance(header, dict):
+        raise wrong
+    return header

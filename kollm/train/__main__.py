@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kollm.core.errors import one_line
 from kollm.core.processes import end_with_parent
+from kollm.core.program import prepare_process
 from kollm.core.progress import quiet_libraries, say
 
 ALIKE_SECONDS = 10.0
@@ -34,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train; exit code 1 with one sentence for an error that a user can mend."""
     options = make_parser().parse_args(arguments)
     end_with_parent()
+    prepare_process()
     quiet_libraries()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts its threads; see kollm.cli.main
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name, by which a user may have chosen already
         # Microbatches differ in size. Blocks that cannot grow left 3 to 10 GiB of an H100 unusable, these 1.
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")

@@ -147,9 +147,8 @@ def launch(command: Sequence[str]) -> None:
             pass
     while True:
         full.unlink(missing_ok=True)
-        # Spinning threads starve each other where processes outnumber cores; set before torch starts its threads.
         try:
-            code = run_module("kollm.train.launcher", command[3:], {"OMP_WAIT_POLICY": "PASSIVE", **os.environ})
+            code = run_module("kollm.train.launcher", command[3:], os.environ)
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt(f"Stopped.{_resumption(output)}") from stop
         if code == 0:

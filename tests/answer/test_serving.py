@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -28,6 +27,7 @@ from kollm.recipe.schema import ToyBase
 from kollm.services.chat.row_messages import row_messages
 from kollm.train.prompts import make_encoder
 from kollm.train.toy import random_model, train_tokenizer
+from tests.servers.loopback import free_port
 from tests.train.templates import tokenizer_for, trl_templates
 
 TASK = Record("t-1", "e", "요약하세요.", "가을 하늘은 높다.", "", (), "너는 상담원이다.")
@@ -84,16 +84,14 @@ def test_the_lines(adapter: Path, merged: Path) -> None:
 
 def prompt_tokens(folder: Path, asked: Sequence[dict[str, Any]], log: Path) -> list[int]:
     """How many tokens transformers' own server counts in the prompts that it makes of requests."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     line = serve_command(str(folder), engine="transformers", port=port)
     line = [*line, "--device", "cpu", "--dtype", "float32"]
     with log.open("wb") as output:
         server = subprocess.Popen(line, stdout=output, stderr=output, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     try:
         counts: list[int] = []
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 250
         while len(counts) < len(asked):
             more = asked[len(counts)]
             body = json.dumps({"model": str(folder), **more, "max_tokens": 4, "temperature": 0}).encode()
@@ -101,7 +99,7 @@ def prompt_tokens(folder: Path, asked: Sequence[dict[str, Any]], log: Path) -> l
                 f"http://localhost:{port}/v1/chat/completions", body, {"Content-Type": "application/json"}
             )
             try:
-                with urllib.request.urlopen(request, timeout=60) as reply:
+                with urllib.request.urlopen(request, timeout=250) as reply:
                     counts.append(int(json.load(reply)["usage"]["prompt_tokens"]))
             except (urllib.error.URLError, ConnectionError):
                 assert time.monotonic() < deadline and server.poll() is None, log.read_text()
@@ -109,7 +107,7 @@ def prompt_tokens(folder: Path, asked: Sequence[dict[str, Any]], log: Path) -> l
         return counts
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(20)
+        server.wait(120)
 
 
 @AT_NIGHT

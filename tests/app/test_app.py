@@ -22,7 +22,7 @@ def ask(
     served: Served, path: str, form: dict[str, str] | None = None, token: bool = True, who: str = "kim", **headers: str
 ) -> tuple[int, dict[str, str], str]:
     address = urlsplit(served.root)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=120)
     sent = {"Cookie": (f"kollm_token={served.token}; " if token else "") + f"kollm_who={who}"}
     body = None
     if form is not None:

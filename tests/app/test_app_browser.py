@@ -57,7 +57,7 @@ def introduce(tab: Tab, served: Served, place: str, who: str) -> None:
 
 
 def until_scored(tab: Tab, address: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not tab.run("!!document.querySelector('form.review')"):
         assert time.monotonic() < deadline, tab.run("document.body.innerText")
         time.sleep(0.3)

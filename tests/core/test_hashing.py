@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kollm.core.hashing import ContentIds, canonical_json, content_id, text_sha256
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none()))
 def test_canonical_json_ignores_the_order_of_keys(value: dict[str, object]) -> None:
     backwards = dict(reversed(value.items()))
@@ -14,7 +13,6 @@ def test_canonical_json_ignores_the_order_of_keys(value: dict[str, object]) -> N
     assert content_id(value).startswith("sha256:")
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=3), st.text() | st.integers(), max_size=3), st.text())
 def test_ids_that_differ_in_the_last_text_are_content_ids(value: dict[str, object], text: str) -> None:
     last = max(["", *value]) + "z"

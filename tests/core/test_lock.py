@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +18,10 @@ import pytest
 from kollm.answer.talk import Exchange, Talk
 from kollm.cli import main
 from kollm.cli.chat import _obey
-from kollm.core import lock
+from kollm.core import file_lock, lock
 from kollm.core.errors import InputError, StateError
 from kollm.core.lock import folder_lock, output_lock
-from kollm.core.ownership import foreign_files, list_files
+from kollm.core.ownership import Replacement, foreign_files, list_files
 
 HOLD = """
 import sys
@@ -31,11 +33,24 @@ with getattr(lock, sys.argv[1])(Path(sys.argv[2]), command="kollm train"):
 """
 
 
+WITHOUT_LOCKS = """
+import errno, fcntl, os, sys
+real, disk = fcntl.flock, sys.argv[-1]
+def flock(file, operation):
+    number = file if isinstance(file, int) else file.fileno()
+    if os.readlink(f"/proc/self/fd/{number}").startswith(disk):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    return real(file, operation)
+fcntl.flock = flock
+"""
+"""What Lustre says where it is mounted without `flock`: of the files under the last argument."""
+
+
 class Holder:
     """Another process that holds an output until it is told to let go."""
 
-    def __init__(self, kind: str, path: Path) -> None:
-        command = [sys.executable, "-c", HOLD, kind, str(path)]
+    def __init__(self, kind: str, path: Path, disk: Path | None = None) -> None:
+        command = [sys.executable, "-c", WITHOUT_LOCKS + HOLD if disk else HOLD, kind, str(path), str(disk)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None and self.process.stdout.readline() == "held\n"
 
@@ -195,6 +210,35 @@ def test_an_error_lets_the_folder_go_and_takes_folders_made_for_it_away(tmp_path
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="cannot be written"), output_lock(tmp_path / "file" / "a"):
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which file it is")
+def test_a_disk_without_locks_is_held_on_this_machine(
+    tmp_path: Path, hold: list[Holder], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk, temporary = tmp_path / "lustre", tmp_path / "tmp"
+    for folder in (disk, temporary):
+        folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(file_lock, "_without", set())
+    monkeypatch.setattr(fcntl, "flock", fcntl.flock)  # put back at the end
+    monkeypatch.setattr(sys, "argv", ["kollm", str(disk)])
+    exec(WITHOUT_LOCKS, {})  # noqa: S102 - the same stand-in as in the other process
+    hold.append(Holder("folder_lock", disk / "run", disk))
+    for path in (disk / "run", disk / "run" / "a.jsonl"):
+        with pytest.raises(StateError, match=rf"kollm train, process {hold[0].process.pid}"), output_lock(path, 0):
+            pass
+    assert capsys.readouterr().err.count("has no file locks") == 1
+    hold[0].kill()
+    with output_lock(disk / "run" / "a.jsonl", patience=0), Replacement(disk / "dataset") as place:
+        place.publish({})
+    assert not list(disk.rglob("*.lock")) and (disk / "dataset").is_dir()
+    monkeypatch.setattr(sys, "argv", ["kollm", str(tmp_path)])
+    monkeypatch.setattr(file_lock, "_without", set())
+    exec(WITHOUT_LOCKS, {})  # noqa: S102
+    with pytest.raises(StateError, match="set TMPDIR to one that has"), output_lock(disk / "a", patience=0):
         pass
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kollm.core import processes
+
 PARENT = """
 import os, sys
 from kollm.core.processes import run_module
@@ -31,8 +33,10 @@ import time
 from kollm.core.processes import end_with_parent
 end_with_parent()
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
+LONG = 100.0
+"""Seconds that a busy machine may take for what takes a moment."""
 
 
 @pytest.fixture
@@ -49,7 +53,14 @@ def start(folder: Path, code: str) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", PARENT, code]
     environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=hear_hang_ups
+    )
+
+
+def hear_hang_ups() -> None:
+    """Under nohup it would be ignored, as kollm then does."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +78,9 @@ def test_a_signal_to_the_parent_alone_ends_all_without_a_word(
     process, below = tree
     assert len(below) == 2
     process.send_signal(number)
-    assert process.communicate(timeout=10) == (said, "")
+    assert process.communicate(timeout=LONG) == (said, "")
     assert process.returncode == code
-    assert not psutil.wait_procs(below, timeout=5)[1]
+    assert not psutil.wait_procs(below, timeout=LONG)[1]
 
 
 def test_a_child_killed_in_the_middle_takes_the_one_below_with_it(
@@ -77,8 +88,19 @@ def test_a_child_killed_in_the_middle_takes_the_one_below_with_it(
 ) -> None:
     process, below = tree
     psutil.Process(process.pid).children()[0].kill()
-    assert process.communicate(timeout=10)[0] == "code -9\n"
-    assert not psutil.wait_procs(below, timeout=5)[1]
+    assert process.communicate(timeout=LONG)[0] == "code -9\n"
+    assert not psutil.wait_procs(below, timeout=LONG)[1]
+
+
+def test_what_ends_between_a_look_and_its_signal_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trainer ends by itself once its launcher is killed."""
+    one, other = (subprocess.Popen(["sleep", "600"]) for _ in range(2))
+    found = [psutil.Process(process.pid) for process in (one, other)]
+    monkeypatch.setattr(processes, "_tree", lambda _: found)
+    one.kill()
+    one.wait()
+    processes.end_tree(one.pid)
+    assert other.wait() == -signal.SIGKILL
 
 
 def test_what_is_paused_goes_on(tree: tuple[subprocess.Popen[str], list[psutil.Process]]) -> None:
@@ -90,19 +112,19 @@ def test_what_is_paused_goes_on(tree: tuple[subprocess.Popen[str], list[psutil.P
     await_states(all_of_it, stopped=False)
     process.kill()
     process.communicate()
-    assert not psutil.wait_procs(below, timeout=5)[1]
+    assert not psutil.wait_procs(below, timeout=LONG)[1]
 
 
-def await_states(processes: list[psutil.Process], *, stopped: bool) -> None:
-    deadline = time.monotonic() + 10
-    while any((one.status() == psutil.STATUS_STOPPED) != stopped for one in processes):
+def await_states(all_of_it: list[psutil.Process], *, stopped: bool) -> None:
+    deadline = time.monotonic() + LONG
+    while any((one.status() == psutil.STATUS_STOPPED) != stopped for one in all_of_it):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 def test_the_exit_code_is_the_modules(tmp_path: Path) -> None:
     (tmp_path / "child.py").write_text(CHILD)
-    out, _ = start(tmp_path, "raise SystemExit(4)").communicate(timeout=20)
+    out, _ = start(tmp_path, "raise SystemExit(4)").communicate(timeout=LONG)
     assert out.splitlines()[-1] == "code 7"
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -109,6 +112,25 @@ def test_an_earlier_dataset_is_replaced(tmp_path: Path) -> None:
     build_dataset(SAMPLE[:1], output=tmp_path / "data")
     assert list(read_manifest(tmp_path / "data")["rows"]) == ["gpt4-llm"]
     assert [item.name for item in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_work_folder_that_a_disk_holds_on_to_is_named_and_costs_no_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remove = os.rmdir
+
+    def busy(path: Any, **more: Any) -> None:
+        if Path(path).name == ".data.shards":
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        remove(path, **more)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "rmdir", busy)
+        build_dataset(SAMPLE, output=tmp_path / "data", limit=20)
+    assert "could not be removed whole" in capsys.readouterr().err
+    first = _files(tmp_path / "data")
+    build_dataset(SAMPLE, output=tmp_path / "data", limit=20)
+    assert _files(tmp_path / "data") == first and not (tmp_path / ".data.shards").exists()
 
 
 def test_worker_processes_make_no_difference(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from kollm.core.errors import InputError, KollmError, QuotaError
 from kollm.dataset import shards
 from kollm.dataset.buying import Buyers
 from kollm.dataset.executors.local import LocalExecutor
+from kollm.dataset.executors.task import read_note
 from kollm.dataset.pipeline import SourceInput, build_dataset
 from kollm.dataset.work import work_place
 from kollm.services.ledger import Ledger
@@ -112,7 +113,7 @@ def test_a_killed_worker_loses_nothing_that_was_answered(build, rows, tmp_path):
         with killing:
             if len(chat.bodies) >= 6 and not killed:  # two may come at once, so that none sees six
                 notes = (work_place(output) / "running" / "buy-1").glob("[0-9]*")
-                killed.extend(json.loads(path.read_text())["pid"] for path in notes)
+                killed.extend(note["pid"] for path in notes if (note := read_note(path)))  # one may end meanwhile
                 for pid in killed:
                     os.kill(pid, signal.SIGKILL)
         return answer(body)

@@ -53,7 +53,7 @@ RECORDS = st.builds(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(RECORDS, max_size=4))
 def test_a_table_holds_records_as_they_are(records: list[Record]) -> None:
     try:

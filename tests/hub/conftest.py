@@ -60,7 +60,7 @@ def client(server: LoopbackHub, tmp_path: Path) -> Client:
     def run(code: str, token: str = "", home: Path | None = None, **variables: str) -> str:
         environment = {**os.environ, **server.environment(home or tmp_path / "home", token), **variables}
         done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=280
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,9 +62,10 @@ def save(work: Path, step: int) -> None:
     (work / f"step-{step}").rename(work / "adapter" / "outbox" / f"step-{step}")
 
 
-def until(what: object) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end and not what():  # type: ignore[operator]
+def until(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < end
         time.sleep(0.1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kollm.core.errors import InputError
-from kollm.hub.secrets import Finding, environment_secrets, find_secrets, safetensors_header
+from kollm.hub.secrets import Finding, environment_secrets, find_secrets
+from kollm.services.weights import MOST_HEADER, safetensors_header
 
 KEYS = {
     "Hugging Face token": "hf_" + "aBcDeFgH1JkLmN0pQrStUvWxYz23456789",
@@ -27,7 +29,7 @@ KEYS = {
 @pytest.mark.parametrize("kind", KEYS)
 def test_known_forms(kind: str) -> None:
     text = f"설정: {KEYS[kind]} 끝".encode()
-    assert list(find_secrets("a.md", text, {})) == [Finding("a.md", kind)]
+    assert list(find_secrets({"a.md": text}, {})) == [Finding("a.md", kind)]
 
 
 @pytest.mark.parametrize(
@@ -43,14 +45,14 @@ def test_known_forms(kind: str) -> None:
     ],
 )
 def test_examples_are_none(text: str) -> None:
-    assert list(find_secrets("a.md", text.encode(), {})) == []
+    assert list(find_secrets({"a.md": text.encode()}, {})) == []
 
 
 def test_a_row_is_named_and_the_secret_is_not(tmp_path: Path) -> None:
     key = KEYS["Hugging Face token"]
     rows = [{"id": "dolly-1", "history": []}, {"id": "dolly-2", "history": [["열쇠는", f"{key}입니다"]]}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
-    found = list(find_secrets("dolly/x.parquet", tmp_path / "x.parquet", {}))
+    found = list(find_secrets({"dolly/x.parquet": tmp_path / "x.parquet"}, {}))
     assert found == [Finding("dolly/x.parquet, row dolly-2", "Hugging Face token")]
 
 
@@ -59,7 +61,7 @@ def test_values_of_this_environment() -> None:
         {"DEEPL_AUTH_KEY": "0123-4567-89ab", "SHORT_KEY": "abc", "SSH_KEY": "/home/a/.ssh/id", "HOME": "x" * 20}
     )
     assert hidden == {"value of DEEPL_AUTH_KEY": "0123-4567-89ab"}
-    assert list(find_secrets("r.json", b'{"auth": "0123-4567-89ab"}', hidden)) == [
+    assert list(find_secrets({"r.json": b'{"auth": "0123-4567-89ab"}'}, hidden)) == [
         Finding("r.json", "value of DEEPL_AUTH_KEY")
     ]
 
@@ -72,7 +74,7 @@ def test_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     header = {"__metadata__": {"note": KEYS["Hugging Face token"]}}
     path.write_bytes(safetensors(json.dumps(header).encode()))
-    assert [finding.kind for finding in find_secrets("w.safetensors", path, {})] == ["Hugging Face token"]
+    assert [finding.kind for finding in find_secrets({"w.safetensors": path}, {})] == ["Hugging Face token"]
     for wrong in (
         b"",
         b"PK\3\4" + b"\0" * 40,
@@ -83,3 +85,7 @@ def test_safetensors(tmp_path: Path) -> None:
         path.write_bytes(wrong)
         with pytest.raises(InputError, match="is no safetensors file"):
             safetensors_header(path)
+    path.write_bytes(safetensors(b"{}", size=MOST_HEADER + 1))
+    os.truncate(path, 2 * MOST_HEADER)  # a hole, which takes no room on the disk
+    with pytest.raises(InputError, match="is no safetensors file"):
+        safetensors_header(path)

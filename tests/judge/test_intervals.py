@@ -72,7 +72,7 @@ def test_turns_of_one_dialogue_are_no_independent_answers() -> None:
 
 
 @given(st.lists(st.integers(1, 5).map(float), min_size=2, max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_it_holds_the_mean_and_stays_on_the_scale(values: list[float]) -> None:
     found = mean_interval(values, SCALE)
     mirrored = mean_interval([6 - value for value in values], SCALE)

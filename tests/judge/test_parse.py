@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kollm.judge import load_rubric, parse_verdict
@@ -224,7 +224,6 @@ def test_a_score_line_echoed_from_the_judged_answer_cannot_replace_the_judges_ow
     )
 
 
-@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_any_text_gives_every_axis_a_number_in_range_or_none(text: str) -> None:
     rubric = load_rubric("kullm2023")
@@ -236,7 +235,6 @@ def test_any_text_gives_every_axis_a_number_in_range_or_none(text: str) -> None:
     )
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(

@@ -33,7 +33,7 @@ def test_worst_case_by_hand() -> None:
 
 
 @given(SCORES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_mean_lies_between_its_bounds(values: list[float | None]) -> None:
     found = estimate(values, (1, 5))
     assert found.n == len(values)
@@ -72,7 +72,7 @@ def test_a_pair_by_hand() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=2, max_size=30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_swapping_the_systems_mirrors_the_comparison(scores: list[tuple[int, int]]) -> None:
     a: dict[str, float | None] = {str(i): float(x) for i, (x, _) in enumerate(scores)}
     b: dict[str, float | None] = {str(i): float(y) for i, (_, y) in enumerate(scores)}

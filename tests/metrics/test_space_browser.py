@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import kollm
 from tests.judge.conftest import REPLY
 from tests.report.browser import browser, require_chromium
 from tests.servers.logprobs import LogprobServer
+from tests.servers.loopback import free_port
 
 pytestmark = [
     *(pytest.mark.browser, pytest.mark.slow),
@@ -29,9 +29,7 @@ pytestmark = [
 @pytest.fixture
 def space() -> Iterator[tuple[str, LogprobServer]]:
     require_chromium()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {key: value for key, value in os.environ.items() if key != "OPENAI_API_KEY"}
     with LogprobServer(REPLY, {}) as server:
         process = subprocess.Popen(

@@ -60,7 +60,7 @@ CLEAN = made("The ship leaves at nine.", "배가 아홉 시에 떠납니다.")
 
 @pytest.mark.parametrize("name", RULES)
 @given(data=st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_row_without_doubt_is_clean(name: str, data: st.DataObject) -> None:
     found = [st.from_regex(pattern) for pattern in PATTERNS.get(name, ())]
     mixed = st.lists(st.one_of(st.sampled_from(WORDS), *found), max_size=8).map("".join)

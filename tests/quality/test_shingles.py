@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kollm.quality.shingles import fold_letters, fold_spaces, grams, lower, mix, unmix
@@ -14,7 +14,6 @@ from kollm.quality.shingles import fold_letters, fold_spaces, grams, lower, mix,
 TEXTS = st.lists(st.text(st.sampled_from("abAB가나 \n\t-3😀é"), max_size=30), max_size=8)
 
 
-@settings(deadline=None)
 @example(["33", "33", "3333"], 10)
 @given(TEXTS, st.sampled_from([1, 2, 3, 5, 7, 10]))
 def test_grams_are_those_of_each_text_alone(texts: list[str], size: int) -> None:

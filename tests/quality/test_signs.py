@@ -21,7 +21,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("pattern", "signs"), PAIRS, ids=["speaks", "declines", "refused"])
 @given(data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_text_that_the_pattern_finds_has_a_sign(
     pattern: re.Pattern[str], signs: re.Pattern[str], data: st.DataObject
 ) -> None:
@@ -42,7 +42,7 @@ def test_the_kinds_of_a_text_are_those_whose_needles_it_holds(pieces: list[str])
 
 @pytest.mark.parametrize("rule", load_rules(), ids=lambda rule: rule.name)
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_one_look_for_all_rules_misses_none(rule: Rule, data: st.DataObject) -> None:
     joined = _any_of([item.instruction for item in load_rules()])
     assert joined is not None

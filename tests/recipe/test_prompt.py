@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kollm.core.errors import InputError, RecipeError
@@ -84,7 +84,6 @@ def test_the_stops_are_the_templates_own_headings():
 texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(texts, texts), max_size=3), texts, st.one_of(st.just(""), texts), texts)
 def test_segments_join_to_the_text_and_learn_answers_only(history, instruction, input, output):
     template = PromptTemplate.load("kullm-2023")

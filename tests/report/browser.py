@@ -115,7 +115,7 @@ class Tab:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = 20.0) -> None:
+    def wait(self, expression: str, seconds: float = 120.0) -> None:
         """Wait until a JavaScript expression is true."""
         deadline = time.monotonic() + seconds
         while not self._holds(expression):
@@ -187,7 +187,7 @@ class Chromium:
         os.write(self._to, json.dumps(message | ({"sessionId": session} if session else {})).encode() + b"\0")
         return self._asked
 
-    def receive(self, session: str = "", seconds: float = 30.0) -> dict[str, Any]:
+    def receive(self, session: str = "", seconds: float = 120.0) -> dict[str, Any]:
         """The next answer or event of a session; what comes from others meanwhile is dropped."""
         while True:
             while b"\0" not in self._rest:

@@ -6,10 +6,7 @@ A base of one layer and two steps of each training: what is tested here is the w
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,7 @@ from kollm.recipe.schema import Recipe
 from kollm.run.checks import check_run
 from kollm.run.journal import planned, run_recipe
 from kollm.run.stage import RunOptions
-from tests.processes import Starter, finish
+from tests.processes import Starter, finish, kill_once_there
 
 LOOP = """
 extends: demo
@@ -148,11 +145,7 @@ def test_killed_at_five_moments_it_ends_the_same(
     command = ["run", file, "-o", folder, "--limit", "20"]
     for begun in KILLED_AT:
         process = training_starter.start(command, tmp_path, {})
-        while not any(path.stat().st_size for path in folder.glob(begun)):
-            assert process.running, f"{begun}: {process.output}"
-            time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_once_there(process, folder, begun)
     finish([training_starter.start(command, tmp_path, {})])
     for name in SAME:
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name

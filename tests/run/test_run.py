@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,7 @@ from kollm.recipe.schema import Recipe
 from kollm.run.journal import planned, run_recipe
 from kollm.run.stage import Run, RunOptions, StageResult
 from kollm.run.stages import STAGES
-from tests.processes import Starter, finish
+from tests.processes import Starter, finish, kill_once_there
 
 TINY = [
     "base.toy={hidden_size: 32, layers: 1, heads: 2, vocab_size: 600, context: 2048, pretrain_steps: 4}",
@@ -152,11 +150,7 @@ def test_killed_in_training_and_in_answering_it_ends_the_same(
     folder = tmp_path / "demo"
     for begun in ("adapter/checkpoints/checkpoint-1/complete.json", "generations.jsonl.*.part-0"):
         process = training_starter.start(command(folder)[3:], tmp_path, {})
-        while not any(path.stat().st_size for path in folder.glob(begun)):
-            assert process.running, process.output
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_once_there(process, folder, begun)
     finish([training_starter.start(command(folder)[3:], tmp_path, {})])
     assert same_dataset(whole / "dataset", folder / "dataset")
     for name in ("generations.jsonl", "adapter/adapter_model.safetensors"):

@@ -31,7 +31,7 @@ from kollm.translate.lines import changed_lines
 from kollm.translate.masking import make_document, mask
 from tests.security.hostile import SHAPES
 
-SHORT, LONG = 4_000, 32_000
+SHORT, LONG = 3_000, 24_000
 MOST = 14.0
 """Processor time for eight times the text, as a multiple: linear is 8, quadratic 64."""
 NOISE = 0.03
@@ -64,7 +64,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "page leftovers": lambda text: (without_leftovers(text), without_leftovers(f"{text}\nCopy code\n{text}")),
     "citations": without_citations,
     "refusals": model_talk,
-    "secrets": lambda text: list(find_secrets("a.txt", text.encode(), {})),
+    "secrets": lambda text: list(find_secrets({"a.txt": text.encode()}, {})),
 }
 
 

@@ -93,8 +93,8 @@ def test_every_column_is_searched_and_the_row_is_named(name: str, tmp_path: Path
     path = tmp_path / "x.parquet"
     table = as_table(COLUMNS[name])
     pq.write_table(pa.concat_tables([table.slice(0, 1)] * 3 + [table]), path)
-    assert list(find_secrets("d/x.parquet", path, {})) == [Finding("d/x.parquet, row b", KIND)]
-    assert list(find_secrets("d/x.parquet", path.read_bytes(), {})) == [Finding("d/x.parquet, row b", KIND)]
+    assert list(find_secrets({"d/x.parquet": path}, {})) == [Finding("d/x.parquet, row b", KIND)]
+    assert list(find_secrets({"d/x.parquet": path.read_bytes()}, {})) == [Finding("d/x.parquet, row b", KIND)]
 
 
 def test_what_stands_beside_the_rows_is_searched(tmp_path: Path) -> None:
@@ -105,8 +105,10 @@ def test_what_stands_beside_the_rows_is_searched(tmp_path: Path) -> None:
     }
     for name, table in tables.items():
         pq.write_table(table, tmp_path / f"{name}.parquet")
-        found = list(find_secrets("x.parquet", tmp_path / f"{name}.parquet", {}))
+        found = list(find_secrets({"x.parquet": tmp_path / f"{name}.parquet"}, {}))
         assert found == [Finding("x.parquet, metadata", KIND)], name
+    pq.write_table(as_table(pa.array(["a", "b", "c"])), tmp_path / "plain.parquet")
+    assert len(list(find_secrets({f"{TOKEN}.parquet": tmp_path / "plain.parquet"}, {}))) == 1
 
 
 def test_files_of_each_encoding_are_searched_in_pieces(tmp_path: Path) -> None:
@@ -115,8 +117,9 @@ def test_files_of_each_encoding_are_searched_in_pieces(tmp_path: Path) -> None:
         for encoding in ("utf-8", "utf-16", "cp949"):
             text = ("가나 " * before)[:before] + f"토큰은{TOKEN}이고"
             path.write_bytes(text.encode(encoding))
-            assert list(find_secrets("x.txt", path, {})) == [Finding("x.txt", KIND)], (before, encoding)
-    assert list(find_secrets(f"{TOKEN}.txt", b"", {})) == [Finding(f"{TOKEN}.txt", KIND)]
+            assert list(find_secrets({"x.txt": path}, {})) == [Finding("x.txt", KIND)], (before, encoding)
+    files = {"a.txt": b"x" * PIECE, f"{TOKEN}.txt": b"", "b.txt": b"", "c.txt": TOKEN.encode(), "d.txt": b"y"}
+    assert list(find_secrets(files, {})) == [Finding(f"{TOKEN}.txt", KIND), Finding("c.txt", KIND)]
 
 
 def test_what_is_no_parquet_is_said(tmp_path: Path) -> None:
@@ -124,7 +127,7 @@ def test_what_is_no_parquet_is_said(tmp_path: Path) -> None:
     for content in (b"", b"PAR1", b"PAR1" + b"\xff" * 40 + b"PAR1"):
         path.write_bytes(content)
         with pytest.raises(InputError, match="cannot be read as parquet"):
-            list(find_secrets("x.parquet", path, {}))
+            list(find_secrets({"x.parquet": path}, {}))
 
 
 def test_this_environments_own_secrets_are_found_in_every_form() -> None:
@@ -142,7 +145,7 @@ def test_this_environments_own_secrets_are_found_in_every_form() -> None:
         "password in PROXY": "hunter2hunter2",
     }
     text = json.dumps({"x": 'a"b\\c-of-mine'})
-    assert [finding.kind for finding in find_secrets("r.json", text.encode(), hidden)] == ["value of MY_PASSWD"]
+    assert [finding.kind for finding in find_secrets({"r.json": text.encode()}, hidden)] == ["value of MY_PASSWD"]
 
 
 def test_a_link_is_never_published(tmp_path: Path) -> None:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
+import socket
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 for a program that opens it later: none of those that a system hands out, to another test meanwhile,
+    or that Ray's workers take."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.socket() as opened:
+            opened.bind(("127.0.0.1", port))
+            return port
 
 
 class JsonHandler(BaseHTTPRequestHandler):

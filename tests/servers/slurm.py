@@ -6,10 +6,11 @@ import getpass
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
+
+from tests.servers.loopback import free_port
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue")
 
@@ -72,7 +73,7 @@ class Slurm:
     def __enter__(self) -> Slurm:
         for name in ("state", "spool", "hidden"):
             (self._folder / name).mkdir(parents=True)
-        conf = _CONF.format(folder=self._folder, user=getpass.getuser(), controller=_free_port(), node=_free_port())
+        conf = _CONF.format(folder=self._folder, user=getpass.getuser(), controller=free_port(), node=free_port())
         (self._folder / "slurm.conf").write_text(conf)
         key = self._folder / "munge.key"
         key.write_bytes(secrets.token_bytes(1024))
@@ -117,7 +118,7 @@ class Slurm:
     def ask(self, *command: str) -> str:
         """What a command of Slurm answers."""
         done = subprocess.run(
-            command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=30
+            command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=120
         )
         return done.stdout
 
@@ -138,14 +139,8 @@ def _find(program: str) -> str | None:
     return shutil.which(program, path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
 
 
-def _free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
-
-
 def _wait_for(what, slurm: Slurm) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not what():
         assert time.monotonic() < deadline, slurm.logs()
         time.sleep(0.1)

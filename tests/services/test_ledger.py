@@ -163,6 +163,14 @@ def test_default_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Ledger.open().path == tmp_path / "data" / "kollm" / "ledger.sqlite3"
 
 
+def test_a_home_that_cannot_be_written_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").write_text("a file, as a container's home may be none")
+    monkeypatch.delenv("KOLLM_LEDGER", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    with pytest.raises(InputError, match=r"home/kollm' cannot be written \(.*\) - set KOLLM_LEDGER to a file in one"):
+        Ledger.open()
+
+
 def test_not_a_ledger(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("These are notes, not a database. " * 40)

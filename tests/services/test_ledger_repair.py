@@ -222,6 +222,36 @@ def test_a_ledger_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
         assert ledger.lost([item.key]) == {item.key: Charge(9, 0.5)}
 
 
+def test_a_disk_without_file_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger of several processes is refused there, in one sentence; one that a process has for itself does without."""
+
+    class Lustre(sqlite3.Connection):
+        locks = True
+
+        def execute(self, sql: str, /, *parameters: Any) -> sqlite3.Cursor:
+            if self.locks and sql.startswith("PRAGMA journal_mode"):
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorname = "SQLITE_IOERR_LOCK"
+                raise error
+            return super().execute(sql, *parameters)
+
+    def connect(address: str, **options: Any) -> sqlite3.Connection:
+        made: Lustre = real(address, factory=Lustre, **options)
+        made.locks = "vfs=unix-none" not in address
+        return made
+
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    with pytest.raises(StateError, match=r"has no file locks.* set KOLLM_LEDGER to a file on a disk of this machine"):
+        Ledger.open(tmp_path / "a.sqlite3")
+    assert not list(tmp_path.iterdir())
+    with Ledger.open(tmp_path / "b.sqlite3", alone=True) as ledger:
+        ledger.begin({"k": (bought(1), Charge(7, 0.5))})
+    monkeypatch.undo()
+    with Ledger.open(tmp_path / "b.sqlite3") as ledger:
+        assert len(ledger.stats()) == 1
+
+
 def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "photos.sqlite3"
     connection = sqlite3.connect(path)

@@ -58,7 +58,7 @@ class Gate:
             self._asked += 1
             number = self._asked
         if number > self._free:
-            self._open.wait(60)
+            self._open.wait(280)
         return self._model(body)
 
     def open(self) -> None:
@@ -70,7 +70,7 @@ def asked(chat: LoopbackChat) -> Counter[str]:
 
 
 def until(true: Callable[[], bool], *processes: Process) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not true():
         assert time.monotonic() < deadline and all(one.running for one in processes), [one.output for one in processes]
         time.sleep(0.01)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kollm.sources.html import is_html, to_markdown
@@ -52,7 +52,6 @@ def test_only_pages_are_taken_for_html() -> None:
     assert not is_html("```html\n<p>one</p>\n```")
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("<>/pliuoacdetrhb &;\"'=\n1"), max_size=80))
 def test_no_text_breaks_the_reader(text: str) -> None:
     assert isinstance(to_markdown(text), str)

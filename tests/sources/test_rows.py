@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kollm.core.errors import InputError
@@ -30,7 +30,6 @@ def _rows(content: bytes, name: str = "rows.json") -> list[Any]:
     return [row for batch in file_batches(io.BytesIO(content), name) for row in batch.rows()]
 
 
-@settings(deadline=None)
 @given(st.lists(JSON, max_size=6), st.sampled_from([None, 2]), st.sampled_from([1, 7, 64]))
 def test_a_list_is_read_item_by_item_whatever_the_pieces(rows: list[Any], indent: int | None, piece: int) -> None:
     content = json.dumps(rows, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -46,7 +45,6 @@ def test_a_list_is_read_item_by_item_whatever_the_pieces(rows: list[Any], indent
         rows_module._CHUNK = chunk
 
 
-@settings(deadline=None)
 @given(st.lists(JSON, max_size=6), st.lists(JSON, max_size=3), st.sampled_from([None, 2]), st.sampled_from([1, 7, 64]))
 def test_the_list_of_an_object_is_read_item_by_item_whatever_the_pieces(
     rows: list[Any], others: list[Any], indent: int | None, piece: int

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kollm.core.errors import InputError
@@ -72,7 +72,7 @@ KEYS = sorted(
     changes=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4),
     dropped=st.sets(st.sampled_from(KEYS), max_size=2),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_a_row_is_kept_or_rejected(name: str, changes: dict[str, Any], dropped: set[str]) -> None:
     row = {key: value for key, value in {**row_of(name), **changes}.items() if key not in dropped}
     source = SOURCES[name]
@@ -91,7 +91,7 @@ def test_a_row_is_kept_or_rejected(name: str, changes: dict[str, Any], dropped: 
     "data": VALUES, "documents": VALUES, "paragraphs": VALUES,
     }) | st.fixed_dictionaries({"data": st.lists(st.fixed_dictionaries({"paragraphs": st.lists(VALUES | st.fixed_dictionaries({"qas": VALUES}), max_size=2)}), max_size=2)})
 )  # fmt: skip
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 def test_a_file_of_a_sets_own_form_is_read_or_refused(name: str, value: Any, tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_text(json.dumps(value), encoding="utf-8")

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kollm.train.batches import Collator, Layout, RunLength, StepBatches
@@ -22,7 +22,6 @@ def steps_of(batches, epoch):
     return [sorted(row for part in micro[start : start + size] for row in part) for start in range(0, len(micro), size)]
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 16), st.integers(1, 4), st.integers(1, 4), st.booleans())
 def test_layouts_agree_on_the_rows_of_every_step(lengths, global_batch, processes, device_batch, packed):
     reference = StepBatches(lengths, Layout(global_batch, 1, 1, 64, False, 7), RunLength(2))
@@ -33,21 +32,18 @@ def test_layouts_agree_on_the_rows_of_every_step(lengths, global_batch, processe
         assert sorted(row for step in rows for row in step) == list(range(len(lengths)))
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 16), st.integers(1, 4))
 def test_packed_microbatches_stay_within_their_capacity(lengths, global_batch, processes):
     batches = StepBatches(lengths, Layout(global_batch, processes, 1, 64, True, 7), RunLength(1))
     assert all(sum(lengths[row] for row in part) <= 64 for part in batches)
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 16), st.integers(1, 4))
 def test_padded_microbatches_have_at_most_the_device_batch(lengths, global_batch, device_batch):
     batches = StepBatches(lengths, Layout(global_batch, 1, device_batch, 64, False, 7), RunLength(1))
     assert all(len(part) <= device_batch for part in batches)
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 16), st.integers(1, 4), st.integers(1, 40))
 def test_a_run_of_steps_counts_on_each_epoch_that_it_sees(lengths, global_batch, processes, steps):
     """Packed, a later epoch can need more microbatches a step than the first: none may lose its place."""

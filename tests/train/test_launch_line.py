@@ -177,7 +177,7 @@ finally:
     assert "kollm.train.launch" in sys.modules and "torch" not in sys.modules
 """
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280, cwd=tmp_path)
     assert done.stderr.splitlines() == [
         "Error: The rows of '.' hold no values - name a file or folder of rows, or a dataset that kollm made."
     ]

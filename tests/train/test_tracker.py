@@ -11,21 +11,31 @@ import pytest
 from tests.processes import Starter
 
 SCRIPT = """
-import os, signal, sys, time
+import os, signal, sqlite3, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from transformers import TrainerState
 from kollm.train.tracker import Tracker
 
 output, first, last, end = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+
+
+def written():
+    try:
+        with sqlite3.connect(output / "trackio" / "kollm.db") as database:
+            return database.execute("SELECT max(step) FROM metrics").fetchone()[0]
+    except sqlite3.OperationalError:  # it is being made
+        return None
+
+
 state = TrainerState(global_step=first, is_world_process_zero=True)
 state.log_history = [{"loss": 1 / step, "step": step} for step in range(1, first + 1)]
 tracker = Tracker(output)
 tracker.on_train_begin(SimpleNamespace(run_name=None), state, None)
 for state.global_step in range(first + 1, last + 1):
     tracker.on_log(None, state, None, {"loss": 1 / state.global_step})
-    if state.global_step == last - 1:
-        time.sleep(1.2)  # trackio writes twice a second: the kill may lose the last step, and no other
+    while state.global_step == last - 1 and written() != last - 1:  # the kill may lose the last step, and no other
+        time.sleep(0.05)
 if end == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
 tracker.on_train_end(None, state, None)

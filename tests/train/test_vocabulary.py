@@ -101,7 +101,7 @@ def test_the_same_text_in_another_order_gives_the_same_tokens() -> None:
     assert grow(backend, KOREAN, 200) == grow(backend, KOREAN[::-1], 200)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.text("가나다 ", min_size=1, max_size=7), st.integers(1, 5), min_size=1, max_size=8))
 def test_merges_are_those_of_byte_pair_encoding_done_plainly(words: dict[str, int]) -> None:
     rows = {tuple(word): count for word, count in words.items()}

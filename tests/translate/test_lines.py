@@ -110,7 +110,7 @@ LINE = st.sampled_from(
 
 
 @given(st.lists(LINE, max_size=12).map("\n".join))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_translation_has_the_lines_of_its_english(text: str) -> None:
     masked = mask(text)
     korean = unmask(masked, pseudo_korean(masked.markup))

@@ -28,7 +28,6 @@ LOOKING_BACK_FIRST = {
 """Some structures as one would write them; what kollm seeks is written so that `re` skips ahead to a sign."""
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([*"`$#\\/~.:&a_ 가\n(", "``", "f0f0f0", "C:\\", "usr", "x y"]), max_size=30).map("".join)
 )
@@ -113,7 +112,7 @@ ANY_TEXT = st.one_of(
 
 
 @given(ANY_TEXT, st.booleans(), st.integers(0, 99))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_unmask_is_the_inverse_of_mask(text: str, numbers: bool, first: int) -> None:
     masked = mask(text, first, numbers)
     assert unmask(masked, masked.markup) == text
@@ -122,7 +121,7 @@ def test_unmask_is_the_inverse_of_mask(text: str, numbers: bool, first: int) -> 
 @given(
     st.dictionaries(st.text(min_size=1, max_size=5), ANY_TEXT.filter(str.strip), min_size=1, max_size=4), st.booleans()
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_document_that_comes_back_unchanged_gives_its_fields(fields: dict[str, str], numbers: bool) -> None:
     document = make_document(fields, numbers)
     if document is None:
@@ -133,7 +132,7 @@ def test_a_document_that_comes_back_unchanged_gives_its_fields(fields: dict[str,
 
 
 @given(ANY_TEXT)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_spans_are_sorted_apart_and_inside(text: str) -> None:
     spans = structure_spans(text)
     edges = [edge for span in spans for edge in span]

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError(error.name or "ray", "ray") from error
 
 TRIES = 2
-"""How often a task is handed to datatrove, which itself repeats what a dead worker leaves, three times."""
+"""How often a task is begun whose worker ends without a word."""
 
 
 class RayExecutor(step.ClusterExecutor):
@@ -105,7 +106,7 @@ class RayExecutor(step.ClusterExecutor):
         return int(min(self._wanted or room, room))
 
     def _attempt(self, stage: Stage, chunks: Sequence[Sequence[int]], workers: int) -> None:
-        executor = datatrove_ray.RayPipelineExecutor(
+        Tasks(
             [step.TaskStep(stage, chunks)],
             tasks=len(chunks),
             workers=workers,
@@ -113,34 +114,37 @@ class RayExecutor(step.ClusterExecutor):
             mem_per_cpu_gb=self._settings.mem_per_cpu_gb,
             logging_dir=str(stage.folder / "engine" / stage.name),
             skip_completed=False,  # the markers say what is done
-        )
-        with _without_pool():
-            executor.run()
+        ).run()
 
 
-class TaskWorker(datatrove_ray.RankWorker):  # type: ignore[misc]
-    """An actor that runs its rank itself."""
+class Tasks(datatrove_ray.RayPipelineExecutor):  # type: ignore[misc]
+    """datatrove's executor, with a task of Ray's for each rank.
 
-    def run_for_rank(self, executor_ref: Any, ranks: Sequence[int], node_ips: Sequence[str], _node: int) -> None:
-        """As datatrove's."""
-        os.environ["RAY_NODELIST"], os.environ["RAY_NODEID"] = ",".join(node_ips), "0"
-        for rank in ranks:
-            executor_ref._run_for_rank(rank, 1)
-
-
-@contextlib.contextmanager
-def _without_pool() -> Iterator[None]:
-    """Have datatrove's actors run their ranks themselves.
-
-    Those of datatrove 0.10.1 fork a `multiprocess.Pool` for them. When its process is killed, `starmap` waits for ever;
-    test_ray.py tells when that has changed.
+    That of datatrove 0.10.1 makes an actor for each: a Python that imports all anew, where the processes of tasks stay for the
+    next one. In it a pool is forked, which waits for ever for a process that was killed.
     """
-    before = datatrove_ray.RankWorker
-    datatrove_ray.RankWorker = TaskWorker
-    try:
-        yield
-    finally:
-        datatrove_ray.RankWorker = before
+
+    def run(self) -> None:
+        """Run all ranks. What became of one its tasks' notes say: no error is raised."""
+        self.save_executor_as_json()
+        memory = int(self.mem_per_cpu_gb * self.cpus_per_task * 2**30)
+        remote = ray.remote(_run_rank).options(num_cpus=self.cpus_per_task, memory=memory, max_retries=0)
+        shared, waiting = ray.put(self), deque(range(self.tasks))
+        at_work: list[Any] = []
+        try:
+            while waiting or at_work:
+                while waiting and len(at_work) < self.workers:
+                    at_work.append(remote.remote(shared, waiting.popleft()))
+                (ended, *_), at_work = ray.wait(at_work)
+                with contextlib.suppress(ray.exceptions.RayError):
+                    ray.get(ended)
+        finally:
+            for task in at_work:  # Ctrl-C
+                ray.cancel(task, force=True)
+
+
+def _run_rank(executor: Tasks, rank: int) -> None:
+    executor._run_for_rank(rank, 1)
 
 
 @contextlib.contextmanager
@@ -160,7 +164,7 @@ def _importable() -> Iterator[None]:
 def _check_machines(folder: Path) -> None:
     """Ask every machine of the cluster for its kollm, and whether it sees the folder.
 
-    A machine without kollm would not fail: datatrove 0.10.1 waits for ever for an actor that cannot be made.
+    Of one without kollm, tasks would end without a word.
     """
 
     def look(path: str) -> tuple[str, str, bool]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kollm.core.columns import check_shown
 from kollm.core.errors import InputError
 from kollm.core.files import read_jsonl
 from kollm.core.generations import Generation
 from kollm.core.verdicts import Verdict
 from kollm.judge.labels import read_labels
 from kollm.judge.pairwise import PairVerdict, read_pairs
+from kollm.judge.tasks import read_answers
 from kollm.judge.verdicts import read_verdicts
 
 Kind = Literal["answers", "verdicts", "pairwise", "labels", "own"]
@@ -46,7 +46,7 @@ class Given:
         Raises:
             InputError: a file is malformed, or one id names two questions.
         """
-        answers = [answer for path in self.answers for answer in _generations(path)]
+        answers = [answer for path in self.answers for answer in read_answers(path)]
         asked: dict[str, Generation] = {}
         for answer in answers:
             other = asked.setdefault(answer.id, answer)
@@ -131,17 +131,6 @@ def _add_run(given: Given, folder: Path) -> None:
         given.pairwise.append(pairwise)
     if (folder / "evaluation" / "manifest.json").is_file():
         given.evaluations.append(str(folder / "evaluation"))
-
-
-def _generations(path: Path) -> Iterator[Generation]:
-    for number, row in enumerate(read_jsonl(path), start=1):
-        where = f"{path}, row {number}"
-        try:
-            answer = Generation.from_row(row)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
-        check_shown(where, answer.id, answer.system)
-        yield answer
 
 
 def _question(answer: Generation) -> tuple[Any, ...]:

@@ -36,6 +36,8 @@ _LEASES = (
     "CREATE INDEX changes ON purchases (changed)",
 )
 """From version 1 to 2: who changed a row last, until when it may be sent, and the number of the change."""
+_NO_LOCKS = ("SQLITE_IOERR_LOCK", "SQLITE_IOERR_RDLOCK", "SQLITE_IOERR_SHMLOCK", "SQLITE_IOERR_CHECKRESERVEDLOCK")
+"""What SQLite calls the answers of a disk that has no file locks."""
 
 
 def default_path() -> Path:
@@ -44,10 +46,16 @@ def default_path() -> Path:
     return Path(chosen) if chosen else platformdirs.user_data_path("kollm") / "ledger.sqlite3"
 
 
-def make_private(path: Path) -> None:
-    """Make the file for its user alone, before SQLite makes it for everyone; its side files take its mode."""
-    if not path.exists():
+def make_private(path: Path) -> bool:
+    """Make the file for its user alone, before SQLite makes it for everyone; its side files take its mode.
+
+    Returns:
+        Whether it was not there.
+    """
+    new = not path.exists()
+    if new:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    return new
 
 
 def connect(path: Path, alone: bool = False) -> sqlite3.Connection:
@@ -55,13 +63,27 @@ def connect(path: Path, alone: bool = False) -> sqlite3.Connection:
 
     Args:
         path: the file.
-        alone: keep every other process out.
+        alone: no other process writes it, and every other is kept out where the disk has file locks.
 
     Raises:
         sqlite3.DatabaseError: the file is damaged, or another program's.
-        StateError: it is one of a later kollm.
+        StateError: it is one of a later kollm, or several processes may write it and its disk has no file locks.
     """
-    connection = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
+    try:
+        return _connect(path.absolute().as_uri(), path, alone)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname not in _NO_LOCKS:
+            raise
+        if alone:
+            return _connect(f"{path.absolute().as_uri()}?vfs=unix-none", path, alone)
+        raise StateError(
+            f"The disk of the ledger '{path}' has no file locks, and without them two processes would pay for the same - set "
+            "KOLLM_LEDGER to a file on a disk of this machine."
+        ) from error
+
+
+def _connect(uri: str, path: Path, alone: bool) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False, isolation_level=None)
     try:
         if alone:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")

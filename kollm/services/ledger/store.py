@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from kollm.core.errors import StateError
+from kollm.core.errors import InputError, StateError
 from kollm.core.files import ensure_folder
 from kollm.services.ledger.connection import connect, default_path, make_private
 from kollm.services.ledger.owner import is_gone
@@ -91,12 +91,22 @@ class Ledger:
             StateError: the file is not a ledger, is damaged, or is one of a later kollm.
         """
         path = path or default_path()
-        ensure_folder(path.parent)
+        try:
+            ensure_folder(path.parent)
+        except InputError as error:
+            raise InputError(
+                f"{str(error).partition(' - ')[0]} - set KOLLM_LEDGER to a file in one that can."
+            ) from error
         deadline = time.monotonic() + _OPENING_SECONDS
         while True:
+            new = False
             try:
-                make_private(path)
+                new = make_private(path)
                 return cls(connect(path, alone), path)
+            except StateError:
+                if new:
+                    path.unlink()
+                raise
             except (sqlite3.DatabaseError, OSError) as error:
                 # Another process that makes the same ledger holds it for a moment; SQLite's own wait leaves WAL out.
                 if "locked" in str(error) and time.monotonic() < deadline:

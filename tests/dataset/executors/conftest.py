@@ -58,7 +58,7 @@ def import_path() -> str:
     return os.pathsep.join(place or os.getcwd() for place in sys.path)
 
 
-def wait_for(what, seconds: float = 30) -> None:
+def wait_for(what, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline

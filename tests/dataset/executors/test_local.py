@@ -140,7 +140,7 @@ def _alive(pid):
 
 
 def _wait_for(what):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.02)

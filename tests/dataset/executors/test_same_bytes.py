@@ -47,7 +47,7 @@ def test_on_slurm_with_the_submitting_process_killed(rows, expected, tmp_path, o
     output = tmp_path / "out"
     command = [sys.executable, "-c", _PROGRAM.format(settings=FAST), str(rows), str(output)]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": import_path()})
-    wait_for(lambda: any((work_place(output) / "done" / "prepare").glob("[0-9]*")), 60)
+    wait_for(lambda: any((work_place(output) / "done" / "prepare").glob("[0-9]*")))
     process.kill()
     process.wait()
     assert toy.build(rows, output, make_executor(read_settings(None, "slurm", 2, FAST))) == expected

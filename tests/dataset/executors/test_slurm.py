@@ -13,7 +13,7 @@ import threading
 import pytest
 
 from kollm.core.errors import InputError, StateError
-from kollm.dataset.executors import step
+from kollm.dataset.executors import slurm, step
 from kollm.dataset.executors.settings import make_executor, read_settings
 from kollm.dataset.executors.slurm import job_name_of, keep_private
 from tests.dataset.executors import toy
@@ -65,15 +65,20 @@ def _begin(slurm, folder) -> tuple[subprocess.Popen[bytes], object]:
     return process, toy.stage(folder, toy.slow, 2)
 
 
-def test_jobs_outlive_the_process_that_submitted_them_and_are_not_run_twice(on_slurm, tmp_path, capsys):
+def test_jobs_outlive_the_process_that_submitted_them_and_are_not_run_twice(on_slurm, tmp_path, monkeypatch):
     process, stage = _begin(on_slurm, tmp_path)
     process.kill()
     process.wait()
     assert "RUNNING" in jobs(on_slurm, stage)
-    later = threading.Timer(2, (tmp_path / "go").touch)
-    later.start()
+    told = []
+
+    def say(sentence: str) -> None:
+        told.append(sentence)
+        (tmp_path / "go").touch()
+
+    monkeypatch.setattr(slurm, "say", say)
     run(stage)
-    assert "jobs of an earlier start are at work" in capsys.readouterr().err
+    assert "jobs of an earlier start are at work" in told[0]
     assert toy.results(tmp_path) == toy.expected(2)
     assert toy.runs(tmp_path) == [0, 1]
 

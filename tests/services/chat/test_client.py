@@ -147,8 +147,8 @@ def test_a_wait_of_hours_ends_the_run(llmock: LLMock, make: Make) -> None:
 
 
 def test_timeouts_may_have_been_charged_and_stay_listed(llmock: LLMock, make: Make, ledger: Ledger) -> None:
-    llmock.add(Delay(1.0, times=1))
-    client = make(timeout=0.3)
+    llmock.add(Delay(3.0, times=1))
+    client = make(timeout=1.0)
     assert ask(client)[0].status == "ok"
     (lost,) = ledger.in_flight()
     assert lost.sends == 1 and lost.answered and lost.charge.cost > 0

@@ -204,16 +204,20 @@ def test_a_wait_of_hours_is_left_to_the_next_run(ask: Ask) -> None:
 
 
 def test_leaving_early_keeps_what_is_under_way(ledger: Ledger) -> None:
-    def slow(_: dict[str, Any]) -> str:
-        time.sleep(0.2)
+    first, left = threading.Lock(), threading.Event()
+
+    def answered(_: dict[str, Any]) -> str:
+        if not first.acquire(blocking=False):
+            left.wait(120)
         return "네."
 
     async def first_reply(client: ChatClient, requests: list[ChatRequest]) -> None:
         stream = client.stream(requests)
         await anext(stream)
+        left.set()
         await stream.aclose()
 
-    with LoopbackChat(slow) as chat:
+    with LoopbackChat(answered) as chat:
         client = ChatClient(ChatService(MODEL, chat.url, concurrency=4), kind="judge", ledger=ledger)
         requests = [
             ChatRequest([{"role": "user", "content": str(n)}], {"max_completion_tokens": 20}) for n in range(40)

@@ -136,7 +136,7 @@ def test_unknown_cards_and_bases_list_the_known():
 
 def test_planning_imports_no_torch():
     code = "import sys, kollm.train.plan, kollm.train.check, kollm.recipe.bases; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=280)
 
 
 @pytest.mark.parametrize(

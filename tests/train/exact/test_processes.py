@@ -82,8 +82,8 @@ def test_the_trainer_ends_with_its_command_and_one_trains_in_a_folder(
         for process in below:
             process.resume()
     first.send_signal(number)
-    _, said = first.communicate(timeout=30)
-    assert not psutil.wait_procs(below, timeout=5)[1]
+    _, said = first.communicate(timeout=120)
+    assert not psutil.wait_procs(below, timeout=120)[1]
     assert [line for line in said.splitlines() if line and not line.startswith("train: ")] == ([last] if last else [])
 
 

@@ -1,6 +1,5 @@
 """Weights that are shared over processes (FSDP2, really, over gloo): saved whole, set aside to be pushed, resumed bitwise."""
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from kollm.train.check import check_recipe
 from kollm.train.job import _check_saved
 from kollm.train.outbox import waiting
 from tests.processes import finish
+from tests.servers.loopback import free_port
 
 PROGRAM = Path(__file__).with_name("fsdp_on_a_processor.py")
 SETTINGS = ("trainer.max_steps=3", "trainer.save_steps=1")
@@ -21,9 +21,6 @@ SETTINGS = ("trainer.max_steps=3", "trainer.save_steps=1")
 
 def start(starter, dataset, base, output, overrides, kind, **environment):
     """Two processes with what accelerate's launcher gives them for a config with `fsdp_version: 2`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     fsdp = {
         "ACCELERATE_USE_FSDP": "true",
         "FSDP_VERSION": "2",
@@ -33,7 +30,12 @@ def start(starter, dataset, base, output, overrides, kind, **environment):
         "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
         "FSDP_OFFLOAD_PARAMS": "false",
     }
-    shared = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared = {
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
     shared |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", **fsdp, **environment}
     arguments = ["--recipe", "demo", "--dataset", dataset, "--base", base, "-o", output, "--outbox"]
     arguments += [part for value in (*overrides, *SETTINGS) for part in ("--set", value)]
