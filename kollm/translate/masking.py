@@ -86,16 +86,17 @@ def mask(text: str, first: int = 0, numbers: bool = False) -> Masked:
     lines, frame, position = [], [], 0
     for line in translated_lines(text, numbers):
         frame.append(text[position : line.start])
+        position = line.end
+        if not line.inside:  # as in most lines
+            lines.append(MaskedLine(escape(text[line.start : position]), (), first))
+            continue
         masked = _mask_line(text, line, first)
         lines.append(masked)
         first += len(masked.originals)
-        position = line.end
     return Masked(tuple(lines), (*frame, text[position:]))
 
 
 def _mask_line(text: str, line: Line, first: int) -> MaskedLine:
-    if not line.inside:  # as in most lines
-        return MaskedLine(escape(text[line.start : line.end]), (), first)
     parts: list[str] = []
     originals: list[str] = []
     position = line.start
