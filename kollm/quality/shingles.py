@@ -105,9 +105,12 @@ def _windows(values: Hashes, size: int) -> Hashes:
         return values * _factor(1)
     half = size // 2
     short = _windows(values, half)
-    joined = short[: len(values) - 2 * half + 1] * _factor(2 * size) + short[half : len(values) - half + 1]
+    joined = short[: len(values) - 2 * half + 1] * _factor(2 * size)
+    joined += short[half : len(values) - half + 1]
     if size % 2:
-        joined = joined[: len(values) - size + 1] * _factor(2 * size + 1) + values[size - 1 :]
+        joined = joined[: len(values) - size + 1]
+        joined *= _factor(2 * size + 1)
+        joined += values[size - 1 :]
     return joined
 
 
