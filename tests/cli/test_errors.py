@@ -60,14 +60,16 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(module: str, pa
     assert one_line(ModuleNotFoundError(f"No module named '{module}'", name=module)) == expected
 
 
-@pytest.mark.parametrize("command", ["preview demo", "merge a -o b", "chat x/y", "generate gpt-4 --api --dataset d.json"])
+@pytest.mark.parametrize(
+    "command", ["preview demo", "merge a -o b", "chat x/y", "generate gpt-4 --api --dataset d.json"]
+)
 def test_a_command_without_its_packages(command: str, tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text('{"instruction": "a", "output": "b"}\n')
     without = "sys.modules.update(dict.fromkeys(('torch', 'transformers', 'accelerate', 'peft', 'openai')))"
     code = f"import sys; {without}; from kollm.cli import main; main({command.split()})"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("Error: The package '"), done.stderr
-    assert "pip install 'kollm[" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 1 and "install it with: pip install 'kollm[" in done.stderr.splitlines()[-1], done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_module_of_nobody_is_a_bug() -> None:
