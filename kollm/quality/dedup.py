@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kollm.core.errors import MissingExtraError
-from kollm.quality.shingles import SPACE, TOGETHER, Folded, Hashes, fold_spaces, grams, lower, mix
+from kollm.quality.shingles import PLANE, SPACE, TOGETHER, Folded, Hashes, fold_spaces, grams, lower, mix
 
 NEAR = 0.8
 GRAM = 5
@@ -237,8 +237,10 @@ def _digests(folded: Folded) -> Hashes:
     codes, offsets = np.append(folded.codes, np.uint32(0)), folded.offsets
     starts = offsets[:-1] + (codes[offsets[:-1]] == SPACE)
     ends = offsets[1:] - (codes[offsets[1:] - 1] == SPACE)
+    wide, narrow = codes.data, codes.astype(np.uint16).data  # half to hash of a text that fits
+    beyond = {*(np.searchsorted(offsets, np.flatnonzero(codes >= PLANE), side="right") - 1).tolist()}
     digests = [
-        hashlib.blake2b(codes.data[start:end], digest_size=8).digest()
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        hashlib.blake2b((wide if text in beyond else narrow)[start:end], digest_size=8).digest()
+        for text, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
     ]
     return np.frombuffer(b"".join(digests), dtype=np.uint64).copy()

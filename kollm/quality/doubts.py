@@ -11,9 +11,9 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from kollm.quality.completeness import (
     LONG_ENOUGH,
@@ -123,8 +123,10 @@ class _Fields:
     @functools.cached_property
     def other_numbers(self) -> Mask:
         """Whether the numbers of the Korean are not, one by one, those of the English, or one of these may be scaled by a word."""
-        english, korean = (_numbers(look) for look in (self.english, self.korean))
-        other = np.array([one != another for one, another in zip(english, korean, strict=True)], dtype=bool)
+        with_digits = np.flatnonzero(self.english.holds("digit"))
+        english, korean = (_numbers(look, with_digits) for look in (self.english, self.korean))
+        other = np.zeros(len(self.texts), dtype=bool)
+        other[with_digits] = [one != another for one, another in zip(english, korean, strict=True)]
         scaled = self.english.count("gap and scale", behind="number and gap") > 0
         return self.english.holds("digit") & (other | scaled | self.english.holds("number and scale"))
 
@@ -211,17 +213,17 @@ def _repetition(fields: _Fields) -> Mask:
     return (fields.korean.lengths >= SHORTEST_REPEATED) & ~sure
 
 
-def _numbers(look: Look) -> list[bytes]:
-    """The numbers of each text as NUMBER finds them, the first digit of each marked."""
+def _numbers(look: Look, texts: npt.NDArray[np.int64]) -> list[bytes]:
+    """The numbers of these texts as NUMBER finds them, the first digit of each marked."""
     digit = (look.codes >= ord("0")) & (look.codes <= ord("9"))
     part = digit.copy()
     part[1:-1] |= _PARTS[np.minimum(look.codes[1:-1], 127)] & digit[:-2] & digit[2:]
     place = np.flatnonzero(part)
     marked = look.codes[place].astype(np.uint8)
     marked[~part[place - 1]] |= 0x80
-    ends = np.searchsorted(place, look.ends).tolist()
-    joined = marked.tobytes()
-    return [joined[start:end] for start, end in pairwise([0, *ends])]
+    ends = np.searchsorted(place, look.ends)
+    joined, starts = marked.tobytes(), np.concatenate([[0], ends])
+    return [joined[start:end] for start, end in zip(starts[texts].tolist(), ends[texts].tolist(), strict=True)]
 
 
 def _register(fields: _Fields) -> Mask:

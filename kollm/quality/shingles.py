@@ -19,7 +19,7 @@ Offsets = npt.NDArray[np.int64]
 TOGETHER = 60
 """Texts hashed at once: their arrays stay in the processor's cache, and numpy's calls cost little beside them."""
 SPACE = 32
-_PLANE = 0x10000
+PLANE = 0x10000
 
 
 class Folded(NamedTuple):
@@ -105,9 +105,12 @@ def _windows(values: Hashes, size: int) -> Hashes:
         return values * _factor(1)
     half = size // 2
     short = _windows(values, half)
-    joined = short[: len(values) - 2 * half + 1] * _factor(2 * size) + short[half : len(values) - half + 1]
+    joined = short[: len(values) - 2 * half + 1] * _factor(2 * size)
+    joined += short[half : len(values) - half + 1]
     if size % 2:
-        joined = joined[: len(values) - size + 1] * _factor(2 * size + 1) + values[size - 1 :]
+        joined = joined[: len(values) - size + 1]
+        joined *= _factor(2 * size + 1)
+        joined += values[size - 1 :]
     return joined
 
 
@@ -131,9 +134,9 @@ def _offsets(lengths: npt.NDArray[np.int64]) -> Offsets:
 
 def _apply(table: Codes, codes: Codes) -> Codes:
     """Look code points up in a table of the basic plane; those above it (emoji, rare signs) stay as they are."""
-    if len(codes) == 0 or int(codes.max()) < _PLANE:
+    if len(codes) == 0 or int(codes.max()) < PLANE:
         return table.take(codes)
-    return np.where(codes < _PLANE, table.take(np.minimum(codes, _PLANE - 1)), codes)
+    return np.where(codes < PLANE, table.take(np.minimum(codes, PLANE - 1)), codes)
 
 
 def _select(codes: Codes, offsets: Offsets, keep: npt.NDArray[np.bool_]) -> Folded:
@@ -158,7 +161,7 @@ def _letter_table() -> Codes:
 
 
 def _table(fold: Callable[[str], int]) -> Codes:
-    return np.fromiter((fold(chr(code)) for code in range(_PLANE)), dtype=np.uint32, count=_PLANE)
+    return np.fromiter((fold(chr(code)) for code in range(PLANE)), dtype=np.uint32, count=PLANE)
 
 
 def _lower(character: str) -> str:

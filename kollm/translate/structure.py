@@ -263,7 +263,8 @@ _DIGIT, _CONTROL = 0x30, 0x00
 _ALIKE = bytes.maketrans(b"123456789" + _CONTROLS, b"0" * 9 + b"\0" * len(_CONTROLS))
 _NOT_SOUGHT = bytes({*range(256)} - {*map(ord, _SIGNS)} - {*b"0123456789"} - {*_CONTROLS})
 _ENDINGS = [needle[1:] for kind in STRUCTURES for needle in kind.needles if needle.startswith(".")]
-_DOTTED = re.compile(rf"\.(?:{'|'.join(_ENDINGS)})")
+_DOTTED = re.compile(rf"\.(?:{'|'.join(_ENDINGS)}|(?<=www\.))")
+"""Where the needles with a dot are."""
 _NOTHING_TO_READ = re.compile(r"[ \n]*|[ \n]*[$+-]?[0-9][0-9.,:/%]*[ \n]*")
 _NOTHING_IN_LINE = re.compile(r"[ ]*|[ ]*[$+-]?[0-9][0-9.,:/%]*[ ]*")
 _BREAK = re.compile("[\n\t]")
@@ -354,7 +355,7 @@ def _kinds_with(seen: frozenset[int], dotted: bool) -> tuple[tuple[Structure, tu
 
 def _may_hold(needle: str, signs: set[str], dotted: bool) -> bool:
     """Whether a text with these signs may hold a needle; one with a dot where _DOTTED found something."""
-    return signs.issuperset(_SIGNS.intersection(needle)) and (dotted or not needle.startswith("."))
+    return signs.issuperset(_SIGNS.intersection(needle)) and (dotted or "." not in needle)
 
 
 def _holds(text: str, needles: tuple[str, ...]) -> bool:
