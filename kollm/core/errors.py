@@ -69,6 +69,11 @@ def one_line(error: BaseException) -> str:
         return full
     if isinstance(error, OSError):
         return os_sentence(error) if error.errno is not None else " ".join(str(error).split())
+    if isinstance(error, ModuleNotFoundError):
+        from kollm.core.extras import extra_with
+
+        if (found := extra_with(error.name or "")) is not None:
+            return str(MissingExtraError(*found))
     if isinstance(error, MemoryError):
         return "The memory of this machine is full - close other programs, or use a smaller input or batch; what was finished is kept."
     place = next(

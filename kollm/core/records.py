@@ -111,7 +111,9 @@ class Record:
             (texts.get(f"history.{number}.user", user), texts.get(f"history.{number}.assistant", assistant))
             for number, (user, assistant) in enumerate(self.history)
         )
-        values = {  # by hand, since dataclasses.replace takes three times as long, and a build does this for every row
+        values: dict[
+            str, Any
+        ] = {  # by hand, since dataclasses.replace takes three times as long, and a build does this for every row
             "id": self.id,
             "source": self.source,
             "instruction": texts.get("instruction", self.instruction),
@@ -125,7 +127,8 @@ class Record:
             "provenance": self.provenance,
             "tools": self.tools,
         }
-        return type(self)(**(values | changes))
+        values.update(changes)
+        return type(self)(**values)
 
     def map_texts(self, change: Callable[[str], str]) -> Self:
         """The record with `change` applied to each text."""
@@ -202,6 +205,8 @@ class Record:
 
 
 def _texts(row: Record | Original) -> dict[str, str]:
+    if not row.system and not row.history:  # as most; a build asks each row some eight times
+        return {"instruction": row.instruction, "input": row.input, "output": row.output}
     texts = {"system": row.system} if row.system else {}
     for number, (user, assistant) in enumerate(row.history):
         texts[f"history.{number}.user"] = user

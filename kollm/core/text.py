@@ -20,6 +20,8 @@ _ODD = re.compile(
     "\u2060-\u206f\u3131-\u3164\ufdd0-\ufdef\ufeff\uffa0-\uffdc\ufff0-\ufffb\ufffe\uffff\U000e0000-\U000e0fff]"
 )
 """What may have to change; a text without any of these is only composed."""
+_PLAIN = bytes([0x09, 0x0A, *range(0x20, 0x7F)])
+"""All of ASCII that is not odd."""
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _ESCAPES = re.compile("\x1b(?:\\[[0-?]{0,64}[ -/]{0,8}[@-~]|[@-Z\\\\-_])")
 """Colours and cursor movements of terminals (ECMA-48)."""
@@ -111,7 +113,7 @@ def _in_canonical_order(match: re.Match[str]) -> str:
 def is_normal(text: str) -> bool:
     """Whether `normalise` may leave the text as it is, at the cost of one look."""
     if text.isascii():
-        return text.replace("\n", " ").isprintable() or not _ODD.search(text)
+        return not text.encode().translate(None, _PLAIN) or not _ODD.search(text)
     return not _ODD.search(text) and unicodedata.is_normalized("NFC", text)
 
 

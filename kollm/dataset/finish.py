@@ -202,6 +202,7 @@ def _filter(plan: FinishPlan, views: Sequence[View], routes: Sequence[str], flag
     """Why each row is dropped, if it is; what is flagged is counted."""
     doubts = find_doubts(views)
     reasons = drop_reasons(views, find_filters(plan.filters), doubts)
+    mixed, doubtful = (doubts[name].tolist() for name in ("mixed_register", "doubtful"))
     for number, (view, route) in enumerate(zip(views, routes, strict=True)):
         reason = reasons[number]
         if route == "regenerate":
@@ -218,7 +219,8 @@ def _filter(plan: FinishPlan, views: Sequence[View], routes: Sequence[str], flag
                 rival_alone_drops=drops and reason is None, rival_keeps_dropped=reason is not None and not drops
             )
         if reason is None:
-            if doubts["mixed_register"][number] and mixed_register(view):
+            if mixed[number] and mixed_register(view):
                 flags["mixed_register"] += 1
-            flags.update(item.kind for item in estimates(view, sure=not doubts["doubtful"][number]))
+            for item in estimates(view, sure=not doubtful[number]):
+                flags[item.kind] += 1
     return reasons

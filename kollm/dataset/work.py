@@ -100,7 +100,9 @@ def whole_arrow(
     path: Path, schema: pa.Schema, compression: str | None = "lz4", sync: bool = False
 ) -> Iterator[pa.RecordBatchFileWriter]:
     """Write an Arrow file, whole or not at all; without compression it can be read in place."""
-    options = pa.ipc.IpcWriteOptions(compression=compression)
+    options = pa.ipc.IpcWriteOptions(
+        compression=compression, use_threads=False
+    )  # for a column they cost more than they save
     with whole_file(path, sync) as file, pa.ipc.new_file(file, schema, options=options) as writer:
         yield writer
 
@@ -108,7 +110,7 @@ def whole_arrow(
 def arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """The batches of an Arrow file."""
     with pa.memory_map(str(path)) as file:
-        reader = pa.ipc.open_file(file)
+        reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(use_threads=False))
         for number in range(reader.num_record_batches):
             yield reader.get_batch(number)
 

@@ -10,6 +10,7 @@ of many millions (see dataset/repeats.py). Rows with different tools are never d
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kollm.core.errors import MissingExtraError
-from kollm.quality.shingles import TOGETHER, Hashes, fold_spaces, grams, mix
+from kollm.quality.shingles import PLANE, SPACE, TOGETHER, Folded, Hashes, fold_spaces, grams, lower, mix
 
 NEAR = 0.8
 GRAM = 5
@@ -87,15 +88,20 @@ def prints(texts: Sequence[str], beside: Sequence[str] | None = None) -> Prints:
     except ImportError as error:
         raise MissingExtraError("rensa", "translate") from error
 
-    exact = exact_hashes(texts, beside)
-    hashes = np.empty((len(texts), PERMUTATIONS), dtype=np.uint64)
-    sketched = np.zeros(len(texts), dtype=bool)
-    for row, own in enumerate(_grams_of(texts)):
-        # A text at a time, as fast as all at once: many would start a pool of threads, which a fork does not survive.
-        length = np.array([0, len(own)], dtype=np.uint64)
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(own, length, num_perm=PERMUTATIONS, seed=SEED)
-        hashes[row] = matrix.to_rows()[0]
-        sketched[row] = len(own) > 0
+    exact: list[Hashes] = []
+    found, sketched = array("Q"), list[bool]()
+    for folded in _folded(texts):
+        exact.append(_digests(folded))
+        hashes, offsets = grams(lower(folded), GRAM)
+        for start, end in pairwise(offsets.tolist()):
+            # A text at a time, as fast as all at once: many would start a pool of threads, which a fork does not survive.
+            length = np.array([0, end - start], dtype=np.uint64)
+            digest = RMinHash.digest_matrix_from_flat_token_hashes(
+                hashes[start:end], length, num_perm=PERMUTATIONS, seed=SEED
+            )
+            found.extend(digest.to_rows()[0])
+            sketched.append(end > start)
+    hashes = np.frombuffer(found, dtype=np.uint64).reshape(len(texts), PERMUTATIONS)
     bands = hashes.reshape(len(texts), BANDS, PERMUTATIONS // BANDS)
     buckets = np.zeros(bands.shape[:2], dtype=np.uint64)
     for column in range(bands.shape[2]):
@@ -103,19 +109,16 @@ def prints(texts: Sequence[str], beside: Sequence[str] | None = None) -> Prints:
     if beside is not None:
         buckets ^= _apart(beside)[:, np.newaxis]
     return Prints(
-        exact,
+        _beside(np.concatenate([np.zeros(0, np.uint64), *exact]), beside),
         (buckets >> np.uint64(32)).astype(np.uint32),
         (hashes & np.uint64(0xFF)).astype(np.uint8),
-        sketched,
+        np.array(sketched, dtype=bool),
     )
 
 
-def _grams_of(texts: Sequence[str]) -> Iterator[Hashes]:
-    """The hashes of each text's n-grams."""
-    for first in range(0, len(texts), TOGETHER):
-        found = grams(fold_spaces(texts[first : first + TOGETHER]), GRAM)
-        for start, end in pairwise(found.offsets.tolist()):
-            yield found.hashes[start:end]
+def _folded(texts: Sequence[str]) -> Iterator[Folded]:
+    """The texts with their white space folded, some at once."""
+    return (fold_spaces(texts[first : first + TOGETHER]) for first in range(0, len(texts), TOGETHER))
 
 
 def find_duplicates(parts: Sequence[Prints], near: float = NEAR) -> Duplicates:
@@ -136,13 +139,20 @@ def find_duplicates(parts: Sequence[Prints], near: float = NEAR) -> Duplicates:
 
 def exact_hashes(texts: Sequence[str], beside: Sequence[str] | None = None) -> Hashes:
     """The hash of each text, white space folded; `beside` as `prints` takes it."""
-    hashes = np.fromiter((_exact(text) for text in texts), dtype=np.uint64, count=len(texts))
+    return _beside(np.concatenate([np.zeros(0, np.uint64), *map(_digests, _folded(texts))]), beside)
+
+
+def _beside(hashes: Hashes, beside: Sequence[str] | None) -> Hashes:
     return hashes if beside is None else hashes ^ _apart(beside)
 
 
 def _apart(beside: Sequence[str]) -> Hashes:
     """What changes the hashes of texts that stand beside different things; 0 beside nothing."""
-    return mix(np.fromiter((_exact(text) if text else 0 for text in beside), dtype=np.uint64, count=len(beside)))
+    if not any(beside):
+        return np.zeros(len(beside), dtype=np.uint64)
+    own = _digests(fold_spaces(beside))
+    own[[not text for text in beside]] = 0
+    return mix(own)
 
 
 def exact_repeats(keys: Hashes, rows: Numbers) -> Repeats:
@@ -222,6 +232,15 @@ def _pairs(keys: npt.NDArray[Any]) -> _Pairs:
     return _Pairs(order[positions], order[starts[positions]], order[positions - 1])
 
 
-def _exact(text: str) -> int:
-    folded = " ".join(text.split()).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(folded, digest_size=8).digest(), "little")
+def _digests(folded: Folded) -> Hashes:
+    """A hash of each text, the space at its beginning and its end left out."""
+    codes, offsets = np.append(folded.codes, np.uint32(0)), folded.offsets
+    starts = offsets[:-1] + (codes[offsets[:-1]] == SPACE)
+    ends = offsets[1:] - (codes[offsets[1:] - 1] == SPACE)
+    wide, narrow = codes.data, codes.astype(np.uint16).data  # half to hash of a text that fits
+    beyond = {*(np.searchsorted(offsets, np.flatnonzero(codes >= PLANE), side="right") - 1).tolist()}
+    digests = [
+        hashlib.blake2b((wide if text in beyond else narrow)[start:end], digest_size=8).digest()
+        for text, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
+    ]
+    return np.frombuffer(b"".join(digests), dtype=np.uint64).copy()

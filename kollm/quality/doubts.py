@@ -11,17 +11,28 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from kollm.quality.completeness import LONG_ENOUGH, LONGER, LONGEST, SHORT_AND_OPEN, SHORTEST, SHORTEST_OF_LONGER
+from kollm.quality.completeness import (
+    LONG_ENOUGH,
+    LONGER,
+    LONGEST,
+    REPEATED,
+    SHORT_AND_OPEN,
+    SHORTEST,
+    SHORTEST_OF_LONGER,
+)
 from kollm.quality.estimates import LONGEST as LONGEST_SURE
 from kollm.quality.estimates import READ
 from kollm.quality.estimates import SHORTEST as SHORTEST_SURE
+from kollm.quality.flags import GRAM
+from kollm.quality.flags import LONGEST as LONGEST_READ
 from kollm.quality.flags import SHORTEST as SHORTEST_REPEATED
 from kollm.quality.language import ENGLISH_WORDS, LEAST_HANGUL, OTHER_LETTER
 from kollm.quality.refusals import CONVERSATIONS
+from kollm.quality.shingles import TOGETHER, fold_letters, windows
 from kollm.quality.signs import BEYOND, END, Look, Mask, Sign, Signs, signs
 from kollm.quality.view import View
 
@@ -29,6 +40,10 @@ Rule = Callable[[View], object]
 
 _PARTS = np.isin(np.arange(128), list(b".,:/"))
 """Signs that join digits to one number."""
+_RUN = 8
+"""Letters of the runs by which a text is told to repeat nothing; fewer than flags.GRAM."""
+_SLOTS = 4
+"""Places for such a run, for each letter of its text."""
 _ALL = "".join(map(chr, range(0x10000)))
 
 
@@ -79,6 +94,7 @@ def _signs() -> Signs:
             "number and gap": [(digit, " -")],
             "gap and scale": [(" -", "tTmMbB")],
             "number and scale": [(digit, "tTmMbB")],
+            "beyond": [(BEYOND,)],
         }
     )
 
@@ -107,16 +123,22 @@ class _Fields:
     @functools.cached_property
     def other_numbers(self) -> Mask:
         """Whether the numbers of the Korean are not, one by one, those of the English, or one of these may be scaled by a word."""
-        english, korean = (_numbers(look) for look in (self.english, self.korean))
-        other = np.array([one != another for one, another in zip(english, korean, strict=True)], dtype=bool)
+        with_digits = np.flatnonzero(self.english.holds("digit"))
+        english, korean = (_numbers(look, with_digits) for look in (self.english, self.korean))
+        other = np.zeros(len(self.texts), dtype=bool)
+        other[with_digits] = [one != another for one, another in zip(english, korean, strict=True)]
         scaled = self.english.count("gap and scale", behind="number and gap") > 0
         return self.english.holds("digit") & (other | scaled | self.english.holds("number and scale"))
 
 
 def find_doubts(views: Sequence[View]) -> Mapping[str, Mask]:
     """The rows of a batch about which each rule has to be asked, by the rule's name; a rule that is not there, about all."""
-    if not views:
-        return {name: np.zeros(0, dtype=bool) for name in ("model_speaks", *_DOUBTS)}
+    parts = [_find_doubts(views[start : start + TOGETHER]) for start in range(0, len(views), TOGETHER)]
+    none = np.zeros(0, dtype=bool)
+    return {name: np.concatenate([none, *(part[name] for part in parts)]) for name in ("model_speaks", *_DOUBTS)}
+
+
+def _find_doubts(views: Sequence[View]) -> dict[str, Mask]:
     fields = _fields(views)
     doubts = {"model_speaks": np.array([view.record.source in CONVERSATIONS for view in views], dtype=bool)}
     row = np.array(fields.row, dtype=np.int64)
@@ -172,17 +194,36 @@ def _doubtful(fields: _Fields) -> Mask:
     return _ratio(fields, SHORTEST_SURE, LONGEST_SURE) | cut | fields.other_numbers
 
 
-def _numbers(look: Look) -> list[bytes]:
-    """The numbers of each text as NUMBER finds them, the first digit of each marked."""
+def _repetition(fields: _Fields) -> Mask:
+    """Whether so few of a text's runs of letters differ that more than a share of its n-grams may be repeated.
+
+    Each run falls into a slot, and at least as many runs differ as slots are taken. A run begins each n-gram, so that as many
+    of these differ, but for the runs that are too near the text's end to begin one, or reach into the next text.
+    """
+    letters, offsets = fold_letters([korean for _, korean in fields.texts])
+    runs, many = windows(letters, _RUN) >> np.uint64(32), np.diff(offsets)
+    room = np.repeat((_SLOTS * many).astype(np.uint64), many)[: len(runs)]
+    place = np.repeat(_SLOTS * offsets[:-1], many)[: len(runs)]
+    taken = np.zeros(_SLOTS * len(letters), dtype=bool)
+    taken[place + (runs * room >> np.uint64(32)).view(np.int64)] = True
+    different = np.zeros(len(many), dtype=np.int64)
+    different[many > 0] = np.add.reduceat(taken, _SLOTS * offsets[:-1][many > 0], dtype=np.int64) if len(taken) else 0
+    enough = different - GRAM >= (1 - REPEATED) * (many - GRAM + 1)
+    sure = enough & (fields.korean.lengths <= LONGEST_READ) & ~fields.korean.holds("beyond")
+    return (fields.korean.lengths >= SHORTEST_REPEATED) & ~sure
+
+
+def _numbers(look: Look, texts: npt.NDArray[np.int64]) -> list[bytes]:
+    """The numbers of these texts as NUMBER finds them, the first digit of each marked."""
     digit = (look.codes >= ord("0")) & (look.codes <= ord("9"))
     part = digit.copy()
     part[1:-1] |= _PARTS[np.minimum(look.codes[1:-1], 127)] & digit[:-2] & digit[2:]
     place = np.flatnonzero(part)
     marked = look.codes[place].astype(np.uint8)
     marked[~part[place - 1]] |= 0x80
-    ends = np.searchsorted(place, look.ends).tolist()
-    joined = marked.tobytes()
-    return [joined[start:end] for start, end in pairwise([0, *ends])]
+    ends = np.searchsorted(place, look.ends)
+    joined, starts = marked.tobytes(), np.concatenate([[0], ends])
+    return [joined[start:end] for start, end in zip(starts[texts].tolist(), ends[texts].tolist(), strict=True)]
 
 
 def _register(fields: _Fields) -> Mask:
@@ -209,7 +250,7 @@ _DOUBTS: Mapping[str, Callable[[_Fields], Mask]] = {
     "other_script": lambda fields: fields.compared & fields.korean.holds("other letter"),
     "markup_added": lambda fields: fields.compared & fields.korean.holds("markup"),
     "length_ratio": lambda fields: fields.compared & _length(fields),
-    "repetition": lambda fields: fields.korean.lengths >= SHORTEST_REPEATED,
+    "repetition": _repetition,
     "numbers_lost": lambda fields: fields.compared & fields.other_numbers,
     "structure_lost": lambda fields: fields.compared & fields.english.holds("structure"),
     "cut_off": lambda fields: fields.compared & _cut_off(fields),

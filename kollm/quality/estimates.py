@@ -55,10 +55,10 @@ def answered(view: View) -> Estimate:
     """
     worst = Estimate("answered", "instruction", 0.0)
     for name, english, text in view.compared():
-        score = 0.0
-        if name == "instruction" or name.endswith(".user"):
-            asks = english[:READ].rstrip().endswith("?")
-            score = 0.7 if asks and not _ASKS_IN_KOREAN.search(text[:READ]) else 0.0
+        if name != "instruction" and not name.endswith(".user"):
+            continue
+        asks = english[:READ].rstrip().endswith("?")
+        score = 0.7 if asks and not _ASKS_IN_KOREAN.search(text[:READ]) else 0.0
         if name == "instruction":
             answer, english_answer = view.korean.get("output", ""), view.english.get("output", "")
             told = _may_share(text, answer, _SHARED) and _shared(text, answer) > _SHARED

@@ -10,11 +10,12 @@ FLAGS: tuple[Flag, ...] = ("empty", "truncated", "no_hangul", "repetition")
 
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff\uffa0-\uffdc]")
 _NOT_WORD = re.compile(r"[\W_]+")
-_GRAM = 12
+GRAM = 12
 _REPEATED_SHARE = 0.4
 SHORTEST = 48
 """Letters that a text needs before it can be told to repeat itself."""
-_LONGEST = 20_000
+LONGEST = 20_000
+"""Characters of a text that are looked at."""
 
 
 def answer_flags(response: str, finish_reason: str) -> tuple[Flag, ...]:
@@ -44,8 +45,8 @@ def repeated_share(text: str) -> float:
     and Self-Instruct's) the highest had 0.31, whence the threshold of 0.4. Texts under 48 letters are too short to tell: 0.0.
     The measure is seq-rep-n of Welleck et al. (2020), "Neural Text Generation with Unlikelihood Training".
     """
-    letters = _NOT_WORD.sub("", text[:_LONGEST])
-    grams = len(letters) - _GRAM + 1
+    letters = _NOT_WORD.sub("", text[:LONGEST])
+    grams = len(letters) - GRAM + 1
     if len(letters) < SHORTEST:
         return 0.0
-    return 1.0 - len({letters[start : start + _GRAM] for start in range(grams)}) / grams
+    return 1.0 - len({letters[start : start + GRAM] for start in range(grams)}) / grams

@@ -18,7 +18,7 @@ from kollm.core.errors import InputError
 from kollm.core.files import require_file, whole_file
 from kollm.core.records import Record
 from kollm.core.resources import PACKAGE
-from kollm.quality.shingles import TOGETHER, Hashes, Offsets, fold_letters, grams
+from kollm.quality.shingles import TOGETHER, Hashes, Offsets, fold_letters, grams, mix, unmix, windows
 
 GRAM = 10
 THRESHOLD = 0.5
@@ -27,7 +27,7 @@ tasks, the highest 0.40; a row that carries a task under other spacing, case or 
 SHORTEST = 12
 """Letters that a task needs to be told from ordinary wording; shorter ones are left out."""
 _FILTER_BITS = 21
-"""Of a hash, its highest and its lowest, of which all must be those of a known one before that is looked up."""
+"""Of a window its highest: a table tells for these how many n-grams a text must hold of a task with such a one; 0 where there is none."""
 BUNDLED = PACKAGE / "quality" / "human_eval_hashes.npz"
 """Hashes of the 252 tasks in English and Korean, made by `dataset_scripts/evaluation_hashes.py`."""
 
@@ -66,8 +66,10 @@ class Tasks:
         self._owners = owners[order]
         self._known, self._starts = np.unique(hashes[order], return_index=True)
         self._ends = np.append(self._starts[1:], len(hashes))
-        self._first, self._second = (np.zeros(1 << _FILTER_BITS, dtype=bool) for _ in range(2))
-        self._first[_high(hashes)] = self._second[_low(hashes)] = True
+        needed = np.ceil(THRESHOLD * self._counts)[owners]
+        least = np.argsort(-needed, kind="stable")  # where several n-grams share a place, the least stays
+        self._needed = np.zeros(1 << _FILTER_BITS, dtype=np.uint8)
+        self._needed[_high(unmix(hashes[least]))] = np.minimum(needed[least], 255)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -89,14 +91,21 @@ class Tasks:
         return self._best(*self._matches(rows, places))
 
     def _held(self, texts: Sequence[str], first: int) -> Numbers:
-        """For each n-gram of a task in a text, the text's number and its place among the known ones, as one number."""
-        found = grams(fold_letters(texts), GRAM)
-        maybe = np.flatnonzero(self._first[_high(found.hashes)])
-        maybe = maybe[self._second[_low(found.hashes[maybe])]]
-        places = np.searchsorted(self._known, found.hashes[maybe])
-        there = self._known[np.minimum(places, len(self._known) - 1)] == found.hashes[maybe]
-        rows = np.searchsorted(found.offsets, maybe[there], side="right") - 1 + first
-        held: Numbers = rows * len(self._known) + places[there]
+        """For each n-gram of a task in a text, the text's number and its place among the known ones, as one number.
+
+        Those are left out of whose tasks each needs more n-grams than the text may have of all tasks.
+        """
+        codes, offsets = fold_letters(texts)
+        found = windows(codes, GRAM)
+        needed = self._needed.take(_high(found))
+        at = np.flatnonzero(needed)  # 4 of 100, and so few that only these are hashed and looked up
+        rows = np.searchsorted(offsets, at, side="right") - 1
+        enough = needed[at] <= np.bincount(rows, minlength=len(texts))[rows]
+        at, rows = at[enough], rows[enough]
+        hashes = mix(found[at])
+        places = np.minimum(np.searchsorted(self._known, hashes), len(self._known) - 1)
+        there = (self._known[places] == hashes) & (at + GRAM <= offsets[rows + 1])
+        held: Numbers = (rows[there] + first) * len(self._known) + places[there]
         return held
 
     def _matches(self, rows: Numbers, places: Numbers) -> tuple[Numbers, Numbers]:
@@ -143,12 +152,8 @@ def tasks_of(records: Iterable[Record]) -> Tasks:
     return Tasks(names, np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64), offsets)
 
 
-def _high(hashes: Hashes) -> npt.NDArray[np.int64]:
-    return (hashes >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)
-
-
-def _low(hashes: Hashes) -> npt.NDArray[np.int64]:
-    return (hashes & np.uint64((1 << _FILTER_BITS) - 1)).astype(np.int64)
+def _high(values: Hashes) -> Numbers:
+    return (values >> np.uint64(64 - _FILTER_BITS)).view(np.int64)
 
 
 def save_tasks(tasks: Tasks, path: Path) -> None:

@@ -16,10 +16,10 @@ Codes = npt.NDArray[np.uint32]
 Hashes = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
 
-TOGETHER = 200
+TOGETHER = 60
 """Texts hashed at once: their arrays stay in the processor's cache, and numpy's calls cost little beside them."""
 SPACE = 32
-_PLANE = 0x10000
+PLANE = 0x10000
 
 
 class Folded(NamedTuple):
@@ -37,12 +37,18 @@ class Grams(NamedTuple):
 
 
 def fold_spaces(texts: Sequence[str]) -> Folded:
-    """Lower case, every run of white space one space; punctuation stays, since `3+4` is not `3-4`."""
+    """Every run of white space one space; punctuation and case stay."""
     codes, offsets = _codes(texts)
-    folded = _apply(_lower_table(), codes)
-    repeated = np.zeros(len(folded), dtype=bool)
-    repeated[1:] = (folded[1:] == SPACE) & (folded[:-1] == SPACE)
-    return _select(folded, offsets, ~repeated)
+    folded = _apply(_space_table(), codes)
+    space = folded == SPACE
+    once = np.ones(len(folded), dtype=bool)
+    once[1:] = ~(space[1:] & space[:-1])
+    return _select(folded, offsets, once)
+
+
+def lower(folded: Folded) -> Folded:
+    """Lower case."""
+    return folded._replace(codes=_apply(_lower_table(), folded.codes))
 
 
 def fold_letters(texts: Sequence[str]) -> Folded:
@@ -60,7 +66,7 @@ def grams(folded: Folded, size: int) -> Grams:
     for distance in range(1, size):  # a window that begins so close to its text's end reaches into the next one
         crossing = offsets[1:] - distance
         whole[crossing[(crossing >= 0) & (crossing < len(whole))]] = False
-    return Grams(mix(_windows(codes.astype(np.uint64), size)[whole]), _offsets(counts))
+    return Grams(mix(windows(codes, size)[whole]), _offsets(counts))
 
 
 def mix(values: Hashes) -> Hashes:
@@ -73,23 +79,42 @@ def mix(values: Hashes) -> Hashes:
     return values
 
 
-def _windows(values: Hashes, size: int) -> Hashes:
-    """A number for each window of `size` values, built from windows of half the size: log2(size) passes, not size.
+def unmix(hashes: Hashes) -> Hashes:
+    """The values that `mix` made hashes of."""
+    values = hashes ^ (hashes >> np.uint64(31)) ^ (hashes >> np.uint64(62))
+    values *= np.uint64(0x319642B2D24D8EC3)  # the inverse of the factor there
+    values = values ^ (values >> np.uint64(27)) ^ (values >> np.uint64(54))
+    values *= np.uint64(0x96DE1B173F119089)
+    result: Hashes = values ^ (values >> np.uint64(30)) ^ (values >> np.uint64(60))
+    return result
 
-    It is linear in the values, with unrelated odd factors; `mix` makes a hash of it.
+
+def windows(codes: Codes, size: int) -> Hashes:
+    """A number for each window of `size` characters, those that reach from one text into the next too; `mix` makes a hash of it.
+
+    It is linear in the characters, with unrelated odd factors.
     """
+    return _windows(codes.astype(np.uint64), size)
+
+
+def _windows(values: Hashes, size: int) -> Hashes:
+    """Built from windows of half the size: log2(size) passes, not size."""
     if len(values) < size:
         return values[:0]
     if size == 1:
         return values * _factor(1)
     half = size // 2
     short = _windows(values, half)
-    joined = short[: len(values) - 2 * half + 1] * _factor(2 * size) + short[half : len(values) - half + 1]
+    joined = short[: len(values) - 2 * half + 1] * _factor(2 * size)
+    joined += short[half : len(values) - half + 1]
     if size % 2:
-        joined = joined[: len(values) - size + 1] * _factor(2 * size + 1) + values[size - 1 :]
+        joined = joined[: len(values) - size + 1]
+        joined *= _factor(2 * size + 1)
+        joined += values[size - 1 :]
     return joined
 
 
+@functools.cache
 def _factor(number: int) -> np.uint64:
     """An odd number of well mixed bits for each number from 1 on."""
     return np.uint64(int(mix(np.array([number], dtype=np.uint64))[0]) | 1)
@@ -109,20 +134,25 @@ def _offsets(lengths: npt.NDArray[np.int64]) -> Offsets:
 
 def _apply(table: Codes, codes: Codes) -> Codes:
     """Look code points up in a table of the basic plane; those above it (emoji, rare signs) stay as they are."""
-    if len(codes) == 0 or int(codes.max()) < _PLANE:
-        return table[codes]
-    return np.where(codes < _PLANE, table[np.minimum(codes, _PLANE - 1)], codes)
+    if len(codes) == 0 or int(codes.max()) < PLANE:
+        return table.take(codes)
+    return np.where(codes < PLANE, table.take(np.minimum(codes, PLANE - 1)), codes)
 
 
 def _select(codes: Codes, offsets: Offsets, keep: npt.NDArray[np.bool_]) -> Folded:
-    kept_before = np.zeros(len(codes) + 1, dtype=np.int64)
+    kept_before = np.zeros(len(codes) + 1, dtype=np.int32)
     np.cumsum(keep, out=kept_before[1:])
-    return Folded(codes[keep], kept_before[offsets])
+    return Folded(codes.compress(keep), kept_before[offsets].astype(np.int64))
+
+
+@functools.cache
+def _space_table() -> Codes:
+    return _table(lambda character: SPACE if character.isspace() else ord(character))
 
 
 @functools.cache
 def _lower_table() -> Codes:
-    return _table(lambda character: SPACE if character.isspace() else ord(_lower(character)))
+    return _table(lambda character: ord(_lower(character)))
 
 
 @functools.cache
@@ -131,7 +161,7 @@ def _letter_table() -> Codes:
 
 
 def _table(fold: Callable[[str], int]) -> Codes:
-    return np.fromiter((fold(chr(code)) for code in range(_PLANE)), dtype=np.uint32, count=_PLANE)
+    return np.fromiter((fold(chr(code)) for code in range(PLANE)), dtype=np.uint32, count=PLANE)
 
 
 def _lower(character: str) -> str:

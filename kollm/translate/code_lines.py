@@ -32,11 +32,11 @@ _CODE = re.compile(
     )""",
     re.VERBOSE,
 )
-_CODE_ALONE = re.compile(
-    r"(?:def|class|import|from|\#|using|package|public|private|function|print|SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER"
-    r"|DROP)\b|.*[;{}]\s*$"
+_ALONE_BEGINS = re.compile(
+    r"(?:def|class|import|from|\#|using|package|public|private|function|print|SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP)\b"
 )
-"""What one line alone must be to count: `x = 5` is also what an exercise says."""
+_ALONE_ENDS = (";", "{", "}")
+"""How one line alone must begin or end to count: `x = 5` is also what an exercise says."""
 
 _PROSE = re.compile(r"(?<![A-Za-z',])(?:[A-Za-z',]++ ){6}")
 _MAY_HOLD_PROSE = ("//", "#", "/*", "*", "SELECT", "INSERT", "print")
@@ -46,11 +46,14 @@ _LONGEST_LINE = 1000
 
 def code_lines(text: str) -> Iterator[tuple[int, int]]:
     """Start and end of each run of code lines, with the blank lines between and the indented lines under them."""
+    lines = text.splitlines(keepends=True)
+    if len(lines) == 1 and not _may_stand_alone(text.strip()):
+        return  # as most texts of one line
     if not any(map(_looks_like_code, text.split("\n"))):
         return
     position, count, start, end, first = 0, 0, 0, 0, ""
     opened = False
-    for line in text.splitlines(keepends=True):
+    for line in lines:
         bare = line.rstrip()
         body = bool(count) and bare[:1] in (" ", "\t") and (opened or count > 1)
         # A closing bracket belongs to code above it; alone it may end anything, JSON for instance.
@@ -80,4 +83,8 @@ def _is_code(line: str) -> bool:
 
 
 def _counts(lines: int, first: str) -> bool:
-    return lines > 1 or (lines == 1 and bool(_CODE_ALONE.match(first)))
+    return lines > 1 or (lines == 1 and _may_stand_alone(first))
+
+
+def _may_stand_alone(line: str) -> bool:
+    return line.endswith(_ALONE_ENDS) or _ALONE_BEGINS.match(line) is not None

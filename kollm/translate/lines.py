@@ -92,7 +92,10 @@ def line_kinds(text: str) -> list[str]:
 def _kinds(core: str, blocks: deque[Span]) -> list[str]:
     lettered = _is_lettered(core)
     if not blocks:
-        return [_kind(line, lettered) for line in core.split("\n")]
+        lines = core.split("\n")
+        if lettered or "|" in core:
+            return [_kind(line, lettered) for line in lines]
+        return ["text" if line[:2].isalpha() else _kind(line, lettered) for line in lines]  # as most lines
     kinds, position = [], 0
     for line in core.split("\n"):
         end = position + len(line)
@@ -168,7 +171,9 @@ def _plain_lines(text: str, lettered: bool) -> list[Line]:
     lines, start = [], 0
     for part in text.split("\n"):
         end = start + len(part)
-        if part:
+        if not lettered and part[:2].isalpha():  # as most: no marker begins with two letters
+            lines.append(Line(start, start + len(part.rstrip()), ()))
+        elif part:
             first = _marker_end(text, start, end, lettered)
             words = text[first:end].lstrip()
             if words[:1].isalpha() or LETTER.search(words):

@@ -296,11 +296,9 @@ def _translated(
         category=record.provenance.category,
     )
     lang = "ko" if finished.reason is None else record.lang
-    untranslated = tuple(
-        name
-        for name, text in record.texts().items()
-        if text and finished.texts.get(name, text) == text and translatable(text)
-    )
+    made = finished.texts
+    same = [(name, text) for name, text in record.texts().items() if text and made.get(name, text) == text]
+    untranslated = tuple(name for name, text in same if translatable(text)) if same else ()
     changed = record.with_texts(finished.texts, original=record.as_original(), provenance=provenance, lang=lang)
     return Outcome(changed, finished.reason, finished.route, untranslated, paid)
 

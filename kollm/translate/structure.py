@@ -255,12 +255,16 @@ _MAYBE_EXPONENT = re.compile("[0-9][eE]")
 NUMBER = re.compile(r"[0-9][0-9]*(?:[.,:/][0-9]+)*")
 """A pattern that begins with a class of characters is sought twice as fast as one that begins with a run of them."""
 
-_SIGNS = "".join(
-    sorted({sign for kind in STRUCTURES for needle in kind.needles for sign in re.findall(r"[^\w\s.]|_", needle)})
-)
-"""What needles consist of beside letters, dots and spaces: a text holds few of them."""
+_SIGNS = frozenset(sign for kind in STRUCTURES for needle in kind.needles for sign in re.findall(r"[^\w\s.]|_", needle))
+"""What needles consist of beside letters, dots and spaces."""
+_CONTROLS = bytes([*range(0x0A), *range(0x0B, 0x20), 0xED, 0xEF])
+"""Bytes of UTF-8 of which every character in FORBIDDEN holds one; of the last two, half of the Hangul syllables do too."""
+_DIGIT, _CONTROL = 0x30, 0x00
+_ALIKE = bytes.maketrans(b"123456789" + _CONTROLS, b"0" * 9 + b"\0" * len(_CONTROLS))
+_NOT_SOUGHT = bytes({*range(256)} - {*map(ord, _SIGNS)} - {*b"0123456789"} - {*_CONTROLS})
 _ENDINGS = [needle[1:] for kind in STRUCTURES for needle in kind.needles if needle.startswith(".")]
-_DOTTED = re.compile(rf"\.(?:{'|'.join(_ENDINGS)})")
+_DOTTED = re.compile(rf"\.(?:{'|'.join(_ENDINGS)}|(?<=www\.))")
+"""Where the needles with a dot are."""
 _NOTHING_TO_READ = re.compile(r"[ \n]*|[ \n]*[$+-]?[0-9][0-9.,:/%]*[ \n]*")
 _NOTHING_IN_LINE = re.compile(r"[ ]*|[ ]*[$+-]?[0-9][0-9.,:/%]*[ ]*")
 _BREAK = re.compile("[\n\t]")
@@ -302,8 +306,8 @@ def find_structure(text: str, numbers: bool = False) -> list[Span]:
 def _found(text: str, numbers: bool) -> list[tuple[int, int, str]]:
     """Start, end and kind of each structure, not yet in order."""
     spans: list[tuple[int, int, str]] = []
-    rest = text
-    for name, needles, find in possible_structures(text):
+    rest, seen = text, _seen(text)
+    for name, needles, find in _possible(text, seen):
         if rest is not text and not _holds(rest, needles):
             continue
         found = [(start, end) for start, end in find(rest) if end > start]
@@ -311,31 +315,47 @@ def _found(text: str, numbers: bool) -> list[tuple[int, int, str]]:
             spans += [(start, end, name) for start, end in found]
             rest = _blank(rest, found)
     # What a text may hold besides, told by what is much faster than the pattern itself.
-    if _MAYBE_EXPONENT.search(text):
+    if _DIGIT in seen and _MAYBE_EXPONENT.search(text):
         spans += [(*match.span(), "exponent") for match in EXPONENT.finditer(rest)]
-    if not (text.isprintable() or text.replace("\n", " ").isprintable()):
+    if _CONTROL in seen and not text.replace("\n", " ").isprintable():
         spans += [(*match.span(), "forbidden in XML") for match in FORBIDDEN.finditer(rest)]
     if numbers:
         spans += [(*match.span(), "number") for match in NUMBER.finditer(rest)]
     return spans
 
 
-def possible_structures(text: str, names: Container[str] | None = None) -> list[Structure]:
-    """The kinds of structure of which a text holds a needle; of these names alone, or of all."""
-    signs = "".join([sign for sign in _SIGNS if sign in text])
-    if "." in text and _DOTTED.search(text):
-        signs += "."
-    kinds = _kinds_with(signs)
-    return [kind for kind in kinds if (names is None or kind.name in names) and _holds(text, kind.needles)]
+def possible_structures(text: str, names: Container[str]) -> list[Structure]:
+    """The kinds of structure of which a text holds a needle, of these names."""
+    return [kind for kind in _possible(text, _seen(text)) if kind.name in names]
+
+
+def _seen(text: str) -> frozenset[int]:
+    """Codes of the signs that a text holds, _DIGIT for any digit, _CONTROL for what may be forbidden: one look for all."""
+    return frozenset(text.encode("utf-8", "surrogatepass").translate(_ALIKE, _NOT_SOUGHT))
+
+
+def _possible(text: str, seen: frozenset[int]) -> list[Structure]:
+    dotted = "." in text and _DOTTED.search(text) is not None
+    return [kind for kind, needles in _kinds_with(seen, dotted) if not needles or _holds(text, needles)]
 
 
 @functools.lru_cache(maxsize=10_000)
-def _kinds_with(signs: str) -> tuple[Structure, ...]:
-    """The kinds of which a text may hold a needle that has these signs and no others; `.` is one that _DOTTED found."""
-    missing = {*_SIGNS, "."} - {*signs}
-    return tuple(
-        kind for kind in STRUCTURES if any(missing.isdisjoint(needle.removesuffix(".")) for needle in kind.needles)
-    )
+def _kinds_with(seen: frozenset[int], dotted: bool) -> tuple[tuple[Structure, tuple[str, ...]], ...]:
+    """The kinds of which a text may hold a needle, each with the needles to look for; none where it surely holds one."""
+    signs, found = {chr(code) for code in seen}, []
+    for kind in STRUCTURES:
+        if signs.isdisjoint(kind.needles):
+            needles = tuple(needle for needle in kind.needles if _may_hold(needle, signs, dotted))
+            if needles:
+                found.append((kind, needles))
+        else:
+            found.append((kind, ()))
+    return tuple(found)
+
+
+def _may_hold(needle: str, signs: set[str], dotted: bool) -> bool:
+    """Whether a text with these signs may hold a needle; one with a dot where _DOTTED found something."""
+    return signs.issuperset(_SIGNS.intersection(needle)) and (dotted or "." not in needle)
 
 
 def _holds(text: str, needles: tuple[str, ...]) -> bool:

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from kollm import cli
-from kollm.core.errors import ISSUES
+from kollm.core.errors import ISSUES, one_line
 from kollm.dataset.folder import DatasetWriter, Part
 from kollm.dataset.tables import to_table
 from tests.train.conftest import row
@@ -43,6 +43,37 @@ def test_a_bug_is_one_line_that_says_so_and_where_to_report_it(
     said = end(monkeypatch, capsys, "bug")
     assert said.count("\n") == 1 and said.startswith("Error: This is a bug in kollm (KeyError")
     assert ISSUES in said and "kollm --debug" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [
+        ("torch.nn", "torch", "train"),
+        ("lm_eval", "lm-eval", "bench"),
+        ("multipart", "python-multipart", "app"),
+        ("bitsandbytes", "bitsandbytes", "train"),
+        ("langid", "langid", "translate"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(module: str, package: str, extra: str) -> None:
+    expected = f"The package '{package}' is not installed - install it with: pip install 'kollm[{extra}]'."
+    assert one_line(ModuleNotFoundError(f"No module named '{module}'", name=module)) == expected
+
+
+@pytest.mark.parametrize(
+    "command", ["preview demo", "merge a -o b", "chat x/y", "generate gpt-4 --api --dataset d.json"]
+)
+def test_a_command_without_its_packages(command: str, tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text('{"instruction": "a", "output": "b"}\n')
+    without = "sys.modules.update(dict.fromkeys(('torch', 'transformers', 'accelerate', 'peft', 'openai')))"
+    code = f"import sys; {without}; from kollm.cli import main; main({command.split()})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "install it with: pip install 'kollm[" in done.stderr.splitlines()[-1], done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_module_of_nobody_is_a_bug() -> None:
+    assert one_line(ModuleNotFoundError("No module named 'kolm'", name="kolm")).startswith("This is a bug in kollm")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from kollm.quality import completeness, filters, language, leftovers, mojibake, 
 from kollm.quality.doubts import _DOUBTS, find_doubts
 from kollm.quality.estimates import FLAGGED, doubtful
 from kollm.quality.filters import FILTERS, drop_reason, drop_reasons, mixed_register
+from kollm.quality.flags import repeated_share
 from kollm.quality.signs import END, Signs, signs
 from kollm.quality.view import View
 from kollm.translate.structure import NUMBER, STRUCTURES
@@ -72,6 +73,28 @@ def test_a_row_without_doubt_is_clean(name: str, data: st.DataObject) -> None:
     doubted = find_doubts([CLEAN, view, CLEAN])[name]
     if RULES[name](view):
         assert doubted[1]
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_text_without_doubt_repeats_itself_less_than_the_rule_allows(data: st.DataObject) -> None:
+    def texts() -> str:
+        said = data.draw(st.text(st.sampled_from("abc가나다라 ,_😀𝐀"), min_size=1, max_size=40))
+        again = data.draw(st.text(st.sampled_from("abcdefgh가나다라마바사 \n"), max_size=60))
+        return (said * data.draw(st.integers(1, 12)) + again) * data.draw(st.sampled_from([1, 1, 2, 3]))
+
+    views = [made("The ship leaves at nine.", texts()) for _ in range(3)]
+    doubted = find_doubts(views)["repetition"]
+    for view, doubt in zip(views, doubted, strict=True):
+        many_repeated = any(repeated_share(text) >= completeness.REPEATED for text in view.korean.values())
+        assert doubt or not many_repeated
+
+
+def test_a_text_is_not_doubted_for_its_length_alone() -> None:
+    prose = " ".join(f"배가 {number}번 항구를 떠나 섬으로 {number * 7} 킬로미터를 갑니다." for number in range(40))
+    long = "".join(map(chr, range(0xAC00, 0xAC00 + 11_000))) + "가" * 11_000
+    views = [made("The ship leaves.", text) for text in (prose, "가나다 " * 40, long, long[::-1])]
+    assert find_doubts(views)["repetition"].tolist() == [False, True, True, True]
 
 
 def test_none_of_the_labelled_rows_is_dropped_without_doubt() -> None:

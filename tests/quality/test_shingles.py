@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kollm.quality.shingles import fold_letters, fold_spaces, grams
+from kollm.quality.shingles import fold_letters, fold_spaces, grams, lower, mix, unmix
 
 TEXTS = st.lists(st.text(st.sampled_from("abAB가나 \n\t-3😀é"), max_size=30), max_size=8)
 
@@ -41,6 +41,13 @@ def test_folding() -> None:
     def text(codes: np.ndarray) -> str:
         return "".join(map(chr, codes))
 
-    assert text(fold_spaces(["A  b\n\tC", "3+4 ≠ 3-4"]).codes) == "a b c3+4 ≠ 3-4"
+    assert text(fold_spaces(["A  b\n\tC", "3+4 ≠ 3-4"]).codes) == "A b C3+4 ≠ 3-4"
+    assert text(lower(fold_spaces(["A  b\n\tC", "😀É"])).codes) == "a b c😀é"
     assert text(fold_letters(["A, b!", "다음 문장을 3번 😀"]).codes) == "ab다음문장을3번😀"
     assert list(fold_letters(["a b", "", "c"]).offsets) == [0, 2, 2, 3]
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=9))
+def test_a_hash_tells_what_it_was_made_of(values: list[int]) -> None:
+    given = np.array(values, dtype=np.uint64)
+    assert np.array_equal(unmix(mix(given)), given)
