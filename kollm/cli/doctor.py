@@ -14,13 +14,10 @@ from typing import NamedTuple
 import click
 
 from kollm.core.counting import counted
+from kollm.core.extras import extras, normalised
 
-EXTRAS = {
-    "translate": ("datasets", "deepl", "langid", "openai", "rensa"),
-    "train": ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "trackio"),
-    "judge": ("evaluate", "openai", "scipy"),
-    "plot": ("matplotlib",),
-}
+DEMO = ("judge", "train", "translate")
+"""The extras without which the demo does not run."""
 KEYS = {
     "DEEPL_AUTH_KEY": "translation with DeepL",
     "OPENAI_API_KEY": "the judge, and translation by a model",
@@ -47,7 +44,9 @@ def doctor(offline: bool) -> None:
     marks = {True: "ok   ", False: "--   ", None: "     "}
     for line in _lines(offline):
         click.echo(f"{marks[line.good]}{line.topic:<14} {line.text}")
-    click.echo("\nThe demo needs the extras 'train' and 'judge' only: no key, no GPU, no network.")
+    click.echo(
+        f"\nThe demo needs these extras only: pip install 'kollm[{','.join(DEMO)}]'; no key, no GPU, no network."
+    )
 
 
 def _lines(offline: bool) -> Iterator[Line]:
@@ -72,9 +71,10 @@ def _lines(offline: bool) -> Iterator[Line]:
 
 
 def _packages() -> Iterator[Line]:
-    for extra, names in EXTRAS.items():
-        found = [f"{name} {importlib.metadata.version(name)}" for name in names if importlib.util.find_spec(name)]
-        missing = [name for name in names if not importlib.util.find_spec(name)]
+    installed = {normalised(each.name): each.version for each in importlib.metadata.distributions()}
+    for extra, names in extras().items():
+        found = [f"{name} {installed[name]}" for name in names if name in installed]
+        missing = [name for name in names if name not in installed]
         if found:
             yield Line(extra, ", ".join(found), not missing)
         if missing:

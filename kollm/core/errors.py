@@ -6,7 +6,6 @@ alone and leaves with exit code 1; a traceback is shown with `--debug` only.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import errno
 import re
@@ -70,8 +69,11 @@ def one_line(error: BaseException) -> str:
         return full
     if isinstance(error, OSError):
         return os_sentence(error) if error.errno is not None else " ".join(str(error).split())
-    if isinstance(error, ModuleNotFoundError) and (extra := _extra_with(error.name or "")):
-        return str(MissingExtraError(*extra))
+    if isinstance(error, ModuleNotFoundError):
+        from kollm.core.extras import extra_with
+
+        if (found := extra_with(error.name or "")) is not None:
+            return str(MissingExtraError(*found))
     if isinstance(error, MemoryError):
         return "The memory of this machine is full - close other programs, or use a smaller input or batch; what was finished is kept."
     place = next(
@@ -83,19 +85,6 @@ def one_line(error: BaseException) -> str:
         f"This is a bug in kollm ({type(error).__name__}{where}: {reason}) - please report it at {ISSUES} with what "
         "`kollm --debug ...` shows; what was finished is kept."
     )
-
-
-def _extra_with(module: str) -> tuple[str, str] | None:
-    """The package of a module, and the first of kollm's smaller extras that installs it; None for a module of none."""
-    import importlib.metadata
-
-    name = module.partition(".")[0].replace("_", "-")
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        for line in importlib.metadata.requires("kollm") or ():
-            found = re.match(r"((?:python-)?([\w.-]+)).*extra == ['\"]([\w-]+)['\"]", line)
-            if found is not None and found[2] == name and found[3] not in ("all", "dev"):
-                return found[1], found[3]
-    return None
 
 
 def disk_sentence(error: BaseException | None, path: object = None) -> str | None:

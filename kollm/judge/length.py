@@ -26,6 +26,10 @@ OUTSIDE = 0.025
 """Share of tasks that must lie on either side of equal length; with fewer, the line is drawn beyond what was seen."""
 
 
+FLATTEST = 0.001
+"""Standard deviation of the measure, which lies between -1 and 1, below which no line can be drawn through it."""
+
+
 class EqualLength(NamedTuple):
     """A difference at equal length.
 
@@ -55,15 +59,19 @@ def at_equal_length(
         groups: for each task the number of its cluster, from 0; None for one each.
 
     Returns:
-        None for fewer than ten clusters, or where the ratio of lengths does not vary.
+        None for fewer than ten clusters, or where the measure of length hardly varies: all answers are as long as the
+        other's, or all so many times as long that none tells of equal length.
     """
     ratios: Floats = np.log((lengths[0] + 1) / (lengths[1] + 1))
     numbers = np.arange(len(differences)) if groups is None else groups
     units = len(np.unique(numbers))
-    if units < FEWEST or ratios.std() < 1e-9:
-        return None
     scale = float(ratios.std())
-    design = np.stack([np.ones_like(ratios), np.tanh(ratios / scale)], axis=1)
+    if units < FEWEST or scale < 1e-9:
+        return None
+    measure = np.tanh(ratios / scale)
+    if measure.std() < FLATTEST:
+        return None
+    design = np.stack([np.ones_like(measure), measure], axis=1)
     bread = np.linalg.inv(design.T @ design)
     found = bread @ design.T @ differences
     scores = design * (differences - design @ found)[:, None]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from kollm.cli import COMMANDS, LazyGroup, cli, main
+from kollm.core.extras import extras
 
 
 def run(*args: str, code: int = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -79,6 +81,28 @@ def test_doctor_names_keys_without_showing_them() -> None:
     assert "OPENAI_API_KEY is set" in done.stdout
     assert "DEEPL_AUTH_KEY is not set" in done.stdout
     assert "very-secret" not in done.stdout + done.stderr
+
+
+def test_doctor_tells_the_version_of_every_package_of_an_extra() -> None:
+    said = run("doctor", "--offline").stdout
+    for extra, packages in extras().items():
+        for package in packages:
+            assert re.search(rf"^(ok|--)   {extra} .*\b{package} \d", said, re.MULTILINE), package
+
+
+@pytest.mark.slow
+@pytest.mark.nightly("tests/run/test_run.py::test_a_run_makes_every_file_of_the_contract")
+def test_the_demo_needs_the_extras_that_doctor_names(tmp_path: Path) -> None:
+    """What other extras alone install cannot be imported; starlette, uvicorn and python-multipart come with trackio."""
+    assert "pip install 'kollm[judge,train,translate]'" in run("doctor", "--offline").stdout
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('duckdb', 'gradio', 'matplotlib', 'datatrove', 'ray', 'lm_eval')))\n"
+        "from kollm.cli import main; main(sys.argv[1:])"
+    )
+    small = ["--set", "base.toy.pretrain_steps=2", "--set", "trainer.num_train_epochs=1"]
+    command = [sys.executable, "-c", code, "run", "demo", "-o", str(tmp_path / "demo"), *small]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "demo" / "report.html").is_file(), done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

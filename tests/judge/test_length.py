@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kollm.judge.length import at_equal_length
+from kollm.judge.length import FLATTEST, at_equal_length
 
 
 def columns(lengths: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -59,3 +61,22 @@ def test_a_system_that_is_never_the_shorter_one_is_extrapolated() -> None:
 def test_where_it_says_nothing() -> None:
     assert at_equal_length(np.ones(5), (np.ones(5), np.full(5, 2.0))) is None
     assert at_equal_length(np.ones(20), (np.full(20, 5.0), np.full(20, 5.0))) is None
+
+
+@given(
+    first=st.integers(0, 200_000),
+    second=st.integers(0, 200_000),
+    odd=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 200_000)), max_size=3),
+    spread=st.integers(0, 3),
+)
+def test_lengths_of_any_kind_give_a_number_or_nothing(
+    first: int, second: int, odd: list[tuple[int, int]], spread: int
+) -> None:
+    """A system that always runs to the limit has answers a hundred times as long: the measure is 1 for all of them."""
+    lengths = np.full(61, float(first)) + np.arange(61) % (spread + 1), np.full(61, float(second))
+    for place, length in odd:
+        lengths[0][place] = length
+    found = at_equal_length(np.arange(61) % 5 - 2.0, lengths)
+    if found is not None:
+        numbers = [found.difference, *found.ci95, found.slope, found.ratio]
+        assert np.isfinite(numbers).all() and abs(found.difference) < 4 / FLATTEST
