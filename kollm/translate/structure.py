@@ -218,15 +218,15 @@ STRUCTURES = (
     _pattern(
         "format string",
         "%",
-        r"""(?<![\d%\w]) %(?:\([\w ]{1,40}\))? [-+0\#]*+ (?:\d++|\*)?+ (?:\.\d++)?+ (?:ll|hh|[hlLzjt])? [A-Za-z]\b
-            | (?<=[^\d%\s])%[A-Za-z]\b | %%""",
+        r"""%(?<![\d%\w]%) (?:\([\w ]{1,40}\))? [-+0\#]*+ (?:\d++|\*)?+ (?:\.\d++)?+ (?:ll|hh|[hlLzjt])? [A-Za-z]\b
+            | %(?<=[^\d%\s]%) [A-Za-z]\b | %%""",
     ),
     # After LaTeX and slots, whose braces belong to the command or the slot.
     _pattern(
         "name in code",
         "_ ()",
-        r"""(?<!\w) [A-Za-z][A-Za-z0-9]{0,40} (?:_[A-Za-z0-9]{1,40}){1,8} (?:\(\))? (?![A-Za-z0-9_])
-            | (?<![\w.]) [A-Za-z][\w.]{0,60}\(\)""",
+        r"""\b(?:[A-Za-z][A-Za-z0-9]{0,40}+ (?:_[A-Za-z0-9]{1,40}){1,8} (?:\(\))? (?![A-Za-z0-9_])
+            | (?<!\.) [A-Za-z][\w.]{0,60}\(\))""",
     ),
     # `end.Start` of a sentence has no such ending; file names of scripts have.
     _pattern(
