@@ -10,7 +10,7 @@ from kollm.core.text import are_normal, normalise
 from kollm.translate.structure import plain
 
 _QUOTED = re.compile(
-    r"""\([^()]{0,300}\)|"[^"]{0,300}"|(?<!\w)'[^'\n]{0,300}'|“[^”]{0,300}”|‘[^’]{0,300}’|[「『《][^」』》]{0,300}[」』》]"""
+    r"""\([^()]{0,300}\)|"[^"]{0,300}"|'(?<!\w')[^'\n]{0,300}'|“[^”]{0,300}”|‘[^’]{0,300}’|[「『《][^」』》]{0,300}[」』》]"""
 )
 _DIGITS = re.compile(r"\d\d*")  # twice as fast as \d+
 _IDENTIFIER = re.compile(r"\b(?:\w+_\w+|[A-Z]{2,}[a-z]?|\w*[a-z][A-Z]\w*)\b")
