@@ -180,18 +180,23 @@ class Starter:
 
 
 def start_training(
-    starter: Starter, command: Sequence[str], cwd: Path, processes: int = 1, **environment: str
+    starter: Starter,
+    command: Sequence[str],
+    cwd: Path,
+    processes: int = 1,
+    program: str | Path = "kollm.train",
+    **environment: str,
 ) -> list[Process]:
     """The processes that the command of `kollm.train.launch.launch_command` ends in, with the variables that accelerate 1.15
-    and torchrun give to each; the launcher itself, which imports torch once more, is left out."""
+    and torchrun give to each; the launcher itself, which imports torch once more, is left out. `program`: in their place."""
     arguments = command[command.index("kollm.train") + 1 :]
     shared = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", **environment}
     if processes == 1:
-        return [starter.start(arguments, cwd, shared, "kollm.train")]
+        return [starter.start(arguments, cwd, shared, program)]
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
-    return [starter.start(arguments, cwd, {**shared, **rank}, "kollm.train") for rank in ranks]
+    return [starter.start(arguments, cwd, {**shared, **rank}, program) for rank in ranks]
 
 
 def finish(processes: Sequence[Process]) -> str:
@@ -201,10 +206,10 @@ def finish(processes: Sequence[Process]) -> str:
     return processes[0].output
 
 
-def kill_once_there(process: Process, folder: Path, pattern: str) -> None:
-    """Kill a process, and all that it started, as soon as a file of that name has content."""
-    while not any(map(_has_content, folder.glob(pattern))):
-        assert process.running, f"it ended without {pattern}: {process.output}"
+def kill_once_there(process: Process, folder: Path, *patterns: str) -> None:
+    """Kill a process, and all that it started, as soon as a file of one of these names has content."""
+    while not any(_has_content(path) for pattern in patterns for path in folder.glob(pattern)):
+        assert process.running, f"it ended without {patterns[0]}: {process.output}"
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

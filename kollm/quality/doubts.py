@@ -38,7 +38,7 @@ from kollm.quality.view import View
 
 Rule = Callable[[View], object]
 
-_PARTS = np.isin(np.arange(128), list(b".,:/"))
+_PARTS = np.isin(np.arange(256), list(b".,:/"))
 """Signs that join digits to one number."""
 _RUN = 8
 """Letters of the runs by which a text is told to repeat nothing; fewer than flags.GRAM."""
@@ -215,11 +215,12 @@ def _repetition(fields: _Fields) -> Mask:
 
 def _numbers(look: Look, texts: npt.NDArray[np.int64]) -> list[bytes]:
     """The numbers of these texts as NUMBER finds them, the first digit of each marked."""
-    digit = (look.codes >= ord("0")) & (look.codes <= ord("9"))
+    codes = np.minimum(look.codes, 255).astype(np.uint8)  # a byte each, since no sign of a number is beyond
+    digit = (codes >= ord("0")) & (codes <= ord("9"))
     part = digit.copy()
-    part[1:-1] |= _PARTS[np.minimum(look.codes[1:-1], 127)] & digit[:-2] & digit[2:]
+    part[1:-1] |= _PARTS.take(codes[1:-1]) & digit[:-2] & digit[2:]
     place = np.flatnonzero(part)
-    marked = look.codes[place].astype(np.uint8)
+    marked = codes[place]
     marked[~part[place - 1]] |= 0x80
     ends = np.searchsorted(place, look.ends)
     joined, starts = marked.tobytes(), np.concatenate([[0], ends])

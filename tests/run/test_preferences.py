@@ -126,12 +126,13 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
 
 
 KILLED_AT = (
-    "adapter/checkpoints/checkpoint-1/complete.json",
-    "samples/generations.jsonl.*.part-0",
-    "samples/verdicts.jsonl",
-    "preferred/checkpoints/checkpoint-1/complete.json",
-    "generations.jsonl.*.part-0",
+    ("adapter/checkpoints/*/complete.json", "adapter/training.json"),
+    ("samples/generations.jsonl*",),
+    ("samples/verdicts.jsonl",),
+    ("preferred/checkpoints/*/complete.json", "preferred/training.json"),
+    ("generations.jsonl*",),
 )
+"""Files that there are from then on, or from a little later."""
 
 
 @pytest.mark.nightly("tests/run/test_preferences.py::test_a_run_that_was_cut_off_goes_on_to_the_same_bytes")
@@ -145,7 +146,7 @@ def test_killed_at_five_moments_it_ends_the_same(
     command = ["run", file, "-o", folder, "--limit", "20"]
     for begun in KILLED_AT:
         process = training_starter.start(command, tmp_path, {})
-        kill_once_there(process, folder, begun)
+        kill_once_there(process, folder, *begun)
     finish([training_starter.start(command, tmp_path, {})])
     for name in SAME:
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name

@@ -148,9 +148,10 @@ def test_killed_in_training_and_in_answering_it_ends_the_same(
 ) -> None:
     """`benchmarks/kills.py` does it at a hundred random moments, to one process or to all of them."""
     folder = tmp_path / "demo"
-    for begun in ("adapter/checkpoints/checkpoint-1/complete.json", "generations.jsonl.*.part-0"):
+    # Should this process sleep too long, the run is killed a little later.
+    for begun in (["adapter/checkpoints/*/complete.json", "adapter/training.json"], ["generations.jsonl*"]):
         process = training_starter.start(command(folder)[3:], tmp_path, {})
-        kill_once_there(process, folder, begun)
+        kill_once_there(process, folder, *begun)
     finish([training_starter.start(command(folder)[3:], tmp_path, {})])
     assert same_dataset(whole / "dataset", folder / "dataset")
     for name in ("generations.jsonl", "adapter/adapter_model.safetensors"):

@@ -38,7 +38,7 @@ def overrides():
         "trainer.max_length=256",
         "trainer.logging_steps=1",
         "trainer.packing=false",
-        "trainer.per_device_train_batch_size=2",
+        "trainer.per_device_train_batch_size=4",
         "trainer.learning_rate=1e-3",
         "global_batch_size=8",
     )

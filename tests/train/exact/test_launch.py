@@ -158,9 +158,9 @@ def test_memory_that_is_full_at_the_last_heldout_loss_is_out_of_memory_too(monke
         return measure(self)
 
     monkeypatch.setattr(StepTrainer, "heldout_loss", limited)
-    with pytest.raises(StateError, match=r"memory is full at trainer\.per_device_train_batch_size=2"):
+    with pytest.raises(StateError, match=r"memory is full at trainer\.per_device_train_batch_size=4"):
         run_training("trainer.max_steps=2")
-    assert read_json(tmp_path / "adapter" / "checkpoints" / "out_of_memory.json") == {"device_batch": 2}
+    assert read_json(tmp_path / "adapter" / "checkpoints" / "out_of_memory.json") == {"device_batch": 4}
     monkeypatch.undo()
     halved = run_training("trainer.max_steps=2", "trainer.per_device_train_batch_size=1")
     assert (halved.metrics["steps"], halved.metrics["throughput"]["steps"]) == (2, 0)  # from its last checkpoint

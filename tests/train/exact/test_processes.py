@@ -61,7 +61,8 @@ def test_an_error_that_all_processes_meet_is_said_once(dataset, base, tmp_path):
 def test_the_trainer_ends_with_its_command_and_one_trains_in_a_folder(
     number, last, processes, dataset, base, tmp_path, overrides
 ):
-    sets = [part for value in (*overrides, "trainer.save_steps=1") for part in ("--set", value)]
+    long = ("trainer.save_steps=1", "trainer.num_train_epochs=500")
+    sets = [part for value in (*overrides, *long) for part in ("--set", value)]
     command = [sys.executable, "-m", "kollm", "train", "demo", "--dataset", str(dataset), "--base", str(base)]
     command += ["-o", str(tmp_path / "adapter"), "--config", "cpu_2proc", "--processes", str(processes), *sets]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
