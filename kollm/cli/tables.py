@@ -28,7 +28,9 @@ def p_value(value: float | None) -> str:
 
 def signed(value: float) -> str:
     """Three decimals, or a power of ten where these would hide that the value is not 0."""
-    return f"{value:+.0e}" if value and abs(value) < 0.0005 else f"{value:+.3f}"
+    if 1e-12 < abs(value) < 0.0005:  # below is what rounding leaves of 0
+        return f"{value:+.0e}"
+    return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def interval(ends: Sequence[float] | None, digits: int = 3) -> str:

@@ -130,7 +130,15 @@ def test_a_blind_comparison_by_keys(tab: Tab, served: Served) -> None:
     assert len((served.folder / "run.review" / "labels.csv").read_text(encoding="utf-8").splitlines()) == 7
 
 
-@pytest.mark.parametrize("page", ["look/ko-dolly/row?id=dolly-{}", "review/ko-dolly?id=dolly-{}"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "look/ko-dolly/row?id=dolly-{}",
+        pytest.param(
+            "review/ko-dolly?id=dolly-{}", marks=pytest.mark.nightly("tests/app/test_app.py::test_attacks_are_text")
+        ),
+    ],
+)
 def test_attacks_run_nothing_and_break_no_layout(tab: Tab, served: Served, page: str) -> None:
     """All of them on one page, and alone those that a browser reads in its own way or that are long; test_app.py has each alone."""
     introduce(tab, served, "review/ko-dolly", "kim")

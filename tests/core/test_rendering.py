@@ -33,8 +33,8 @@ BOMBS = {
 
 
 @pytest.fixture(autouse=True)
-def half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "MOST_SECONDS", 0.5)
+def a_quarter_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "MOST_SECONDS", 0.25)
 
 
 def process() -> subprocess.Popen[bytes]:
@@ -50,16 +50,15 @@ def test_a_bomb_is_one_sentence(name: str) -> None:
 
 def test_the_process_goes_on_after_a_refusal_and_anew_after_a_bomb() -> None:
     template = "{% if n == 1 %}{{ raise_exception('no') }}{% elif n == 2 %}" + LOOP + "{% endif %}{{ n }}"
-    for _ in range(2):
-        assert render_foreign(template, {"n": 0}).text == "0"
-        with pytest.raises(InputError, match="no"):
-            render_foreign(template, {"n": 1})
-        before = process()
-        assert render_foreign(template, {"n": 0}).text == "0" and process() is before
-        with pytest.raises(InputError, match="it takes more than"):
-            render_foreign(template, {"n": 2})
-        assert before.poll() == -signal.SIGVTALRM and rendering._renderer.process is None
-    render_foreign(template, {"n": 0})
+    assert render_foreign(template, {"n": 0}).text == "0"
+    with pytest.raises(InputError, match="no"):
+        render_foreign(template, {"n": 1})
+    before = process()
+    assert render_foreign(template, {"n": 0}).text == "0" and process() is before
+    with pytest.raises(InputError, match="it takes more than"):
+        render_foreign(template, {"n": 2})
+    assert before.poll() == -signal.SIGVTALRM and rendering._renderer.process is None
+    assert render_foreign(template, {"n": 0}).text == "0"
     os.kill(process().pid, signal.SIGKILL)
     with pytest.raises(InputError):
         render_foreign(template, {"n": 0})

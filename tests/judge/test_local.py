@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -138,6 +139,13 @@ def plain_expectation(folder: Path, rubric: Rubric, answer: Generation) -> list[
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     prompt = rubric.prompt(answer.instruction, answer.input, answer.response)
+
+    @functools.cache
+    def logits(*ids: int) -> torch.Tensor:
+        with torch.no_grad():
+            found: torch.Tensor = model(torch.tensor([ids])).logits[0, -1]
+        return found
+
     results = []
     for axis, end in zip(rubric.axes, rubric.cuts, strict=True):
         cut = prompt[: len(prompt) - len(rubric.reply_form) + end]
@@ -152,9 +160,7 @@ def plain_expectation(folder: Path, rubric: Rubric, answer: Generation) -> list[
         for ids, value in by_ids.items():
             logarithm = 0.0
             for place, token in enumerate(ids):
-                with torch.no_grad():
-                    logits = model(torch.tensor([start + list(ids[:place])])).logits[0, -1]
-                logarithm += float(torch.log_softmax(logits, -1)[token])
+                logarithm += float(torch.log_softmax(logits(*start, *ids[:place]), -1)[token])
             probability[value] = probability.get(value, 0.0) + math.exp(logarithm)
         mass = sum(probability.values())
         results.append((sum(value * p for value, p in probability.items()) / mass, mass))

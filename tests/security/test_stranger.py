@@ -75,7 +75,7 @@ def repository(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     monkeypatch.setenv("KOLLM_LEDGER", str(tmp_path / "ledger.sqlite3"))
     monkeypatch.setattr("builtins.input", lambda *_: "y")
-    monkeypatch.setattr(rendering, "MOST_SECONDS", 0.5)
+    monkeypatch.setattr(rendering, "MOST_SECONDS", 0.25)
     return folder
 
 

@@ -41,8 +41,20 @@ def reports(**variables: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+WANTED = {
+    "HF_HUB_DISABLE_TELEMETRY": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "false",
+    "RAY_USAGE_STATS_ENABLED": "1",
+    "WANDB_ERROR_REPORTING": "true",
+}
+
+
 @pytest.mark.slow
-def test_no_library_reports_unless_the_user_wants_it() -> None:
+def test_no_library_reports() -> None:
     assert reports() == {"hub": False, "mlflow": False, "ray": False, "wandb": False}
-    wanted = {"HF_HUB_DISABLE_TELEMETRY": "0", "MLFLOW_DISABLE_TELEMETRY": "false", "RAY_USAGE_STATS_ENABLED": "1"}
-    assert reports(**wanted, WANDB_ERROR_REPORTING="true") == {"hub": True, "mlflow": True, "ray": True, "wandb": True}
+
+
+@pytest.mark.slow
+@pytest.mark.nightly("tests/security/test_telemetry.py::test_no_library_reports")
+def test_a_user_who_wants_it_is_not_overruled() -> None:
+    assert reports(**WANTED) == {"hub": True, "mlflow": True, "ray": True, "wandb": True}

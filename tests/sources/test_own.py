@@ -231,6 +231,7 @@ def test_numbers_are_text_and_a_line_with_more_cells_is_named(tmp_path: Path) ->
         ("a.arrow", b"xx", "no Arrow file"),
         ("a.jsonl", lines({"질문": "a", "답변": "b"}), "--map instruction=질문 --map output=답변"),
         ("a.jsonl", lines({"a": "x", "b": "y"}), "'a', 'b', and none of them"),
+        ("a.jsonl", lines({"instruction": "x", "output": ""}), "'output' is empty in the first 1 row"),
         ("a.jsonl", lines({"question": "a", "answer": "b", **turns(("user", "a"), ("assistant", "b"))}), "OpenAI messages and as questions and answers - decide with --map"),
         ("a.jsonl", lines({"question": "a", "instruction": "x", "answer": "b"}), "--map instruction=question"),
         ("a.jsonl", lines(*ALPACA, TALK), "line 3: the rows before are Alpaca, and this one is OpenAI messages"),

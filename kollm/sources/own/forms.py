@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
+from kollm.core.counting import counted
 from kollm.core.errors import InputError
 from kollm.sources.own.tools import looks_like_tools
 
@@ -154,8 +155,14 @@ def _form_of(rows: Sequence[Mapping[str, Any]], mapping: Mapping[str, str], wher
         raise InputError(
             f"The rows of '{where}' hold no values - name a file or folder of rows, or a dataset that kollm made."
         )
+    empty = [name for name in names if name not in columns]
+    left = (
+        f" ({_list(empty)} {'is' if len(empty) == 1 else 'are'} empty in the first {counted(len(rows), 'row')})"
+        if empty
+        else ""
+    )
     raise InputError(
-        f"The columns of '{where}' are {_list(columns)}, and none of them {_wanted(asked)} - {_advice(columns, asked, _nested(rows))}."
+        f"The columns of '{where}' are {_list(columns)}{left}, and none of them {_wanted(asked)} - {_advice(columns, asked, _nested(rows))}."
     )
 
 

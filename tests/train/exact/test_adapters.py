@@ -22,7 +22,19 @@ IA3 = (
 )
 
 
-@pytest.mark.parametrize("quantization", ["none", "int8", "nf4"])
+@pytest.mark.parametrize(
+    "quantization",
+    [
+        "none",
+        pytest.param(
+            "int8",
+            marks=pytest.mark.nightly(
+                "tests/train/exact/test_adapters.py::test_ia3_trains_at_its_small_rate_and_leaves_queries_alone"
+            ),
+        ),
+        "nf4",
+    ],
+)
 def test_ia3_trains_at_its_small_rate_and_leaves_queries_alone(run_training, quantization):
     """TRL would cast the scales of a quantised base to bf16, where a step of 5e-5 from 1.0 is no step at all."""
     result = run_training(*IA3, f"quantization={quantization}", "base.dtype=bfloat16")

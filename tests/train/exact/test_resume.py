@@ -24,7 +24,18 @@ def kill(processes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "step"), [(1, 4), (2, 12)])
+@pytest.mark.parametrize(
+    ("processes", "step"),
+    [
+        pytest.param(
+            *(1, 4),
+            marks=pytest.mark.nightly(
+                "tests/run/test_run.py::test_killed_in_training_and_in_answering_it_ends_the_same"
+            ),
+        ),
+        (2, 12),
+    ],
+)
 def test_kill_and_resume_is_bitwise_the_same(
     processes, step, dataset, base, tmp_path, overrides, run_training, training_starter, capfd
 ):
