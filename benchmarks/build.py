@@ -107,6 +107,7 @@ def buy(path: Path, folder: Path, ledger: Ledger) -> DeepLTranslator:
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, 0.0, None), daemon=True)
     server.start()
+    theirs.close()  # so that a server that dies ends the wait for its address
     engine = DeepLTranslator(KEY, ours.recv(), requests_per_second=1000.0)
     measure(path, folder, 0, translator=engine, ledger=ledger)
     ours.send(None)
