@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from hashlib import blake2b
@@ -90,6 +91,7 @@ class SuspicionIndex:
         self._dataset = dataset
         self._path = notes / "suspicion.sqlite3"
         self._process: multiprocessing.process.BaseProcess | None = None
+        self._starting = threading.Lock()
 
     def start(self) -> None:
         """Begin to score in a process of its own, unless that is done for this dataset or under way.
@@ -97,11 +99,12 @@ class SuspicionIndex:
         Raises:
             InputError: the notes cannot be written.
         """
-        if (self._process is not None and self._process.is_alive()) or not self.prepare():
-            return
-        context = multiprocessing.get_context("spawn")
-        self._process = context.Process(target=score_dataset, args=(self._dataset, self._path), daemon=True)
-        self._process.start()
+        with self._starting:  # two requests may be the first
+            if (self._process is not None and self._process.is_alive()) or not self.prepare():
+                return
+            context = multiprocessing.get_context("spawn")
+            self._process = context.Process(target=score_dataset, args=(self._dataset, self._path), daemon=True)
+            self._process.start()
 
     def prepare(self) -> bool:
         """Make the file, without scores of another state of the dataset; whether rows are left to score.

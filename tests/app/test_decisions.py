@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import multiprocessing
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -114,3 +118,24 @@ def test_the_scores_are_counted_once_and_resumed(dataset: Path, tmp_path: Path) 
     control = index.ids(control=True)
     assert control and all(is_control(id) for id in control) and not control & index.ids()
     assert SuspicionIndex(dataset, notes).prepare() is False
+
+
+def test_two_first_requests_start_one_scoring(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    class Scoring:
+        def __init__(self, **_: object) -> None:
+            started.append(self)
+
+        def start(self) -> None:
+            time.sleep(0.05)
+
+        def is_alive(self) -> bool:
+            return True
+
+    monkeypatch.setattr(multiprocessing, "get_context", lambda kind: SimpleNamespace(Process=Scoring))
+    index = SuspicionIndex(dataset, tmp_path / "notes")
+    with ThreadPoolExecutor(4) as threads:
+        for asked in [threads.submit(index.start) for _ in range(4)]:
+            asked.result()
+    assert len(started) == 1
