@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import gc
 import os
 
@@ -17,7 +16,6 @@ NO_TELEMETRY = {
 """Environment variable -> the value with which a library tells its makers nothing of the run."""
 
 
-@functools.cache
 def prepare_process() -> None:
     """Set threads, telemetry and Python's collector, for this process and, by the environment, for those it starts.
 
@@ -32,4 +30,5 @@ def prepare_process() -> None:
     gc.set_threshold(10_000, 20, 20)
     # Nor at the end, which takes 1.5 seconds once torch and trl are loaded: what has to be closed is closed where it was
     # opened, and memory goes with the process.
+    atexit.unregister(gc.freeze)  # of an earlier call
     atexit.register(gc.freeze)
