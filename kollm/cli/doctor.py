@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+from packaging.utils import canonicalize_name
 
 from kollm.core.counting import counted
-from kollm.core.extras import extras, normalised
+from kollm.core.extras import extras
 
 DEMO = ("judge", "train", "translate")
 """The extras without which the demo does not run."""
@@ -71,7 +72,9 @@ def _lines(offline: bool) -> Iterator[Line]:
 
 
 def _packages() -> Iterator[Line]:
-    installed = {normalised(each.name): each.version for each in importlib.metadata.distributions()}
+    installed: dict[str, str] = {
+        canonicalize_name(each.name): each.version for each in importlib.metadata.distributions()
+    }
     for extra, names in extras().items():
         found = [f"{name} {installed[name]}" for name in names if name in installed]
         missing = [name for name in names if name not in installed]

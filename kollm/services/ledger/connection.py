@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 import platformdirs
 
-from kollm.core.errors import StateError
+from kollm.core.errors import InputError, StateError
+from kollm.core.files import ensure_folder
 
 SCHEMA_VERSION = 2
+_OPENING_SECONDS = 60.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS purchases (
     key TEXT PRIMARY KEY,
@@ -46,29 +49,41 @@ def default_path() -> Path:
     return Path(chosen) if chosen else platformdirs.user_data_path("kollm") / "ledger.sqlite3"
 
 
-def make_private(path: Path) -> bool:
-    """Make the file for its user alone, before SQLite makes it for everyone; its side files take its mode.
-
-    Returns:
-        Whether it was not there.
-    """
-    new = not path.exists()
-    if new:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    return new
-
-
 def connect(path: Path, alone: bool = False) -> sqlite3.Connection:
-    """Connect to a ledger: a new file gets its tables, an older one what it lacks.
+    """Connect to a ledger: a new file, which its user alone may read, gets its tables, an older one what it lacks.
 
     Args:
         path: the file.
         alone: no other process writes it, and every other is kept out where the disk has file locks.
 
     Raises:
-        sqlite3.DatabaseError: the file is damaged, or another program's.
-        StateError: it is one of a later kollm, or several processes may write it and its disk has no file locks.
+        InputError: the folder cannot be written.
+        StateError: the file is not a ledger, is damaged, is one of a later kollm, or several processes may write it and its
+            disk has no file locks.
     """
+    try:
+        ensure_folder(path.parent)
+    except InputError as error:
+        raise InputError(f"{str(error).partition(' - ')[0]} - set KOLLM_LEDGER to a file in one that can.") from error
+    deadline = time.monotonic() + _OPENING_SECONDS
+    while True:
+        try:
+            return _open(path, alone)
+        except (sqlite3.DatabaseError, OSError) as error:
+            # Another process that makes the same ledger holds it for a moment; SQLite's own wait leaves WAL out.
+            if "locked" in str(error) and time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            raise StateError(
+                f"'{path}' cannot be opened as a ledger ({error}) - set KOLLM_LEDGER to a ledger or to a new file; of a "
+                "damaged ledger `kollm ledger salvage` saves what is left."
+            ) from error
+
+
+def _open(path: Path, alone: bool) -> sqlite3.Connection:
+    new = not path.exists()
+    if new:  # before SQLite makes it for everyone; its side files take its mode
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     try:
         return _connect(path.absolute().as_uri(), path, alone)
     except sqlite3.OperationalError as error:
@@ -76,6 +91,8 @@ def connect(path: Path, alone: bool = False) -> sqlite3.Connection:
             raise
         if alone:
             return _connect(f"{path.absolute().as_uri()}?vfs=unix-none", path, alone)
+        if new and not path.stat().st_size:  # nobody can have written there
+            path.unlink(missing_ok=True)
         raise StateError(
             f"The disk of the ledger '{path}' has no file locks, and without them two processes would pay for the same - set "
             "KOLLM_LEDGER to a file on a disk of this machine."

@@ -19,16 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from kollm.core.errors import InputError, StateError
-from kollm.core.files import ensure_folder
-from kollm.services.ledger.connection import connect, default_path, make_private
+from kollm.core.errors import StateError
+from kollm.services.ledger.connection import connect, default_path
 from kollm.services.ledger.owner import is_gone
 from kollm.services.ledger.reserve import Reserve
 from kollm.services.ledger.row import charge_fault, compact_json, content_fault
 from kollm.services.purchase import Answer, Charge, Expense, InFlight, Purchase, Stats
 
 _KEYS_A_QUERY = 500
-_OPENING_SECONDS = 60.0
 _STATE = "key, content, characters, cost, sends, sent_characters, sent_cost, owner, leased_until"
 
 
@@ -88,34 +86,10 @@ class Ledger:
 
         Raises:
             InputError: the folder cannot be written.
-            StateError: the file is not a ledger, is damaged, or is one of a later kollm.
+            StateError: the file is not a ledger, is damaged, is one of a later kollm, or its disk has no file locks.
         """
         path = path or default_path()
-        try:
-            ensure_folder(path.parent)
-        except InputError as error:
-            raise InputError(
-                f"{str(error).partition(' - ')[0]} - set KOLLM_LEDGER to a file in one that can."
-            ) from error
-        deadline = time.monotonic() + _OPENING_SECONDS
-        while True:
-            new = False
-            try:
-                new = make_private(path)
-                return cls(connect(path, alone), path)
-            except StateError:
-                if new:
-                    path.unlink()
-                raise
-            except (sqlite3.DatabaseError, OSError) as error:
-                # Another process that makes the same ledger holds it for a moment; SQLite's own wait leaves WAL out.
-                if "locked" in str(error) and time.monotonic() < deadline:
-                    time.sleep(0.05)
-                    continue
-                raise StateError(
-                    f"'{path}' cannot be opened as a ledger ({error}) - set KOLLM_LEDGER to a ledger or to a new file; of a "
-                    "damaged ledger `kollm ledger salvage` saves what is left."
-                ) from error
+        return cls(connect(path, alone), path)
 
     @classmethod
     def open_copy(cls, path: Path) -> Self:
